@@ -1,0 +1,42 @@
+package apply
+
+import (
+	"time"
+
+	"mailform/plan"
+)
+
+// EventKind says what an Event reports.
+type EventKind string
+
+// The kinds of event.
+const (
+	EventStart    EventKind = "start"    // the walk begins; Total operations
+	EventBegin    EventKind = "begin"    // an operation begins
+	EventProgress EventKind = "progress" // it is getting on
+	EventRetry    EventKind = "retry"    // it failed in a way that is tried again after Wait
+	EventResolved EventKind = "resolved" // an interrupted operation was found done or not done
+	EventDone     EventKind = "done"
+	EventFailed   EventKind = "failed"
+	EventSkipped  EventKind = "skipped" // not begun because something it needs failed
+	EventEnd      EventKind = "end"     // the walk ended
+)
+
+// Event is the only output of apply. The terminal, CI lines and --json consume it.
+type Event struct {
+	Kind      EventKind      `json:"kind"`
+	Time      time.Time      `json:"time"`
+	Op        string         `json:"op,omitempty"`
+	Title     string         `json:"title,omitempty"`
+	Addresses []plan.Address `json:"addresses,omitempty"`
+	Message   string         `json:"message,omitempty"`
+	Elapsed   time.Duration  `json:"elapsed_ns,omitempty"`
+	Done      int64          `json:"done,omitempty"`
+	Total     int64          `json:"total,omitempty"`
+	Attempt   int            `json:"attempt,omitempty"`
+	Wait      time.Duration  `json:"wait_ns,omitempty"`
+	Err       error          `json:"-"`
+}
+
+// Sink receives events. It is called from many goroutines, one at a time.
+type Sink func(Event)

@@ -1,0 +1,66 @@
+package plan
+
+import (
+	"context"
+
+	"mailform/specs"
+)
+
+// Token makes one intent recognisable to an outside system: the same intent in
+// the same generation gives the same token on any machine. At most 64 ASCII characters.
+type Token string
+
+// Verdict is what a provider found out about an operation whose answer was lost.
+type Verdict string
+
+// The verdicts.
+const (
+	Done        Verdict = "done"
+	NotDone     Verdict = "not done"
+	Undecidable Verdict = "unknown" // the next observation decides
+)
+
+// Result is what an operation brought about.
+type Result struct {
+	// Outputs by address: everything later operations may refer to. Never secret.
+	Outputs map[Address]Attrs `json:"outputs,omitempty"`
+	// Secrets are shown to the person once and never stored: first passwords by mailbox address.
+	Secrets map[Address]string `json:"-"`
+}
+
+// Scope is what a provider is asked to observe.
+type Scope struct {
+	Stack   string
+	Desired []Resource // this provider's declared resources
+	// Known gives the outputs of objects that providers named in After have observed.
+	Known func(Ref) (Value, bool)
+}
+
+// Progress reports how an operation is getting on, such as "instance is Starting"
+// or bytes uploaded. total is 0 when there is nothing to count.
+type Progress func(message string, done, total int64)
+
+// Provider is one outside system. Declare and Compile are pure. Do has at most
+// one outside effect and may be called again with the same token. Resolve finds
+// out by machine whether an interrupted Do took effect; a provider cannot be
+// written without it.
+type Provider interface {
+	Name() string
+	// After names the providers whose objects must be observed first.
+	After() []string
+	Declare(*specs.Spec) ([]Resource, specs.Diagnostics)
+	Observe(context.Context, Scope) (Observed, error)
+	// Compile turns this provider's changes (all of them, NoOps and blocked ones
+	// included, which it must leave as they are) into operations.
+	Compile([]Change) []Op
+	Do(context.Context, Op, Token, Progress) (Result, error)
+	Resolve(context.Context, Op, Token) (Verdict, Result, error)
+}
+
+// Merger is a provider that can join a wanted resource with an unmarked object
+// in the same slot instead of reporting a conflict: an SPF record that another
+// service is already in.
+type Merger interface {
+	// Merge returns the joined wish and true, or false when the two conflict.
+	Merge(Resource, Object) (Resource, bool)
+}

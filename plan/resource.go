@@ -1,0 +1,71 @@
+package plan
+
+import "mailform/specs"
+
+// Resource is one thing the spec wants, as a provider declared it.
+type Resource struct {
+	Address  Address
+	Provider string // the provider's Name
+	Kind     string // the provider's own type, for example "instance" or "record"
+
+	// Attrs are the wanted values in canonical form. Every attribute named here is
+	// compared with the observed object's attribute of the same name, unless it is
+	// listed in CreateOnly. Attributes only the object has are not managed.
+	Attrs      Attrs
+	CreateOnly []string // used when creating, never compared
+	ReplaceOn  []string // a change of one of these means delete and create again
+	Outputs    []string // attributes the world decides, which other resources may refer to
+
+	DependsOn []Address // order beyond what references in Attrs already say
+	Lookup    bool      // must already exist, is never created, changed or deleted (a DNS zone)
+
+	Protected  string // why deleting or replacing it must be allowed by name; "" when it is free
+	Interrupts string // why an in-place update interrupts mail; "" when it does not
+	Effect     string // what it means for mail, in words: "mail for acme.example reaches mx1"
+	Origin     specs.Range
+}
+
+// Ownership says whose an observed object is.
+type Ownership uint8
+
+// Who an object belongs to.
+const (
+	Unowned    Ownership = iota // no mark: a person or another tool made it
+	Ours                        // carries this stack's mark
+	OtherStack                  // carries another stack's mark
+)
+
+func (o Ownership) String() string {
+	return [...]string{"unowned", "ours", "other stack"}[o]
+}
+
+// Object is one thing that was found in the world. Objects that carry no mark
+// and stand in no wanted slot are not listed but counted in Observed.Foreign.
+type Object struct {
+	Address  Address
+	Provider string
+	Kind     string
+	ID       string // the vendor's id; "" for things on a host
+	Owner    Ownership
+	OwnedBy  string // the other stack's name
+
+	Attrs   Attrs // canonical, comparable with Resource.Attrs
+	Outputs Attrs // what Resource.Outputs named
+
+	DependsOn []Address // what must outlive it, for ordering deletes of things no longer in the spec
+	Protected string    // as Resource.Protected, for things no longer in the spec
+	Tainted   string    // why it is broken and must be replaced; "" when it is sound
+}
+
+// Foreign counts what was seen in a scope and left alone.
+type Foreign struct {
+	Scope string `json:"scope"` // "zone acme.example", "security group sg-123"
+	Count int    `json:"count"`
+}
+
+// Observed is what one provider found: complete, or the observation is an error.
+type Observed struct {
+	Objects []Object
+	Foreign []Foreign
+	Calls   int // requests made to the outside system
+}

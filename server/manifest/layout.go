@@ -1,0 +1,59 @@
+package manifest
+
+import "path/filepath"
+
+// Layout gives every path mailformd uses on a host. Root is "/" on a real
+// machine and a private folder on a simulated one.
+type Layout struct{ Root string }
+
+func (l Layout) at(p string) string { return filepath.Join("/", l.Root, p) }
+
+// ManifestFile is the applied manifest.
+func (l Layout) ManifestFile() string { return l.at("/etc/mailform/manifest.json") }
+
+// CredentialsFile holds the Credentials.
+func (l Layout) CredentialsFile() string { return l.at("/var/lib/mailform/credentials.json") }
+
+// OwnerFile holds the Owner.
+func (l Layout) OwnerFile() string { return l.at("/var/lib/mailform/owner.json") }
+
+// RetainedFile holds the list of Retained mailboxes.
+func (l Layout) RetainedFile() string { return l.at("/var/lib/mailform/retained.json") }
+
+// StateDir is the folder that is mailform's alone.
+func (l Layout) StateDir() string { return l.at("/var/lib/mailform") }
+
+// StoreDir holds the mail.
+func (l Layout) StoreDir() string { return l.at("/var/lib/mailform/store") }
+
+// TLSDir holds one folder per certificate name: key.pem, chain.pem, meta.json.
+func (l Layout) TLSDir() string { return l.at("/etc/mailform/tls") }
+
+// DKIMDir holds private signing keys.
+func (l Layout) DKIMDir() string { return l.at("/etc/mailform/dkim") }
+
+// DKIMKey is the PKCS #8 PEM file of a signing key.
+func (l Layout) DKIMKey(domain, selector string) string {
+	return filepath.Join(l.DKIMDir(), domain, selector+".pem")
+}
+
+// CertKey and CertChain are the files of the certificate with that name.
+func (l Layout) CertKey(name string) string   { return filepath.Join(l.TLSDir(), name, "key.pem") }
+func (l Layout) CertChain(name string) string { return filepath.Join(l.TLSDir(), name, "chain.pem") }
+
+// ACMEAccountKey is the ACME account's private key for a directory (by its hash).
+func (l Layout) ACMEAccountKey(directoryHash string) string {
+	return filepath.Join(l.at("/etc/mailform/acme"), directoryHash+".pem")
+}
+
+// VersionsDir holds one mailformd per SHA-256; Binary is the link to the active one.
+func (l Layout) VersionsDir() string { return l.at("/usr/local/lib/mailform") }
+
+// Binary is where the active mailformd is found.
+func (l Layout) Binary() string { return l.at("/usr/local/sbin/mailformd") }
+
+// UnitDir is where unit files go.
+func (l Layout) UnitDir() string { return l.at("/etc/systemd/system") }
+
+// ControlSocket is the running daemon's local control socket.
+func (l Layout) ControlSocket() string { return l.at("/run/mailform/control.sock") }

@@ -1,0 +1,173 @@
+// Package manifest is the typed document that the host provider writes and
+// mailformd reads: what one machine is to serve, and what it answers about itself.
+//
+// It is the one package that the provider side and the server side share. It
+// imports nothing of mailform.
+package manifest
+
+import "time"
+
+// Format is the version of the documents in this package. A reader refuses a
+// newer one and says so.
+const Format = 1
+
+// Manifest is everything one host serves. It holds password hashes, so it is
+// written with mode 0640 and never printed.
+type Manifest struct {
+	Format   int    `json:"format"`
+	Stack    string `json:"stack"`
+	Host     string `json:"host"`     // the host's name in the spec: "mx1"
+	Hostname string `json:"hostname"` // FQDN for greeting and certificate
+
+	MaxMessageBytes int64    `json:"max_message_bytes"`
+	Relay           *Relay   `json:"relay,omitempty"`
+	Domains         []Domain `json:"domains"`
+}
+
+// Relay is the smarthost for mail to other domains.
+type Relay struct {
+	Host     string `json:"host"`
+	Port     int    `json:"port"`
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+}
+
+// Domain is a mail domain served here.
+type Domain struct {
+	Name      string    `json:"name"`
+	DKIM      []DKIMKey `json:"dkim,omitempty"` // keys to sign with, all of them
+	Mailboxes []Mailbox `json:"mailboxes,omitempty"`
+	Aliases   []Alias   `json:"aliases,omitempty"`
+	CatchAll  string    `json:"catch_all,omitempty"` // local part
+}
+
+// DKIMKey names a signing key that exists in Layout.DKIMKey.
+type DKIMKey struct {
+	Selector  string `json:"selector"`
+	Algorithm string `json:"algorithm"` // "rsa2048", "rsa4096" or "ed25519"
+}
+
+// Mailbox is an account with an address of its own.
+type Mailbox struct {
+	Local        string   `json:"local"`
+	Name         string   `json:"name,omitempty"`
+	QuotaBytes   int64    `json:"quota_bytes,omitempty"`
+	PasswordHash string   `json:"password_hash,omitempty"` // PHC; "" uses the Credentials file
+	Aliases      []string `json:"aliases,omitempty"`
+}
+
+// Alias delivers a local part to other addresses.
+type Alias struct {
+	Local string   `json:"local"`
+	To    []string `json:"to"` // full addresses
+}
+
+// Credentials are the password hashes that were born on the host, by full
+// mailbox address. Mode 0640, only on the host.
+type Credentials struct {
+	Format int               `json:"format"`
+	Hashes map[string]string `json:"hashes"` // address -> PHC string
+}
+
+// Owner is /var/lib/mailform/owner.json: whose machine this is.
+type Owner struct {
+	Stack string `json:"stack"`
+	Host  string `json:"host"`
+	Epoch int64  `json:"epoch"` // highest fencing epoch that has written here
+}
+
+// Retained is a mailbox that was removed from the spec: its mail is kept,
+// the account cannot log in and receives nothing.
+type Retained struct {
+	Address string    `json:"address"`
+	Since   time.Time `json:"since"`
+}
+
+// Facts are what `mailformd observe` says about a host. No private key and no
+// hash is in them: a password is represented by its fingerprint (specs.Fingerprint
+// of the PHC string), or by "host" when it was made there.
+type Facts struct {
+	Format    int       `json:"format"`
+	OS        string    `json:"os"` // ID from os-release: "debian"
+	OSVersion string    `json:"os_version"`
+	Arch      string    `json:"arch"` // "amd64"
+	BootID    string    `json:"boot_id"`
+	Now       time.Time `json:"now"`
+	Agent     Agent     `json:"agent"`
+	Owner     *Owner    `json:"owner,omitempty"`
+	// Manifest is the applied one with every secret replaced by its fingerprint; nil before the first converge.
+	Manifest     *Manifest         `json:"manifest,omitempty"`
+	Passwords    map[string]string `json:"passwords,omitempty"` // mailbox address -> "spec" fingerprint or "host"
+	Retained     []Retained        `json:"retained,omitempty"`
+	DKIM         []DKIMPublic      `json:"dkim,omitempty"`
+	Certificates []Certificate     `json:"certificates,omitempty"`
+	Service      Service           `json:"service"`
+}
+
+// Agent is the installed mailformd.
+type Agent struct {
+	Version string `json:"version"`
+	SHA256  string `json:"sha256"` // hex, of the binary file
+}
+
+// DKIMPublic is the public half of a signing key on the host.
+type DKIMPublic struct {
+	Domain    string `json:"domain"`
+	Selector  string `json:"selector"`
+	Algorithm string `json:"algorithm"`
+	TXT       string `json:"txt"` // the whole record text: "v=DKIM1; k=rsa; p=…"
+}
+
+// Certificate is an installed certificate with its key on the host.
+type Certificate struct {
+	Name      string    `json:"name"`  // the certificate's name in the spec: "mx1"
+	Names     []string  `json:"names"` // DNS names, sorted
+	Key       string    `json:"key"`   // "ecdsa256" or "rsa2048"
+	Issuer    string    `json:"issuer"`
+	Directory string    `json:"directory"` // the ACME directory it came from
+	SerialHex string    `json:"serial"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	SHA256    string    `json:"sha256"` // of the leaf
+}
+
+// Service is the state of mailformd as a service.
+type Service struct {
+	Unit           string `json:"unit"`   // "mailformd.service"
+	Active         string `json:"active"` // systemd's ActiveState: "active", "inactive", "failed"
+	Enabled        bool   `json:"enabled"`
+	Ports          []int  `json:"ports,omitempty"`           // ports of sockets that listen
+	ManifestLoaded string `json:"manifest_loaded,omitempty"` // SHA-256 of the manifest the running daemon serves
+}
+
+// Status is what the running daemon answers on its control socket
+// (Layout.ControlSocket, HTTP: GET /v1/status; POST /v1/reload answers the same
+// once the manifest, credentials, certificates and signing keys have been read again).
+type Status struct {
+	Version        string    `json:"version"`
+	PID            int       `json:"pid"`
+	Started        time.Time `json:"started"`
+	ManifestSHA256 string    `json:"manifest_sha256"` // of the manifest file being served, hex
+	Listening      []string  `json:"listening"`       // service names
+	Queue          int       `json:"queue"`           // messages waiting for other hosts
+	CertNotAfter   time.Time `json:"cert_not_after"`
+}
+
+// ServicePort is one of the daemon's listening services. Name is the
+// FileDescriptorName of its socket unit and what LISTEN_FDNAMES carries.
+type ServicePort struct {
+	Name string
+	Port int
+	TLS  bool // TLS from the first byte
+}
+
+// Services lists every listening service in port order.
+func Services() []ServicePort {
+	return []ServicePort{
+		{"smtp", 25, false},
+		{"imap", 143, false},
+		{"submissions", 465, true},
+		{"submission", 587, false},
+		{"imaps", 993, true},
+	}
+}
