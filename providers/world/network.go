@@ -1,0 +1,104 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+)
+
+// station is something that answers at a simulated public address.
+type station interface {
+	// Addr gives the loopback listener behind one of the station's ports.
+	Addr(port int) (string, bool)
+}
+
+// network is the simulated Internet: public addresses, which lead to loopback
+// listeners, and the firewall in front of them.
+type network struct {
+	lookup func(ctx context.Context, name string) ([]netip.Addr, error)
+	// allows asks the cloud whether its security group lets a packet in.
+	allows func(ip netip.Addr, protocol string, port int, source netip.Addr) bool
+
+	mu       sync.Mutex
+	stations map[netip.Addr]station
+	next     uint16
+}
+
+// errUnreachable is what a dropped packet looks like after a while; the
+// simulation does not make anyone wait for it.
+var errUnreachable = errors.New("connection timed out: no host answers there, or its security group drops the packets")
+
+func newNetwork() *network {
+	return &network{stations: map[netip.Addr]station{}}
+}
+
+// allocate gives the next public address. All of them are loopback addresses, so a
+// connection that misses the simulated network cannot leave the machine.
+func (n *network) allocate() netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.next++
+	return netip.AddrFrom4([4]byte{127, 100, byte(n.next >> 8), byte(n.next)})
+}
+
+func (n *network) attach(ip netip.Addr, s station) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stations[ip] = s
+}
+
+func (n *network) detach(ip netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.stations, ip)
+}
+
+// dial connects from source to host:port inside the simulated network.
+func (n *network) dial(ctx context.Context, source netip.Addr, addr string) (net.Conn, error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.Atoi(service)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: port %q is not a number", addr, service)
+	}
+	ips, err := n.resolve(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	fail := error(errUnreachable)
+	for _, ip := range ips {
+		n.mu.Lock()
+		s := n.stations[ip]
+		n.mu.Unlock()
+		if s == nil || !n.allows(ip, "tcp", port, source) {
+			continue
+		}
+		listener, ok := s.Addr(port)
+		if !ok {
+			fail = errors.New("connection refused")
+			continue
+		}
+		return (&net.Dialer{}).DialContext(ctx, "tcp", listener)
+	}
+	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%s: %w", addr, fail)}
+}
+
+func (n *network) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	ips, err := n.lookup(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	if len(ips) == 0 {
+		return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
+	}
+	return ips, nil
+}
