@@ -22,6 +22,17 @@ const (
 	ErrLocked      ErrorClass = "locked"
 	ErrBlocked     ErrorClass = "blocked" // protection or a conflict with something foreign
 	ErrSpec        ErrorClass = "spec"
+
+	// ErrSpentToken: the outside system has already used this token for something
+	// that is gone or different, so the answer is not about this intent (Alibaba's
+	// IdempotentParameterMismatch, or a replayed answer naming a released
+	// resource). Nothing was done; apply asks again with the next generation's token.
+	ErrSpentToken ErrorClass = "spent-token"
+
+	// ErrIncomplete and ErrInterrupted are apply's own verdicts on a whole run:
+	// some steps are not done, and running the same command again continues.
+	ErrIncomplete  ErrorClass = "incomplete"
+	ErrInterrupted ErrorClass = "interrupted"
 )
 
 // Error is a failure a person will read: which step, what was sent where, what
