@@ -20,6 +20,29 @@ func (l Layout) OwnerFile() string { return l.at("/var/lib/mailform/owner.json")
 // RetainedFile holds the list of Retained mailboxes.
 func (l Layout) RetainedFile() string { return l.at("/var/lib/mailform/retained.json") }
 
+// ConfigDir holds the manifest and the keys.
+func (l Layout) ConfigDir() string { return l.at("/etc/mailform") }
+
+// ACMEDir holds the ACME accounts' keys.
+func (l Layout) ACMEDir() string { return l.at("/etc/mailform/acme") }
+
+// SysusersFile declares the service's user to systemd-sysusers.
+func (l Layout) SysusersFile() string { return l.at("/etc/sysusers.d/mailform.conf") }
+
+// RunDir is the service's run-time folder.
+func (l Layout) RunDir() string { return l.at("/run/mailform") }
+
+// AgentLock is held by an agent command that changes the host.
+func (l Layout) AgentLock() string { return l.at("/run/mailform-agent.lock") }
+
+// PasswdFile and GroupFile are the machine's users and groups.
+func (l Layout) PasswdFile() string { return l.at("/etc/passwd") }
+func (l Layout) GroupFile() string  { return l.at("/etc/group") }
+
+// OSReleaseFile and BootIDFile say what the machine runs and since when.
+func (l Layout) OSReleaseFile() string { return l.at("/etc/os-release") }
+func (l Layout) BootIDFile() string    { return l.at("/proc/sys/kernel/random/boot_id") }
+
 // StateDir is the folder that is mailform's alone.
 func (l Layout) StateDir() string { return l.at("/var/lib/mailform") }
 
@@ -43,7 +66,7 @@ func (l Layout) CertChain(name string) string { return filepath.Join(l.TLSDir(),
 
 // ACMEAccountKey is the ACME account's private key for a directory (by its hash).
 func (l Layout) ACMEAccountKey(directoryHash string) string {
-	return filepath.Join(l.at("/etc/mailform/acme"), directoryHash+".pem")
+	return filepath.Join(l.ACMEDir(), directoryHash+".pem")
 }
 
 // VersionsDir holds one mailformd per SHA-256; Binary is the link to the active one.

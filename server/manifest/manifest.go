@@ -66,14 +66,16 @@ type Alias struct {
 // mailbox address. Mode 0640, only on the host.
 type Credentials struct {
 	Format int               `json:"format"`
-	Hashes map[string]string `json:"hashes"` // address -> PHC string
+	Hashes map[string]string `json:"hashes"`           // address -> PHC string
+	Unseen []string          `json:"unseen,omitempty"` // addresses whose first password nobody is known to have received
 }
 
 // Owner is /var/lib/mailform/owner.json: whose machine this is.
 type Owner struct {
 	Stack string `json:"stack"`
 	Host  string `json:"host"`
-	Epoch int64  `json:"epoch"` // highest fencing epoch that has written here
+	Epoch int64  `json:"epoch"`           // highest fencing epoch that has written here
+	Actor string `json:"actor,omitempty"` // who claimed it: "alice@laptop"
 }
 
 // Retained is a mailbox that was removed from the spec: its mail is kept,
@@ -85,7 +87,8 @@ type Retained struct {
 
 // Facts are what `mailformd observe` says about a host. No private key and no
 // hash is in them: a password is represented by its fingerprint (specs.Fingerprint
-// of the PHC string), or by "host" when it was made there.
+// of the PHC string), by "host" when it was made there, or by "host, not shown"
+// when it was made there and its first password reached nobody.
 type Facts struct {
 	Format    int       `json:"format"`
 	OS        string    `json:"os"` // ID from os-release: "debian"
@@ -97,7 +100,7 @@ type Facts struct {
 	Owner     *Owner    `json:"owner,omitempty"`
 	// Manifest is the applied one with every secret replaced by its fingerprint; nil before the first converge.
 	Manifest     *Manifest         `json:"manifest,omitempty"`
-	Passwords    map[string]string `json:"passwords,omitempty"` // mailbox address -> "spec" fingerprint or "host"
+	Passwords    map[string]string `json:"passwords,omitempty"` // mailbox address -> fingerprint, "host" or "host, not shown"
 	Retained     []Retained        `json:"retained,omitempty"`
 	DKIM         []DKIMPublic      `json:"dkim,omitempty"`
 	Certificates []Certificate     `json:"certificates,omitempty"`
@@ -138,6 +141,9 @@ type Service struct {
 	Enabled        bool   `json:"enabled"`
 	Ports          []int  `json:"ports,omitempty"`           // ports of sockets that listen
 	ManifestLoaded string `json:"manifest_loaded,omitempty"` // SHA-256 of the manifest the running daemon serves
+	BinarySHA256   string `json:"binary_sha256,omitempty"`   // of the mailformd that is running
+	// Drift lists, in words, what a converge to the applied manifest would change.
+	Drift []string `json:"drift,omitempty"`
 }
 
 // Status is what the running daemon answers on its control socket

@@ -1,0 +1,133 @@
+package manifest
+
+// The requests below are what the host provider writes to the standard input of
+// mailformd's agent commands, one JSON document each, and what the agent
+// answers. A failed command says why on standard error and exits with one of
+// the Exit codes.
+
+// Exit codes of the agent's commands.
+const (
+	ExitFailed    = 1  // anything else
+	ExitConflict  = 65 // something that is not ours stands where ours should go
+	ExitOwned     = 66 // the host belongs to another stack
+	ExitFenced    = 67 // a newer run has written here: the epoch is too low
+	ExitBusy      = 68 // another agent command is running
+	ExitRequest   = 69 // the request is malformed or newer than this agent
+	ExitUnhealthy = 70 // everything is installed, but the service does not answer
+)
+
+// Claim says on whose behalf a command that changes the host runs.
+type Claim struct {
+	Stack string `json:"stack"`
+	Host  string `json:"host"`
+	Epoch int64  `json:"epoch,omitempty"` // fencing epoch; 0 when the run holds no lease
+	Actor string `json:"actor,omitempty"` // "alice@laptop", for the person who finds a conflict
+}
+
+// InstallRequest makes the running executable the host's mailformd.
+type InstallRequest struct {
+	Claim
+	SHA256 string `json:"sha256"` // hex, what the executable must be
+}
+
+// Installed answers an InstallRequest.
+type Installed struct {
+	Arch    string `json:"arch"`
+	SHA256  string `json:"sha256"`
+	Changed bool   `json:"changed"`
+}
+
+// KeysRequest asks for signing keys; missing ones are made.
+type KeysRequest struct {
+	Claim
+	Keys    []DKIMWanted `json:"keys"`
+	Replace bool         `json:"replace,omitempty"` // a key of another algorithm under the selector is replaced
+}
+
+// DKIMWanted is one signing key that must exist.
+type DKIMWanted struct {
+	Domain    string `json:"domain"`
+	Selector  string `json:"selector"`
+	Algorithm string `json:"algorithm"` // "rsa2048", "rsa4096" or "ed25519"
+}
+
+// KeysResult answers a KeysRequest in the order of its keys.
+type KeysResult struct {
+	Keys []DKIMPublic `json:"keys"`
+}
+
+// CSRRequest asks for a certificate signing request. Its key is made, or taken
+// up again, as a pending key beside the one in use.
+type CSRRequest struct {
+	Claim
+	Name  string   `json:"name"`  // the certificate's name: "mx1"
+	Names []string `json:"names"` // DNS names, the first is the subject
+	Key   string   `json:"key"`   // "ecdsa256" or "rsa2048"
+}
+
+// CertRequest installs a chain for the pending or the current key.
+type CertRequest struct {
+	Claim
+	Name  string            `json:"name"`
+	Chain string            `json:"chain"` // PEM, leaf first
+	Meta  map[string]string `json:"meta,omitempty"`
+}
+
+// CertMeta is meta.json beside an installed chain. The daemon does not need it.
+type CertMeta struct {
+	Directory string            `json:"directory,omitempty"` // the ACME directory it came from
+	Extra     map[string]string `json:"extra,omitempty"`
+}
+
+// AccountRequest asks for the account key of an ACME directory.
+type AccountRequest struct {
+	Claim
+	Directory string `json:"directory"` // URL
+}
+
+// ConvergeRequest makes the host serve Manifest. Secrets whose text the sender
+// does not know are left out of the manifest and named by their fingerprint:
+// the agent takes them from the manifest it has.
+type ConvergeRequest struct {
+	Claim
+	Manifest          Manifest          `json:"manifest"`
+	KeepPasswords     map[string]string `json:"keep_passwords,omitempty"` // mailbox address -> fingerprint
+	KeepRelayPassword string            `json:"keep_relay_password,omitempty"`
+	RetireKeys        []DKIMWanted      `json:"retire_keys,omitempty"` // signing keys to delete once they are out of use
+	DryRun            bool              `json:"dry_run,omitempty"`
+}
+
+// AgentEvent is one line of converge's output. The last one has a Result
+// unless the command failed.
+type AgentEvent struct {
+	Step   string          `json:"step,omitempty"`
+	Status string          `json:"status,omitempty"` // "unchanged", "changed", "waiting" or, in a dry run, "would change"
+	Detail string          `json:"detail,omitempty"`
+	Result *ConvergeResult `json:"result,omitempty"`
+}
+
+// ConvergeResult is the end of a converge. Passwords are first passwords by
+// mailbox address; this is the only time they are told. The sender answers with
+// AckPasswords on the agent's standard input; without it the next observation
+// says that nobody has seen them.
+type ConvergeResult struct {
+	Changed        bool              `json:"changed"`
+	ManifestSHA256 string            `json:"manifest_sha256"`
+	Passwords      map[string]string `json:"passwords,omitempty"`
+	Service        Service           `json:"service"`
+}
+
+// AckPasswords is the line that says that first passwords have arrived.
+const AckPasswords = "passwords received"
+
+// RemoveRequest takes mailform off the host. Mail is kept unless Purge is set.
+type RemoveRequest struct {
+	Claim
+	Purge bool `json:"purge,omitempty"`
+}
+
+// Removed answers a RemoveRequest.
+type Removed struct {
+	Paths []string `json:"paths"`          // what was deleted
+	Kept  []string `json:"kept,omitempty"` // what was left, and why
+}
