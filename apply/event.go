@@ -11,6 +11,8 @@ type EventKind string
 
 // The kinds of event.
 const (
+	EventObserve  EventKind = "observe"  // a provider is being read
+	EventObserved EventKind = "observed" // it was read; Done is the number of objects
 	EventStart    EventKind = "start"    // the walk begins; Total operations
 	EventBegin    EventKind = "begin"    // an operation begins
 	EventProgress EventKind = "progress" // it is getting on
@@ -19,7 +21,9 @@ const (
 	EventDone     EventKind = "done"
 	EventFailed   EventKind = "failed"
 	EventSkipped  EventKind = "skipped" // not begun because something it needs failed
-	EventEnd      EventKind = "end"     // the walk ended
+	EventStopped  EventKind = "stopped" // given up because the person said stop
+	EventWarning  EventKind = "warning" // something a person should know; nothing stops
+	EventEnd      EventKind = "end"     // the walk ended; Done of Total operations
 )
 
 // Event is the only output of apply. The terminal, CI lines and --json consume it.
@@ -27,10 +31,12 @@ type Event struct {
 	Kind      EventKind      `json:"kind"`
 	Time      time.Time      `json:"time"`
 	Op        string         `json:"op,omitempty"`
+	Provider  string         `json:"provider,omitempty"`
 	Title     string         `json:"title,omitempty"`
 	Addresses []plan.Address `json:"addresses,omitempty"`
 	Message   string         `json:"message,omitempty"`
 	Elapsed   time.Duration  `json:"elapsed_ns,omitempty"`
+	Estimate  time.Duration  `json:"estimate_ns,omitempty"` // with begin: how long it typically takes
 	Done      int64          `json:"done,omitempty"`
 	Total     int64          `json:"total,omitempty"`
 	Attempt   int            `json:"attempt,omitempty"`
