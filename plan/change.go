@@ -52,6 +52,8 @@ type Field struct {
 	Path   string `json:"path"`
 	Before Value  `json:"before"`
 	After  Value  `json:"after"`
+	// Replaces is set when this difference alone means delete and create again.
+	Replaces bool `json:"replaces,omitempty"`
 }
 
 // Block says why a change will not be applied and what would allow it.
@@ -69,10 +71,10 @@ type Change struct {
 	Action   Action  `json:"action"`
 	ID       string  `json:"id,omitempty"`
 
-	Before  Attrs   `json:"before,omitempty"` // observed; nil for a create
-	After   Attrs   `json:"after,omitempty"`  // wanted; nil for a delete
-	Fields  []Field `json:"fields,omitempty"`
-	Outputs Attrs   `json:"outputs,omitempty"` // what is already known of the object's outputs
+	Before  Attrs   `json:"before,omitempty"`  // observed; nil for a create
+	After   Attrs   `json:"after,omitempty"`   // wanted; nil for a delete
+	Fields  []Field `json:"fields,omitempty"`  // the differences; none for a create or delete, where Before or After says all
+	Outputs Attrs   `json:"outputs,omitempty"` // what is already known of the object's outputs, and stays so
 
 	Reason    string    `json:"reason,omitempty"`
 	Risk      Risk      `json:"risk,omitempty"`
@@ -96,6 +98,7 @@ type Op struct {
 	Inputs    Attrs     `json:"inputs,omitempty"`
 	After     []string  `json:"after,omitempty"`     // ids of operations that must have succeeded
 	ReadOnly  bool      `json:"read_only,omitempty"` // a wait or a look-up: needs no journal and is safe to repeat
+	Removes   bool      `json:"removes,omitempty"`   // the part of a Replace that takes the old object away: goes after those of its dependents
 	Seconds   int       `json:"seconds,omitempty"`   // a typical duration, for estimates
 }
 

@@ -59,7 +59,9 @@ type Provider interface {
 
 // Merger is a provider that can join a wanted resource with an unmarked object
 // in the same slot instead of reporting a conflict: an SPF record that another
-// service is already in.
+// service is already in. Once applied the object is ours and Merge is not asked
+// again: Observe must then report it so that it equals the plain wish, or the
+// next plan would take out what was joined.
 type Merger interface {
 	// Merge returns the joined wish and true, or false when the two conflict.
 	Merge(Resource, Object) (Resource, bool)

@@ -17,6 +17,7 @@ type Resource struct {
 	Outputs    []string // attributes the world decides, which other resources may refer to
 
 	DependsOn []Address // order beyond what references in Attrs already say
+	Within    Address   // what this exists inside of and is lost with ("host/mx1/instance"); "" when nothing. Also a dependency.
 	Lookup    bool      // must already exist, is never created, changed or deleted (a DNS zone)
 
 	Protected  string // why deleting or replacing it must be allowed by name; "" when it is free
@@ -49,12 +50,15 @@ type Object struct {
 	Owner    Ownership
 	OwnedBy  string // the other stack's name
 
-	Attrs   Attrs // canonical, comparable with Resource.Attrs
+	// Attrs are canonical and comparable with Resource.Attrs. Further attributes
+	// may be there for the provider's own use (Change.Before has them all).
+	Attrs   Attrs
 	Outputs Attrs // what Resource.Outputs named
 
 	DependsOn []Address // what must outlive it, for ordering deletes of things no longer in the spec
 	Protected string    // as Resource.Protected, for things no longer in the spec
 	Tainted   string    // why it is broken and must be replaced; "" when it is sound
+	Due       string    // why it must be renewed in place now: "expires in 20 days"; "" when it need not
 }
 
 // Foreign counts what was seen in a scope and left alone.

@@ -1,10 +1,7 @@
 package plan
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -84,10 +81,40 @@ func Unknown(a Address, attr string) Value {
 	return Value{kind: KindUnknown, ref: Ref{a, attr}}
 }
 
-// Concat joins texts and references; it collapses to a String when every part is known.
+// Concat joins texts, whole numbers and references; it collapses to a String
+// when every part is known. Neighbouring texts become one part, so that two
+// values which read the same are Equal.
 func Concat(parts ...Value) Value {
-	v := Value{kind: KindConcat, list: append([]Value{}, parts...)}
-	return v.Resolve(func(Ref) (Value, bool) { return Value{}, false })
+	var flat []Value
+	var text strings.Builder
+	flush := func() {
+		if text.Len() > 0 {
+			flat = append(flat, String(text.String()))
+			text.Reset()
+		}
+	}
+	var add func([]Value)
+	add = func(parts []Value) {
+		for _, p := range parts {
+			switch p.kind {
+			case KindString:
+				text.WriteString(p.str)
+			case KindInt:
+				text.WriteString(strconv.FormatInt(p.num, 10))
+			case KindConcat:
+				add(p.list)
+			default:
+				flush()
+				flat = append(flat, p)
+			}
+		}
+	}
+	add(parts)
+	if len(flat) == 0 {
+		return String(text.String())
+	}
+	flush()
+	return Value{kind: KindConcat, list: flat}
 }
 
 // Secret returns a sensitive value of which only the fingerprint is kept
@@ -194,23 +221,10 @@ func (v Value) Resolve(lookup func(Ref) (Value, bool)) Value {
 		v.fields = out
 	case KindConcat:
 		out := make([]Value, len(v.list))
-		var text strings.Builder
-		known := true
 		for i, e := range v.list {
 			out[i] = e.Resolve(lookup)
-			switch out[i].kind {
-			case KindString:
-				text.WriteString(out[i].str)
-			case KindInt:
-				text.WriteString(strconv.FormatInt(out[i].num, 10))
-			default:
-				known = false
-			}
 		}
-		if known {
-			return String(text.String())
-		}
-		v.list = out
+		return Concat(out...)
 	}
 	return v
 }
@@ -328,114 +342,11 @@ func (v Value) String() string {
 	return "(none)"
 }
 
-// MarshalJSON writes the canonical form: plain JSON for known values,
-// {"$ref":"ADDRESS#ATTR"}, {"$concat":[…]} and {"$secret":"FINGERPRINT"} for the rest.
-func (v Value) MarshalJSON() ([]byte, error) {
-	switch v.kind {
-	case KindString:
-		return marshal(v.str)
-	case KindInt:
-		return strconv.AppendInt(nil, v.num, 10), nil
-	case KindBool:
-		return strconv.AppendBool(nil, v.num == 1), nil
-	case KindSecret:
-		return marshal(map[string]string{"$secret": v.str})
-	case KindUnknown:
-		return marshal(map[string]string{"$ref": string(v.ref.Address) + "#" + v.ref.Attr})
-	case KindConcat:
-		return marshal(map[string][]Value{"$concat": v.list})
-	case KindList:
-		return marshal(v.list)
-	case KindObject:
-		return marshal(v.fields)
-	}
-	return []byte("null"), nil
-}
-
-// UnmarshalJSON reads the canonical form.
-func (v *Value) UnmarshalJSON(b []byte) error {
-	b = bytes.TrimSpace(b)
-	*v = Value{}
-	if len(b) == 0 {
-		return fmt.Errorf("plan value: empty")
-	}
-	switch b[0] {
-	case 'n':
-		return nil
-	case '"':
-		v.kind = KindString
-		return json.Unmarshal(b, &v.str)
-	case 't', 'f':
-		var t bool
-		if err := json.Unmarshal(b, &t); err != nil {
-			return err
-		}
-		*v = Bool(t)
-		return nil
-	case '[':
-		v.kind = KindList
-		return json.Unmarshal(b, &v.list)
-	case '{':
-		var m map[string]json.RawMessage
-		if err := json.Unmarshal(b, &m); err != nil {
-			return err
-		}
-		if len(m) == 1 {
-			if raw, ok := m["$secret"]; ok {
-				v.kind = KindSecret
-				return json.Unmarshal(raw, &v.str)
-			}
-			if raw, ok := m["$ref"]; ok {
-				var s string
-				if err := json.Unmarshal(raw, &s); err != nil {
-					return err
-				}
-				addr, attr, ok := strings.Cut(s, "#")
-				if !ok {
-					return fmt.Errorf("plan value: reference %q has no attribute", s)
-				}
-				*v = Unknown(Address(addr), attr)
-				return nil
-			}
-			if raw, ok := m["$concat"]; ok {
-				v.kind = KindConcat
-				return json.Unmarshal(raw, &v.list)
-			}
-		}
-		v.kind = KindObject
-		v.fields = make(map[string]Value, len(m))
-		for k, raw := range m {
-			var e Value
-			if err := e.UnmarshalJSON(raw); err != nil {
-				return err
-			}
-			v.fields[k] = e
-		}
-		return nil
-	}
-	n, err := strconv.ParseInt(string(b), 10, 64)
-	if err != nil {
-		return fmt.Errorf("plan value: %q is not a whole number", b)
-	}
-	*v = Int(n)
-	return nil
-}
-
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimRight(b.Bytes(), "\n"), nil
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
 	}
-	sort.Strings(keys)
+	slices.Sort(keys)
 	return keys
 }

@@ -1,0 +1,74 @@
+package plan
+
+import "strings"
+
+// mailRule is what the plan itself knows about a kind of thing that carries
+// mail, beyond what providers declare.
+type mailRule struct {
+	pattern string
+	// phase orders deletes: mail stops being sent here before the server stops
+	// answering, and what mail stands on goes last. Lower goes first.
+	phase int
+	// waits is set when a delete waits for what is created and changed: first
+	// build up, then tear down. A person's access is taken away without waiting.
+	waits bool
+	// losing is the worst that a delete does to mail, whether or not it is protected.
+	losing Risk
+	// loss says in words what a delete means; %s is the address without its kind.
+	loss string
+}
+
+// mailRules is the one table of mail's order. The first match counts.
+var mailRules = []mailRule{
+	{pattern: "dns/*/mx", phase: 0, waits: true, losing: RiskInterrupts, loss: "other servers stop sending mail for this domain here"},
+	{pattern: "dns/*/acme-challenge/*", phase: 1, waits: true},
+	{pattern: "dns/*/a/*", phase: 1, waits: true, losing: RiskInterrupts},
+	{pattern: "dns/*", phase: 1, waits: true},
+	{pattern: "mailbox/*", phase: 2, losing: RiskLosesData, loss: "%s no longer receives mail"},
+	{pattern: "alias/*", phase: 2, loss: "%s no longer receives mail"},
+	{pattern: "catch-all/*", phase: 2, loss: "mail to unknown recipients at %s is refused"},
+	{pattern: "cert/*", phase: 2, waits: true, losing: RiskInterrupts},
+	{pattern: "server/*", phase: 2, waits: true, losing: RiskInterrupts, loss: "%s no longer serves mail"},
+	{pattern: "dkim/*", phase: 2, waits: true},
+	{pattern: "host/*/agent", phase: 2, waits: true, losing: RiskInterrupts},
+	{pattern: "host/*/instance", phase: 3, waits: true, losing: RiskLosesData},
+	{pattern: "host/*/data-disk", phase: 3, waits: true, losing: RiskLosesData},
+	{pattern: "host/*/address", phase: 3, waits: true, losing: RiskInterrupts},
+	{pattern: "*", phase: 3, waits: true},
+}
+
+func mailRuleFor(a Address) mailRule {
+	for _, r := range mailRules {
+		if Match(r.pattern, a) {
+			return r
+		}
+	}
+	return mailRule{phase: 3, waits: true}
+}
+
+// riskOfDelete is the risk of deleting the thing at an address. A provider that
+// protects a thing we have no rule for means that mail needs it.
+func riskOfDelete(a Address, protected string) Risk {
+	if r := mailRuleFor(a).losing; r != RiskNone || protected == "" {
+		return r
+	}
+	return RiskInterrupts
+}
+
+// riskOfReplace is the risk of deleting the thing and making it again. What
+// holds no data and is not protected can be replaced without a gap.
+func riskOfReplace(a Address, protected, interrupts string) Risk {
+	switch r := mailRuleFor(a).losing; {
+	case r == RiskLosesData:
+		return r
+	case protected != "" || interrupts != "":
+		return RiskInterrupts
+	}
+	return RiskNone
+}
+
+// lossInWords is the mail effect of a delete.
+func lossInWords(a Address) string {
+	_, name, _ := strings.Cut(string(a), "/")
+	return strings.ReplaceAll(mailRuleFor(a).loss, "%s", name)
+}

@@ -1,0 +1,290 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// order gives every operation the operations that must have succeeded before it
+// begins. Three kinds of edges, each set unable to make a cycle with those
+// before it as long as the operations' batches do not:
+//
+//   - what providers said about their own operations;
+//   - dependencies: whatever makes a thing comes after whatever makes what it
+//     depends on, and whatever removes a thing comes after whatever removes or
+//     changes its dependents;
+//   - mail sense: see tearDown.
+//
+// Edges that others imply are left out.
+func (b *builder) order() {
+	if len(b.ops) == 0 {
+		return
+	}
+	g := b.newOpGraph()
+	g.dependencies()
+	order, cycles := g.sorted()
+	for _, cycle := range cycles {
+		names := make([]string, len(cycle))
+		for i, o := range cycle {
+			names[i] = b.ops[o].ID
+		}
+		b.fail("MF3008", "operations wait for each other",
+			strings.Join(append(names, names[0]), " → ")+
+				". A batch covers changes that cannot be done together. This is a defect of mailform; please report it.", nil)
+	}
+	if len(cycles) > 0 {
+		return
+	}
+	g.tearDown(order)
+	if len(b.ops) <= maxReduced {
+		order, _ = g.sorted()
+		reduce(g.preds, order)
+	}
+	for o := range b.ops {
+		slices.Sort(g.preds[o])
+		after := make([]string, 0, len(g.preds[o]))
+		for _, p := range slices.Compact(g.preds[o]) {
+			after = append(after, b.ops[p].ID)
+		}
+		b.ops[o].After = nil
+		if len(after) > 0 {
+			b.ops[o].After = after
+		}
+	}
+}
+
+// maxReduced bounds the graphs from which implied edges are dropped: beyond it
+// the quadratic cost is worth more than the shorter plan.
+const maxReduced = 1500
+
+// opGraph orders operations through the changes they serve. A change without
+// operations is passed through: it is complete when what it depends on is.
+type opGraph struct {
+	b     *builder
+	preds [][]int // by operation
+	make  [][]int // by node: the operations that make, change or mark it
+	rem   [][]int // by node: those that take it away
+
+	madeSeen, goneSeen []int // by node: the last operation that asked
+}
+
+func (b *builder) newOpGraph() *opGraph {
+	g := &opGraph{
+		b:        b,
+		preds:    make([][]int, len(b.ops)),
+		make:     make([][]int, len(b.nodes)),
+		rem:      make([][]int, len(b.nodes)),
+		madeSeen: make([]int, len(b.nodes)),
+		goneSeen: make([]int, len(b.nodes)),
+	}
+	number := make(map[string]int, len(b.ops))
+	for o, op := range b.ops {
+		number[op.ID] = o
+		for _, a := range op.Addresses {
+			n := b.at[a]
+			if removes(op, n) {
+				g.rem[n.index] = append(g.rem[n.index], o)
+			} else {
+				g.make[n.index] = append(g.make[n.index], o)
+			}
+		}
+	}
+	for o, op := range b.ops {
+		for _, id := range op.After {
+			g.preds[o] = append(g.preds[o], number[id])
+		}
+	}
+	return g
+}
+
+func removes(op Op, n *node) bool {
+	return n.change.Action == Delete || n.change.Action == Replace && op.Removes
+}
+
+func (g *opGraph) sorted() ([]int, [][]int) {
+	return sortGraph(len(g.preds), func(o int) []int { return g.preds[o] })
+}
+
+func (g *opGraph) wait(o, p int) {
+	if o != p {
+		g.preds[o] = append(g.preds[o], p)
+	}
+}
+
+func (g *opGraph) dependencies() {
+	for o, op := range g.b.ops {
+		for _, a := range op.Addresses {
+			n := g.b.at[a]
+			if !removes(op, n) {
+				for _, d := range n.deps {
+					g.waitMade(o, d)
+				}
+				continue
+			}
+			for _, u := range n.users {
+				g.waitGone(o, u)
+			}
+			for _, u := range g.b.formerUsers(n) {
+				for _, p := range g.make[u.index] {
+					g.wait(o, p)
+				}
+			}
+		}
+		for _, r := range op.Inputs.Refs() {
+			g.waitMade(o, g.b.at[r.Address])
+		}
+		slices.Sort(g.preds[o])
+		g.preds[o] = slices.Compact(g.preds[o])
+	}
+}
+
+// waitMade makes operation o wait until n is made.
+func (g *opGraph) waitMade(o int, n *node) {
+	if g.madeSeen[n.index] == o+1 {
+		return
+	}
+	g.madeSeen[n.index] = o + 1
+	for _, p := range g.make[n.index] {
+		g.wait(o, p)
+	}
+	if len(g.make[n.index]) == 0 && n.change.Action != Delete {
+		for _, d := range n.deps {
+			g.waitMade(o, d)
+		}
+	}
+}
+
+// waitGone makes operation o wait until what is to be removed of n is gone.
+func (g *opGraph) waitGone(o int, n *node) {
+	if g.goneSeen[n.index] == o+1 {
+		return
+	}
+	g.goneSeen[n.index] = o + 1
+	for _, p := range g.rem[n.index] {
+		g.wait(o, p)
+	}
+	if len(g.rem[n.index]) == 0 {
+		for _, u := range n.users {
+			g.waitGone(o, u)
+		}
+	}
+}
+
+// formerUsers returns what stays and depended on n, as it was found.
+func (b *builder) formerUsers(n *node) []*node {
+	if b.former == nil {
+		b.former = map[*node][]*node{}
+		for _, u := range b.nodes {
+			for _, d := range u.former {
+				b.former[d] = append(b.former[d], u)
+			}
+		}
+	}
+	return b.former[n]
+}
+
+// tearDown orders the removals that nothing else in the plan waits for: by the
+// phases of mail (mailRules), and after everything that is created or changed,
+// so that a failure half-way leaves too much rather than too little. It adds
+// edges only towards such removals and only upwards in phase, so it cannot make
+// a cycle.
+func (g *opGraph) tearDown(order []int) {
+	var (
+		n     = len(g.preds)
+		late  = make([]bool, n) // a pure removal with only such after it
+		phase = make([]int, n)
+		waits = make([]bool, n)
+		succs = make([][]int, n)
+	)
+	for o, ps := range g.preds {
+		for _, p := range ps {
+			succs[p] = append(succs[p], o)
+		}
+	}
+	for _, o := range slices.Backward(order) {
+		late[o] = g.onlyDeletes(o)
+		for _, s := range succs[o] {
+			late[o] = late[o] && late[s]
+		}
+	}
+	last := 0
+	for _, o := range order {
+		if !late[o] {
+			continue
+		}
+		for _, a := range g.b.ops[o].Addresses {
+			rule := mailRuleFor(a)
+			phase[o] = max(phase[o], rule.phase)
+			waits[o] = waits[o] || rule.waits
+		}
+		for _, p := range g.preds[o] {
+			phase[o] = max(phase[o], phase[p])
+		}
+		last = max(last, phase[o])
+	}
+	edge := func(in func(int) bool, ends [][]int) (found []int) {
+		for o := range n {
+			if in(o) && !slices.ContainsFunc(ends[o], in) {
+				found = append(found, o)
+			}
+		}
+		return found
+	}
+	makes := func(o int) bool { return !late[o] }
+	waiting := func(o int) bool { return late[o] && waits[o] }
+	// Ends and beginnings are found before any edge is added.
+	builtUp, first := edge(makes, succs), edge(waiting, g.preds)
+	position := make([]int, n)
+	for i, o := range order {
+		position[o] = i
+	}
+	// The one that may stand for the others must not come after any of them.
+	slices.SortFunc(first, func(x, y int) int {
+		return cmp.Or(cmp.Compare(phase[x], phase[y]), cmp.Compare(position[x], position[y]))
+	})
+	var ends []int
+	for ph := 0; ph <= last; ph++ {
+		in := func(o int) bool { return late[o] && phase[o] == ph }
+		begins := edge(in, g.preds)
+		if len(begins) == 0 {
+			continue
+		}
+		finish := edge(in, succs)
+		g.barrier(ends, begins)
+		ends = finish
+	}
+	g.barrier(builtUp, first)
+}
+
+// onlyDeletes reports whether an operation does nothing but take away.
+func (g *opGraph) onlyDeletes(o int) bool {
+	for _, a := range g.b.ops[o].Addresses {
+		if c := g.b.at[a].change; c.Pending() && c.Action != Delete {
+			return false
+		}
+	}
+	return true
+}
+
+// barrier makes every operation of after wait for all of before. When these are
+// too many pairs one of after stands for the others.
+func (g *opGraph) barrier(before, after []int) {
+	if len(before) == 0 || len(after) == 0 {
+		return
+	}
+	if len(before)*len(after) > maxBarrier {
+		for _, o := range after[1:] {
+			g.wait(o, after[0])
+		}
+		after = after[:1]
+	}
+	for _, o := range after {
+		for _, p := range before {
+			g.wait(o, p)
+		}
+	}
+}
+
+// maxBarrier is the largest number of edges one barrier may add.
+const maxBarrier = 4096

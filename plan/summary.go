@@ -1,0 +1,113 @@
+package plan
+
+import "slices"
+
+// Summary counts what a plan does. Blocked changes are counted in Blocked only.
+type Summary struct {
+	Create  int `json:"create"`
+	Update  int `json:"update"`
+	Replace int `json:"replace"`
+	Delete  int `json:"delete"`
+	Adopt   int `json:"adopt"`
+	Rotate  int `json:"rotate"`
+	Wait    int `json:"wait"`
+	NoOp    int `json:"no_op"`
+	Blocked int `json:"blocked"`
+
+	Foreign    int `json:"foreign"`    // objects seen and left alone
+	Operations int `json:"operations"` // steps of applying
+	Seconds    int `json:"seconds"`    // typical duration with siblings in parallel; 0 when unknown
+}
+
+// Changes is the number of changes that would be applied.
+func (s Summary) Changes() int {
+	return s.Create + s.Update + s.Replace + s.Delete + s.Adopt + s.Rotate + s.Wait
+}
+
+// Summary counts the plan's changes.
+func (p *Plan) Summary() Summary {
+	s := Summary{Operations: len(p.Ops), Seconds: p.seconds()}
+	for _, c := range p.Changes {
+		if c.Blocked != nil {
+			s.Blocked++
+			continue
+		}
+		switch c.Action {
+		case Create:
+			s.Create++
+		case Update:
+			s.Update++
+		case Replace:
+			s.Replace++
+		case Delete:
+			s.Delete++
+		case Adopt:
+			s.Adopt++
+		case Rotate:
+			s.Rotate++
+		case Wait:
+			s.Wait++
+		case NoOp:
+			s.NoOp++
+		}
+	}
+	for _, f := range p.Foreign {
+		s.Foreign += f.Count
+	}
+	return s
+}
+
+// HasChanges reports whether applying the plan would do anything.
+func (p *Plan) HasChanges() bool {
+	return slices.ContainsFunc(p.Changes, Change.Pending)
+}
+
+// HasBlocked reports whether something in the plan will not be done without
+// being allowed.
+func (p *Plan) HasBlocked() bool {
+	return slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Blocked != nil })
+}
+
+// Change returns the change at an address.
+func (p *Plan) Change(a Address) (Change, bool) {
+	i, ok := slices.BinarySearchFunc(p.Changes, a, func(c Change, a Address) int {
+		switch {
+		case c.Address < a:
+			return -1
+		case c.Address > a:
+			return 1
+		}
+		return 0
+	})
+	if !ok {
+		return Change{}, false
+	}
+	return p.Changes[i], true
+}
+
+// seconds is the length of the plan's longest path.
+func (p *Plan) seconds() int {
+	number := make(map[string]int, len(p.Ops))
+	for i, op := range p.Ops {
+		number[op.ID] = i
+	}
+	preds := make([][]int, len(p.Ops))
+	for i, op := range p.Ops {
+		for _, id := range op.After {
+			if n, ok := number[id]; ok {
+				preds[i] = append(preds[i], n)
+			}
+		}
+	}
+	order, _ := sortGraph(len(preds), func(o int) []int { return preds[o] })
+	done := make([]int, len(p.Ops))
+	longest := 0
+	for _, o := range order {
+		for _, n := range preds[o] {
+			done[o] = max(done[o], done[n])
+		}
+		done[o] += p.Ops[o].Seconds
+		longest = max(longest, done[o])
+	}
+	return longest
+}
