@@ -135,6 +135,17 @@ func (e *engine) stoppable(ctx context.Context) (context.Context, context.Cancel
 	return ctx, func() { cancel(); wg.Wait() }
 }
 
+// stopping reports whether nothing more is to be begun. It looks at Stop itself,
+// because the context that follows it does so a moment later.
+func (e *engine) stopping(ctx context.Context) bool {
+	select {
+	case <-e.Stop:
+		return true
+	default:
+		return ctx.Err() != nil
+	}
+}
+
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -161,15 +161,11 @@ func (s *State) generation(addresses []plan.Address) int {
 	return g
 }
 
-// begunAs returns the generation under which the same intent was begun before,
-// when nobody knows how that ended: asking again must use the same token.
-func (s *State) begunAs(op plan.Op) (int, bool) {
-	for _, o := range s.open() {
-		if o.op.ID == op.ID && Token(s.stack, op, o.generation) == o.token {
-			return o.generation, true
-		}
-	}
-	return 0, false
+// again is contents.again.
+func (s *State) again(op plan.Op) (int, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.journal.again(s.stack, op)
 }
 
 // write makes a record durable. Only after a begin has been written may its effect be tried.
@@ -179,7 +175,7 @@ func (s *State) write(r record) error {
 	return s.journal.append(r)
 }
 
-func (s *State) open() []openOp {
+func (s *State) open() []intent {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.journal.open)

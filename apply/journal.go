@@ -10,8 +10,10 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,19 +56,27 @@ type record struct {
 	Spent      bool                        `json:"spent,omitempty"`   // with aborted: never use the token again
 }
 
-// openOp is an operation that was begun and not ended.
-type openOp struct {
+// intent is an operation that was begun.
+type intent struct {
 	op         plan.Op
 	token      plan.Token
 	generation int
-	failed     bool
+	failed     bool // it was refused for good; see recFailed
+	order      int  // of the record that ended it
 }
+
+func (i intent) is(id string, token plan.Token) bool { return i.op.ID == id && i.token == token }
 
 // contents is what a journal's records add up to.
 type contents struct {
 	records     int
-	open        []openOp // in the order of their begin
+	open        []intent                // begun and not ended, in the order of their begin
+	latest      map[plan.Address]intent // the last effect at an address
 	generations map[plan.Address]int
+}
+
+func newContents() contents {
+	return contents{latest: map[plan.Address]intent{}, generations: map[plan.Address]int{}}
 }
 
 // damage is a stretch of bytes that is no record.
@@ -133,7 +143,7 @@ func (d *Dir) openJournal() (*journal, error, error) {
 // never acknowledged, and simply not in kept. An error means that the journal
 // was written by a version that knows more than this one.
 func parseJournal(data []byte) (found contents, kept []byte, damaged []damage, err error) {
-	found.generations = map[plan.Address]int{}
+	found = newContents()
 	var bad damage
 	kept = data[:0:0]
 	start, copied := 0, false // until damage is met, kept is a prefix of data and costs nothing
@@ -224,43 +234,60 @@ func encodeRecord(r record) ([]byte, error) {
 // add folds one record into what is known.
 func (c *contents) add(r record) {
 	c.records++
-	at := -1
-	for i, o := range c.open {
-		if o.op.ID == r.ID && o.token == r.Token {
-			at = i
-			break
+	at := slices.IndexFunc(c.open, func(i intent) bool { return i.is(r.ID, r.Token) })
+	switch {
+	case r.Kind == recBegin && at < 0:
+		c.open = append(c.open, intent{op: *r.Op, token: r.Token, generation: r.Generation})
+	case r.Kind == recBegin:
+		c.open[at].failed = false
+	case at < 0:
+		// Its begin was lost to damage.
+	case r.Kind == recFailed:
+		c.open[at].failed = true
+	default:
+		ended := c.open[at]
+		ended.order = c.records
+		c.open = slices.Delete(c.open, at, at+1)
+		if r.Kind == recDone {
+			for _, a := range ended.op.Addresses {
+				c.latest[a] = ended
+			}
 		}
-	}
-	switch r.Kind {
-	case recBegin:
-		if at < 0 {
-			c.open = append(c.open, openOp{op: *r.Op, token: r.Token, generation: r.Generation})
-		} else {
-			c.open[at].failed = false
+		if r.Kind == recDone || r.Spent {
+			c.use(ended)
 		}
-		return
-	case recFailed:
-		if at >= 0 {
-			c.open[at].failed = true
-		}
-		return
-	}
-	if at < 0 {
-		return // its begin was lost to damage
-	}
-	ended := c.open[at]
-	c.open = append(c.open[:at], c.open[at+1:]...)
-	if r.Kind == recDone || r.Spent {
-		c.use(ended)
 	}
 }
 
 // use notes that an operation's token has done its work: the next wish at these
 // addresses belongs to a later generation.
-func (c *contents) use(o openOp) {
-	for _, a := range o.op.Addresses {
-		c.generations[a] = max(c.generations[a], o.generation+1)
+func (c *contents) use(i intent) {
+	for _, a := range i.op.Addresses {
+		c.generations[a] = max(c.generations[a], i.generation+1)
 	}
+}
+
+// again returns the generation under which the very same intent was begun
+// before, when asking for it again must use the same token: because nobody knows
+// how it ended, or because it was the last thing that was done at its addresses
+// and the run that did it was cut short. In the second case an observation that
+// lags behind the world may not show the result yet; a vendor that honours
+// tokens then answers with what was made, or says that the token is spent.
+func (c *contents) again(stack string, op plan.Op) (int, bool) {
+	same := func(i intent) bool { return i.is(op.ID, Token(stack, op, i.generation)) }
+	if at := slices.IndexFunc(c.open, same); at >= 0 {
+		return c.open[at].generation, true
+	}
+	if len(op.Addresses) == 0 {
+		return 0, false
+	}
+	last := c.latest[op.Addresses[0]]
+	for _, a := range op.Addresses {
+		if i, ok := c.latest[a]; !ok || i.order != last.order || !same(i) {
+			return 0, false
+		}
+	}
+	return last.generation, true
 }
 
 // append makes one record durable.
@@ -283,30 +310,21 @@ func (j *journal) append(r record) error {
 	return nil
 }
 
-// compact replaces the journal by the begins that are still open, or by nothing.
+// compact replaces the journal by what the next run must know: nothing after a
+// complete run, otherwise the open begins and the last effect at each address.
 // Its caller has made everything else durable in the ledger.
-func (j *journal) compact(keepOpen bool, now time.Time) error {
+func (j *journal) compact(complete bool, now time.Time) error {
 	if j.broken != nil {
 		return j.broken
 	}
+	keep := newContents()
+	keep.generations = j.generations
 	var data []byte
-	keep := contents{generations: j.generations}
-	if keepOpen {
-		for _, o := range j.open {
-			rs := []record{{Kind: recBegin, Time: now, ID: o.op.ID, Token: o.token, Generation: o.generation, Op: &o.op}}
-			if o.failed {
-				rs = append(rs, record{Kind: recFailed, Time: now, ID: o.op.ID, Token: o.token, Generation: o.generation})
-			}
-			for _, r := range rs {
-				line, err := encodeRecord(r)
-				if err != nil {
-					return j.dir.journalError("compact the journal", err)
-				}
-				data = append(data, line...)
-				keep.records++
-			}
+	if !complete {
+		var err error
+		if data, err = j.carryOver(&keep, now); err != nil {
+			return j.dir.journalError("compact the journal", err)
 		}
-		keep.open = j.open
 	}
 	f, err := replaceFile(j.dir.fs, filepath.Join(j.dir.path, journalName), data)
 	if err != nil {
@@ -317,6 +335,45 @@ func (j *journal) compact(keepOpen bool, now time.Time) error {
 	j.file.Close() // the old file, fsynced long ago and no longer reachable
 	j.file, j.contents = f, keep
 	return nil
+}
+
+// carryOver writes the records that an incomplete run leaves to the next.
+func (j *journal) carryOver(keep *contents, now time.Time) ([]byte, error) {
+	var data []byte
+	write := func(i intent, kinds ...recordKind) error {
+		for _, kind := range kinds {
+			r := record{Kind: kind, Time: now, ID: i.op.ID, Token: i.token, Generation: i.generation}
+			if kind == recBegin {
+				r.Op = &i.op
+			}
+			line, err := encodeRecord(r)
+			if err != nil {
+				return err
+			}
+			data = append(data, line...)
+			keep.add(r)
+		}
+		return nil
+	}
+	last := slices.Collect(maps.Values(j.latest))
+	slices.SortFunc(last, func(a, b intent) int { return a.order - b.order })
+	// One operation may be the last at many addresses.
+	last = slices.CompactFunc(last, func(a, b intent) bool { return a.order == b.order })
+	for _, i := range last {
+		if err := write(i, recBegin, recDone); err != nil {
+			return nil, err
+		}
+	}
+	for _, i := range j.open {
+		kinds := []recordKind{recBegin}
+		if i.failed {
+			kinds = append(kinds, recFailed)
+		}
+		if err := write(i, kinds...); err != nil {
+			return nil, err
+		}
+	}
+	return data, nil
 }
 
 func (j *journal) close() error { return j.file.Close() }

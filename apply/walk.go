@@ -152,12 +152,7 @@ func (w *walk) run(ctx context.Context) {
 	finished := make(chan finish)
 	running := 0
 	for {
-		// What can go on without a person's doing is asked before each start, so
-		// that a stop is obeyed even when finishes keep coming.
-		if soft.Err() != nil {
-			w.stopped = true
-		}
-		for !w.stopped && w.journalErr == nil && running < w.Parallelism && len(w.ready) > 0 {
+		for w.mayBegin(soft) && running < w.Parallelism && len(w.ready) > 0 {
 			n := w.ready[0]
 			w.ready = w.ready[1:]
 			op, err := w.prepare(n)
@@ -175,13 +170,12 @@ func (w *walk) run(ctx context.Context) {
 		running--
 		w.settleNode(f)
 	}
-	if soft.Err() != nil && w.remaining() {
-		w.stopped = true
-	}
 }
 
-func (w *walk) remaining() bool {
-	return slices.ContainsFunc(w.nodes, func(n *node) bool { return n.status == StatusNotBegun })
+// mayBegin reports whether further operations may be begun.
+func (w *walk) mayBegin(soft context.Context) bool {
+	w.stopped = w.stopped || w.stopping(soft)
+	return !w.stopped && w.journalErr == nil
 }
 
 // prepare announces an operation and puts known values in place of references.
@@ -200,7 +194,7 @@ func (w *walk) prepare(n *node) (plan.Op, error) {
 			Fix:  "run the same command again: what was made meanwhile is then observed",
 		}
 	}
-	if g, ok := w.State.begunAs(op); ok {
+	if g, ok := w.State.again(op); ok {
 		n.generation = g
 	}
 	return op, nil
@@ -307,7 +301,7 @@ func (w *walk) look(soft context.Context, n *node, op plan.Op) finish {
 		f.result, err = w.do(ctx, p, op, token)
 		return err
 	})
-	f.stopped = f.err != nil && soft.Err() != nil
+	f.stopped = f.err != nil && w.stopping(soft)
 	return f
 }
 
@@ -383,7 +377,7 @@ func (w *walk) effect(ctx, soft context.Context, n *node, op plan.Op) finish {
 		case class != plan.ErrAmbiguous:
 			f.journal = write(recFailed, false)
 		}
-		f.stopped = soft.Err() != nil && next != giveUp
+		f.stopped = w.stopping(soft) && next != giveUp
 		return f
 	}
 }
@@ -422,7 +416,7 @@ func (w *walk) inquire(ctx, soft context.Context, op plan.Op, token plan.Token, 
 			Fix:   "run the same command again: it looks first and repeats only what is missing",
 			Err:   lost,
 		}
-		f.stopped = soft.Err() != nil
+		f.stopped = w.stopping(soft)
 		return ask
 	}
 }

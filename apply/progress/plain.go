@@ -1,0 +1,93 @@
+package progress
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"mailform/apply"
+)
+
+// PlainOptions are the choices of Plain.
+type PlainOptions struct {
+	Color bool
+}
+
+// Plain writes one line per thing that happens, for pipes and CI logs.
+type Plain struct {
+	w      io.Writer
+	paint  paint
+	tally  tally
+	failed []apply.Event
+	err    error
+}
+
+// NewPlain returns a Plain that writes to w.
+func NewPlain(w io.Writer, o PlainOptions) *Plain {
+	return &Plain{w: w, paint: paint{o.Color}}
+}
+
+// Event shows one event. It is an apply.Sink.
+func (p *Plain) Event(e apply.Event) {
+	p.tally.add(e)
+	title, where := label(e)
+	name := strings.TrimSpace(title + " " + where)
+	switch e.Kind {
+	case apply.EventObserved:
+		p.line("read", "", fmt.Sprintf("%s  %d objects  %s", title, e.Done, spell(e.Elapsed)))
+	case apply.EventBegin:
+		p.line("begin", "", name)
+	case apply.EventRetry:
+		p.line("retry", sgrYellow, fmt.Sprintf("%s  again in %s (attempt %d): %s", name, spell(e.Wait), e.Attempt+1, reason(e)))
+	case apply.EventResolved:
+		p.line("found", "", fmt.Sprintf("%s  %s", name, clean(e.Message)))
+	case apply.EventDone:
+		p.line("done", sgrGreen, fmt.Sprintf("%s  %s", name, spell(e.Elapsed)))
+	case apply.EventFailed:
+		p.line("failed", sgrRed, fmt.Sprintf("%s  %s", name, spell(e.Elapsed)))
+		p.failed = append(p.failed, e)
+	case apply.EventSkipped:
+		p.line("skip", sgrDim, fmt.Sprintf("%s  %s", name, clean(e.Message)))
+	case apply.EventStopped:
+		p.line("stop", sgrYellow, fmt.Sprintf("%s  %s", name, spell(e.Elapsed)))
+	case apply.EventWarning:
+		p.line("note", sgrYellow, clean(e.Message))
+	case apply.EventEnd:
+		p.line("end", sgrBold, fmt.Sprintf("%s in %s", p.tally, spell(e.Elapsed)))
+		p.print(allDetails(p.failed, p.paint))
+		p.failed = nil
+	}
+}
+
+// line writes "[ 3/18] done    start the instance host/mx1/instance  12.3s". The
+// counter says how many operations have ended.
+func (p *Plain) line(verb, sgr, text string) {
+	counter := ""
+	if p.tally.total > 0 {
+		digits := len(fmt.Sprint(p.tally.total))
+		counter = fmt.Sprintf("[%*d/%d] ", digits, p.tally.ended(), p.tally.total)
+	}
+	p.print(counter + p.paint.say(sgr, pad(verb, 6)) + "  " + text + "\n")
+}
+
+func (p *Plain) print(s string) {
+	if p.err == nil && s != "" {
+		_, p.err = io.WriteString(p.w, s)
+	}
+}
+
+// Close reports the first failed write.
+func (p *Plain) Close() error {
+	p.print(allDetails(p.failed, p.paint))
+	p.failed = nil
+	return p.err
+}
+
+// allDetails are the full errors, each after an empty line.
+func allDetails(failed []apply.Event, p paint) string {
+	var b strings.Builder
+	for _, e := range failed {
+		b.WriteString("\n" + details(e, p))
+	}
+	return b.String()
+}
