@@ -2,10 +2,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"mailform/server/agent"
 )
 
 // version is set by the linker.
@@ -19,8 +22,9 @@ func main() {
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	if err := root.Execute(); err != nil {
+	root.AddCommand(agentCommands(version)...)
+	if err := root.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "mailformd:", err)
-		os.Exit(1)
+		os.Exit(agent.ExitCode(err))
 	}
 }

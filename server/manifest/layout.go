@@ -72,6 +72,18 @@ func (l Layout) ACMEAccountKey(directoryHash string) string {
 // VersionsDir holds one mailformd per SHA-256; Binary is the link to the active one.
 func (l Layout) VersionsDir() string { return l.at("/usr/local/lib/mailform") }
 
+// VersionDir and VersionBinary are one version's place, by its SHA-256.
+func (l Layout) VersionDir(sha string) string { return filepath.Join(l.VersionsDir(), sha) }
+func (l Layout) VersionBinary(sha string) string {
+	return filepath.Join(l.VersionDir(sha), "mailformd")
+}
+
+// VersionLink is what Binary points at: relative, so that it holds under any root.
+func (l Layout) VersionLink(sha string) string { return "../lib/mailform/" + sha + "/mailformd" }
+
+// UploadPrefix begins the path of a mailformd that is being uploaded.
+func (l Layout) UploadPrefix() string { return filepath.Join(l.VersionsDir(), ".upload-") }
+
 // Binary is where the active mailformd is found.
 func (l Layout) Binary() string { return l.at("/usr/local/sbin/mailformd") }
 

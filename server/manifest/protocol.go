@@ -37,11 +37,12 @@ type Installed struct {
 	Changed bool   `json:"changed"`
 }
 
-// KeysRequest asks for signing keys; missing ones are made.
+// KeysRequest asks for signing keys; missing ones are made, retired ones deleted.
 type KeysRequest struct {
 	Claim
 	Keys    []DKIMWanted `json:"keys"`
 	Replace bool         `json:"replace,omitempty"` // a key of another algorithm under the selector is replaced
+	Retire  []DKIMWanted `json:"retire,omitempty"`  // keys to delete; refused while the applied manifest names them
 }
 
 // DKIMWanted is one signing key that must exist.
@@ -53,7 +54,8 @@ type DKIMWanted struct {
 
 // KeysResult answers a KeysRequest in the order of its keys.
 type KeysResult struct {
-	Keys []DKIMPublic `json:"keys"`
+	Keys    []DKIMPublic `json:"keys"`
+	Retired []string     `json:"retired,omitempty"` // "mf1-rsa._domainkey.acme.example"
 }
 
 // CSRRequest asks for a certificate signing request. Its key is made, or taken
@@ -93,7 +95,6 @@ type ConvergeRequest struct {
 	Manifest          Manifest          `json:"manifest"`
 	KeepPasswords     map[string]string `json:"keep_passwords,omitempty"` // mailbox address -> fingerprint
 	KeepRelayPassword string            `json:"keep_relay_password,omitempty"`
-	RetireKeys        []DKIMWanted      `json:"retire_keys,omitempty"` // signing keys to delete once they are out of use
 	DryRun            bool              `json:"dry_run,omitempty"`
 }
 

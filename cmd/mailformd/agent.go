@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailform/server/account"
+	"mailform/server/agent"
+	"mailform/server/manifest"
+)
+
+// layout is where this mailformd finds everything: "/" or, on a simulated
+// host, the folder in MAILFORM_ROOT.
+func layout() manifest.Layout {
+	if root := os.Getenv("MAILFORM_ROOT"); root != "" {
+		return manifest.Layout{Root: root}
+	}
+	return manifest.Layout{Root: "/"}
+}
+
+func newAgent(version string) (*agent.Agent, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	l := layout()
+	return agent.New(agent.Config{
+		Layout: l, Version: version, Executable: exe,
+		Systemd:      agent.Systemctl{},
+		Daemon:       agent.Control{Socket: l.ControlSocket()},
+		NewPassword:  account.GeneratePassword,
+		HashPassword: account.HashPassword,
+		Rand:         rand.Reader,
+		Now:          time.Now,
+		Sleep: func(ctx context.Context, d time.Duration) error {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(d):
+				return nil
+			}
+		},
+	}), nil
+}
+
+// agentCommands are the commands that mailform runs on the host over SSH. They
+// read one JSON request from standard input and answer on standard output.
+func agentCommands(version string) []*cobra.Command {
+	command := func(use, short string, run func(context.Context, *agent.Agent, *cobra.Command, []string) error) *cobra.Command {
+		return &cobra.Command{
+			Use: use, Short: short, Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, args []string) error {
+				a, err := newAgent(version)
+				if err != nil {
+					return err
+				}
+				return run(cmd.Context(), a, cmd, args)
+			},
+		}
+	}
+	password := command("password ADDRESS", "make a new first password for a mailbox", func(ctx context.Context, a *agent.Agent, cmd *cobra.Command, args []string) error {
+		text, err := a.Password(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
+		return err
+	})
+	password.Args = cobra.ExactArgs(1)
+	return []*cobra.Command{
+		command("observe", "print what is on this host", func(ctx context.Context, a *agent.Agent, cmd *cobra.Command, _ []string) error {
+			facts, err := a.Observe(ctx)
+			if err != nil {
+				return err
+			}
+			return answer(cmd, facts)
+		}),
+		command("install", "make this mailformd the host's", request((*agent.Agent).Install)),
+		command("keys", "make and delete signing keys", request((*agent.Agent).Keys)),
+		command("csr", "make a TLS key and its signing request", requestText((*agent.Agent).CSR)),
+		command("install-cert", "install a certificate chain", request((*agent.Agent).InstallCert)),
+		command("acme-account", "print the account key of an ACME directory", requestText((*agent.Agent).AccountKey)),
+		command("converge", "bring this host to a manifest", converge),
+		command("remove", "take mailform off this host", request((*agent.Agent).Remove)),
+		password,
+	}
+}
+
+// request runs a command that answers with a JSON document.
+func request[Q, A any](do func(*agent.Agent, context.Context, Q) (A, error)) func(context.Context, *agent.Agent, *cobra.Command, []string) error {
+	return func(ctx context.Context, a *agent.Agent, cmd *cobra.Command, _ []string) error {
+		var q Q
+		if _, err := readRequest(cmd.InOrStdin(), &q); err != nil {
+			return err
+		}
+		out, err := do(a, ctx, q)
+		if err != nil {
+			return err
+		}
+		return answer(cmd, out)
+	}
+}
+
+// requestText runs a command that answers with text, such as PEM.
+func requestText[Q any](do func(*agent.Agent, context.Context, Q) ([]byte, error)) func(context.Context, *agent.Agent, *cobra.Command, []string) error {
+	return func(ctx context.Context, a *agent.Agent, cmd *cobra.Command, _ []string) error {
+		var q Q
+		if _, err := readRequest(cmd.InOrStdin(), &q); err != nil {
+			return err
+		}
+		out, err := do(a, ctx, q)
+		if err != nil {
+			return err
+		}
+		_, err = cmd.OutOrStdout().Write(out)
+		return err
+	}
+}
+
+func converge(ctx context.Context, a *agent.Agent, cmd *cobra.Command, _ []string) error {
+	var q manifest.ConvergeRequest
+	rest, err := readRequest(cmd.InOrStdin(), &q)
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(cmd.OutOrStdout())
+	var lost error
+	emit := func(e manifest.AgentEvent) {
+		if err := enc.Encode(e); err != nil && lost == nil {
+			lost = err
+		}
+	}
+	res, err := a.Converge(ctx, q, emit)
+	if err != nil {
+		return err
+	}
+	emit(manifest.AgentEvent{Result: &res})
+	if lost != nil || len(res.Passwords) == 0 {
+		return lost
+	}
+	line, err := bufio.NewReader(io.LimitReader(rest, 1024)).ReadString('\n')
+	if err != nil || strings.TrimSpace(line) != manifest.AckPasswords {
+		return errors.New("nobody has confirmed the first passwords: the next apply makes new ones")
+	}
+	return a.PasswordsReceived(ctx, res.Passwords)
+}
+
+// readRequest reads the request document and returns what follows it.
+func readRequest(r io.Reader, into any) (rest io.Reader, err error) {
+	dec := json.NewDecoder(io.LimitReader(r, manifest.MaxDocument))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return nil, &agent.Error{Code: manifest.ExitRequest, Msg: "the request on standard input cannot be read", Err: err}
+	}
+	return io.MultiReader(dec.Buffered(), r), nil
+}
+
+func answer(cmd *cobra.Command, v any) error {
+	b, err := manifest.Encode(v)
+	if err != nil {
+		return err
+	}
+	_, err = cmd.OutOrStdout().Write(b)
+	return err
+}

@@ -1,0 +1,184 @@
+// Package agent is the part of mailformd that works on the host it is installed
+// on, as root: it reports what is there (Observe) and brings the machine to a
+// manifest (Converge), makes the private keys that never leave the machine, and
+// takes everything away again (Remove).
+//
+// Every path goes through manifest.Layout, so that the same code converges "/"
+// and a private folder. It imports only server/manifest of mailform; password
+// hashing and the running daemon come in through Config.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"mailform/server/manifest"
+)
+
+// Config is what an Agent works with. Every field must be set.
+type Config struct {
+	Layout       manifest.Layout
+	Version      string // of this mailformd
+	Executable   string // its file
+	Systemd      Systemd
+	Daemon       Daemon
+	NewPassword  func() (string, error)       // makes a first password
+	HashPassword func(string) (string, error) // text -> PHC string
+	Rand         io.Reader                    // crypto/rand.Reader
+	Now          func() time.Time
+	Sleep        func(context.Context, time.Duration) error
+}
+
+// Agent carries out the commands. Its methods that change the host take the
+// agent lock, so that two runs cannot interleave.
+type Agent struct {
+	Config
+	uid int // owner of what is root's: our own user
+}
+
+// New returns an agent.
+func New(c Config) *Agent { return &Agent{Config: c, uid: os.Geteuid()} }
+
+// Error is a refusal or failure that the sender tells apart by its exit code.
+type Error struct {
+	Code int // one of manifest.Exit…
+	Msg  string
+	Err  error
+}
+
+func (e *Error) Error() string {
+	if e.Err != nil {
+		return e.Msg + ": " + e.Err.Error()
+	}
+	return e.Msg
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// ExitCode returns the code the command exits with.
+func (e *Error) ExitCode() int { return e.Code }
+
+func failf(code int, format string, args ...any) error {
+	return &Error{Code: code, Msg: fmt.Sprintf(format, args...)}
+}
+
+// ExitCode returns the exit code for an error of this package, 0 for nil.
+func ExitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return manifest.ExitFailed
+}
+
+// Install makes the running executable the machine's mailformd: it checks its
+// hash, claims the host, makes the service's user and folders, puts the file
+// beside earlier versions and switches the link over. A service that runs goes
+// on with its old version until converge restarts it.
+func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manifest.Installed, error) {
+	out := manifest.Installed{Arch: runtime.GOARCH}
+	sum, err := fileSHA256(a.Executable)
+	if err != nil {
+		return out, err
+	}
+	if sum != req.SHA256 {
+		return out, failf(manifest.ExitRequest, "the uploaded mailformd has SHA-256 %s, not %s: it was damaged on the way", sum, req.SHA256)
+	}
+	out.SHA256 = sum
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return out, err
+	}
+	defer unlock()
+	if err := a.Systemd.Available(ctx); err != nil {
+		return out, err
+	}
+	if err := a.claim(req.Claim, true); err != nil {
+		return out, err
+	}
+	changed, err := a.settle(ctx, a.baseItems(), func(manifest.AgentEvent) {}, false)
+	if err != nil {
+		return out, err
+	}
+	switched, err := a.switchVersion(sum)
+	if err != nil {
+		return out, err
+	}
+	out.Changed = changed || switched
+	return out, nil
+}
+
+// switchVersion copies the executable to its versioned place and points the
+// link there. Earlier versions but the last active one are deleted.
+func (a *Agent) switchVersion(sum string) (bool, error) {
+	target := a.Layout.VersionBinary(sum)
+	changed := false
+	if have, err := fileSHA256(target); err != nil || have != sum {
+		if err := mkdirAll(a.Layout.VersionDir(sum), 0o755); err != nil {
+			return false, err
+		}
+		if err := copyFile(a.Executable, target, 0o755); err != nil {
+			return false, err
+		}
+		changed = true
+	}
+	link := a.Layout.Binary()
+	before, err := os.Readlink(link)
+	// The link is relative, so that it holds in a private root too.
+	want := a.Layout.VersionLink(sum)
+	if err != nil || before != want {
+		if err := switchLink(want, link); err != nil {
+			return false, err
+		}
+		changed = true
+	}
+	if strings.HasPrefix(filepath.Base(a.Executable), filepath.Base(a.Layout.UploadPrefix())) {
+		if err := os.Remove(a.Executable); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	if changed {
+		return true, a.pruneVersions(sum, versionOf(before))
+	}
+	return false, nil
+}
+
+func (a *Agent) pruneVersions(keep ...string) error {
+	entries, err := os.ReadDir(a.Layout.VersionsDir())
+	if err != nil {
+		return err
+	}
+	kept := map[string]bool{}
+	for _, k := range keep {
+		kept[k] = true
+	}
+	for _, e := range entries {
+		if e.IsDir() && len(e.Name()) == 64 && !kept[e.Name()] {
+			if err := os.RemoveAll(a.Layout.VersionDir(e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// versionOf returns the hash in a path …/<sha256>/mailformd, or "".
+func versionOf(path string) string {
+	path = strings.TrimSuffix(path, " (deleted)")
+	parts := strings.Split(path, "/")
+	if n := len(parts); n >= 2 && len(parts[n-2]) == 64 {
+		return parts[n-2]
+	}
+	return ""
+}

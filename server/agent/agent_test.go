@@ -1,0 +1,522 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"mailform/server/manifest"
+)
+
+// machine is a host in a temporary folder with a service manager and a daemon
+// that live in memory.
+type machine struct {
+	t      *testing.T
+	layout manifest.Layout
+	now    time.Time
+	calls  []string // what systemd was asked to change
+
+	loaded  map[string]bool
+	active  map[string]bool
+	enabled map[string]bool
+	reload  map[string]bool // NeedDaemonReload
+	serving string          // manifest the daemon has read
+	exe     string          // what the service runs
+	sick    bool            // the daemon never becomes ready
+	hashed  int
+}
+
+func newMachine(t *testing.T) *machine {
+	m := &machine{
+		t: t, layout: manifest.Layout{Root: t.TempDir()}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
+		loaded: map[string]bool{}, active: map[string]bool{}, enabled: map[string]bool{}, reload: map[string]bool{},
+	}
+	m.write("/usr/local/lib/mailform/.upload-test", "the program", 0o755)
+	m.write("/etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n", 0o644)
+	return m
+}
+
+func (m *machine) path(p string) string { return filepath.Join(m.layout.Root, p) }
+
+func (m *machine) write(p, text string, mode os.FileMode) {
+	m.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(m.path(p)), 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+	if err := os.WriteFile(m.path(p), []byte(text), mode); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *machine) agent() *Agent {
+	return New(Config{
+		Layout: m.layout, Version: "1.0", Executable: m.path("/usr/local/lib/mailform/.upload-test"),
+		Systemd: m, Daemon: daemon{m},
+		NewPassword: func() (string, error) { m.hashed++; return fmt.Sprintf("first-password-%d", m.hashed), nil },
+		// The text must not be found in the hash, or the search for leaks would find it there.
+		HashPassword: func(p string) (string, error) { return "$argon2id$" + manifest.Fingerprint(p), nil },
+		Rand:         rand.Reader,
+		Now:          func() time.Time { return m.now },
+		Sleep:        func(_ context.Context, d time.Duration) error { m.now = m.now.Add(d); return nil },
+	})
+}
+
+func (m *machine) Available(context.Context) error { return nil }
+func (m *machine) Sysusers(_ context.Context, file string) error {
+	m.calls = append(m.calls, "sysusers")
+	m.write("/etc/passwd", fmt.Sprintf("root:x:0:0::/:\nmailform:x:%d:%d::/:\n", os.Getuid(), os.Getgid()), 0o644)
+	m.write("/etc/group", fmt.Sprintf("mailform:x:%d:\n", os.Getgid()), 0o644)
+	_, err := os.Stat(file)
+	return err
+}
+func (m *machine) DaemonReload(context.Context) error {
+	m.calls = append(m.calls, "daemon-reload")
+	entries, err := os.ReadDir(m.layout.UnitDir())
+	if err != nil {
+		return err
+	}
+	m.loaded = map[string]bool{}
+	for _, e := range entries {
+		m.loaded[e.Name()] = true
+	}
+	return nil
+}
+func (m *machine) each(verb string, units []string, do func(string) error) error {
+	m.calls = append(m.calls, verb+" "+strings.Join(units, " "))
+	for _, u := range units {
+		if !m.loaded[u] {
+			return fmt.Errorf("unit %s not found", u)
+		}
+		if err := do(u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+func (m *machine) Enable(_ context.Context, units ...string) error {
+	return m.each("enable", units, func(u string) error { m.enabled[u] = true; return nil })
+}
+func (m *machine) Disable(_ context.Context, units ...string) error {
+	return m.each("disable", units, func(u string) error { delete(m.enabled, u); return nil })
+}
+func (m *machine) Start(_ context.Context, units ...string) error {
+	return m.each("start", units, func(u string) error {
+		if strings.HasSuffix(u, ".socket") && m.active[ServiceUnit] {
+			return errors.New("socket service already active, refusing")
+		}
+		m.active[u] = true
+		return nil
+	})
+}
+func (m *machine) Stop(_ context.Context, units ...string) error {
+	return m.each("stop", units, func(u string) error { delete(m.active, u); return nil })
+}
+func (m *machine) Restart(_ context.Context, units ...string) error {
+	return m.each("restart", units, func(u string) error {
+		m.active[u] = true
+		if u != ServiceUnit {
+			return nil
+		}
+		var err error
+		if m.exe, err = filepath.EvalSymlinks(m.layout.Binary()); err != nil || m.sick {
+			return err
+		}
+		return m.read()
+	})
+}
+func (m *machine) Units(_ context.Context, units ...string) ([]UnitState, error) {
+	var out []UnitState
+	for _, u := range units {
+		s := UnitState{LoadState: "not-found", ActiveState: "inactive", UnitFileState: "disabled", NeedDaemonReload: m.reload[u]}
+		if m.loaded[u] {
+			s.LoadState = "loaded"
+		}
+		if m.active[u] {
+			s.ActiveState = "active"
+			if u == ServiceUnit {
+				s.MainExe = m.exe
+			}
+		}
+		if m.enabled[u] {
+			s.UnitFileState = "enabled"
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
+func (m *machine) Log(context.Context, string, int) string { return "panic: out of stamps" }
+
+func (m *machine) read() error {
+	b, err := os.ReadFile(m.layout.ManifestFile())
+	m.serving = manifest.SHA256(b)
+	return err
+}
+
+type daemon struct{ m *machine }
+
+func (d daemon) Status(context.Context) (manifest.Status, error) {
+	if !d.m.active[ServiceUnit] || d.m.sick {
+		return manifest.Status{}, errors.New("connection refused")
+	}
+	return manifest.Status{ManifestSHA256: d.m.serving}, nil
+}
+
+func (d daemon) Reload(ctx context.Context) (manifest.Status, error) {
+	d.m.calls = append(d.m.calls, "reload")
+	if err := d.m.read(); err != nil {
+		return manifest.Status{}, err
+	}
+	return d.Status(ctx)
+}
+
+func claim() manifest.Claim {
+	return manifest.Claim{Stack: "acme-mail", Host: "mx1", Actor: "alice@laptop"}
+}
+
+func wanted() manifest.ConvergeRequest {
+	return manifest.ConvergeRequest{Claim: claim(), Manifest: manifest.Manifest{
+		Format: manifest.Format, Stack: "acme-mail", Host: "mx1", Hostname: "mail.acme.example", MaxMessageBytes: 50 << 20,
+		Relay: &manifest.Relay{Host: "relay.example", Port: 587, Username: "u", Password: "canary-relay"},
+		Domains: []manifest.Domain{{
+			Name: "acme.example", DKIM: []manifest.DKIMKey{{Selector: "mf1-ed25519", Algorithm: "ed25519"}},
+			Mailboxes: []manifest.Mailbox{{Local: "alice", PasswordHash: "$argon2id$canary-alice"}, {Local: "bob"}},
+		}},
+	}}
+}
+
+func (m *machine) install() {
+	m.t.Helper()
+	a := m.agent()
+	sum, err := fileSHA256(a.Executable)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if _, err := a.Install(context.Background(), manifest.InstallRequest{Claim: claim(), SHA256: sum}); err != nil {
+		m.t.Fatal(err)
+	}
+	m.write("/usr/local/lib/mailform/.upload-test", "the program", 0o755) // the next agent() runs from here
+	if _, err := a.Keys(context.Background(), manifest.KeysRequest{Claim: claim(), Keys: []manifest.DKIMWanted{{Domain: "acme.example", Selector: "mf1-ed25519", Algorithm: "ed25519"}}}); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *machine) converge(req manifest.ConvergeRequest) (manifest.ConvergeResult, []manifest.AgentEvent, error) {
+	var events []manifest.AgentEvent
+	m.calls = nil
+	res, err := m.agent().Converge(context.Background(), req, func(e manifest.AgentEvent) { events = append(events, e) })
+	return res, events, err
+}
+
+func (m *machine) mustConverge(req manifest.ConvergeRequest) manifest.ConvergeResult {
+	m.t.Helper()
+	res, _, err := m.converge(req)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return res
+}
+
+func TestConvergeTwice(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	res, events, err := m.converge(wanted())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !res.Changed || len(res.Passwords) != 1 || res.Passwords["bob@acme.example"] == "" {
+		t.Fatalf("first converge: %+v", res)
+	}
+	if got := res.Service; got.Active != "active" || !got.Enabled || !slices.Equal(got.Ports, []int{25, 143, 465, 587, 993}) {
+		t.Errorf("service: %+v", got)
+	}
+	if text := fmt.Sprint(events); strings.Contains(text, "canary") || strings.Contains(text, "first-password") {
+		t.Errorf("a secret stands in the events: %s", text)
+	}
+	if err := m.agent().PasswordsReceived(context.Background(), res.Passwords); err != nil {
+		t.Fatal(err)
+	}
+
+	before := m.snapshot()
+	res, events, err = m.converge(wanted())
+	if err != nil || res.Changed || len(res.Passwords) != 0 || len(m.calls) != 0 {
+		t.Fatalf("second converge: %+v, %v, systemd was asked %q\n%v", res, err, m.calls, events)
+	}
+	if after := m.snapshot(); after != before {
+		t.Errorf("the second converge touched files:\n%s\n%s", before, after)
+	}
+	f := m.observe()
+	if len(f.Service.Drift) != 0 {
+		t.Errorf("drift after converge: %q", f.Service.Drift)
+	}
+	if got := f.Passwords; got["alice@acme.example"] != manifest.Fingerprint("$argon2id$canary-alice") || got["bob@acme.example"] != "host" {
+		t.Errorf("passwords: %v", got)
+	}
+	text, err := manifest.Encode(f)
+	if err != nil || strings.Contains(string(text), "canary") || strings.Contains(string(text), "PRIVATE") {
+		t.Errorf("facts hold a secret: %v\n%s", err, text)
+	}
+}
+
+func (m *machine) observe() *manifest.Facts {
+	m.t.Helper()
+	f, err := m.agent().Observe(context.Background())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return f
+}
+
+// snapshot lists every file with its mode, time and size.
+func (m *machine) snapshot() string {
+	m.t.Helper()
+	var b strings.Builder
+	err := filepath.Walk(m.layout.Root, func(p string, fi os.FileInfo, err error) error {
+		if err == nil && !strings.HasSuffix(p, "agent.lock") {
+			fmt.Fprintln(&b, p, fi.Mode(), fi.ModTime().UnixNano(), fi.Size())
+		}
+		return err
+	})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestUnseenPasswordIsMadeAgain(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	first := m.mustConverge(wanted()).Passwords["bob@acme.example"]
+	// The connection broke before the password arrived.
+	if got := m.observe().Passwords["bob@acme.example"]; got != "host, not shown" {
+		t.Fatalf("password of bob: %q", got)
+	}
+	second := m.mustConverge(wanted()).Passwords["bob@acme.example"]
+	if second == "" || second == first {
+		t.Errorf("first %q, then %q", first, second)
+	}
+}
+
+func TestRemovedMailboxIsRetained(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	m.mustConverge(wanted())
+	without := wanted()
+	without.Manifest.Domains[0].Mailboxes = without.Manifest.Domains[0].Mailboxes[:1]
+	m.mustConverge(without)
+	if !slices.Contains(m.calls, "reload") {
+		t.Errorf("the daemon was not told: %q", m.calls)
+	}
+	f := m.observe()
+	if len(f.Retained) != 1 || f.Retained[0].Address != "bob@acme.example" || !f.Retained[0].Since.Equal(m.now) {
+		t.Fatalf("retained: %+v", f.Retained)
+	}
+	m.mustConverge(wanted())
+	if f := m.observe(); len(f.Retained) != 0 {
+		t.Errorf("still retained: %+v", f.Retained)
+	}
+}
+
+func TestSecretsThatTheSenderDoesNotKnow(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	m.mustConverge(wanted())
+	keep := wanted()
+	keep.Manifest.Relay.Password = ""
+	keep.Manifest.Domains[0].Mailboxes[0].PasswordHash = ""
+	keep.KeepRelayPassword = manifest.Fingerprint("canary-relay")
+	keep.KeepPasswords = map[string]string{"alice@acme.example": manifest.Fingerprint("$argon2id$canary-alice")}
+	if err := m.agent().PasswordsReceived(context.Background(), map[string]string{"bob@acme.example": ""}); err != nil {
+		t.Fatal(err)
+	}
+	if res := m.mustConverge(keep); res.Changed {
+		t.Error("kept secrets changed the manifest")
+	}
+	keep.KeepPasswords["alice@acme.example"] = "0123"
+	if _, _, err := m.converge(keep); ExitCode(err) != manifest.ExitRequest {
+		t.Errorf("an unknown fingerprint was accepted: %v", err)
+	}
+}
+
+func TestForeignFilesAreConflicts(t *testing.T) {
+	for _, path := range []string{
+		"/etc/systemd/system/mailformd.service", "/etc/systemd/system/mailformd-smtp.socket",
+		"/etc/systemd/system/mailformd-imaps.socket", "/usr/local/sbin/mailformd", "/etc/mailform/manifest.json", "/var/lib/mailform/x",
+	} {
+		m := newMachine(t)
+		m.write(path, "somebody else's\n", 0o600)
+		_, _, err := m.converge(wanted())
+		if ExitCode(err) != manifest.ExitConflict && !strings.Contains(path, "systemd/system") {
+			t.Errorf("%s: %v", path, err)
+		}
+		if strings.Contains(path, "systemd/system") {
+			m.install()
+			before := m.snapshot()
+			_, _, err = m.converge(wanted())
+			if ExitCode(err) != manifest.ExitConflict || m.snapshot() != before {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		if err == nil || !strings.Contains(err.Error(), m.path(path)) {
+			t.Errorf("%s is not named: %v", path, err)
+		}
+		if b, _ := os.ReadFile(m.path(path)); string(b) != "somebody else's\n" {
+			t.Errorf("%s was overwritten", path)
+		}
+	}
+}
+
+func TestForeignSysusersFile(t *testing.T) {
+	m := newMachine(t)
+	m.write("/etc/sysusers.d/mailform.conf", "u mailform 77\n", 0o644)
+	a := m.agent()
+	sum, err := fileSHA256(a.Executable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.Install(context.Background(), manifest.InstallRequest{Claim: claim(), SHA256: sum})
+	if ExitCode(err) != manifest.ExitConflict || !strings.Contains(err.Error(), "/etc/sysusers.d/mailform.conf") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNewVersionRestartsTheService(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	m.mustConverge(wanted())
+	m.write("/usr/local/lib/mailform/.upload-test", "the next program", 0o755)
+	m.install()
+	if f := m.observe(); f.Service.BinarySHA256 == "" || f.Service.BinarySHA256 == m.agent().installedVersion() {
+		t.Errorf("the old version is not seen to run: %+v", f.Service)
+	}
+	m.mustConverge(wanted())
+	if !slices.Contains(m.calls, "restart "+ServiceUnit) {
+		t.Errorf("systemd was asked %q", m.calls)
+	}
+	if f := m.observe(); f.Service.BinarySHA256 != m.agent().installedVersion() {
+		t.Errorf("the new version does not run: %+v", f.Service)
+	}
+	entries, err := os.ReadDir(m.layout.VersionsDir())
+	if err != nil || len(entries) != 3 { // the upload, the new one, the one before
+		t.Errorf("versions: %v %v", entries, err)
+	}
+}
+
+func TestOwnerAndFencing(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	req := wanted()
+	req.Epoch = 7
+	m.mustConverge(req)
+
+	other := wanted()
+	other.Stack, other.Manifest.Stack = "rival", "rival"
+	if _, _, err := m.converge(other); ExitCode(err) != manifest.ExitOwned || !strings.Contains(err.Error(), "acme-mail") {
+		t.Errorf("another stack: %v", err)
+	}
+	late := wanted()
+	late.Epoch = 6
+	if _, _, err := m.converge(late); ExitCode(err) != manifest.ExitFenced {
+		t.Errorf("a lower epoch: %v", err)
+	}
+	if res := m.mustConverge(req); res.Service.Active != "active" {
+		t.Error("the same epoch was refused")
+	}
+}
+
+func TestDriftIsSeenAndMended(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	m.mustConverge(wanted())
+	for name, spoil := range map[string]func(){
+		"mailformd.service its content differs":  func() { m.write("/etc/systemd/system/mailformd.service", Header+"[Service]\n", 0o644) },
+		"mailformd.service is inactive":          func() { delete(m.active, ServiceUnit) },
+		"mailformd-imaps.socket does not listen": func() { delete(m.active, "mailformd-imaps.socket") },
+		"mailformd.service is not enabled":       func() { delete(m.enabled, ServiceUnit) },
+		"does not serve the manifest on disk":    func() { m.serving = "" },
+		"mode is 0777, not 0750":                 func() { os.Chmod(m.path("/etc/mailform"), 0o777) },
+	} {
+		spoil()
+		drift := strings.Join(m.observe().Service.Drift, "\n")
+		if !strings.Contains(drift, name) {
+			t.Errorf("drift %q does not say %q", drift, name)
+		}
+		if res := m.mustConverge(wanted()); !res.Changed {
+			t.Errorf("%s: converge changed nothing", name)
+		}
+		if drift := m.observe().Service.Drift; len(drift) != 0 {
+			t.Errorf("%s: still there after converge: %q", name, drift)
+		}
+	}
+}
+
+func TestUnhealthyServiceIsReported(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	m.sick = true
+	_, _, err := m.converge(wanted())
+	if ExitCode(err) != manifest.ExitUnhealthy || !strings.Contains(err.Error(), "out of stamps") {
+		t.Fatalf("got %v", err)
+	}
+	m.sick = false
+	if err := m.read(); err != nil {
+		t.Fatal(err)
+	}
+	m.mustConverge(wanted())
+}
+
+func TestDryRunChangesNothing(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	before := m.snapshot()
+	req := wanted()
+	req.DryRun = true
+	res, events, err := m.converge(req)
+	if err != nil || !res.Changed || len(events) == 0 || len(m.calls) != 0 {
+		t.Errorf("%+v %v %v %q", res, events, err, m.calls)
+	}
+	if m.snapshot() != before {
+		t.Error("a dry run touched files")
+	}
+}
+
+func TestRemove(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	m.mustConverge(wanted())
+	m.write("/var/lib/mailform/store/0001.seg", "mail", 0o600)
+	out, err := m.agent().Remove(context.Background(), manifest.RemoveRequest{Claim: claim()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(m.active) != 0 || len(m.enabled) != 0 || len(m.loaded) != 0 {
+		t.Errorf("units are left: %v %v %v", m.active, m.enabled, m.loaded)
+	}
+	for _, gone := range []string{"/etc/mailform", "/usr/local/lib/mailform", "/usr/local/sbin/mailformd", "/etc/systemd/system/mailformd.service"} {
+		if fileExists(m.path(gone)) {
+			t.Errorf("%s is left", gone)
+		}
+	}
+	if !fileExists(m.path("/var/lib/mailform/store/0001.seg")) {
+		t.Fatal("the mail is gone")
+	}
+	if !strings.Contains(strings.Join(out.Kept, "\n"), "/var/lib/mailform") {
+		t.Errorf("kept: %q", out.Kept)
+	}
+	// The same stack comes back to its mail, then purges it.
+	m.write("/usr/local/lib/mailform/.upload-test", "the program", 0o755)
+	m.install()
+	m.mustConverge(wanted())
+	if _, err := m.agent().Remove(context.Background(), manifest.RemoveRequest{Claim: claim(), Purge: true}); err != nil {
+		t.Fatal(err)
+	}
+	if fileExists(m.path("/var/lib/mailform")) {
+		t.Error("the purged state is left")
+	}
+}

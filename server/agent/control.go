@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"mailform/server/manifest"
+)
+
+// Daemon is the running mailformd.
+type Daemon interface {
+	Status(context.Context) (manifest.Status, error)
+	// Reload makes the daemon read manifest, credentials, certificates and keys again.
+	Reload(context.Context) (manifest.Status, error)
+}
+
+// Control is the Daemon behind a control socket.
+type Control struct{ Socket string }
+
+// Status implements Daemon.
+func (c Control) Status(ctx context.Context) (manifest.Status, error) {
+	return c.do(ctx, http.MethodGet, "/v1/status")
+}
+
+// Reload implements Daemon.
+func (c Control) Reload(ctx context.Context) (manifest.Status, error) {
+	return c.do(ctx, http.MethodPost, "/v1/reload")
+}
+
+func (c Control) do(ctx context.Context, method, path string) (manifest.Status, error) {
+	var s manifest.Status
+	client := &http.Client{
+		Timeout: 30 * time.Second,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", c.Socket)
+			},
+		},
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://mailformd"+path, nil)
+	if err != nil {
+		return s, err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return s, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
+		return s, fmt.Errorf("mailformd answered %s: %s", res.Status, strings.TrimSpace(string(text)))
+	}
+	if err := manifest.Decode(res.Body, &s); err != nil {
+		return s, fmt.Errorf("mailformd's answer: %w", err)
+	}
+	return s, nil
+}

@@ -1,0 +1,266 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sort"
+	"strings"
+	"time"
+
+	"mailform/server/manifest"
+)
+
+// readyTimeout bounds the wait for the daemon to serve a new manifest.
+const readyTimeout = 60 * time.Second
+
+// Converge makes the host serve the requested manifest. What is as it should be
+// is not touched: a second Converge changes nothing. It can be cut off at any
+// point and begun again.
+func (a *Agent) Converge(ctx context.Context, req manifest.ConvergeRequest, emit func(manifest.AgentEvent)) (manifest.ConvergeResult, error) {
+	var res manifest.ConvergeResult
+	if err := req.Manifest.Validate(); err != nil {
+		return res, failf(manifest.ExitRequest, "%v", err)
+	}
+	if req.Manifest.Stack != req.Stack || req.Manifest.Host != req.Host {
+		return res, failf(manifest.ExitRequest, "the manifest is for %s/%s, the request for %s/%s", req.Manifest.Stack, req.Manifest.Host, req.Stack, req.Host)
+	}
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return res, err
+	}
+	defer unlock()
+	if err := a.Systemd.Available(ctx); err != nil {
+		return res, err
+	}
+	if req.DryRun {
+		if o, err := a.readOwner(); err != nil || o == nil || o.Stack != req.Stack {
+			return res, errors.Join(err, failf(manifest.ExitFailed, "mailformd is not installed here for stack %s", req.Stack))
+		}
+	} else if err := a.claim(req.Claim, true); err != nil {
+		return res, err
+	}
+	c := &converge{a: a, req: req, emit: emit}
+	if err := c.run(ctx); err != nil {
+		return res, err
+	}
+	res.Changed, res.ManifestSHA256, res.Passwords = c.changed, c.sum, c.passwords
+	res.Service, err = a.service(ctx)
+	return res, err
+}
+
+// converge is one run.
+type converge struct {
+	a         *Agent
+	req       manifest.ConvergeRequest
+	emit      func(manifest.AgentEvent)
+	changed   bool
+	reload    bool // something the daemon reads has changed
+	sum       string
+	passwords map[string]string
+}
+
+func (c *converge) step(name, status, detail string) {
+	if status == "changed" || status == "would change" {
+		c.changed = true
+	}
+	c.emit(manifest.AgentEvent{Step: name, Status: status, Detail: detail})
+}
+
+// did is the status of a step that has, or in a dry run would have, changed something.
+func (c *converge) did() string {
+	if c.req.DryRun {
+		return "would change"
+	}
+	return "changed"
+}
+
+func (c *converge) run(ctx context.Context) error {
+	a := c.a
+	old, oldSum, err := a.readManifest()
+	if err != nil {
+		// Whatever spoiled it, the wanted one replaces it; what it said of
+		// mailboxes is lost, but their mail is not.
+		c.step("manifest", "unchanged", err.Error())
+		old = nil
+	}
+	want := c.req.Manifest
+	if err := keepSecrets(&want, old, c.req); err != nil {
+		return err
+	}
+	items, err := a.settledItems(&want)
+	if err != nil {
+		return err
+	}
+	changed, err := a.settle(ctx, items, c.emit, c.req.DryRun)
+	c.changed = c.changed || changed
+	if err != nil {
+		return err
+	}
+	text, err := manifest.Encode(&want)
+	if err != nil {
+		return err
+	}
+	c.sum = manifest.SHA256(text)
+	if c.req.DryRun {
+		if c.sum != oldSum {
+			c.step("manifest", "would change", "mailboxes, domains or settings differ")
+		}
+		return nil
+	}
+	if err := c.credentials(ctx, &want); err != nil {
+		return err
+	}
+	if err := c.retained(old, &want); err != nil {
+		return err
+	}
+	if c.sum != oldSum {
+		if err := writeFile(a.Layout.ManifestFile(), text, secretMode, a.gid()); err != nil {
+			return err
+		}
+		c.reload = true
+		c.step("manifest", "changed", c.sum)
+	} else {
+		c.step("manifest", "unchanged", "")
+	}
+	return c.service(ctx, items)
+}
+
+// settledItems is everything but the manifest and the service's state: folders,
+// the user, unit files, and access to the keys the manifest names.
+func (a *Agent) settledItems(m *manifest.Manifest) ([]item, error) {
+	items := a.baseItems()
+	var missing []string
+	for _, d := range m.Domains {
+		for _, k := range d.DKIM {
+			path := a.Layout.DKIMKey(d.Name, k.Selector)
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				missing = append(missing, path)
+				continue
+			}
+			items = append(items, &accessItem{a, path})
+		}
+	}
+	if len(missing) > 0 {
+		return nil, failf(manifest.ExitFailed, "signing keys are missing: %s", strings.Join(missing, ", "))
+	}
+	if path := a.Layout.CertKey(m.Host); fileExists(path) {
+		items = append(items, &accessItem{a, path})
+	}
+	if path := a.Layout.ManifestFile(); fileExists(path) {
+		items = append(items, &accessItem{a, path})
+	}
+	for _, u := range a.unitItems() {
+		items = append(items, u)
+	}
+	return items, nil
+}
+
+func fileExists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// keepSecrets fills in the secrets that the request names by fingerprint.
+func keepSecrets(want, old *manifest.Manifest, req manifest.ConvergeRequest) error {
+	for i := range want.Domains {
+		d := &want.Domains[i]
+		for j := range d.Mailboxes {
+			b := &d.Mailboxes[j]
+			addr := b.Local + "@" + d.Name
+			print, keep := req.KeepPasswords[addr]
+			if !keep {
+				continue
+			}
+			have := findMailbox(old, addr)
+			if have == nil || manifest.Fingerprint(have.PasswordHash) != print {
+				return failf(manifest.ExitRequest, "the password hash of %s is not the one this host has: plan again", addr)
+			}
+			b.PasswordHash = have.PasswordHash
+		}
+	}
+	if req.KeepRelayPassword != "" && want.Relay != nil {
+		if old == nil || old.Relay == nil || manifest.Fingerprint(old.Relay.Password) != req.KeepRelayPassword {
+			return failf(manifest.ExitRequest, "the relay's password is not the one this host has: plan again")
+		}
+		want.Relay.Password = old.Relay.Password
+	}
+	return nil
+}
+
+func (c *converge) credentials(ctx context.Context, want *manifest.Manifest) error {
+	before, _ := os.ReadFile(c.a.Layout.CredentialsFile())
+	texts, err := c.a.firstPasswords(ctx, want)
+	if err != nil {
+		return fmt.Errorf("first passwords: %w", err)
+	}
+	c.passwords = texts
+	after, _ := os.ReadFile(c.a.Layout.CredentialsFile())
+	if string(before) != string(after) {
+		c.reload = true
+		c.step("credentials", "changed", fmt.Sprintf("%d first passwords made", len(texts)))
+	} else {
+		c.step("credentials", "unchanged", "")
+	}
+	return nil
+}
+
+// retained records the mailboxes that leave, and forgets those that are back.
+func (c *converge) retained(old, want *manifest.Manifest) error {
+	a := c.a
+	var list []manifest.Retained
+	if _, err := readJSON(a.Layout.RetainedFile(), &list); err != nil {
+		return err
+	}
+	since := map[string]time.Time{}
+	for _, r := range list {
+		since[r.Address] = r.Since
+	}
+	before := len(since)
+	var added, back []string
+	if old != nil {
+		for _, d := range old.Domains {
+			for _, b := range d.Mailboxes {
+				addr := b.Local + "@" + d.Name
+				if _, known := since[addr]; !known && findMailbox(want, addr) == nil {
+					since[addr] = a.Now().UTC()
+					added = append(added, addr)
+				}
+			}
+		}
+	}
+	for addr := range since {
+		if findMailbox(want, addr) != nil {
+			delete(since, addr)
+			back = append(back, addr)
+		}
+	}
+	if len(added) == 0 && len(back) == 0 && len(since) == before {
+		return nil
+	}
+	list = list[:0]
+	for addr, t := range since {
+		list = append(list, manifest.Retained{Address: addr, Since: t})
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].Address < list[j].Address })
+	b, err := manifest.Encode(list)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(a.Layout.RetainedFile(), b, secretMode, a.gid()); err != nil {
+		return err
+	}
+	sort.Strings(back)
+	var words []string
+	if len(added) > 0 {
+		words = append(words, "mail of "+strings.Join(added, ", ")+" is kept for 30 days")
+	}
+	if len(back) > 0 {
+		words = append(words, strings.Join(back, ", ")+" is back with its mail")
+	}
+	c.reload = true
+	c.step("retained mailboxes", "changed", strings.Join(words, "; "))
+	return nil
+}

@@ -1,0 +1,208 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"runtime"
+	"strings"
+	"time"
+
+	"mailform/server/manifest"
+)
+
+// statusTimeout bounds the question to a daemon that may hang.
+const statusTimeout = 5 * time.Second
+
+// Observe reports what is on the host. It changes nothing.
+func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
+	f := &manifest.Facts{
+		Format: manifest.Format, Arch: runtime.GOARCH, Now: a.Now().UTC(),
+		Agent: manifest.Agent{Version: a.Version},
+	}
+	f.OS, f.OSVersion = a.osRelease()
+	if b, err := os.ReadFile(a.Layout.BootIDFile()); err == nil {
+		f.BootID = strings.TrimSpace(string(b))
+	}
+	var err error
+	if f.Agent.SHA256, err = fileSHA256(a.Executable); err != nil {
+		return nil, err
+	}
+	if f.Owner, err = a.readOwner(); err != nil || f.Owner == nil {
+		return f, err
+	}
+	if f.DKIM, err = a.publicKeys(); err != nil {
+		return nil, err
+	}
+	if f.Certificates, err = a.certificates(); err != nil {
+		return nil, err
+	}
+	if _, err := readJSON(a.Layout.RetainedFile(), &f.Retained); err != nil {
+		return nil, err
+	}
+	m, sum, err := a.readManifest()
+	if err != nil {
+		return nil, err
+	}
+	if f.Service, err = a.service(ctx); err != nil {
+		return nil, err
+	}
+	if m == nil {
+		return f, nil
+	}
+	if f.Service.Drift, err = a.drift(ctx, m, sum, f.Service); err != nil {
+		return nil, err
+	}
+	creds, err := a.readCredentials()
+	if err != nil {
+		return nil, err
+	}
+	f.Manifest, f.Passwords = redact(m, creds)
+	return f, nil
+}
+
+// redact replaces every secret of a manifest by its fingerprint and tells
+// where each mailbox's password comes from.
+func redact(m *manifest.Manifest, creds manifest.Credentials) (*manifest.Manifest, map[string]string) {
+	unseen := map[string]bool{}
+	for _, addr := range creds.Unseen {
+		unseen[addr] = true
+	}
+	passwords := map[string]string{}
+	out := *m
+	if m.Relay != nil {
+		relay := *m.Relay
+		if relay.Password != "" {
+			relay.Password = manifest.Fingerprint(relay.Password)
+		}
+		out.Relay = &relay
+	}
+	out.Domains = make([]manifest.Domain, len(m.Domains))
+	for i, d := range m.Domains {
+		boxes := make([]manifest.Mailbox, len(d.Mailboxes))
+		for j, b := range d.Mailboxes {
+			addr := b.Local + "@" + d.Name
+			if b.PasswordHash != "" {
+				b.PasswordHash = manifest.Fingerprint(b.PasswordHash)
+				passwords[addr] = b.PasswordHash
+			} else if _, ok := creds.Hashes[addr]; ok {
+				passwords[addr] = "host"
+				if unseen[addr] {
+					passwords[addr] = "host, not shown"
+				}
+			}
+			boxes[j] = b
+		}
+		d.Mailboxes = boxes
+		out.Domains[i] = d
+	}
+	return &out, passwords
+}
+
+// readManifest returns the applied manifest and its file's digest; nil before
+// the first converge.
+func (a *Agent) readManifest() (*manifest.Manifest, string, error) {
+	b, err := os.ReadFile(a.Layout.ManifestFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, "", nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	m, err := manifest.ReadManifest(b)
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", a.Layout.ManifestFile(), err)
+	}
+	return m, manifest.SHA256(b), nil
+}
+
+func (a *Agent) osRelease() (id, version string) {
+	b, err := os.ReadFile(a.Layout.OSReleaseFile())
+	if err != nil {
+		return "", ""
+	}
+	for line := range strings.Lines(string(b)) {
+		k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
+		v = strings.Trim(v, `"'`)
+		switch k {
+		case "ID":
+			id = v
+		case "VERSION_ID":
+			version = v
+		}
+	}
+	return id, version
+}
+
+// service reports the daemon's state as systemd and the daemon itself see it.
+func (a *Agent) service(ctx context.Context) (manifest.Service, error) {
+	s := manifest.Service{Unit: ServiceUnit}
+	states, err := a.Systemd.Units(ctx, append([]string{ServiceUnit}, socketUnits()...)...)
+	if err != nil {
+		return s, err
+	}
+	s.Active = states[0].ActiveState
+	s.Enabled = states[0].UnitFileState == "enabled"
+	s.BinarySHA256 = versionOf(states[0].MainExe)
+	for i, p := range manifest.Services() {
+		if states[i+1].ActiveState == "active" {
+			s.Ports = append(s.Ports, p.Port)
+		}
+	}
+	if s.Active == "active" {
+		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+		defer cancel()
+		if st, err := a.Daemon.Status(ctx); err == nil {
+			s.ManifestLoaded = st.ManifestSHA256
+		}
+	}
+	return s, nil
+}
+
+// installedVersion is the digest of the binary that the link points at.
+func (a *Agent) installedVersion() string {
+	target, err := os.Readlink(a.Layout.Binary())
+	if err != nil {
+		return ""
+	}
+	return versionOf(target)
+}
+
+// drift lists what a converge to the applied manifest would change.
+func (a *Agent) drift(ctx context.Context, m *manifest.Manifest, sum string, s manifest.Service) ([]string, error) {
+	items, err := a.settledItems(m)
+	if err != nil {
+		return []string{err.Error()}, nil
+	}
+	var out []string
+	for _, it := range items {
+		diff, err := it.check()
+		switch {
+		case err != nil:
+			out = append(out, err.Error())
+		case diff != "":
+			out = append(out, it.name()+" "+diff)
+		}
+	}
+	if !s.Enabled {
+		out = append(out, ServiceUnit+" is not enabled")
+	}
+	if s.Active != "active" {
+		return append(out, ServiceUnit+" is "+s.Active), nil
+	}
+	listening := map[int]bool{}
+	for _, p := range s.Ports {
+		listening[p] = true
+	}
+	for _, p := range manifest.Services() {
+		if !listening[p.Port] {
+			out = append(out, SocketUnit(p)+" does not listen")
+		}
+	}
+	if s.ManifestLoaded != sum {
+		out = append(out, "the running mailformd does not serve the manifest on disk")
+	}
+	return out, nil
+}

@@ -1,0 +1,171 @@
+package agent
+
+import (
+	"context"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"mailform/server/manifest"
+)
+
+func (a *Agent) readCredentials() (manifest.Credentials, error) {
+	c := manifest.Credentials{Format: manifest.Format}
+	if _, err := readJSON(a.Layout.CredentialsFile(), &c); err != nil {
+		return c, err
+	}
+	if c.Hashes == nil {
+		c.Hashes = map[string]string{}
+	}
+	return c, nil
+}
+
+func (a *Agent) writeCredentials(c manifest.Credentials) error {
+	slices.Sort(c.Unseen)
+	c.Unseen = slices.Compact(c.Unseen)
+	b, err := manifest.Encode(c)
+	if err != nil {
+		return err
+	}
+	return writeFile(a.Layout.CredentialsFile(), b, secretMode, a.gid())
+}
+
+// firstPasswords makes passwords for the mailboxes that have none, and new ones
+// for those whose first password nobody has seen. It returns the texts.
+func (a *Agent) firstPasswords(ctx context.Context, m *manifest.Manifest) (map[string]string, error) {
+	creds, err := a.readCredentials()
+	if err != nil {
+		return nil, err
+	}
+	unseen := map[string]bool{}
+	for _, addr := range creds.Unseen {
+		unseen[addr] = true
+	}
+	var want []string
+	changed := false
+	for _, d := range m.Domains {
+		for _, b := range d.Mailboxes {
+			addr := b.Local + "@" + d.Name
+			_, has := creds.Hashes[addr]
+			switch {
+			case b.PasswordHash != "" && has:
+				// The spec has taken over: the host's password must not work again
+				// when the spec lets go.
+				delete(creds.Hashes, addr)
+				delete(unseen, addr)
+				changed = true
+			case b.PasswordHash == "" && (!has || unseen[addr]):
+				want = append(want, addr)
+			}
+		}
+	}
+	if len(want) == 0 && !changed {
+		return nil, nil
+	}
+	texts, hashes, err := a.hashNew(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for i, addr := range want {
+		out[addr] = texts[i]
+		creds.Hashes[addr] = hashes[i]
+		unseen[addr] = true
+	}
+	creds.Unseen = creds.Unseen[:0]
+	for addr := range unseen {
+		creds.Unseen = append(creds.Unseen, addr)
+	}
+	return out, a.writeCredentials(creds)
+}
+
+// hashNew makes and hashes passwords on all processors: hashing is slow on purpose.
+func (a *Agent) hashNew(ctx context.Context, addrs []string) (texts, hashes []string, err error) {
+	texts, hashes = make([]string, len(addrs)), make([]string, len(addrs))
+	for i := range addrs {
+		if texts[i], err = a.NewPassword(); err != nil {
+			return nil, nil, err
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range addrs {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			var err error
+			hashes[i], err = a.HashPassword(texts[i])
+			return err
+		})
+	}
+	return texts, hashes, g.Wait()
+}
+
+// PasswordsReceived records that the given first passwords have arrived.
+func (a *Agent) PasswordsReceived(ctx context.Context, addrs map[string]string) error {
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	creds, err := a.readCredentials()
+	if err != nil {
+		return err
+	}
+	creds.Unseen = slices.DeleteFunc(creds.Unseen, func(addr string) bool {
+		_, seen := addrs[addr]
+		return seen
+	})
+	return a.writeCredentials(creds)
+}
+
+// Password makes a new first password for a mailbox whose password is the
+// host's, and returns it.
+func (a *Agent) Password(ctx context.Context, addr string) (string, error) {
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer unlock()
+	m, _, err := a.readManifest()
+	if err != nil {
+		return "", err
+	}
+	b := findMailbox(m, addr)
+	if b == nil {
+		return "", failf(manifest.ExitRequest, "there is no mailbox %s on this host", addr)
+	}
+	if b.PasswordHash != "" {
+		return "", failf(manifest.ExitRequest, "the password of %s stands in the spec (password_hash): change it there", addr)
+	}
+	creds, err := a.readCredentials()
+	if err != nil {
+		return "", err
+	}
+	texts, hashes, err := a.hashNew(ctx, []string{addr})
+	if err != nil {
+		return "", err
+	}
+	creds.Hashes[addr] = hashes[0]
+	creds.Unseen = slices.DeleteFunc(creds.Unseen, func(u string) bool { return u == addr })
+	if err := a.writeCredentials(creds); err != nil {
+		return "", err
+	}
+	return texts[0], a.reloadIfRunning(ctx)
+}
+
+func findMailbox(m *manifest.Manifest, addr string) *manifest.Mailbox {
+	if m == nil {
+		return nil
+	}
+	for _, d := range m.Domains {
+		for i, b := range d.Mailboxes {
+			if b.Local+"@"+d.Name == addr {
+				return &d.Mailboxes[i]
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"mailform/server/manifest"
+)
+
+// Remove stops the service and deletes what mailform installed. Mail stays,
+// with the owner mark beside it, unless the request says to purge it; the same
+// stack finds it again when it comes back.
+func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifest.Removed, error) {
+	var out manifest.Removed
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return out, err
+	}
+	defer unlock()
+	if err := a.claim(req.Claim, false); err != nil {
+		return out, err
+	}
+	units := a.unitItems()
+	for _, u := range units {
+		if _, err := u.check(); err != nil {
+			return out, err
+		}
+	}
+	if err := a.binaryConflict(); err != nil {
+		return out, err
+	}
+	if err := a.stopUnits(ctx); err != nil {
+		return out, err
+	}
+	remove := func(path string) error {
+		err := os.Remove(path)
+		if err == nil {
+			out.Paths = append(out.Paths, path)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	removeAll := func(dir string) error {
+		if !fileExists(dir) {
+			return nil
+		}
+		out.Paths = append(out.Paths, dir)
+		return os.RemoveAll(dir)
+	}
+	for _, u := range units {
+		if err := remove(u.path); err != nil {
+			return out, err
+		}
+	}
+	if err := a.Systemd.DaemonReload(ctx); err != nil {
+		return out, err
+	}
+	if err := remove(a.Layout.SysusersFile()); err != nil {
+		return out, err
+	}
+	for _, dir := range []string{a.Layout.ConfigDir(), a.Layout.RunDir()} {
+		if err := removeAll(dir); err != nil {
+			return out, err
+		}
+	}
+	// Now the program, and last the mark that the host is ours: a removal that is
+	// cut off earlier can be begun again, and one that is cut off here leaves
+	// only a folder that the same stack may take up again.
+	if err := removeAll(a.Layout.VersionsDir()); err != nil {
+		return out, err
+	}
+	if err := remove(a.Layout.Binary()); err != nil {
+		return out, err
+	}
+	if err := syncDir(filepath.Dir(a.Layout.Binary())); err != nil {
+		return out, err
+	}
+	out.Kept = append(out.Kept, "user "+User+": files may still be its own")
+	mail, err := os.ReadDir(a.Layout.StoreDir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return out, err
+	}
+	if !req.Purge && len(mail) > 0 {
+		out.Kept = append(out.Kept, a.Layout.StateDir()+": the mail, until it is purged")
+		return out, nil
+	}
+	return out, removeAll(a.Layout.StateDir())
+}
+
+// stopUnits stops and disables what exists of our units.
+func (a *Agent) stopUnits(ctx context.Context) error {
+	names := append([]string{ServiceUnit}, socketUnits()...)
+	states, err := a.Systemd.Units(ctx, names...)
+	if err != nil {
+		return err
+	}
+	var there []string
+	for i, n := range names {
+		if states[i].LoadState != "not-found" {
+			there = append(there, n)
+		}
+	}
+	if len(there) == 0 {
+		return nil
+	}
+	if err := a.Systemd.Stop(ctx, there...); err != nil {
+		return err
+	}
+	return a.Systemd.Disable(ctx, there...)
+}
