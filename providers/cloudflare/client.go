@@ -1,0 +1,301 @@
+package cloudflare
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/cloudflare/cloudflare-go/v6/dns"
+	"github.com/cloudflare/cloudflare-go/v6/option"
+	"github.com/cloudflare/cloudflare-go/v6/zones"
+
+	"mailform/plan"
+)
+
+// callTimeout bounds one request. A list of 5,000 records takes the vendor seconds.
+const callTimeout = time.Minute
+
+// Page sizes: the vendor's limit for zones, and one that holds almost every zone
+// in one answer for records.
+const (
+	zonesPerPage   = 50
+	recordsPerPage = 5000
+)
+
+// zone is a zone of the account, as far as we care.
+type zone struct {
+	id, name, status string
+	nameServers      []string
+}
+
+// record is a DNS record with name and content in canonical form. A ttl of 1
+// ("automatic") has become 300, which is what it means for records that are not proxied.
+type record struct {
+	id, name, kind, content string
+	ttl, priority           int64
+	proxied                 bool
+	comment                 string
+}
+
+// client makes the vendor's calls, one request each.
+type client struct {
+	records *dns.RecordService
+	zones   *zones.ZoneService
+}
+
+func newClient(base, token string, transport http.RoundTripper) *client {
+	opts := []option.RequestOption{
+		option.WithBaseURL(base),
+		option.WithAPIToken(token),
+		option.WithHTTPClient(&http.Client{Transport: transport}),
+		// The library would retry POSTs ten times, blindly. Whether and when to try
+		// again is decided by apply, from the error's class.
+		option.WithMaxRetries(0),
+		option.WithMiddleware(checkAnswer),
+	}
+	return &client{records: dns.NewRecordService(opts...), zones: zones.NewZoneService(opts...)}
+}
+
+// call runs one request and gives its error the step it failed in.
+func call(ctx context.Context, step string, effect bool, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	err := f(ctx)
+	if err == nil {
+		return nil
+	}
+	var e *plan.Error
+	if errors.As(err, &e) {
+		e.Step = step
+		return e
+	}
+	// The library gives up without our middleware's error when the context ends, and
+	// when it cannot decode an answer. Either way a write may have happened.
+	class := plan.ErrTransient
+	if effect {
+		class = plan.ErrAmbiguous
+	}
+	return &plan.Error{
+		Class: class, Code: "MF5203", Step: step, Err: err,
+		Fix: "run the same command again: it finds out what happened and continues",
+	}
+}
+
+// set fills one of the library's parameter fields, whose type cannot be named outside it.
+func set[T any](value *T, present *bool, v T) { *value, *present = v, true }
+
+// pageInfo is the part of an answer that says whether there is more. The
+// library's own pager asks for one page too many, and never ends against a server
+// that ignores the page number.
+type pageInfo struct {
+	TotalPages int `json:"total_pages"`
+	TotalCount int `json:"total_count"`
+}
+
+// listZones gives all zones the token can see, and how many requests that took.
+func (c *client) listZones(ctx context.Context) ([]zone, int, error) {
+	var all []zone
+	for page := 1; ; page++ {
+		var params zones.ZoneListParams
+		set(&params.Page.Value, &params.Page.Present, float64(page))
+		set(&params.PerPage.Value, &params.PerPage.Present, float64(zonesPerPage))
+		var info pageInfo
+		err := call(ctx, "list the zones of the account", false, func(ctx context.Context) error {
+			res, err := c.zones.List(ctx, params)
+			if err != nil {
+				return err
+			}
+			for _, z := range res.Result {
+				all = append(all, zone{
+					id: z.ID, name: canonicalName(z.Name), status: string(z.Status), nameServers: z.NameServers,
+				})
+			}
+			return json.Unmarshal([]byte(res.ResultInfo.JSON.RawJSON()), &info)
+		})
+		if err != nil {
+			return nil, page, err
+		}
+		if page >= info.TotalPages {
+			return all, page, nil
+		}
+	}
+}
+
+// listRecords gives all records of a zone, or those whose comment begins with prefix.
+func (c *client) listRecords(ctx context.Context, z zone, prefix string) ([]record, int, error) {
+	var all []record
+	for page := 1; ; page++ {
+		var params dns.RecordListParams
+		set(&params.ZoneID.Value, &params.ZoneID.Present, z.id)
+		set(&params.Page.Value, &params.Page.Present, float64(page))
+		set(&params.PerPage.Value, &params.PerPage.Present, float64(recordsPerPage))
+		if prefix != "" {
+			var filter dns.RecordListParamsComment
+			set(&filter.Startswith.Value, &filter.Startswith.Present, prefix)
+			set(&params.Comment.Value, &params.Comment.Present, filter)
+		}
+		var info pageInfo
+		step := "list the records of zone " + z.name
+		err := call(ctx, step, false, func(ctx context.Context) error {
+			res, err := c.records.List(ctx, params)
+			if err != nil {
+				return err
+			}
+			for _, r := range res.Result {
+				all = append(all, fromAPI(r))
+			}
+			return json.Unmarshal([]byte(res.ResultInfo.JSON.RawJSON()), &info)
+		})
+		if err != nil {
+			return nil, page, err
+		}
+		if page < info.TotalPages {
+			continue
+		}
+		// Absence must never be concluded from half a list. (With a filter the vendor
+		// counts what the filter leaves out, too.)
+		if prefix == "" && len(all) < info.TotalCount {
+			return nil, page, &plan.Error{
+				Class: plan.ErrTransient, Code: "MF5204", Step: step,
+				Got: fmt.Sprintf("%d of %d records", len(all), info.TotalCount),
+				Fix: "run the same command again",
+			}
+		}
+		return all, page, nil
+	}
+}
+
+func fromAPI(r dns.RecordResponse) record {
+	rec := record{
+		id: r.ID, name: canonicalName(r.Name), kind: string(r.Type), content: canonicalContent(string(r.Type), r.Content),
+		ttl: int64(r.TTL), priority: int64(r.Priority), proxied: r.Proxied, comment: r.Comment,
+	}
+	if rec.ttl == 1 && !rec.proxied {
+		rec.ttl = recordTTL
+	}
+	return rec
+}
+
+// batch is what one transaction does. The vendor executes deletes, patches and
+// posts in this order; all or nothing.
+type batch struct {
+	deletes []string // ids
+	patches []record // whole records: the schema wants name, type and ttl in patches, too
+	posts   []record // without id
+}
+
+func (c *client) batch(ctx context.Context, step, zoneID string, b batch) (patched, posted []record, err error) {
+	var params dns.RecordBatchParams
+	set(&params.ZoneID.Value, &params.ZoneID.Present, zoneID)
+	if len(b.deletes) > 0 {
+		deletes := make([]dns.RecordBatchParamsDelete, len(b.deletes))
+		for i, id := range b.deletes {
+			set(&deletes[i].ID.Value, &deletes[i].ID.Present, id)
+		}
+		set(&params.Deletes.Value, &params.Deletes.Present, deletes)
+	}
+	if len(b.patches) > 0 {
+		patches := make([]dns.BatchPatchUnionParam, len(b.patches))
+		for i, r := range b.patches {
+			if patches[i], err = patchParam(r); err != nil {
+				return nil, nil, err
+			}
+		}
+		set(&params.Patches.Value, &params.Patches.Present, patches)
+	}
+	if len(b.posts) > 0 {
+		posts := make([]dns.RecordBatchParamsPostUnion, len(b.posts))
+		for i, r := range b.posts {
+			if posts[i], err = postParam(r); err != nil {
+				return nil, nil, err
+			}
+		}
+		set(&params.Posts.Value, &params.Posts.Present, posts)
+	}
+	var res *dns.RecordBatchResponse
+	err = call(ctx, step, true, func(ctx context.Context) (err error) {
+		res, err = c.records.Batch(ctx, params)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := b.check(res); err != nil {
+		return nil, nil, &plan.Error{
+			Class: plan.ErrAmbiguous, Code: "MF5205", Step: step, Err: err,
+			Fix: "run the same command again: it finds out what happened and continues",
+		}
+	}
+	for _, r := range res.Patches {
+		patched = append(patched, fromAPI(r))
+	}
+	for _, r := range res.Posts {
+		posted = append(posted, fromAPI(r))
+	}
+	return patched, posted, nil
+}
+
+// check holds the answer against what was asked: the library reports success
+// for any 200.
+func (b batch) check(res *dns.RecordBatchResponse) error {
+	if len(res.Deletes) != len(b.deletes) || len(res.Patches) != len(b.patches) || len(res.Posts) != len(b.posts) {
+		return fmt.Errorf("asked for %d deletes, %d patches and %d posts, the answer has %d, %d and %d",
+			len(b.deletes), len(b.patches), len(b.posts), len(res.Deletes), len(res.Patches), len(res.Posts))
+	}
+	for i, id := range b.deletes {
+		if res.Deletes[i].ID != id {
+			return fmt.Errorf("asked to delete record %s, the answer names %s", id, res.Deletes[i].ID)
+		}
+	}
+	for i, want := range b.patches {
+		if got := fromAPI(res.Patches[i]); got.id != want.id || !got.matches(want) {
+			return fmt.Errorf("record %s %s is not as asked in the answer", want.kind, want.name)
+		}
+	}
+	for i, want := range b.posts {
+		if got := fromAPI(res.Posts[i]); got.id == "" || !got.matches(want) {
+			return fmt.Errorf("record %s %s is not as asked in the answer", want.kind, want.name)
+		}
+	}
+	return nil
+}
+
+// matches reports whether two records say the same under the same mark.
+func (r record) matches(o record) bool {
+	return r.name == o.name && r.kind == o.kind && r.content == o.content && r.ttl == o.ttl &&
+		r.comment == o.comment && r.proxied == o.proxied && (r.kind != "MX" || r.priority == o.priority)
+}
+
+func (c *client) create(ctx context.Context, step, zoneID string, r record) (record, error) {
+	param, err := postParam(r)
+	if err != nil {
+		return record{}, err
+	}
+	body, ok := param.(dns.RecordNewParamsBodyUnion)
+	if !ok {
+		return record{}, fmt.Errorf("a %s record cannot be created by itself", r.kind)
+	}
+	params := dns.RecordNewParams{Body: body}
+	set(&params.ZoneID.Value, &params.ZoneID.Present, zoneID)
+	var made record
+	err = call(ctx, step, true, func(ctx context.Context) error {
+		res, err := c.records.New(ctx, params)
+		if err == nil {
+			made = fromAPI(*res)
+		}
+		return err
+	})
+	return made, err
+}
+
+func (c *client) delete(ctx context.Context, step, zoneID, id string) error {
+	var params dns.RecordDeleteParams
+	set(&params.ZoneID.Value, &params.ZoneID.Present, zoneID)
+	return call(ctx, step, true, func(ctx context.Context) error {
+		_, err := c.records.Delete(ctx, id, params)
+		return err
+	})
+}

@@ -1,0 +1,293 @@
+package cloudflare
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"mailform/plan"
+)
+
+// The kinds of this provider's operations. Each is one transaction in one zone.
+//
+// MX records have transactions of their own: they are published only once the
+// server answers, and withdrawn before anything else goes. What is merely removed
+// has its own, too, so that a record which goes before its key is destroyed never
+// has to wait for another record whose key is yet to be made.
+const (
+	opWrite      = "WriteRecords"
+	opRemove     = "RemoveRecords"
+	opPublishMX  = "PublishMX"
+	opWithdrawMX = "WithdrawMX"
+)
+
+// maxBatch is how many records one transaction may change on the vendor's free
+// plan. (Paid plans take 3,500; the plan is not known here and nobody's mail
+// needs it.)
+const maxBatch = 200
+
+// Compile implements plan.Provider.
+func (p *Provider) Compile(changes []plan.Change) []plan.Op {
+	zoneNames := map[string]string{}
+	for _, c := range changes {
+		if c.Kind == kindZone {
+			if id := c.Outputs["id"].Str(); id != "" {
+				zoneNames[id] = c.Outputs["name"].Str()
+			}
+		}
+	}
+	groups := map[groupKey][]edit{}
+	for _, c := range changes {
+		if c.Kind != kindRecord || !c.Pending() {
+			continue
+		}
+		for key, e := range p.edits(c) {
+			groups[key] = append(groups[key], e)
+		}
+	}
+	adoptRemovals(groups)
+
+	var ops []plan.Op
+	keys := make([]groupKey, 0, len(groups))
+	for k := range groups {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b groupKey) int {
+		return cmp.Or(cmp.Compare(a.zone, b.zone), cmp.Compare(a.kind, b.kind))
+	})
+	for _, k := range keys {
+		name := zoneNames[k.zone]
+		if name == "" {
+			name = k.zone
+		}
+		for i, part := range split(groups[k], maxBatch) {
+			op := batchOp(k, name, part)
+			if i > 0 {
+				op.ID += fmt.Sprintf(" %d", i+1)
+			}
+			ops = append(ops, op)
+		}
+	}
+	return ops
+}
+
+// groupKey is what one transaction covers.
+type groupKey struct {
+	zone string // id
+	kind string
+}
+
+// edit is what one change asks of one zone: any part may be missing.
+type edit struct {
+	address plan.Address
+	name    string      // of the record, to keep edits of one name in one transaction
+	delete  string      // id
+	patch   *plan.Value // the whole record, with its id
+	post    *plan.Value
+}
+
+func (e edit) size() int {
+	n := 0
+	if e.delete != "" {
+		n++
+	}
+	if e.patch != nil {
+		n++
+	}
+	if e.post != nil {
+		n++
+	}
+	return n
+}
+
+// edits turns a change into edits by transaction. Only a record that moves to
+// another zone needs two.
+func (p *Provider) edits(c plan.Change) map[groupKey]edit {
+	before, after := c.Before["zone_id"].Str(), c.After["zone_id"].Str()
+	was := edit{address: c.Address, name: c.Before["name"].Str()}
+	will := edit{address: c.Address, name: c.After["name"].Str()}
+	remove, write := opRemove, opWrite
+	if c.Before["type"].Str() == "MX" {
+		remove = opWithdrawMX
+	}
+	if c.After["type"].Str() == "MX" {
+		write = opPublishMX
+	}
+	switch c.Action {
+	case plan.Create:
+		will.post = p.wire(c, "")
+		return map[groupKey]edit{{after, write}: will}
+	case plan.Update, plan.Adopt:
+		will.patch = p.wire(c, c.ID)
+		return map[groupKey]edit{{after, write}: will}
+	case plan.Replace:
+		if before == after {
+			will.delete, will.post = c.ID, p.wire(c, "")
+			return map[groupKey]edit{{after, write}: will}
+		}
+		was.delete, will.post = c.ID, p.wire(c, "")
+		return map[groupKey]edit{{before, remove}: was, {after, write}: will}
+	case plan.Delete:
+		if foreign := foreignTerms(c); len(foreign) > 0 {
+			was.patch = release(c, foreign)
+		} else {
+			was.delete = c.ID
+		}
+		return map[groupKey]edit{{before, remove}: was}
+	}
+	return nil
+}
+
+// wire is the record to write for a change, with our mark. In an SPF record the
+// mechanisms of others stay.
+func (p *Provider) wire(c plan.Change, id string) *plan.Value {
+	slot := slotOf(c.Address)
+	fields := map[string]plan.Value{
+		"address": plan.String(string(c.Address)),
+		"comment": plan.String(comment(p.stack, slot)),
+	}
+	for _, name := range []string{"name", "type", "content", "ttl", "proxied", "priority"} {
+		if v, ok := c.After[name]; ok {
+			fields[name] = v
+		}
+	}
+	if id != "" {
+		fields["id"] = plan.String(id)
+	}
+	if foreign := foreignTerms(c); len(foreign) > 0 && c.Action != plan.Replace {
+		if want, err := parseSPF(c.After["content"].Str()); err == nil {
+			own := want
+			own.terms, own.modifiers = without(want.terms, foreign), without(want.modifiers, foreign)
+			fields["content"] = plan.String(own.join(foreign).String())
+			fields["comment"] = plan.String(joinedComment(p.stack, slot, append(slices.Clone(own.terms), own.modifiers...)))
+		}
+	}
+	v := plan.Map(fields)
+	return &v
+}
+
+// foreignTerms are the mechanisms of others in the record a change is about.
+func foreignTerms(c plan.Change) []string {
+	if c.Before["type"].Str() != "TXT" {
+		return nil
+	}
+	return c.Before["foreign"].Texts()
+}
+
+// release takes our part and our mark out of an SPF record that others are in.
+func release(c plan.Change, foreign []string) *plan.Value {
+	rest := spf{}
+	if rec, err := parseSPF(c.Before["content"].Str()); err == nil {
+		rest.all = rec.all
+	}
+	v := plan.Map(map[string]plan.Value{
+		"address": plan.String(string(c.Address)),
+		"id":      plan.String(c.ID),
+		"name":    c.Before["name"], "type": c.Before["type"], "ttl": c.Before["ttl"],
+		"content": plan.String(rest.join(foreign).String()),
+		"comment": plan.String(""),
+	})
+	return &v
+}
+
+// adoptRemovals moves a removal into the transaction that writes a record of the
+// same name, where the vendor executes deletes first: one A record cannot become
+// another's while the first is there.
+func adoptRemovals(groups map[groupKey][]edit) {
+	for _, pair := range [][2]string{{opRemove, opWrite}, {opWithdrawMX, opPublishMX}} {
+		for key, removals := range groups {
+			if key.kind != pair[0] {
+				continue
+			}
+			write := groupKey{key.zone, pair[1]}
+			written := map[string]bool{}
+			for _, e := range groups[write] {
+				written[e.name] = true
+			}
+			var rest []edit
+			for _, e := range removals {
+				if written[e.name] {
+					groups[write] = append(groups[write], e)
+				} else {
+					rest = append(rest, e)
+				}
+			}
+			groups[key] = rest
+			if len(rest) == 0 {
+				delete(groups, key)
+			}
+		}
+	}
+}
+
+// split cuts edits into transactions of at most limit operations. Edits of one
+// name stay together.
+func split(edits []edit, limit int) [][]edit {
+	slices.SortStableFunc(edits, func(a, b edit) int {
+		return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.address, b.address))
+	})
+	var parts [][]edit
+	size := 0
+	for i := 0; i < len(edits); {
+		end, n := i, 0
+		for end < len(edits) && edits[end].name == edits[i].name {
+			n += edits[end].size()
+			end++
+		}
+		if len(parts) == 0 || size+n > limit {
+			parts, size = append(parts, nil), 0
+		}
+		parts[len(parts)-1] = append(parts[len(parts)-1], edits[i:end]...)
+		size += n
+		i = end
+	}
+	return parts
+}
+
+func batchOp(k groupKey, zoneName string, edits []edit) plan.Op {
+	op := plan.Op{
+		ID: Name + "." + k.kind + " " + zoneName, Provider: Name, Kind: k.kind, Seconds: 1,
+		Inputs: plan.Attrs{"zone_id": plan.String(k.zone), "zone": plan.String(zoneName)},
+	}
+	var deletes, patches, posts []plan.Value
+	for _, e := range edits {
+		op.Addresses = append(op.Addresses, e.address)
+		if e.delete != "" {
+			deletes = append(deletes, plan.Map(map[string]plan.Value{
+				"address": plan.String(string(e.address)), "id": plan.String(e.delete),
+			}))
+		}
+		if e.patch != nil {
+			patches = append(patches, *e.patch)
+		}
+		if e.post != nil {
+			posts = append(posts, *e.post)
+		}
+	}
+	slices.Sort(op.Addresses)
+	op.Addresses = slices.Compact(op.Addresses)
+	for name, list := range map[string][]plan.Value{"deletes": deletes, "patches": patches, "posts": posts} {
+		if len(list) > 0 {
+			op.Inputs[name] = plan.List(list...)
+		}
+	}
+	n := len(op.Addresses)
+	switch k.kind {
+	case opWrite:
+		op.Title = fmt.Sprintf("write %s in zone %s", count(n, "DNS record"), zoneName)
+	case opRemove:
+		op.Title = fmt.Sprintf("remove %s from zone %s", count(n, "DNS record"), zoneName)
+	case opPublishMX:
+		op.Title = "let mail come: publish the MX record in zone " + zoneName
+	case opWithdrawMX:
+		op.Title = "stop mail: withdraw the MX record from zone " + zoneName
+	}
+	return op
+}
+
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}

@@ -1,0 +1,142 @@
+package cloudflare
+
+import (
+	"context"
+	"fmt"
+
+	"mailform/plan"
+)
+
+// Do implements plan.Provider: one transaction. The vendor has no idempotency
+// token; ids in deletes and patches, and Resolve, take its place.
+func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, _ plan.Progress) (plan.Result, error) {
+	z, b, err := readOp(op)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	patched, posted, err := p.api.batch(ctx, op.Title, z.id, b.batch)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	return b.result(patched, posted), nil
+}
+
+// Resolve implements plan.Provider. A transaction happened entirely or not at
+// all: when what is there is neither the one nor the other, somebody else was there
+// in between and the next observation decides.
+func (p *Provider) Resolve(ctx context.Context, op plan.Op, _ plan.Token) (plan.Verdict, plan.Result, error) {
+	z, b, err := readOp(op)
+	if err != nil {
+		return plan.Undecidable, plan.Result{}, err
+	}
+	records, _, err := p.api.listRecords(ctx, z, "")
+	if err != nil {
+		return plan.Undecidable, plan.Result{}, err
+	}
+	byID := map[string]record{}
+	for _, r := range records {
+		byID[r.id] = r
+	}
+	done, undone := 0, 0
+	tell := func(yes bool) {
+		if yes {
+			done++
+		} else {
+			undone++
+		}
+	}
+	for _, id := range b.deletes {
+		_, there := byID[id]
+		tell(!there)
+	}
+	var patched, posted []record
+	for _, want := range b.patches {
+		is := byID[want.id]
+		tell(is.matches(want))
+		patched = append(patched, is)
+	}
+	for _, want := range b.posts {
+		var is record
+		for _, r := range records {
+			if r.matches(want) {
+				is = r
+				break
+			}
+		}
+		tell(is.id != "")
+		posted = append(posted, is)
+	}
+	switch {
+	case undone == 0:
+		return plan.Done, b.result(patched, posted), nil
+	case done == 0:
+		return plan.NotDone, plan.Result{}, nil
+	}
+	return plan.Undecidable, plan.Result{}, nil
+}
+
+// addressed is a batch whose parts know whose they are.
+type addressed struct {
+	batch
+	patchFor, postFor []plan.Address
+}
+
+func (b addressed) result(patched, posted []record) plan.Result {
+	out := plan.Result{Outputs: map[plan.Address]plan.Attrs{}}
+	for i, r := range patched {
+		out.Outputs[b.patchFor[i]] = plan.Attrs{"id": plan.String(r.id)}
+	}
+	for i, r := range posted {
+		out.Outputs[b.postFor[i]] = plan.Attrs{"id": plan.String(r.id)}
+	}
+	return out
+}
+
+// readOp reads the inputs of an operation that Compile made.
+func readOp(op plan.Op) (zone, addressed, error) {
+	z := zone{id: op.Inputs["zone_id"].Str(), name: op.Inputs["zone"].Str()}
+	var b addressed
+	bad := func(what string) (zone, addressed, error) {
+		return z, b, &plan.Error{
+			Code: "MF5221", Step: op.Title, Got: what,
+			Fix: "make a new plan; if it happens again, please report this as a defect of mailform",
+		}
+	}
+	switch op.Kind {
+	case opWrite, opRemove, opPublishMX, opWithdrawMX:
+	default:
+		return bad(fmt.Sprintf("this provider has no operation %q", op.Kind))
+	}
+	if z.id == "" {
+		return bad("the zone is not known")
+	}
+	for _, v := range op.Inputs["deletes"].Items() {
+		b.deletes = append(b.deletes, v.Field("id").Str())
+	}
+	read := func(v plan.Value) (record, plan.Address, bool) {
+		r := record{
+			id: v.Field("id").Str(), name: v.Field("name").Str(), kind: v.Field("type").Str(),
+			content: v.Field("content").Str(), ttl: v.Field("ttl").Num(), priority: v.Field("priority").Num(),
+			proxied: v.Field("proxied").True(), comment: v.Field("comment").Str(),
+		}
+		return r, plan.Address(v.Field("address").Str()), r.name != "" && r.kind != "" && r.content != ""
+	}
+	for _, v := range op.Inputs["patches"].Items() {
+		r, a, ok := read(v)
+		if !ok || r.id == "" {
+			return bad(fmt.Sprintf("the record for %s is not known completely", a))
+		}
+		b.patches, b.patchFor = append(b.patches, r), append(b.patchFor, a)
+	}
+	for _, v := range op.Inputs["posts"].Items() {
+		r, a, ok := read(v)
+		if !ok {
+			return bad(fmt.Sprintf("the record for %s is not known completely", a))
+		}
+		b.posts, b.postFor = append(b.posts, r), append(b.postFor, a)
+	}
+	if len(b.deletes)+len(b.patches)+len(b.posts) == 0 {
+		return bad("there is nothing to do")
+	}
+	return z, b, nil
+}

@@ -1,0 +1,433 @@
+package cloudflare
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"mailform/plan"
+)
+
+// maxSweep is how many zones outside the spec are searched for records of ours.
+// A token for mail sees a handful; one that sees a whole agency's would cost a
+// request for each.
+const maxSweep = 20
+
+// parallelLists bounds how many zones are read at the same time.
+const parallelLists = 8
+
+// Observe implements plan.Provider: one list of the zones, then one list of the
+// records of each zone in the spec. Other zones of the account are asked only for
+// records with our mark, which are what a domain leaves behind that is no longer in the spec.
+func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed, error) {
+	all, calls, err := p.api.listZones(ctx)
+	out := plan.Observed{Calls: calls}
+	if err != nil {
+		return out, err
+	}
+	p.remember(all)
+
+	var views []*view
+	byID := map[string]*view{}
+	for _, r := range scope.Desired {
+		if r.Kind != kindZone {
+			continue
+		}
+		z, ok := zoneFor(all, r.Attrs["domain"].Str())
+		if !ok {
+			continue // the plan says so; nothing is concluded about its records
+		}
+		out.Objects = append(out.Objects, plan.Object{
+			Address: r.Address, Provider: Name, Kind: kindZone, ID: z.id,
+			Attrs:   plan.Attrs{"domain": r.Attrs["domain"]},
+			Outputs: plan.Attrs{"id": plan.String(z.id), "name": plan.String(z.name)},
+		})
+		v := byID[z.id]
+		if v == nil {
+			v = &view{stack: scope.Stack, zone: z}
+			byID[z.id] = v
+			views = append(views, v)
+		}
+		v.zones = append(v.zones, r.Address)
+	}
+	for _, r := range scope.Desired {
+		if r.Kind != kindRecord {
+			continue
+		}
+		for _, v := range views {
+			if slices.Contains(v.zones, refAddress(r.Attrs["zone_id"])) {
+				v.wanted = append(v.wanted, newSlot(r, v.zone))
+			}
+		}
+	}
+	sweep := otherZones(all, byID)
+	if len(sweep) > maxSweep {
+		out.Foreign = append(out.Foreign, plan.Foreign{
+			Scope: "zones outside the spec, not searched for records of ours (limit the API token to the zones of the spec)",
+			Count: len(sweep),
+		})
+		sweep = nil
+	}
+
+	inSpec := len(views)
+	for _, z := range sweep {
+		views = append(views, &view{stack: scope.Stack, zone: z})
+	}
+	var group errgroup.Group
+	group.SetLimit(parallelLists)
+	for i, v := range views {
+		group.Go(func() error {
+			prefix := ""
+			if i >= inSpec {
+				prefix = markPrefix + scope.Stack + ":"
+			}
+			var err error
+			v.records, v.calls, err = p.api.listRecords(ctx, v.zone, prefix)
+			if i >= inSpec && plan.ClassOf(err) == plan.ErrCredentials {
+				return nil // what this token may not read, it has not written
+			}
+			return err
+		})
+	}
+	err = group.Wait()
+	for _, v := range views {
+		out.Calls += v.calls
+	}
+	if err != nil {
+		return out, err
+	}
+	for i, v := range views {
+		objects, foreign := v.sort()
+		if i >= inSpec {
+			foreign = nil
+		}
+		out.Objects = append(out.Objects, objects...)
+		out.Foreign = append(out.Foreign, foreign...)
+		if i < inSpec {
+			used := slices.ContainsFunc(objects, func(o plan.Object) bool { return o.Owner == plan.Ours })
+			note, err := v.delegation(used)
+			if err != nil {
+				return out, err
+			}
+			out.Foreign = append(out.Foreign, note...)
+		}
+	}
+	p.dependencies(out.Objects, scope.Desired)
+	return out, nil
+}
+
+// refAddress is the address a value refers to.
+func refAddress(v plan.Value) plan.Address {
+	if refs := v.Refs(nil); len(refs) == 1 {
+		return refs[0].Address
+	}
+	return ""
+}
+
+// zoneFor finds the zone that holds a domain: of those whose name it lies under
+// the longest, and of several with the same name (other accounts, moved away)
+// the active one.
+func zoneFor(all []zone, domain string) (zone, bool) {
+	var best zone
+	found := false
+	for _, z := range all {
+		if !under(domain, z.name) {
+			continue
+		}
+		better := len(z.name) > len(best.name) ||
+			len(z.name) == len(best.name) && (z.status == "active" && best.status != "active" ||
+				(z.status == "active") == (best.status == "active") && z.id < best.id)
+		if !found || better {
+			best, found = z, true
+		}
+	}
+	return best, found
+}
+
+func otherZones(all []zone, inSpec map[string]*view) []zone {
+	var out []zone
+	for _, z := range all {
+		if inSpec[z.id] == nil {
+			out = append(out, z)
+		}
+	}
+	slices.SortFunc(out, func(a, b zone) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.id, b.id)) })
+	return out
+}
+
+// view is one zone on its way from records to objects.
+type view struct {
+	stack   string
+	zone    zone
+	zones   []plan.Address // the zone/… addresses it stands for
+	wanted  []slot
+	records []record
+	calls   int
+}
+
+// delegation explains a zone that does not answer for its domain. Before anything
+// of ours is in it that is an error, because no certificate could be issued; later
+// it is only said, so that everything else can still be changed or destroyed.
+func (v *view) delegation(used bool) ([]plan.Foreign, error) {
+	if v.zone.status == "active" {
+		return nil, nil
+	}
+	servers := strings.Join(v.zone.nameServers, ", ")
+	if used {
+		return []plan.Foreign{{
+			Scope: fmt.Sprintf("zone %s, which is %s and not served by Cloudflare (name servers: %s)", v.zone.name, v.zone.status, servers),
+			Count: len(v.records),
+		}}, nil
+	}
+	return nil, &plan.Error{
+		Class: plan.ErrBlocked, Code: "MF5220",
+		Step: "look up the zone " + v.zone.name,
+		Got:  fmt.Sprintf("its status is %q: the Internet does not ask Cloudflare about this domain yet", v.zone.status),
+		Fix:  fmt.Sprintf("at the registrar of %s set the name servers to %s, wait until Cloudflare shows the zone as active, then run the same command again", v.zone.name, servers),
+	}
+}
+
+// sort tells our records, the records in wanted slots and the foreign ones apart.
+// No address is given twice:
+//
+//   - of several records with our mark in one slot, the one that is as wanted (or the
+//     oldest id) stands in it; the others are leftovers with addresses of their own,
+//     which the next plan deletes;
+//   - when none is ours, the unmarked one that is as wanted stands in the slot, to be
+//     adopted, or else the first, to be shown as a conflict. The rest is in its
+//     attribute "others" and stays foreign;
+//   - beside a record of ours, unmarked ones are foreign. Where they break the
+//     slot's meaning (a second SPF or DMARC record, another address), that is said.
+func (v *view) sort() ([]plan.Object, []plan.Foreign) {
+	records := slices.Clone(v.records)
+	slices.SortFunc(records, func(a, b record) int { return cmp.Compare(a.id, b.id) })
+
+	ours := map[plan.Address][]record{}
+	rivals := map[plan.Address][]record{}
+	foreign := 0
+	for _, r := range records {
+		m, marked := parseMark(r.comment)
+		if marked && m.stack == v.stack {
+			a := v.address(m)
+			ours[a] = append(ours[a], r)
+			continue
+		}
+		foreign++
+		for _, s := range v.wanted {
+			if s.recognises(r) {
+				rivals[s.address] = append(rivals[s.address], r)
+				break
+			}
+		}
+	}
+
+	var objects []plan.Object
+	var notes []plan.Foreign
+	for _, a := range sortedAddresses(ours) {
+		s := v.slot(a)
+		first := 0
+		for i, r := range ours[a] {
+			if s != nil && s.satisfiedBy(r) {
+				first = i
+				break
+			}
+		}
+		for i, r := range ours[a] {
+			if i == first {
+				objects = append(objects, v.object(a, s, r))
+				continue
+			}
+			objects = append(objects, v.object(plan.Addr(string(a), "duplicate", r.id), nil, r))
+		}
+		for _, r := range rivals[a] {
+			if n, ok := s.harmedBy(r); ok {
+				notes = append(notes, plan.Foreign{Scope: "zone " + v.zone.name + ": " + n, Count: 1})
+			}
+		}
+	}
+	for _, s := range v.wanted {
+		if len(ours[s.address]) > 0 || len(rivals[s.address]) == 0 {
+			continue
+		}
+		foreign--
+		objects = append(objects, v.rival(s, rivals[s.address]))
+	}
+	return objects, append([]plan.Foreign{{Scope: "zone " + v.zone.name, Count: foreign}}, notes...)
+}
+
+// address gives the address a mark of ours stands for.
+func (v *view) address(m mark) plan.Address {
+	for _, s := range v.wanted {
+		if m.stands(slotOf(s.address)) {
+			return s.address
+		}
+	}
+	return plan.Addr("dns", m.slot)
+}
+
+func (v *view) slot(a plan.Address) *slot {
+	for i := range v.wanted {
+		if v.wanted[i].address == a {
+			return &v.wanted[i]
+		}
+	}
+	return nil
+}
+
+// rival gives the object for a wanted slot in which nothing is ours.
+func (v *view) rival(s slot, rs []record) plan.Object {
+	first := 0
+	for i, r := range rs {
+		if _, marked := parseMark(r.comment); !marked && s.satisfiedBy(r) {
+			first = i
+			break
+		}
+	}
+	o := v.object(s.address, &s, rs[first])
+	o.Owner = plan.Unowned
+	if m, marked := parseMark(rs[first].comment); marked {
+		o.Owner, o.OwnedBy = plan.OtherStack, m.stack
+	}
+	var others []string
+	for i, r := range rs {
+		if i != first {
+			others = append(others, r.content)
+		}
+	}
+	if len(others) > 0 {
+		o.Attrs["others"] = plan.Strings(others...)
+		delete(o.Attrs, "foreign")
+	}
+	return o
+}
+
+// object describes a record. It is Ours unless the caller says otherwise.
+func (v *view) object(a plan.Address, s *slot, r record) plan.Object {
+	o := plan.Object{
+		Address: a, Provider: Name, Kind: kindRecord, ID: r.id, Owner: plan.Ours,
+		Attrs: plan.Attrs{
+			"zone_id": plan.String(v.zone.id),
+			"name":    plan.String(r.name),
+			"type":    plan.String(r.kind),
+			"content": plan.String(r.content),
+			"ttl":     plan.Int(r.ttl),
+		},
+	}
+	switch r.kind {
+	case "A", "AAAA", "CNAME":
+		o.Attrs["proxied"] = plan.Bool(r.proxied)
+	case "MX":
+		o.Attrs["priority"] = plan.Int(r.priority)
+		o.Protected = noMoreMail(r.name)
+	case "TXT":
+		m, _ := parseMark(r.comment)
+		if m.stack != v.stack {
+			m = mark{}
+		}
+		v.text(&o, s, r, m)
+	}
+	return o
+}
+
+// text gives SPF and DMARC records the form in which they are compared with the
+// wish. Of an SPF record that others are in, too, only our part is compared;
+// theirs is kept in the attribute "foreign", which stays in whatever we write.
+func (v *view) text(o *plan.Object, s *slot, r record, m mark) {
+	switch {
+	case isDMARC(r.content):
+		o.Attrs["content"] = plan.String(canonicalTags(r.content))
+	case isSPF(r.content):
+		rec, err := parseSPF(r.content)
+		if err != nil {
+			return
+		}
+		var want spf
+		if s != nil {
+			if want, err = parseSPF(s.content); err != nil {
+				return
+			}
+		}
+		if m.stack == "" { // not ours: what Merge would keep
+			foreign := rec.others(func(t string) bool { return contains(want.terms, t) })
+			if s != nil && len(foreign) > 0 && want.join(foreign).lookups() <= maxSPFLookups {
+				o.Attrs["foreign"] = plan.Strings(foreign...)
+			}
+			return
+		}
+		var foreign []string
+		if m.joined {
+			foreign = rec.others(func(t string) bool { return m.own[termHash(t)] || contains(want.terms, t) })
+			o.Attrs["foreign"] = plan.Strings(foreign...)
+		}
+		own := rec
+		own.terms, own.modifiers = without(rec.terms, foreign), without(rec.modifiers, foreign)
+		o.Attrs["content"] = plan.String(own.String())
+		if s != nil && own.same(want) {
+			o.Attrs["content"] = plan.String(s.content)
+		}
+	}
+}
+
+// dependencies says what must outlive each object, so that on the way out mail is
+// refused before the server goes. What the spec still wants is asked of it; for
+// leftovers it follows from the marks.
+func (p *Provider) dependencies(objects []plan.Object, desired []plan.Resource) {
+	wanted := map[plan.Address]plan.Resource{}
+	for _, r := range desired {
+		wanted[r.Address] = r
+	}
+	addresses := map[string]plan.Address{} // host name -> its address record
+	for _, o := range objects {
+		if host, ok := hostOf(o.Address); ok && host != "" {
+			addresses[o.Attrs["name"].Str()] = o.Address
+		}
+	}
+	for i := range objects {
+		o := &objects[i]
+		if r, ok := wanted[o.Address]; ok {
+			o.DependsOn = slices.Clone(r.DependsOn)
+			for _, ref := range r.Attrs.Refs() {
+				o.DependsOn = append(o.DependsOn, ref.Address)
+			}
+			continue
+		}
+		seg := o.Address.Segments()
+		if host, ok := hostOf(o.Address); ok {
+			o.DependsOn = []plan.Address{plan.Addr("host", host, "address-link")}
+		} else if len(seg) == 4 && seg[2] == "dkim" {
+			o.DependsOn = []plan.Address{plan.Addr("dkim", seg[1], seg[3])}
+		} else if a, ok := addresses[o.Attrs["content"].Str()]; ok && o.Attrs["type"].Str() == "MX" {
+			host, _ := hostOf(a)
+			o.DependsOn = []plan.Address{a, plan.Addr("server", host)}
+		}
+	}
+}
+
+// hostOf gives the host of an address record's address, "dns/D/a/H".
+func hostOf(a plan.Address) (string, bool) {
+	seg := a.Segments()
+	if len(seg) == 4 && seg[0] == "dns" && seg[2] == "a" {
+		return seg[3], true
+	}
+	return "", false
+}
+
+func sortedAddresses[V any](m map[plan.Address]V) []plan.Address {
+	keys := make([]plan.Address, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// remember keeps the zones for Present and CleanUp.
+func (p *Provider) remember(zones []zone) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.zones = zones
+}

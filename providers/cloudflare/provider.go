@@ -1,0 +1,117 @@
+package cloudflare
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"mailform/plan"
+)
+
+// Name is the provider's name in addresses and plans.
+const Name = "cloudflare"
+
+// defaultBaseURL is the vendor's API.
+const defaultBaseURL = "https://api.cloudflare.com/client/v4/"
+
+// Config is everything the provider needs from outside.
+type Config struct {
+	Token   string         // API token with Zone:Read and DNS:Edit; from CLOUDFLARE_API_TOKEN
+	BaseURL string         // "" for the vendor's; http:// works
+	Roots   *x509.CertPool // nil for the system's
+
+	// Transport replaces the default HTTP transport (and Roots).
+	Transport http.RoundTripper
+
+	Stack string // whose marks are ours
+
+	// Now and Sleep default to the real ones. Sleep is only used between the
+	// attempts of Present and CleanUp; other retries are apply's business.
+	Now   func() time.Time
+	Sleep func(context.Context, time.Duration) error
+}
+
+// Provider implements plan.Provider and plan.Merger for Cloudflare DNS.
+type Provider struct {
+	stack string
+	api   *client
+	now   func() time.Time
+	sleep func(context.Context, time.Duration) error
+
+	mu         sync.Mutex
+	zones      []zone            // of the last listing
+	challenges map[string]string // "fqdn value" -> record id, of this process
+}
+
+var (
+	_ plan.Provider = (*Provider)(nil)
+	_ plan.Merger   = (*Provider)(nil)
+)
+
+// New checks the configuration. It makes no request.
+func New(cfg Config) (*Provider, error) {
+	if strings.TrimSpace(cfg.Token) == "" {
+		return nil, &plan.Error{
+			Class: plan.ErrCredentials, Code: "MF5201",
+			Step: "find the Cloudflare API token",
+			Got:  "the environment variable CLOUDFLARE_API_TOKEN is not set",
+			Fix:  "create a token with the permissions Zone:Read and DNS:Edit for your zones at https://dash.cloudflare.com/profile/api-tokens and set CLOUDFLARE_API_TOKEN to it",
+		}
+	}
+	base := cfg.BaseURL
+	if base == "" {
+		base = defaultBaseURL
+	}
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+		return nil, &plan.Error{
+			Class: plan.ErrSpec, Code: "MF5202",
+			Step: "read the Cloudflare base URL",
+			Got:  fmt.Sprintf("%q is not an http(s) URL", base),
+			Fix:  "give base_url (or CLOUDFLARE_BASE_URL) as https://api.cloudflare.com/client/v4, or leave it out",
+		}
+	}
+	transport := cfg.Transport
+	if transport == nil {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.TLSClientConfig = &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}
+		transport = t
+	}
+	p := &Provider{
+		stack:      cfg.Stack,
+		api:        newClient(u.String(), strings.TrimSpace(cfg.Token), transport),
+		now:        cfg.Now,
+		sleep:      cfg.Sleep,
+		challenges: map[string]string{},
+	}
+	if p.now == nil {
+		p.now = time.Now
+	}
+	if p.sleep == nil {
+		p.sleep = sleep
+	}
+	return p, nil
+}
+
+// Name implements plan.Provider.
+func (p *Provider) Name() string { return Name }
+
+// After implements plan.Provider: nothing has to be observed before the zones.
+func (p *Provider) After() []string { return nil }
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

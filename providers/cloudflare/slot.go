@@ -1,0 +1,86 @@
+package cloudflare
+
+import (
+	"fmt"
+
+	"mailform/plan"
+)
+
+// slot is a place in a zone that means something for mail: which records can
+// stand in it, and when one of them is as wanted.
+type slot struct {
+	address plan.Address
+	role    string // "a", "mx", "spf", "dkim", "dmarc"
+	apex    bool   // its name is the zone's
+	wanted  plan.Attrs
+
+	name, kind string
+	content    string // "" while it is not known
+}
+
+func newSlot(r plan.Resource, z zone) slot {
+	s := slot{
+		address: r.Address, wanted: r.Attrs,
+		name: r.Attrs["name"].Str(), kind: r.Attrs["type"].Str(), content: r.Attrs["content"].Str(),
+	}
+	if seg := r.Address.Segments(); len(seg) > 2 {
+		s.role = seg[2]
+	}
+	s.apex = s.name == z.name
+	return s
+}
+
+// recognises reports whether a record stands in the slot. A CNAME stands in every
+// slot of its name, because resolvers then never see anything else there; at the
+// zone's own name the vendor flattens it, so it hides nothing.
+func (s slot) recognises(r record) bool {
+	if r.name != s.name {
+		return false
+	}
+	if r.kind == "CNAME" && !s.apex {
+		return true
+	}
+	switch s.role {
+	case "a":
+		return r.kind == "A" || r.kind == "AAAA"
+	case "spf":
+		return r.kind == "TXT" && isSPF(r.content)
+	case "dmarc":
+		return r.kind == "TXT" && isDMARC(r.content)
+	}
+	return r.kind == s.kind
+}
+
+// satisfiedBy reports whether a record says what is wanted, as far as that is known.
+func (s slot) satisfiedBy(r record) bool {
+	if r.name != s.name || r.kind != s.kind || r.proxied {
+		return false
+	}
+	if p, ok := s.wanted["priority"]; ok && p.Num() != r.priority {
+		return false
+	}
+	content := r.content
+	if s.role == "dmarc" {
+		content = canonicalTags(content)
+	}
+	return s.content == "" || content == s.content
+}
+
+// harmedBy says in words what an unmarked record does to a slot in which a
+// record of ours stands.
+func (s *slot) harmedBy(r record) (string, bool) {
+	if s == nil {
+		return "", false
+	}
+	switch {
+	case r.kind == "CNAME":
+		return fmt.Sprintf("the CNAME at %s hides our %s record", r.name, s.kind), true
+	case s.role == "spf":
+		return fmt.Sprintf("a second SPF record at %s makes every check fail (RFC 7208 4.5): %s", r.name, r.content), true
+	case s.role == "dmarc":
+		return fmt.Sprintf("a second DMARC record at %s makes receivers ignore both (RFC 7489 6.6.3)", r.name), true
+	case s.role == "a":
+		return fmt.Sprintf("%s also has the address %s, where mail would go as well", r.name, r.content), true
+	}
+	return "", false
+}
