@@ -65,8 +65,6 @@ type builder struct {
 	sort  []*node // the same, dependencies before what depends on them
 	ops   []Op    // sorted by id
 	diags specs.Diagnostics
-
-	former map[*node][]*node // what stays, by what goes that it depended on; see formerUsers
 }
 
 // node is one address on its way to a Change.
@@ -80,8 +78,9 @@ type node struct {
 	users  []*node // what depends on it
 	former []*node // things on their way out that the wanted object, as found, depends on
 
-	idle   bool // there is nothing at this address and nothing to do
-	change Change
+	idle    bool // there is nothing at this address and nothing to do
+	guarded bool // blocked as protected, or as standing on what is
+	change  Change
 }
 
 // ours reports whether the object is there and carries this stack's mark.

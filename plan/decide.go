@@ -87,16 +87,21 @@ func (b *builder) converge(n *node, take *patterns) {
 	}
 	c.Fields = b.compare(n)
 
-	switch n.have.Owner {
-	case OtherStack:
+	home := n.lostWith()
+	switch {
+	case n.have.Owner == OtherStack:
 		c.Action, c.Reason = n.changeInPlace(), "belongs to another stack"
 		c.Blocked = &Block{Why: fmt.Sprintf("it belongs to stack %q, which must give it up first", n.have.OwnedBy)}
 		return
-	case Unowned:
+	case home != nil && n.have.Owner == Unowned:
+		c.Action, c.Reason = Create, cause(home)
+		c.ID, c.Before, c.Fields = "", nil, nil
+		return
+	case n.have.Owner == Unowned:
 		b.claim(n, take)
 		return
 	}
-	if home := n.lostWith(); home != nil {
+	if home != nil {
 		c.Action, c.Fields = Replace, nil
 		c.Reason = cause(home)
 	} else if n.have.Tainted != "" {

@@ -11,7 +11,8 @@ import (
 // first.
 //
 // What the spec wants depends on what the spec says. What it no longer wants
-// depends on what its provider observed: nothing else is left to say so.
+// depends on what its provider observed: nothing else is left to say so. When
+// everything goes, both count.
 func (b *builder) link() {
 	for _, n := range b.nodes {
 		if n.want == nil {
@@ -33,7 +34,11 @@ func (b *builder) link() {
 		}
 		if n.have != nil {
 			for _, a := range n.have.DependsOn {
-				if d := b.at[a]; d != nil && d.want == nil {
+				switch d := b.at[a]; {
+				case d == nil:
+				case b.in.Destroy:
+					n.deps = append(n.deps, d)
+				case d.want == nil:
 					n.former = append(n.former, d)
 				}
 			}

@@ -7,13 +7,13 @@ import (
 )
 
 // order gives every operation the operations that must have succeeded before it
-// begins. Three kinds of edges, each set unable to make a cycle with those
-// before it as long as the operations' batches do not:
+// begins. Three kinds of edges; the first can make a cycle only through batches
+// that cannot be done together, the others never do:
 //
-//   - what providers said about their own operations;
-//   - dependencies: whatever makes a thing comes after whatever makes what it
-//     depends on, and whatever removes a thing comes after whatever removes or
-//     changes its dependents;
+//   - what providers said about their own operations, and dependencies:
+//     whatever makes a thing comes after whatever makes what it depends on, and
+//     whatever removes a thing after whatever removes its dependents;
+//   - whatever removes a thing comes after what changes its former dependents;
 //   - mail sense: see tearDown.
 //
 // Edges that others imply are left out.
@@ -23,7 +23,7 @@ func (b *builder) order() {
 	}
 	g := b.newOpGraph()
 	g.dependencies()
-	order, cycles := g.sorted()
+	_, cycles := g.sorted()
 	for _, cycle := range cycles {
 		names := make([]string, len(cycle))
 		for i, o := range cycle {
@@ -36,6 +36,8 @@ func (b *builder) order() {
 	if len(cycles) > 0 {
 		return
 	}
+	g.releases()
+	order, _ := g.sorted()
 	g.tearDown(order)
 	if len(b.ops) <= maxReduced {
 		order, _ = g.sorted()
@@ -125,11 +127,6 @@ func (g *opGraph) dependencies() {
 			for _, u := range n.users {
 				g.waitGone(o, u)
 			}
-			for _, u := range g.b.formerUsers(n) {
-				for _, p := range g.make[u.index] {
-					g.wait(o, p)
-				}
-			}
 		}
 		for _, r := range op.Inputs.Refs() {
 			g.waitMade(o, g.b.at[r.Address])
@@ -137,6 +134,51 @@ func (g *opGraph) dependencies() {
 		slices.Sort(g.preds[o])
 		g.preds[o] = slices.Compact(g.preds[o])
 	}
+}
+
+// releases makes whatever deletes a thing wait until those that depended on it,
+// as found, are gone or changed, wherever that is possible.
+func (g *opGraph) releases() {
+	users := map[*node][]*node{}
+	for _, u := range g.b.nodes {
+		for _, d := range u.former {
+			users[d] = append(users[d], u)
+		}
+	}
+	for _, ops := range [][][]int{g.rem, g.make} {
+		for o, op := range g.b.ops {
+			for _, a := range op.Addresses {
+				n := g.b.at[a]
+				if n.change.Action != Delete {
+					continue
+				}
+				for _, u := range users[n] {
+					for _, p := range ops[u.index] {
+						if !slices.Contains(g.preds[o], p) && !g.after(p, o) {
+							g.wait(o, p)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// after reports whether operation o waits for p, directly or not.
+func (g *opGraph) after(o, p int) bool {
+	seen := make([]bool, len(g.preds))
+	var visit func(int) bool
+	visit = func(o int) bool {
+		if o == p {
+			return true
+		}
+		if seen[o] {
+			return false
+		}
+		seen[o] = true
+		return slices.ContainsFunc(g.preds[o], visit)
+	}
+	return visit(o)
 }
 
 // waitMade makes operation o wait until n is made.
@@ -169,19 +211,6 @@ func (g *opGraph) waitGone(o int, n *node) {
 			g.waitGone(o, u)
 		}
 	}
-}
-
-// formerUsers returns what stays and depended on n, as it was found.
-func (b *builder) formerUsers(n *node) []*node {
-	if b.former == nil {
-		b.former = map[*node][]*node{}
-		for _, u := range b.nodes {
-			for _, d := range u.former {
-				b.former[d] = append(b.former[d], u)
-			}
-		}
-	}
-	return b.former[n]
 }
 
 // tearDown orders the removals that nothing else in the plan waits for: by the

@@ -26,40 +26,60 @@ func (b *builder) protect() {
 		}
 		if why := n.protected(); why != "" && !allowed[n.index] {
 			c.Blocked = &Block{Why: why, Allow: flag("allow", n.addr)}
+			n.guarded = true
 		}
 	}
 	b.unused("--allow", "matches nothing in the plan", allow)
 
-	// Dependencies first: who needs what will not come about. A thing on its way
-	// out that stands on a protected one stays with it.
-	for _, n := range b.sort {
-		if !n.change.Pending() {
-			continue
-		}
-		for _, d := range n.deps {
-			together := n.change.Action == Delete && d.change.Action == Delete && !allowed[n.index]
-			if d.change.Blocked != nil && (together || n.misses(d)) {
-				n.blockWith(d)
-				break
+	for again := true; again; {
+		again = false
+		// Dependencies first, so that a block reaches everything in one round.
+		for _, n := range b.sort {
+			if n.change.Pending() {
+				again = n.hold(allowed[n.index]) || again
 			}
 		}
-	}
-	// And what is still in use stays.
-	for _, n := range b.nodes {
-		if n.change.Blocked != nil {
-			n.keepDeps()
+		for _, n := range b.nodes {
+			if n.change.Blocked != nil {
+				again = n.keep() || again
+			}
 		}
 	}
 }
 
-// keepDeps blocks the deletes of what a blocked node still needs.
-func (n *node) keepDeps() {
-	for _, d := range slices.Concat(n.former, n.deps) {
-		if d.change.Action == Delete && d.change.Blocked == nil {
-			d.change.Blocked = &Block{Why: fmt.Sprintf("%s stays and needs it", n.addr), Allow: n.change.Blocked.Allow}
-			d.keepDeps()
+// hold blocks a pending change that cannot be done without a blocked one: it
+// needs what will not come about, or it is on its way out with something
+// protected that it stands on.
+func (n *node) hold(allowed bool) bool {
+	for _, d := range n.deps {
+		if d.change.Blocked == nil {
+			continue
+		}
+		with := n.change.Action == Delete && d.change.Action == Delete && d.guarded && !allowed
+		if with || n.misses(d) {
+			n.block(fmt.Sprintf("%s is blocked", d.addr), d)
+			n.guarded = with
+			return true
 		}
 	}
+	return false
+}
+
+// keep blocks what would take away something that a blocked node still needs,
+// or the blocked node itself.
+func (n *node) keep() (more bool) {
+	for _, d := range slices.Concat(n.former, n.deps) {
+		if d.change.Action == Delete && d.change.Blocked == nil {
+			d.block(fmt.Sprintf("%s stays and needs it", n.addr), n)
+			d.keep()
+			more = true
+		}
+	}
+	if home := n.lostWith(); home != nil && home.change.Action == Replace && home.change.Blocked == nil {
+		home.block(fmt.Sprintf("%s would be lost with it and could not be made again", n.addr), n)
+		more = true
+	}
+	return more
 }
 
 // misses reports whether n cannot be done while d is blocked.
@@ -78,8 +98,8 @@ func (n *node) misses(d *node) bool {
 	return false
 }
 
-func (n *node) blockWith(d *node) {
-	n.change.Blocked = &Block{Why: fmt.Sprintf("%s is blocked", d.addr), Allow: d.change.Blocked.Allow}
+func (n *node) block(why string, root *node) {
+	n.change.Blocked = &Block{Why: why, Allow: root.change.Blocked.Allow}
 }
 
 // unused warns about patterns that matched nothing: most likely a typing error.
