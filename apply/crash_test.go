@@ -1,9 +1,13 @@
 package apply
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+
+	"mailform/plan"
 )
 
 // stages are what a stack lives through: built, changed, destroyed and built again.
@@ -17,7 +21,7 @@ var stages = [][]want{
 	{
 		{address: "host/a/network", provider: "cloud", size: "1"},
 		{address: "host/a/subnet", provider: "cloud", size: "2", ref: "host/a/network"},
-		{address: "host/a/vm", provider: "cloud", size: "1", ref: "host/a/subnet"},
+		{address: "host/a/vm", provider: "cloud", size: "1", shape: "big", ref: "host/a/subnet"},
 		{address: "dns/a/spf", provider: "dns", size: "1"},
 	},
 	nil,
@@ -50,10 +54,6 @@ func life(t *testing.T, target int, setup func() *bench, powerCut bool) (dumps [
 				t.Fatalf("killed at %d (%s): stage %d does not converge: %v", target, first.where, i, err)
 			}
 		}
-		// A finished run has waited until what it made can be seen.
-		for _, o := range b.world.objects {
-			o.unseen = 0
-		}
 		dumps = append(dumps, b.world.dump())
 	}
 	return dumps, first.passed, first.where
@@ -67,31 +67,32 @@ func (b *bench) setFate(f *fate) {
 	}
 }
 
+// crashWorlds are the outside systems that the enumerations run against.
+func crashWorlds(t *testing.T) map[string]func() *bench {
+	return map[string]func() *bench{
+		"resolvable": func() *bench {
+			return newBench(t, &fake{name: "cloud", tokens: true}, &fake{name: "dns", after: []string{"cloud"}})
+		},
+		// New objects are missed by the next observation, and Resolve cannot tell:
+		// only the tokens stand between us and a second machine.
+		"eventually consistent": func() *bench {
+			return newBench(t, &fake{name: "cloud", tokens: true, lag: 1, cannot: true}, &fake{name: "dns", after: []string{"cloud"}})
+		},
+	}
+}
+
 // TestCrashEnumeration kills the process at every write, sync and rename of the
 // state directory (also halfway through a write) and before and after every call
 // to an outside system, once for each, runs the same command again and compares
 // the world with the one of an uninterrupted life.
 func TestCrashEnumeration(t *testing.T) {
-	worlds := []struct {
-		name  string
-		setup func() *bench
-	}{
-		{"resolvable", func() *bench {
-			return newBench(t, &fake{name: "cloud", tokens: true}, &fake{name: "dns", after: []string{"cloud"}})
-		}},
-		// New objects are missed by the first observation, and Resolve cannot tell:
-		// only the tokens stand between us and a second machine.
-		{"eventually consistent", func() *bench {
-			return newBench(t, &fake{name: "cloud", tokens: true, lag: 1, cannot: true}, &fake{name: "dns", after: []string{"cloud"}})
-		}},
-	}
-	for _, w := range worlds {
+	for name, world := range crashWorlds(t) {
 		for _, powerCut := range []bool{false, true} {
 			for _, parallelism := range []int{1, 4} {
 				ending := map[bool]string{false: "kill", true: "power cut"}[powerCut]
-				t.Run(fmt.Sprintf("%s, %s, %d at a time", w.name, ending, parallelism), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s, %s, %d at a time", name, ending, parallelism), func(t *testing.T) {
 					setup := func() *bench {
-						b := w.setup()
+						b := world()
 						b.config.Parallelism = parallelism
 						return b
 					}
@@ -116,6 +117,65 @@ func TestCrashEnumeration(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestFaultEnumeration gives each call of a whole life each kind of failure. The
+// same command, repeated while it fails, ends in the world of a faultless life.
+func TestFaultEnumeration(t *testing.T) {
+	e := func(c plan.ErrorClass) error { return &plan.Error{Class: c, Step: "call", Got: string(c)} }
+	faults := map[string]fault{
+		"reset before":      {err: e(plan.ErrTransient)},
+		"429":               {err: &plan.Error{Class: plan.ErrThrottled, RetryAfter: 5}},
+		"lost before":       {err: e(plan.ErrAmbiguous)},
+		"lost after":        {err: e(plan.ErrAmbiguous), after: true},
+		"refused":           {err: e(plan.ErrFatal)},
+		"malformed answer":  {err: e(plan.ErrFatal), after: true},
+		"untyped, after":    {err: errors.New("unexpected EOF"), after: true},
+		"expired":           {err: e(plan.ErrCredentials)},
+		"panic":             {panic: "nil map"},
+		"token is spent":    {err: e(plan.ErrSpentToken)},
+		"patience runs out": {err: &plan.Error{Class: plan.ErrThrottled, RetryAfter: 1 << 60}},
+	}
+	for name, world := range crashWorlds(t) {
+		reference, _ := faultyLife(t, world(), &nth{})
+		counter := &nth{}
+		faultyLife(t, world(), counter)
+		same, k := 0, counter.calls*len(faults)
+		for kind, f := range faults {
+			for target := 1; target <= counter.calls; target++ {
+				n := &nth{target: target, fault: f}
+				dumps, runs := faultyLife(t, world(), n)
+				if slices.Equal(dumps, reference) {
+					same++
+					continue
+				}
+				t.Errorf("%s: %s at call %d (%s), %d runs:\n got:\n%s\n want:\n%s", name, kind, target, n.op, runs,
+					indent(strings.Join(dumps, "\n--\n")), indent(strings.Join(reference, "\n--\n")))
+			}
+		}
+		t.Logf("%s: faults: %d/%d end in the world of a faultless run", name, same, k)
+	}
+}
+
+func faultyLife(t *testing.T, b *bench, n *nth) (dumps []string, runs int) {
+	t.Helper()
+	for _, p := range b.config.Providers {
+		p.(*fake).nth = n
+	}
+	for i, wants := range stages {
+		for attempt := 0; ; attempt++ {
+			runs++
+			out, err := b.converge(wants)
+			if err == nil {
+				break
+			}
+			if attempt == 3 {
+				t.Fatalf("stage %d does not converge: %s: %v", i, statuses(out), err)
+			}
+		}
+		dumps = append(dumps, b.world.dump())
+	}
+	return dumps, runs
 }
 
 // TestLostStateDirectory deletes .mailform between destroying and building again,

@@ -86,6 +86,24 @@ type fault struct {
 	panic any
 }
 
+// nth gives one call of all, counted from 1 over all providers, a fault.
+type nth struct {
+	mu            sync.Mutex
+	calls, target int
+	fault         fault
+	op            string // which got it
+}
+
+func (n *nth) next(id string) fault {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.calls++; n.calls != n.target {
+		return fault{}
+	}
+	n.op = id
+	return n.fault
+}
+
 // fake is a provider over the world.
 type fake struct {
 	name  string
@@ -98,6 +116,8 @@ type fake struct {
 	cannot  bool // Resolve can never tell
 	observe func(context.Context, plan.Scope) (plan.Observed, error)
 	do      func(context.Context, plan.Op, plan.Token, plan.Progress) (plan.Result, error)
+
+	nth *nth
 
 	mu       sync.Mutex
 	faults   map[string][]fault // by operation id, consumed from the front
@@ -148,6 +168,9 @@ func (f *fake) Do(ctx context.Context, op plan.Op, token plan.Token, report plan
 		now, f.faults[op.ID] = q[0], q[1:]
 	}
 	f.mu.Unlock()
+	if f.nth != nil {
+		now = f.nth.next(op.ID)
+	}
 	if f.do != nil {
 		return f.do(ctx, op, token, report)
 	}
@@ -174,8 +197,12 @@ func (f *fake) Do(ctx context.Context, op plan.Op, token plan.Token, report plan
 func (w *world) effect(f *fake, op plan.Op, token plan.Token) (plan.Result, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.effects = append(w.effects, op.ID)
 	a := op.Addresses[0]
+	if op.Kind == "wait" {
+		w.at(a).unseen = 0
+		return plan.Result{}, nil
+	}
+	w.effects = append(w.effects, op.ID)
 	switch op.Kind {
 	case "create":
 		if t := w.tokens[token]; f.tokens && t != nil {
@@ -194,7 +221,7 @@ func (w *world) effect(f *fake, op plan.Op, token plan.Token) (plan.Result, erro
 		t.attrs = op.Inputs
 		return outputs(t), nil
 	case "delete":
-		if t := w.at(a); t != nil {
+		if t := w.byID(op.Inputs["id"].Str()); t != nil {
 			t.gone = true
 		}
 	}
@@ -234,6 +261,7 @@ func (f *fake) Resolve(_ context.Context, op plan.Op, token plan.Token) (plan.Ve
 	case "update":
 		done = t != nil && t.attrs["size"].Equal(op.Inputs["size"])
 	case "delete":
+		t = f.world.byID(op.Inputs["id"].Str())
 		done = t == nil
 	}
 	if !done {
@@ -249,7 +277,8 @@ func (f *fake) Resolve(_ context.Context, op plan.Op, token plan.Token) (plan.Ve
 type want struct {
 	address  plan.Address
 	provider string
-	size     string
+	size     string       // may be changed in place
+	shape    string       // a change means delete and create again
 	ref      plan.Address // its input "ref" is that one's id
 }
 
@@ -262,11 +291,10 @@ func planFor(wants []want, observed []plan.Object) *plan.Plan {
 	}
 	id := func(kind string, a plan.Address) string { return kind + " " + string(a) }
 	made := map[plan.Address]string{} // address: operation that creates or updates it
-	var users = map[plan.Address][]string{}
 	for _, w := range wants {
 		o, exists := have[w.address]
 		delete(have, w.address)
-		attrs := plan.Attrs{"size": plan.String(w.size)}
+		attrs := plan.Attrs{"size": plan.String(w.size), "shape": plan.String(w.shape)}
 		if w.ref != "" {
 			attrs["ref"] = plan.Unknown(w.ref, "id")
 		}
@@ -275,6 +303,8 @@ func planFor(wants []want, observed []plan.Object) *plan.Plan {
 		switch {
 		case !exists:
 			kind, c.Action = "create", plan.Create
+		case !o.Attrs["shape"].Equal(attrs["shape"]):
+			kind, c.Action = "create", plan.Replace
 		case !o.Attrs["size"].Equal(attrs["size"]):
 			kind, c.Action = "update", plan.Update
 		}
@@ -284,20 +314,38 @@ func planFor(wants []want, observed []plan.Object) *plan.Plan {
 		}
 		made[w.address] = id(kind, w.address)
 		op := plan.Op{ID: id(kind, w.address), Provider: w.provider, Kind: kind, Title: kind + " it", Addresses: []plan.Address{w.address}, Inputs: attrs}
+		if c.Action == plan.Replace {
+			p.Ops = append(p.Ops, deletion(o))
+			op.After = append(op.After, id("delete", w.address))
+		}
 		if on := made[w.ref]; on != "" {
 			op.After = append(op.After, on)
 		}
 		p.Ops = append(p.Ops, op)
+		if kind == "create" {
+			// As every provider whose reads lag must, it waits until what it made is listed.
+			made[w.address] = id("wait", w.address)
+			p.Ops = append(p.Ops, plan.Op{
+				ID: id("wait", w.address), Provider: w.provider, Kind: "wait", Title: "wait for it", ReadOnly: true,
+				Addresses: []plan.Address{w.address}, After: []string{op.ID},
+			})
+		}
 	}
 	for _, a := range slices.Sorted(maps.Keys(have)) {
 		o := have[a]
 		p.Changes = append(p.Changes, plan.Change{Address: a, Provider: o.Provider, Action: plan.Delete, ID: o.ID, Outputs: o.Outputs})
-		p.Ops = append(p.Ops, plan.Op{ID: id("delete", a), Provider: o.Provider, Kind: "delete", Title: "delete it", Addresses: []plan.Address{a}})
-		users[a] = append(users[a], id("delete", a))
+		p.Ops = append(p.Ops, deletion(o))
 	}
 	slices.SortFunc(p.Changes, func(a, b plan.Change) int { return strings.Compare(string(a.Address), string(b.Address)) })
 	slices.SortFunc(p.Ops, func(a, b plan.Op) int { return strings.Compare(a.ID, b.ID) })
 	return p
+}
+
+func deletion(o plan.Object) plan.Op {
+	return plan.Op{
+		ID: "delete " + string(o.Address), Provider: o.Provider, Kind: "delete", Title: "delete it",
+		Addresses: []plan.Address{o.Address}, Inputs: plan.Attrs{"id": plan.String(o.ID)},
+	}
 }
 
 // recorder keeps events.
