@@ -1,0 +1,215 @@
+package specs
+
+import (
+	"net/netip"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// built keeps what the checks need beside the Spec: where everything stands.
+type built struct {
+	spec    *Spec
+	root    *node
+	hosts   []*builtHost // in source order
+	domains []*builtDomain
+}
+
+type builtHost struct {
+	*Host
+	n *node
+}
+
+type builtDomain struct {
+	*Domain
+	n         *node
+	mailboxes map[*Mailbox]*node
+	aliases   map[*Alias]*node
+}
+
+// build turns the decoded spec into a Spec and checks what only the whole can show.
+func (l *loader) build(root *node) *Spec {
+	b := &built{root: root, spec: &Spec{secrets: map[string]string{}}}
+	s := b.spec
+	if n := first(root, "stack"); n != nil {
+		s.Stack = Stack{Name: n.label(), Contact: get[string](n, "contact"), Range: rangeOf(n.header)}
+	}
+	l.buildProviders(b)
+	for _, n := range root.blocks["host"] {
+		b.hosts = append(b.hosts, &builtHost{l.buildHost(n), n})
+	}
+	for _, n := range root.blocks["domain"] {
+		b.domains = append(b.domains, l.buildDomain(b, n))
+	}
+	tls, _ := root.one("tls")
+	s.TLS = TLS{Key: get[string](tls, "key"), RenewAfter: get[time.Duration](tls, "renew_before"), Range: rangeOf(tls.header)}
+	l.buildServer(b)
+
+	l.checkHosts(b)
+	l.checkDomains(b)
+	l.checkRegion(b)
+	l.checkMail(b)
+
+	for _, h := range b.hosts {
+		s.Hosts = append(s.Hosts, h.Host)
+	}
+	for _, d := range b.domains {
+		s.Domains = append(s.Domains, d.Domain)
+		sort.SliceStable(d.Mailboxes, func(i, j int) bool { return d.Mailboxes[i].Local < d.Mailboxes[j].Local })
+		sort.SliceStable(d.Aliases, func(i, j int) bool { return d.Aliases[i].Local < d.Aliases[j].Local })
+	}
+	sort.SliceStable(s.Hosts, func(i, j int) bool { return s.Hosts[i].Name < s.Hosts[j].Name })
+	sort.SliceStable(s.Domains, func(i, j int) bool { return s.Domains[i].Name < s.Domains[j].Name })
+	if s.Stack.Contact == "" && len(s.Domains) > 0 {
+		s.Stack.Contact = "postmaster@" + s.Domains[0].Name
+	}
+	return s
+}
+
+func first(n *node, block string) *node {
+	if bs := n.blocks[block]; len(bs) > 0 {
+		return bs[0]
+	}
+	return nil
+}
+
+func (l *loader) buildProviders(b *built) {
+	seen := map[string]*node{}
+	s := b.spec
+	for _, n := range b.root.blocks["provider"] {
+		if f := seen[n.schema.Name]; f != nil {
+			l.errorAt(codeRepeatedBlock, n.header, hcl.Range{}, "a second provider \""+n.schema.Name+"\" block", "There may be one; the first is at "+rangeOf(f.header).String()+".")
+			continue
+		}
+		seen[n.schema.Name] = n
+		at := rangeOf(n.header)
+		switch n.schema.Name {
+		case "alicloud":
+			s.AliCloud = AliCloud{Region: get[string](n, "region"), ECSEndpoint: get[string](n, "ecs_endpoint"), VPCEndpoint: get[string](n, "vpc_endpoint"), Range: at}
+		case "cloudflare":
+			s.Cloudflare = Cloudflare{BaseURL: get[string](n, "base_url"), Range: at}
+		case "acme":
+			s.ACME = ACME{Directory: get[string](n, "directory"), Range: at}
+			s.CABundle, s.Resolver = get[string](n, "ca_bundle"), get[string](n, "resolver")
+		}
+	}
+}
+
+func (l *loader) buildHost(n *node) *Host {
+	h := &Host{Name: n.label(), Hostname: get[string](n, "hostname"), Address: get[netip.Addr](n, "address"), Range: rangeOf(n.header)}
+	if i := first(n, "instance"); i != nil {
+		disk, _ := i.one("system_disk")
+		ip, _ := i.one("public_ip")
+		h.Instance = &Instance{
+			Type: get[string](i, "type"), Zone: get[string](i, "zone"), Image: get[string](i, "image"),
+			SystemDisk: Disk{Category: get[string](disk, "category"), SizeGiB: get[int](disk, "size")},
+			Bandwidth:  get[int](ip, "bandwidth"), Range: rangeOf(i.header),
+		}
+	}
+	ssh, _ := n.one("ssh")
+	h.SSH = SSH{
+		User: get[string](ssh, "user"), Port: int(get[int64](ssh, "port")), From: unique(list[netip.Prefix](ssh, "from")),
+		AuthorizedKeys: unique(list[string](ssh, "authorized_keys")), HostKey: get[string](ssh, "host_key"), Range: rangeOf(ssh.header),
+	}
+	if len(h.SSH.From) == 0 {
+		h.SSH.From = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	}
+	for _, a := range n.blocks["allow"] {
+		p := get[portRange](a, "port")
+		h.Allow = append(h.Allow, Allow{Name: a.label(), Protocol: get[string](a, "protocol"), FromPort: p.from, ToPort: p.to,
+			From: unique(list[netip.Prefix](a, "from")), Range: rangeOf(a.header)})
+	}
+	return h
+}
+
+func (l *loader) buildDomain(b *built, n *node) *builtDomain {
+	d := &Domain{Name: n.label(), Host: get[string](n, "host"), CatchAll: get[string](n, "catch_all"), Range: rangeOf(n.header)}
+	out := &builtDomain{Domain: d, n: n, mailboxes: map[*Mailbox]*node{}, aliases: map[*Alias]*node{}}
+	mx, _ := n.one("mx")
+	d.MX = MX{Priority: int(get[int64](mx, "priority")), Range: rangeOf(mx.header)}
+	if spf, _ := n.one("spf"); get[bool](spf, "manage") {
+		d.SPF = &SPF{Include: unique(list[string](spf, "include")), IP: unique(list[netip.Prefix](spf, "ip")), All: get[string](spf, "all"), Range: rangeOf(spf.header)}
+	}
+	if dkim, _ := n.one("dkim"); get[bool](dkim, "manage") {
+		d.DKIM = &DKIM{Selector: get[string](dkim, "selector"), Algorithms: unique(list[string](dkim, "algorithms")), Range: rangeOf(dkim.header)}
+	}
+	if dmarc, _ := n.one("dmarc"); get[bool](dmarc, "manage") {
+		d.DMARC = &DMARC{Policy: get[string](dmarc, "policy"), SubdomainPolicy: get[string](dmarc, "subdomain_policy"), Range: rangeOf(dmarc.header)}
+		for _, r := range list[string](dmarc, "reports") {
+			d.DMARC.Reports = append(d.DMARC.Reports, full(r, d.Name))
+		}
+		d.DMARC.Reports = unique(d.DMARC.Reports)
+	}
+	for _, m := range n.blocks["mailbox"] {
+		box := &Mailbox{Local: m.label(), Name: get[string](m, "name"), QuotaBytes: get[int64](m, "quota"),
+			PasswordHash: get[string](m, "password_hash"), Aliases: list[string](m, "aliases"), Range: rangeOf(m.header)}
+		sort.Strings(box.Aliases)
+		b.spec.keep(box.PasswordHash)
+		d.Mailboxes = append(d.Mailboxes, box)
+		out.mailboxes[box] = m
+	}
+	for _, a := range n.blocks["alias"] {
+		alias := &Alias{Local: a.label(), Range: rangeOf(a.header)}
+		for _, t := range list[string](a, "to") {
+			alias.To = append(alias.To, full(t, d.Name))
+		}
+		alias.To = unique(alias.To)
+		d.Aliases = append(d.Aliases, alias)
+		out.aliases[alias] = a
+	}
+	return out
+}
+
+func (l *loader) buildServer(b *built) {
+	n, _ := b.root.one("server")
+	s := &b.spec.Server
+	*s = Server{MaxMessageBytes: get[int64](n, "max_message_size"), Range: rangeOf(n.header)}
+	r := first(n, "relay")
+	if r == nil {
+		return
+	}
+	s.Relay = &Relay{Host: get[string](r, "host"), Port: int(get[int64](r, "port")), Username: get[string](r, "username"),
+		Password: get[string](r, "password"), Range: rangeOf(r.header)}
+	b.spec.keep(s.Relay.Password)
+	if user, pass := r.given("username"), r.given("password"); user != pass {
+		has, lacks := "username", "password"
+		if pass {
+			has, lacks = lacks, has
+		}
+		l.errorAt(codeHalfCredentials, r.at(has), r.header, "the relay has a "+has+" but no "+lacks, "Give both, or neither for a relay that knows this host by its address.")
+	}
+	if p := r.values["password"]; p.given && !p.bad && !p.marked && p.v != nil {
+		l.warnAt(codeReadableSecret, p.at, r.header, "the relay's password stands readable in the spec",
+			"Who reads the spec can use it. Declare variable \"relay_password\" { sensitive = true }, write password = var.relay_password, and set "+EnvPrefix+"relay_password.")
+	}
+}
+
+// keep files a secret under its fingerprint.
+func (s *Spec) keep(secret string) {
+	if secret != "" {
+		s.secrets[Fingerprint(secret)] = secret
+	}
+}
+
+// full completes a local part with its domain.
+func full(recipient, domain string) string {
+	if strings.Contains(recipient, "@") {
+		return recipient
+	}
+	return recipient + "@" + domain
+}
+
+// unique keeps the first of equal elements, in order.
+func unique[T comparable](in []T) []T {
+	seen := make(map[T]bool, len(in))
+	var out []T
+	for _, v := range in {
+		if !seen[v] {
+			seen[v] = true
+			out = append(out, v)
+		}
+	}
+	return out
+}

@@ -1,0 +1,169 @@
+package specs
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// checkDomains finds what is wrong with domains, apart from who gets which mail.
+func (l *loader) checkDomains(b *built) {
+	if len(b.domains) == 0 && len(b.hosts) == 0 && len(b.spec.Stack.Name) > 0 {
+		n := first(b.root, "stack")
+		l.warnAt(codeEmptySpec, n.header, hcl.Range{}, "the spec describes no host and no domain", "Applying it removes everything that this stack has made.")
+		return
+	}
+	var hosts []string
+	for _, h := range b.hosts {
+		if name, ok := h.n.labels[0].v.(string); ok {
+			hosts = append(hosts, name)
+		}
+	}
+	seen := map[string]*builtDomain{}
+	serving := map[string]bool{}
+	broken := false // a host's name was refused: "no such host" would only confuse
+	for _, h := range b.hosts {
+		broken = broken || h.Name == ""
+	}
+	for _, d := range b.domains {
+		if f := seen[d.Name]; f != nil && d.Name != "" {
+			l.errorAt(codeDuplicateDomain, d.n.labels[0].at, hcl.Range{}, fmt.Sprintf("domain %q is defined twice", d.Name), fmt.Sprintf("It is first defined at %s. Put both into one block.", f.Range))
+		} else {
+			seen[d.Name] = d
+		}
+		if !broken && !d.n.values["host"].bad {
+			l.checkServedBy(d, hosts)
+		}
+		serving[d.Host] = true
+		l.checkSPF(d)
+		l.checkDKIM(d)
+		l.checkReports(b, d)
+	}
+	for _, h := range b.hosts {
+		if h.Name != "" && !serving[h.Name] {
+			l.warnAt(codeIdleHost, h.n.header, hcl.Range{}, fmt.Sprintf("host %q serves no domain", h.Name), fmt.Sprintf("No domain has host = %q. It would be set up and receive nothing.", h.Name))
+		}
+	}
+}
+
+// checkServedBy settles which host serves a domain.
+func (l *loader) checkServedBy(d *builtDomain, hosts []string) {
+	if d.n.given("host") && d.Host != "" {
+		for _, h := range hosts {
+			if h == d.Host {
+				return
+			}
+		}
+		detail := "The spec defines no host."
+		if len(hosts) > 0 {
+			detail = "There are " + strings.Join(hosts, ", ") + "."
+		}
+		if near := spell(d.Host, hosts); near != "" {
+			detail = fmt.Sprintf("Did you mean %q?", near)
+		}
+		l.errorAt(codeUnknownHost, d.n.at("host"), d.n.header, fmt.Sprintf("no host %q", d.Host), detail)
+		return
+	}
+	switch len(hosts) {
+	case 1:
+		d.Host = hosts[0]
+	case 0:
+		l.errorAt(codeUnknownHost, d.n.header, hcl.Range{}, fmt.Sprintf("nothing serves %s", d.Name), "Define a host: host \"mx1\" { … }")
+	default:
+		l.errorAt(codeUnknownHost, d.n.header, hcl.Range{}, fmt.Sprintf("which host serves %s?", d.Name), fmt.Sprintf("There are several, so the domain must say: host = %q", hosts[0]))
+	}
+}
+
+// SPF limits. RFC 7208 4.6.4: ten lookups; 3.4: a record should fit a DNS answer
+// over UDP with its name, for which 450 bytes are the usual estimate; the DNS
+// provider stores at most 2048 characters.
+const (
+	spfLookups = 10
+	spfFits    = 450
+	txtMost    = 2048
+)
+
+func (l *loader) checkSPF(d *builtDomain) {
+	if d.SPF == nil {
+		return
+	}
+	n, _ := d.n.one("spf")
+	if lookups := 1 + len(d.SPF.Include); lookups > spfLookups {
+		l.warnAt(codeSPFLookups, n.at("include"), n.header, fmt.Sprintf("the SPF record needs at least %d DNS lookups", lookups),
+			"Receivers stop at ten and treat the record as broken (RFC 7208 4.6.4): mx is one, each include is one and adds those inside it. Use ip for services that publish fixed addresses.")
+	}
+	size := len("v=spf1 mx ") + len("?all")
+	for _, i := range d.SPF.Include {
+		size += len("include: ") + len(i)
+	}
+	for _, p := range d.SPF.IP {
+		size += len("ip4: ") + len(p.String())
+	}
+	switch {
+	case size > txtMost:
+		l.errorAt(codeRecordTooLong, n.header, d.n.header, "the SPF record is too long", fmt.Sprintf("It would have %d bytes; %d can be stored. Use networks in place of single addresses.", size, txtMost))
+	case size > spfFits:
+		l.warnAt(codeLongSPF, n.header, d.n.header, fmt.Sprintf("the SPF record has %d bytes", size), "Above about 450 it may not fit a DNS answer over UDP, and some receivers will not see it (RFC 7208 3.4).")
+	}
+}
+
+func (l *loader) checkDKIM(d *builtDomain) {
+	if d.DKIM == nil {
+		return
+	}
+	n, _ := d.n.one("dkim")
+	if !n.values["algorithms"].bad && len(d.DKIM.Algorithms) == 0 && allGood(n.values["algorithms"]) {
+		l.errorAt(codeAlgorithmConflict, n.at("algorithms"), n.header, "DKIM needs an algorithm", `Leave the attribute out for rsa2048 and ed25519. To sign nothing at all: manage = false`)
+	}
+	rsa, ed := 0, 0
+	for _, a := range d.DKIM.Algorithms {
+		if strings.HasPrefix(a, "rsa") {
+			rsa++
+		} else {
+			ed++
+		}
+	}
+	switch {
+	case rsa > 1:
+		l.errorAt(codeAlgorithmConflict, n.at("algorithms"), n.header, "one RSA key is enough", "rsa2048 is what every receiver can verify; rsa4096 makes a record that some DNS software cannot carry. Choose one.")
+	case rsa == 0 && ed > 0:
+		l.warnAt(codeEd25519Only, n.at("algorithms"), n.header, "Ed25519 alone is not enough", "Several large receivers do not verify Ed25519 (RFC 8463) yet and will see unsigned mail. Add \"rsa2048\".")
+	}
+	if d.DKIM.Selector == "" || d.Name == "" {
+		return
+	}
+	if name := d.DKIM.Selector + "-ed25519._domainkey." + d.Name; len(name) > maxName {
+		l.errorAt(codeRecordTooLong, n.header, d.n.header, "the name of the DKIM record is too long", fmt.Sprintf("%s has %d characters; DNS names have at most %d.", name, len(name), maxName))
+	}
+}
+
+func allGood(v value) bool {
+	for _, it := range v.items {
+		if it.bad {
+			return false
+		}
+	}
+	return true
+}
+
+// checkReports warns about report addresses whose domain must first agree
+// (RFC 7489 7.1): without the record there, receivers send nothing.
+func (l *loader) checkReports(b *built, d *builtDomain) {
+	if d.DMARC == nil || d.Name == "" {
+		return
+	}
+	n, _ := d.n.one("dmarc")
+	for _, it := range n.values["reports"].items {
+		r, ok := it.v.(string)
+		if !ok {
+			continue
+		}
+		_, at := splitAddress(full(r, d.Name))
+		if within(at, d.Name) || within(d.Name, at) {
+			continue
+		}
+		l.warnAt(codeReportsElsewhere, it.at, n.header, fmt.Sprintf("%s must agree to receive these reports", at),
+			fmt.Sprintf("Receivers send reports to another domain only if it publishes a TXT record \"v=DMARC1\" at %s._report._dmarc.%s (RFC 7489 7.1).", d.Name, at))
+	}
+}

@@ -1,0 +1,212 @@
+package specs
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+// Reference returns the language's documentation as plain text of 80 columns,
+// generated from the schema that Load checks against. topic is "" for
+// everything, a block's path such as "host" or "host.instance" ("instance" alone
+// will do), "functions", or "codes". ok is false when there is no such topic;
+// Topics lists them.
+func Reference(topic string) (doc string, ok bool) {
+	var b strings.Builder
+	root := rootSchema()
+	switch topic {
+	case "":
+		paragraph(&b, "", root.Doc)
+		for _, s := range root.Blocks {
+			b.WriteString("\n")
+			s.write(&b, s.Name)
+		}
+		b.WriteString("\n")
+		writeFunctions(&b)
+		b.WriteString("\n")
+		writeCodes(&b)
+	case "functions":
+		writeFunctions(&b)
+	case "codes":
+		writeCodes(&b)
+	default:
+		path, s := root.find("", topic)
+		if s == nil {
+			return "", false
+		}
+		s.write(&b, path)
+	}
+	return b.String(), true
+}
+
+// Topics lists what Reference knows, in reading order.
+func Topics() []string {
+	var out []string
+	var walk func(prefix string, b *blockSchema)
+	walk = func(prefix string, b *blockSchema) {
+		for _, c := range append(append([]*blockSchema(nil), b.Blocks...), b.Variants...) {
+			out = append(out, prefix+c.Name)
+			walk(prefix+c.Name+".", c)
+		}
+	}
+	walk("", rootSchema())
+	return append(out, "functions", "codes")
+}
+
+// find looks a block up by its path or, deeper down, by its name alone.
+func (b *blockSchema) find(prefix, topic string) (string, *blockSchema) {
+	children := append(append([]*blockSchema(nil), b.Blocks...), b.Variants...)
+	for _, c := range children {
+		if prefix+c.Name == topic || c.Name == topic {
+			return prefix + c.Name, c
+		}
+	}
+	for _, c := range children {
+		if p, s := c.find(prefix+c.Name+".", topic); s != nil {
+			return p, s
+		}
+	}
+	return "", nil
+}
+
+func (b *blockSchema) write(w *strings.Builder, path string) {
+	head := b.Name
+	for _, lb := range b.Labels {
+		head += fmt.Sprintf(" %q", strings.ToUpper(lb.Name))
+	}
+	switch {
+	case strings.HasPrefix(path, "provider."):
+		head = fmt.Sprintf("provider %q", b.Name)
+	case strings.Contains(path, "."):
+		head += "   (in " + path[:strings.LastIndexByte(path, '.')] + ")"
+	}
+	if b.Required {
+		head += "   (required)"
+	} else if b.Many {
+		head += "   (any number)"
+	}
+	w.WriteString(head + "\n")
+	paragraph(w, "  ", b.Doc)
+	for _, lb := range b.Labels {
+		w.WriteString("\n")
+		paragraph(w, "  ", fmt.Sprintf("%s: %s", strings.ToUpper(lb.Name), lb.Doc))
+	}
+	if b.Dynamic {
+		w.WriteString("\n")
+		paragraph(w, "  ", "The blocks inside may be made by dynamic blocks: dynamic \"TYPE\" { for_each = …, labels = […], content { … } }.")
+	}
+	if b.Example != "" {
+		w.WriteString("\n")
+		for _, line := range strings.Split(b.Example, "\n") {
+			w.WriteString(strings.TrimRight("      "+line, " ") + "\n")
+		}
+	}
+	for i := range b.Attrs {
+		w.WriteString("\n")
+		b.Attrs[i].write(w)
+	}
+	for _, c := range append(append([]*blockSchema(nil), b.Blocks...), b.Variants...) {
+		w.WriteString("\n")
+		c.write(w, path+"."+c.Name)
+	}
+}
+
+func (a *attrSchema) write(w *strings.Builder) {
+	fmt.Fprintf(w, "  %s = %s\n", a.Name, a.typeText())
+	paragraph(w, "      ", a.Doc)
+	var facts []string
+	switch {
+	case a.Required:
+		facts = append(facts, "Required.")
+	case a.Default != cty.NilVal:
+		facts = append(facts, "Default: "+quoteIfText(a.Default)+".")
+	case a.DefaultIs != "":
+		facts = append(facts, "Default: "+a.DefaultIs+".")
+	default:
+		facts = append(facts, "Optional.")
+	}
+	if l := a.limitText(); l != "" {
+		facts = append(facts, l)
+	}
+	if a.Sensitive {
+		facts = append(facts, "Sensitive: never shown.")
+	}
+	if a.Example != "" {
+		facts = append(facts, "Example: "+a.Example)
+	}
+	paragraph(w, "      ", strings.Join(facts, " "))
+}
+
+// typeText names the type of an attribute for people.
+func (a *attrSchema) typeText() string {
+	name := map[kind]string{
+		kindString: "text", kindBool: "true or false", kindInt: "number", kindSize: "size", kindGiB: "size", kindDuration: "duration",
+		kindBandwidth: "bandwidth", kindPrefix: "network", kindIP: "IP address", kindPorts: "port or range", kindDomain: "domain",
+		kindHostname: "host name", kindEmail: "mail address", kindRecipient: "local part or mail address", kindLocal: "local part",
+		kindName: "name", kindURL: "URL", kindHostPort: "host:port", kindRemote: "host name or IP address", kindPath: "path",
+		kindPHC: "argon2id hash", kindSSHKey: "SSH public key", kindHostKey: "SSH host key", kindSelector: "DNS label", kindExpr: "expression",
+	}[a.Kind]
+	if len(a.Choices) > 0 {
+		name = strings.Join(quoteAll(a.Choices), " | ")
+	}
+	if a.List {
+		return "list of " + name
+	}
+	return name
+}
+
+func (a *attrSchema) limitText() string {
+	show := func(n int64) string { return fmt.Sprint(n) }
+	switch a.Kind {
+	case kindSize:
+		show = formatSize
+	case kindGiB:
+		show = func(n int64) string { return formatSize(n << 30) }
+	case kindDuration:
+		show = formatHours
+	case kindBandwidth:
+		show = func(n int64) string { return fmt.Sprintf("%dMbps", n) }
+	}
+	switch {
+	case a.List && a.Min > 0:
+		return fmt.Sprintf("At least %d.", a.Min)
+	case a.Max > 0:
+		return fmt.Sprintf("From %s to %s.", show(a.Min), show(a.Max))
+	case a.Kind == kindName:
+		return "1 to 32 characters of a-z, 0-9 and -."
+	case a.Kind == kindLocal:
+		return "1 to 64 characters of a-z, 0-9, . _ - and '."
+	}
+	return ""
+}
+
+func writeFunctions(w *strings.Builder) {
+	w.WriteString("functions\n")
+	for _, d := range functionTable(nil) {
+		fmt.Fprintf(w, "  %s\n", d.signature())
+		paragraph(w, "      ", d.doc)
+	}
+}
+
+func writeCodes(w *strings.Builder) {
+	w.WriteString("codes\n")
+	codes := Codes()
+	sort.SliceStable(codes, func(i, j int) bool { return codes[i].Code < codes[j].Code })
+	for _, c := range codes {
+		paragraph(w, "  ", c.Code+"  "+c.Meaning)
+	}
+}
+
+// paragraph writes wrapped text with an indent.
+func paragraph(w *strings.Builder, indent, s string) {
+	for _, line := range wrap(s, 80-len(indent)) {
+		w.WriteString(indent + line + "\n")
+	}
+}
+
+func firstSentence(s string) string {
+	s, _, _ = strings.Cut(s, ". ")
+	return strings.TrimSuffix(s, ".")
+}
