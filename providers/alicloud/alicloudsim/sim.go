@@ -1,0 +1,258 @@
+// Package alicloudsim is a simulator of the parts of Alibaba Cloud's ECS
+// (2014-05-26) and VPC (2016-04-28) APIs that a mail host needs. It speaks the
+// vendor's wire format (signed RPC over HTTP) and keeps the vendor's rules: required
+// parameters, ids, asynchronous states and what must wait for them, ClientToken
+// replay, dependency violations, the several shapes of "not found", security group
+// semantics, and the empty list that hides a missing permission.
+//
+// It is product code: rehearsals, tests and demonstrations use the same simulator.
+// It imports nothing of mailform.
+package alicloudsim
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+)
+
+// AccessKey is a RAM user's key.
+type AccessKey struct {
+	ID            string
+	Secret        string
+	SecurityToken string   // expected when not ""
+	Deny          []string // actions this user may not use: "ecs:RunInstances", "vpc:*"
+}
+
+// BootRequest is what a new machine is made of.
+type BootRequest struct {
+	InstanceID string
+	HostName   string
+	UserData   []byte // decoded; see ParseCloudConfig
+	PublicKey  string // of the key pair, as an authorized_keys line; "" without one
+	ImageID    string
+}
+
+// Machine is a running computer behind an instance. Its methods are called one at
+// a time and never while the simulator's state is locked, so they may call Allows.
+type Machine interface {
+	Attach(ip netip.Addr) // a public address now leads here
+	Detach()              // and no longer
+	Stop() error          // orderly
+	Start() error         // again, after Stop
+	Destroy() error       // for good
+}
+
+// Config is what a simulator is made of. Only AccessKeys is needed.
+type Config struct {
+	AccessKeys []AccessKey
+	Region     string // "" for cn-hongkong
+
+	// Boot makes the machine of an instance that enters Running for the first time.
+	// Nil: instances are states without machines.
+	Boot func(BootRequest) (Machine, error)
+	// NextIP gives a new public address. Nil counts through 198.18.0.0/15 (RFC 2544).
+	NextIP func() netip.Addr
+	// Now stamps what is created. Nil for time.Now.
+	Now func() time.Time
+	// MaxSkew is how far a request's timestamp may be from Now; 0 does not look.
+	// The vendor allows 15 minutes.
+	MaxSkew time.Duration
+
+	// Settle is how often a passing state (Pending, Associating …) is seen before
+	// it passes; 0 means once, a negative number never.
+	Settle int
+	// NoStock says what is sold out. It applies to RunInstances; with Announced set,
+	// DescribeAvailableResource knows it too.
+	NoStock   func(zone, instanceType string) bool
+	Announced bool
+
+	// Fault may spoil a call. It is asked once per request, after the signature was checked.
+	Fault func(Call) Fault
+}
+
+// Call is one request as it arrived, without signature, user data and token.
+type Call struct {
+	Seq         int // from 1
+	Product     string
+	Action      string
+	AccessKeyID string
+	Params      url.Values
+	Status      int    // of the answer; 0 when none was given
+	Code        string // the error code of the answer; "" for success
+}
+
+// ReadOnly reports whether the call changes nothing.
+func (c Call) ReadOnly() bool { return strings.HasPrefix(c.Action, "Describe") }
+
+// Fault is what happens to a call instead of, or after, being carried out.
+// The zero Fault is none.
+type Fault struct {
+	After bool // carry the call out first
+	Drop  bool // close the connection without an answer
+
+	Status     int    // answer with this error
+	Code       string // the vendor's code
+	Message    string
+	RetryAfter int    // seconds, as a header; 0 for none
+	Body       string // answer with exactly this, and Status (200 when 0)
+}
+
+func (f Fault) none() bool {
+	return !f.Drop && f.Status == 0 && f.Body == ""
+}
+
+// Sim is the simulator: an http.Handler for both products, told apart by the
+// version that a request names.
+type Sim struct {
+	cfg      Config
+	settle   int
+	handlers map[string]handler
+
+	serial sync.Mutex // one request at a time, with its effects on machines
+
+	mu        sync.RWMutex
+	count     int // of ids
+	calls     []Call
+	nonces    map[string]bool
+	tokens    map[string]replay
+	vpcs      map[string]*vpcState
+	vswitches map[string]*vswitchState
+	groups    map[string]*groupState
+	keys      map[string]*keyState
+	instances map[string]*instanceState
+	eips      map[string]*eipState
+	nextIP    netip.Addr
+	effects   []func() error // on machines, to be done before the answer is given
+}
+
+// New makes a simulator.
+func New(cfg Config) *Sim {
+	if cfg.Region == "" {
+		cfg.Region = "cn-hongkong"
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	s := &Sim{
+		cfg:       cfg,
+		settle:    max(cfg.Settle, 0),
+		nonces:    map[string]bool{},
+		tokens:    map[string]replay{},
+		vpcs:      map[string]*vpcState{},
+		vswitches: map[string]*vswitchState{},
+		groups:    map[string]*groupState{},
+		keys:      map[string]*keyState{},
+		instances: map[string]*instanceState{},
+		eips:      map[string]*eipState{},
+		nextIP:    netip.AddrFrom4([4]byte{198, 18, 0, 0}),
+	}
+	if cfg.Settle == 0 {
+		s.settle = 1
+	}
+	s.handlers = s.actions()
+	return s
+}
+
+// Calls returns every request so far, in order.
+func (s *Sim) Calls() []Call {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return append([]Call(nil), s.calls...)
+}
+
+// Inventory lists everything that exists, as "ID NAME", sorted.
+func (s *Sim) Inventory() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []string
+	for id, v := range s.vpcs {
+		out = append(out, id+" "+v.name)
+	}
+	for id, v := range s.vswitches {
+		out = append(out, id+" "+v.name)
+	}
+	for id, v := range s.groups {
+		out = append(out, id+" "+v.name)
+	}
+	for id := range s.keys {
+		out = append(out, "key-pair "+id)
+	}
+	for id, v := range s.instances {
+		if v.state != "Deleted" {
+			out = append(out, id+" "+v.name)
+		}
+	}
+	for id, v := range s.eips {
+		out = append(out, id+" "+v.ip.String())
+	}
+	sort.Strings(out)
+	return out
+}
+
+// Empty reports whether nothing exists.
+func (s *Sim) Empty() bool { return len(s.Inventory()) == 0 }
+
+// id makes a new one in the vendor's form: "vpc-j6c0s4tq8l1yk3u7bn2w".
+func (s *Sim) id(kind string) string {
+	s.count++
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, s.count))
+	text := strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
+	return kind + "-j6c" + text[:17]
+}
+
+// publicIP gives a new public address.
+func (s *Sim) publicIP() netip.Addr {
+	if s.cfg.NextIP != nil {
+		return s.cfg.NextIP()
+	}
+	s.nextIP = s.nextIP.Next()
+	return s.nextIP
+}
+
+// life is a state that passes into others by being looked at: the vendor's
+// asynchronous states, without a clock.
+type life struct {
+	state string
+	next  []string
+	left  int // looks until the next
+}
+
+// pass begins a passage through states; the last one stays.
+func (l *life) pass(s *Sim, states ...string) {
+	l.state, l.next, l.left = states[0], states[1:], s.settle
+}
+
+// look returns the state and lets time go by. entered is called for each state
+// that begins now.
+func (l *life) look(s *Sim, entered func(state string)) string {
+	if len(l.next) == 0 {
+		return l.state
+	}
+	if l.left > 0 {
+		l.left--
+		return l.state
+	}
+	l.state, l.next, l.left = l.next[0], l.next[1:], s.settle-1
+	if entered != nil {
+		entered(l.state)
+	}
+	return l.state
+}
+
+// after queues something to be done to a machine before the answer is given.
+func (s *Sim) after(effect func() error) { s.effects = append(s.effects, effect) }
+
+// stamp is the current time as the VPC API writes it; ECS instances and key pairs leave
+// the seconds out.
+func (s *Sim) stamp(layout string) string { return s.cfg.Now().UTC().Format(layout) }
+
+const (
+	withSeconds    = "2006-01-02T15:04:05Z"
+	withoutSeconds = "2006-01-02T15:04Z"
+)

@@ -1,0 +1,127 @@
+package alicloud
+
+import (
+	"context"
+	"strings"
+
+	"mailform/plan"
+)
+
+func (r *run) createGroup(ctx context.Context) (plan.Result, error) {
+	req := &createSecurityGroup{rpc: newRPC(ecs, "CreateSecurityGroup"), ClientToken: string(r.token), VpcId: r.text("network"),
+		SecurityGroupName: r.name(), Description: r.description(), SecurityGroupType: "normal", Tag: r.marks()}
+	resp := &idAnswer{answer: newAnswer()}
+	res, err := r.create(ctx, req, resp, func() string { return resp.SecurityGroupId }, r.findGroup)
+	if err == nil && res.Outputs == nil {
+		res = r.outputs(plan.Attrs{"id": plan.String(resp.SecurityGroupId)})
+	}
+	return res, err
+}
+
+func (r *run) findGroup(ctx context.Context) (plan.Result, bool, error) {
+	all, err := r.securityGroups(ctx, addressTags(r.stack, string(r.address())), "")
+	if err != nil || len(all) == 0 {
+		return plan.Result{}, false, err
+	}
+	return r.outputs(plan.Attrs{"id": plan.String(all[0].SecurityGroupId)}), true, nil
+}
+
+// authorize opens ports. Authorising what is there already succeeds and adds nothing.
+func (r *run) authorize(ctx context.Context) (plan.Result, error) {
+	var params []permissionParam
+	for _, rule := range rulesFromValue(r.op.Inputs["rules"]) {
+		params = append(params, rule.param(r.stack))
+	}
+	return r.plain(ctx, &authorizeSecurityGroup{rpc: newRPC(ecs, "AuthorizeSecurityGroup"), ClientToken: string(r.token),
+		SecurityGroupId: r.text("id"), Permissions: &params})
+}
+
+// group reads the rules of the operation's security group by their identity.
+// A rule appears only when it carries our mark, unless all is set.
+func (r *run) group(ctx context.Context, all bool) (map[string]permission, error) {
+	perms, err := r.permissions(ctx, r.text("id"))
+	if err != nil {
+		return nil, err
+	}
+	m := map[string]permission{}
+	for _, p := range perms {
+		rule, plain := fromPermission(p)
+		stack, _, marked := parseRuleMark(p.Description)
+		if plain && (all || marked && stack == r.stack) {
+			m[rule.key()] = p
+		}
+	}
+	return m, nil
+}
+
+// revoke closes ports. Rules are revoked by their ids, which are looked up among
+// those that carry our mark: a rule of someone else's is never touched, whatever it
+// says. What is not there any more needs no revoking (since 2024-07-08 the vendor
+// refuses unknown ids).
+func (r *run) revoke(ctx context.Context) (plan.Result, error) {
+	ours, err := r.group(ctx, false)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	var ids []string
+	for _, rule := range rulesFromValue(r.op.Inputs["rules"]) {
+		if p, ok := ours[rule.key()]; ok && p.SecurityGroupRuleId != "" {
+			ids = append(ids, p.SecurityGroupRuleId)
+		}
+	}
+	if len(ids) == 0 {
+		return plan.Result{}, nil
+	}
+	res, err := r.plain(ctx, &revokeSecurityGroup{rpc: newRPC(ecs, "RevokeSecurityGroup"), ClientToken: string(r.token),
+		SecurityGroupId: r.text("id"), SecurityGroupRuleId: &ids})
+	if isCode(err, "InvalidSecurityGroupRule.RuleNotExist", "InvalidSecurityGroupRuleId.NotFound", "InvalidParam.SecurityGroupRuleId") {
+		// Someone was faster with one of them; the others are still there.
+		e := explain(r.step(), err).(*plan.Error)
+		e.Class, e.Code = plan.ErrTransient, codeBusy
+		return plan.Result{}, e
+	}
+	return res, err
+}
+
+// modifyRule gives a rule our mark or another name. Only the description changes,
+// but the vendor resets what a request leaves out, so all of the rule is sent.
+func (r *run) modifyRule(ctx context.Context) (plan.Result, error) {
+	rules := rulesFromValue(r.op.Inputs["rules"])
+	if len(rules) != 1 {
+		return plan.Result{}, r.internal("the operation is about one rule")
+	}
+	group, err := r.group(ctx, true)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	have, ok := group[rules[0].key()]
+	if !ok {
+		return plan.Result{}, &plan.Error{Class: plan.ErrStale, Code: codeConflict,
+			Got: "the rule " + rules[0].key() + " is not there any more",
+			Fix: "make a new plan"}
+	}
+	p := rules[0].param(r.stack)
+	return r.plain(ctx, &modifySecurityGroupRule{rpc: newRPC(ecs, "ModifySecurityGroupRule"), ClientToken: string(r.token),
+		SecurityGroupId: r.text("id"), SecurityGroupRuleId: have.SecurityGroupRuleId, Policy: p.Policy, Priority: p.Priority,
+		IpProtocol: p.IpProtocol, PortRange: p.PortRange, SourceCidrIp: p.SourceCidrIp, Ipv6SourceCidrIp: p.Ipv6SourceCidrIp,
+		NicType: p.NicType, Description: p.Description})
+}
+
+// rulesAre reports whether every rule of the operation is there (under our name for
+// it) or, with want false, whether none is.
+func (r *run) rulesAre(ctx context.Context, want bool) (bool, error) {
+	ours, err := r.group(ctx, false)
+	if err != nil {
+		return false, err
+	}
+	for _, rule := range rulesFromValue(r.op.Inputs["rules"]) {
+		p, there := ours[rule.key()]
+		if there && want {
+			there = strings.TrimSpace(p.Description) == ruleMark(r.stack, rule.Name)
+		}
+		if there != want {
+			return false, nil
+		}
+	}
+	return true, nil
+}

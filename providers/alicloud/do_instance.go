@@ -1,0 +1,251 @@
+package alicloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"mailform/plan"
+)
+
+const (
+	startPatience = 10 * time.Minute // the vendor: a start after a change of type can take more than 8 minutes
+	stopPatience  = 10 * time.Minute // an orderly shutdown flushes the mail server first
+	gonePatience  = 5 * time.Minute
+)
+
+// importKey imports the first login key under the host's name.
+func (r *run) importKey(ctx context.Context) (plan.Result, error) {
+	key := r.text("public_key")
+	if key == "" {
+		return plan.Result{}, &plan.Error{
+			Class: plan.ErrSpec, Code: "MF4103",
+			Got: "there is no SSH public key to give it",
+			Fix: "make one with ssh-keygen -t ed25519, or name a public key in the host's ssh block: authorized_keys = [file(\"~/.ssh/id_ed25519.pub\")]",
+		}
+	}
+	resp := newAnswer()
+	err := r.call(ctx, &importKeyPair{rpc: newRPC(ecs, "ImportKeyPair"), KeyPairName: r.name(), PublicKeyBody: key, Tag: r.marks()}, &resp)
+	if isCode(err, "KeyPair.AlreadyExist") {
+		// A name is taken once: this is an earlier attempt of ours, or not ours at all.
+		res, ok, findErr := r.findKey(ctx)
+		if findErr != nil || ok {
+			return res, findErr
+		}
+		e := explain(r.step(), err)
+		var pe *plan.Error
+		if errors.As(e, &pe) {
+			pe.Fix = "the key pair " + r.name() + " is not this stack's; delete it in the vendor's console, then run the same command again"
+		}
+		return plan.Result{}, e
+	}
+	if err != nil {
+		return plan.Result{}, err
+	}
+	return r.outputs(plan.Attrs{"name": plan.String(r.name())}), nil
+}
+
+func (r *run) findKey(ctx context.Context) (plan.Result, bool, error) {
+	all, err := r.keyPairs(ctx, r.name())
+	if err != nil {
+		return plan.Result{}, false, err
+	}
+	for _, k := range all {
+		t := k.Tags.tags()
+		if k.KeyPairName == r.name() && t[tagStack] == r.stack && t[tagAddress] == string(r.address()) {
+			return r.outputs(plan.Attrs{"name": plan.String(k.KeyPairName)}), true, nil
+		}
+	}
+	return plan.Result{}, false, nil
+}
+
+// runInstances creates the instance. Its SSH host key is made here, at random, and
+// handed over in the user data; its fingerprint is set as a tag in the same call,
+// so that whoever asks for the instance can later verify its first connection.
+//
+// Because the key differs in every attempt, a repeated request with the same
+// ClientToken never equals the first one: the vendor answers with a mismatch,
+// which proves that the first arrived, and the instance is then found by its tags.
+// For the same reason the fingerprint is not taken from this attempt but read back
+// from the tag once the instance runs.
+func (r *run) runInstances(ctx context.Context) (plan.Result, error) {
+	key, err := newHostKey(r.rand)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	in := r.op.Inputs
+	data, err := userData(key, in["hostname"].Str(), in["ssh_user"].Str(), int(in["ssh_port"].Num()), in["authorized_keys"].Texts())
+	if err != nil {
+		return plan.Result{}, err
+	}
+	disk := in["system_disk"]
+	req := &runInstances{
+		rpc:                     newRPC(ecs, "RunInstances"),
+		ClientToken:             string(r.token),
+		ImageId:                 r.text("image_id"),
+		InstanceType:            r.text("type"),
+		InstanceName:            r.name(),
+		Description:             r.description(),
+		HostName:                hostName(in["hostname"].Str(), hostOf(r.address())),
+		VSwitchId:               r.text("subnet"),
+		SecurityGroupId:         r.text("firewall"),
+		KeyPairName:             r.text("ssh_key"),
+		UserData:                data,
+		SystemDiskCategory:      disk.Field("category").Str(),
+		InstanceChargeType:      "PostPaid",
+		InternetMaxBandwidthOut: "0", // an instance with a public address of its own cannot take an EIP
+		HttpEndpoint:            "enabled",
+		HttpTokens:              "required", // user data holds the host key: no metadata through a forged request
+		Amount:                  "1",
+		Tag:                     r.marks(tagParam{tagHostKey, key.fingerprint}),
+	}
+	if n := disk.Field("size_gib").Num(); n > 0 {
+		req.SystemDiskSize = fmt.Sprint(n)
+	}
+	resp := &runInstancesAnswer{answer: newAnswer()}
+	id := func() string {
+		if ids := resp.InstanceIdSets.InstanceIdSet; len(ids) == 1 {
+			return ids[0]
+		}
+		return ""
+	}
+	res, err := r.create(ctx, req, resp, id, r.findInstance)
+	if isCode(err, "OperationDenied.NoStock", "Zone.NotOnSale", "InvalidInstanceType.ZoneNotSupported", "LackResource", "ResourceNotAvailable") {
+		return plan.Result{}, r.noStock(ctx, err)
+	}
+	if err == nil && res.Outputs == nil {
+		res = r.outputs(plan.Attrs{"id": plan.String(id())})
+	}
+	return res, err
+}
+
+// noStock says where the type can be had.
+func (r *run) noStock(ctx context.Context, err error) error {
+	e := explain(r.step(), err)
+	var pe *plan.Error
+	if !errors.As(e, &pe) {
+		return e
+	}
+	zones, zoneErr := r.zones(ctx, r.text("type"), r.op.Inputs["system_disk"].Field("category").Str())
+	switch {
+	case zoneErr != nil:
+	case len(zones) > 0:
+		pe.Fix = "set the instance's zone to one that has it now: " + strings.Join(zones, ", ")
+	default:
+		pe.Fix = "no zone of " + r.region + " has it now: choose another type, or try again later"
+	}
+	return pe
+}
+
+// hostName is what the vendor takes as the name inside the instance: 2 to 64
+// characters with dots. The full name is set by cloud-init as well.
+func hostName(fqdn, host string) string {
+	if len(fqdn) >= 2 && len(fqdn) <= 64 {
+		return fqdn
+	}
+	return host
+}
+
+// findInstance looks for the instance of this address.
+func (r *run) findInstance(ctx context.Context) (plan.Result, bool, error) {
+	all, err := r.instances(ctx, addressTags(r.stack, string(r.address())), "")
+	if err != nil || len(all) == 0 {
+		return plan.Result{}, false, err
+	}
+	attrs := plan.Attrs{"id": plan.String(all[0].InstanceId), "image_id": plan.String(all[0].ImageId)}
+	if k := all[0].Tags.tags()[tagHostKey]; k != "" {
+		attrs["host_key"] = plan.String(k)
+	}
+	return r.outputs(attrs), true, nil
+}
+
+// instance gives one instance, or false when it does not exist.
+func (r *run) instance(ctx context.Context, id string) (instance, bool, error) {
+	all, err := r.instances(ctx, nil, id)
+	if err != nil || len(all) == 0 {
+		return instance{}, false, err
+	}
+	return all[0], true, nil
+}
+
+func (r *run) waitRunning(ctx context.Context) (plan.Result, error) {
+	var last instance
+	id := r.text("id")
+	err := r.wait(ctx, "instance "+id, startPatience, func(ctx context.Context) (string, bool, error) {
+		i, ok, err := r.instance(ctx, id)
+		if err != nil || !ok {
+			return "not listed yet", false, err
+		}
+		last = i
+		switch i.Status {
+		case "Stopped", "Stopping":
+			if locks := i.OperationLocks.LockReason; len(locks) > 0 {
+				return "", false, &plan.Error{Code: codeConflict,
+					Got: fmt.Sprintf("instance %s is %s and locked: %s", id, i.Status, clean(locks[0].LockReason, 100)),
+					Fix: "see the vendor's console for why it is locked (financial: pay the balance), then run the same command again"}
+			}
+		}
+		return i.Status, i.Status == "Running", nil
+	})
+	if err != nil {
+		return plan.Result{}, err
+	}
+	attrs := plan.Attrs{"id": plan.String(id), "image_id": plan.String(last.ImageId)}
+	if k := last.Tags.tags()[tagHostKey]; k != "" {
+		attrs["host_key"] = plan.String(k)
+	}
+	res := r.outputs(attrs)
+	if ip := last.EipAddress.IpAddress; ip != "" {
+		// A machine that was stopped has its address back.
+		res.Outputs[part(hostOf(r.address()), "address-link")] = plan.Attrs{"ip": plan.String(ip)}
+	}
+	return res, nil
+}
+
+// stopInstance shuts down in order. The instance stays paid for, so that its
+// capacity is still there when it starts again.
+func (r *run) stopInstance(ctx context.Context) (plan.Result, error) {
+	if i, ok, err := r.instance(ctx, r.text("id")); err != nil || ok && (i.Status == "Stopping" || i.Status == "Stopped") {
+		return plan.Result{}, err
+	}
+	return r.plain(ctx, &instanceAction{rpc: newRPC(ecs, "StopInstance"), InstanceId: r.text("id"), StoppedMode: "KeepCharging"})
+}
+
+func (r *run) waitStopped(ctx context.Context) (plan.Result, error) {
+	id := r.text("id")
+	return plan.Result{}, r.wait(ctx, "instance "+id, stopPatience, func(ctx context.Context) (string, bool, error) {
+		i, ok, err := r.instance(ctx, id)
+		if err != nil || !ok {
+			return "not listed", false, err
+		}
+		return i.Status, i.Status == "Stopped", nil
+	})
+}
+
+func (r *run) startInstance(ctx context.Context) (plan.Result, error) {
+	if i, ok, err := r.instance(ctx, r.text("id")); err != nil || ok && (i.Status == "Starting" || i.Status == "Running") {
+		return plan.Result{}, err
+	}
+	return r.plain(ctx, &instanceAction{rpc: newRPC(ecs, "StartInstance"), InstanceId: r.text("id")})
+}
+
+func (r *run) joinGroup(ctx context.Context) (plan.Result, error) {
+	res, err := r.plain(ctx, &joinSecurityGroup{rpc: newRPC(ecs, "JoinSecurityGroup"), InstanceId: r.text("id"), SecurityGroupId: r.text("firewall")})
+	if isCode(err, "InvalidInstanceId.AlreadyExists") {
+		err = nil // is in it already
+	}
+	return res, err
+}
+
+func (r *run) waitGone(ctx context.Context) (plan.Result, error) {
+	id := r.text("id")
+	return plan.Result{}, r.wait(ctx, "instance "+id, gonePatience, func(ctx context.Context) (string, bool, error) {
+		i, ok, err := r.instance(ctx, id)
+		if gone(err) {
+			return "", true, nil
+		}
+		return i.Status, err == nil && !ok, err
+	})
+}

@@ -1,0 +1,18 @@
+// Package alicloud manages what a mail host needs of Alibaba Cloud: a VPC with
+// one vSwitch, a security group whose rules are one resource, a key pair, an ECS
+// instance and its elastic public address.
+//
+// It talks to the ECS (2014-05-26) and VPC (2016-04-28) RPC APIs through the core
+// of alibaba-cloud-sdk-go with typed requests of its own, because the generated
+// clients cost minutes of compile time. Everything the vendor's SDK touches stays
+// behind this package: it has no contexts, is not safe for concurrent use, panics
+// on malformed errors and speaks plain HTTP unless told otherwise; rpc.go is where
+// that ends.
+//
+// Ownership lives in the vendor's tags: mailform:stack and mailform:address are
+// set in the call that creates a thing, so that nothing of ours ever exists
+// unmarked. Security group rules cannot be tagged; their descriptions carry
+// "mf1:<stack>:<rule name>". Rules without our mark are counted and left alone.
+//
+// It imports plan and specs, nothing else of mailform.
+package alicloud

@@ -1,0 +1,214 @@
+package alicloud
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"mailform/plan"
+)
+
+// The codes of this provider's errors.
+const (
+	codeCredentials = "MF5101" // missing, wrong or expired
+	codePermission  = "MF5102"
+	codeThrottled   = "MF5103"
+	codeBusy        = "MF5104" // the vendor is still working on what came before
+	codeLost        = "MF5105" // sent, no usable answer
+	codeUnreachable = "MF5106"
+	codeStock       = "MF5107"
+	codeQuota       = "MF5108"
+	codeBalance     = "MF5109"
+	codeConflict    = "MF5110" // something foreign is in the way
+	codeTimeout     = "MF5111" // waited too long for a state
+	codeRefused     = "MF5112" // anything else
+	codeInternal    = "MF5113" // an operation this version does not know or that lacks an operand
+)
+
+// effect reports whether an operation changes anything.
+func effect(action string) bool { return !strings.HasPrefix(action, "Describe") }
+
+// got is what came back, for people.
+func (f *failure) got() string {
+	switch f.kind {
+	case refused:
+		s := fmt.Sprintf("%d %s", f.status, f.code)
+		if f.message != "" {
+			s += ": " + f.message
+		}
+		if f.request != "" {
+			s += " (request " + f.request + ")"
+		}
+		return s
+	case malformed:
+		return fmt.Sprintf("status %d, %v", f.status, f.err)
+	case unsent:
+		return fmt.Sprintf("could not be sent: %v", f.err)
+	}
+	if errors.Is(f.err, context.DeadlineExceeded) {
+		return fmt.Sprintf("no answer within %s", callTimeout)
+	}
+	return fmt.Sprintf("no answer: %v", f.err)
+}
+
+// explain turns any error of a call into what a person reads, with the class that
+// decides about retry and exit code. step says what was being done to what.
+func explain(step string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var pe *plan.Error
+	if errors.As(err, &pe) {
+		if pe.Step == "" {
+			pe.Step = step
+		}
+		return pe
+	}
+	var f *failure
+	if !errors.As(err, &f) {
+		return &plan.Error{Code: codeRefused, Step: step, Err: err}
+	}
+	e := &plan.Error{
+		Step:       step,
+		Sent:       "POST " + f.at.String() + " " + f.action,
+		Got:        f.got(),
+		RetryAfter: f.retryAfter,
+		Err:        f.err,
+	}
+	switch f.kind {
+	case refused:
+		e.Class, e.Code, e.Fix = classify(f.product, f.action, f.status, f.code)
+	case unsent:
+		e.Class, e.Code = plan.ErrTransient, codeUnreachable
+		e.Fix = "check the network, the endpoint and any proxy, then run the same command again"
+		var unknown x509.UnknownAuthorityError
+		var name x509.HostnameError
+		var invalid x509.CertificateInvalidError
+		if errors.As(f.err, &unknown) || errors.As(f.err, &name) || errors.As(f.err, &invalid) {
+			e.Class = plan.ErrFatal
+			e.Fix = "check the endpoint's name; for a private CA set MAILFORM_CA_BUNDLE"
+		}
+		if errors.Is(f.err, context.Canceled) {
+			e.Class, e.Fix = plan.ErrFatal, "run the same command again to continue"
+		}
+	case lost, malformed:
+		e.Class, e.Code = plan.ErrTransient, codeLost
+		if effect(f.action) {
+			e.Class = plan.ErrAmbiguous
+		} else if f.kind == malformed && f.status < 500 {
+			e.Class = plan.ErrFatal
+		}
+		e.Fix = "run the same command again; it first finds out whether the operation took effect"
+		if f.kind == malformed && f.status < 500 {
+			e.Fix = "check that " + f.at.String() + " is Alibaba Cloud's endpoint and no proxy answers in its place"
+		}
+	}
+	return e
+}
+
+// classify is the one table from the vendor's codes to what follows from them
+// (BEHAVIOUR of the vendor: throttling and transient codes that its own Terraform
+// provider retries, and those that never get better).
+func classify(p product, action string, status int, code string) (plan.ErrorClass, string, string) {
+	const again = "run the same command again in a while"
+	switch {
+	case in(code, "InvalidAccessKeyId", "InvalidAccessKeyId.NotFound", "InvalidAccessKeyId.Inactive",
+		"InvalidAccessKeySecret", "SignatureDoesNotMatch", "IncompleteSignature",
+		"InvalidSecurityToken", "InvalidSecurityToken.Expired", "InvalidSecurityToken.Malformed",
+		"InvalidSecurityToken.MismatchWithAccessKey", "MissingSecurityToken", "MissingAccessKeyId"):
+		return plan.ErrCredentials, codeCredentials, credentialsFix + "; " + map[bool]string{
+			true:  "the access key id is known, its secret is wrong",
+			false: "the access key must exist, be enabled and, if temporary, not have expired",
+		}[strings.HasPrefix(code, "SignatureDoesNotMatch")]
+
+	case in(code, "Forbidden.RAM", "Forbidden.Unauthorized", "NoPermission", "Unauthorized", "Forbidden.NoPermission",
+		"InvalidOperation.SecurityGroupNotAuthorized", "Forbidden.SubUser", "Forbidden.AccessKeyDisabled"),
+		status == http.StatusForbidden && code == "Forbidden":
+		return plan.ErrCredentials, codePermission,
+			fmt.Sprintf("allow %s:%s to the RAM user or role of ALIBABA_CLOUD_ACCESS_KEY_ID", p.name, action)
+
+	case strings.Contains(code, "Throttling"), in(code, "FrequentPurchase.EIP"), status == http.StatusTooManyRequests:
+		return plan.ErrThrottled, codeThrottled, again
+
+	case in(code, "InvalidTimeStamp.Expired", "InvalidTimeStamp.Format", "IllegalTimestamp"):
+		return plan.ErrFatal, codeCredentials, "set this machine's clock: the vendor accepts 15 minutes of difference"
+
+	case in(code, "Account.Arrearage", "InvalidAccountStatus.NotEnoughBalance", "InvalidAccountStatus", "InsufficientBalance",
+		"InsufficientBalance.Eip", "InsufficientBalance.AgentCredit", "CreditPayInsufficientBalance",
+		"AccountMoneyValidateError", "OperationFailed.AccountMoneyInvalid", "PAY.INSUFFICIENT_BALANCE",
+		"PAYFOR.CREDIT_PAY_INSUFFICIENT_BALANCE", "OperationFailed.CreditPayInsufficientBalance", "Forbidden.FinancialLocked"):
+		return plan.ErrFatal, codeBalance, "pay the account's balance in the vendor's console, then run the same command again"
+
+	case strings.HasPrefix(code, "QuotaExceed"), in(code, "AuthorizationLimitExceed", "AuthorizedGroupRule.LimitExceed",
+		"OperationFailed.QuotaNotEnough", "InvalidEip.EipQuotaExceeded"):
+		return plan.ErrFatal, codeQuota, "release what is no longer needed or ask for a higher quota (console: Quota Center), then run the same command again"
+
+	case in(code, "OperationDenied.NoStock", "Zone.NotOnSale", "Zone.NotOpen", "LackResource", "ResourceNotAvailable",
+		"InvalidInstanceType.ZoneNotSupported", "InstanceType.Offline", "OperationFailed.InsufficientEIP",
+		"InvalidResourceType.NotSupported"):
+		return plan.ErrFatal, codeStock, "choose another zone or type in the spec's instance block"
+
+	// Things that settle by themselves: an asynchronous state, a lock, an earlier
+	// request with the same token, or a dependent that is still being released.
+	// The vendor refused, so nothing happened.
+	case strings.HasPrefix(code, "IncorrectStatus"), strings.HasPrefix(code, "DependencyViolation"),
+		in(code, "TaskConflict", "OperationConflict", "OperationFailed.DistibuteLock", "OperationFailed.DistributeLock",
+			"SystemBusy", "System.ServiceBusy", "OperationFailed.SystemBusy", "LastTokenProcessing",
+			"OperationFailed.LastTokenProcessing", "IdempotentProcessing", "TOKEN_PROCESSING",
+			"OperationFailed.IdempotentTokenProcessing", "IncorrectVpcStatus", "IncorrectVSwitchStatus",
+			"IncorrectInstanceStatus", "IncorrectInstanceStatus.Initializing", "IncorrectEipStatus",
+			"InvalidStatus.EcsStatusNotSupport", "InvalidStatus.NotAllow", "OperationDenied.OtherSubnetCreating",
+			"OperationDenied.OtherSubnetProcessing", "InstanceNotReady", "SignatureNonceUsed", "OperationFailed.ConcurrentRequest",
+			"OrderFailed.ConcurrentOperate", "InstanceSpecModification.NotEffective",
+			"InvalidParameter.KeypairAlreadyAttachedInstance", "CreateVSwitch.IncorrectStatus.cbnStatus",
+			"DeleteVSwitch.IncorrectStatus.cbnStatus"):
+		fix := again
+		if strings.HasPrefix(code, "DependencyViolation") {
+			fix = "something still uses it; if it stays so, look for things mailform did not make in it, then run the same command again"
+		}
+		return plan.ErrTransient, codeBusy, fix
+
+	case in(code, "KeyPair.AlreadyExist"):
+		return plan.ErrBlocked, codeConflict, "delete or rename what holds that name, then run the same command again"
+
+	case code == "InvalidOperation.DeletionProtection":
+		return plan.ErrBlocked, codeConflict, "switch its deletion protection off in the console, then run the same command again"
+
+	// A server error on an effect leaves open whether it happened.
+	case status >= 500, code == "ServiceUnavailable", code == "InternalError":
+		if effect(action) {
+			return plan.ErrAmbiguous, codeLost, "run the same command again; it first finds out whether the operation took effect"
+		}
+		return plan.ErrTransient, codeLost, again
+	}
+	return plan.ErrFatal, codeRefused, "see the vendor's error center: https://api.aliyun.com/troubleshoot"
+}
+
+func in(s string, set ...string) bool {
+	for _, e := range set {
+		if s == e {
+			return true
+		}
+	}
+	return false
+}
+
+// gone reports whether the vendor said that the thing itself does not exist. The
+// same is spelled differently by nearly every call.
+func gone(err error) bool {
+	return isCode(err,
+		"InvalidInstanceId.NotFound", "InvalidInstanId.NotFound", "InvalidInstance.NotExist",
+		"InvalidVpcId.NotFound", "Forbidden.VpcNotFound", "InvalidVpcID.NotFound",
+		"InvalidVSwitchId.NotFound", "InvalidVswitchID.NotFound", "IncorrectVSwitchId", "InvalidVSwitchId.NotExist",
+		"InvalidSecurityGroup.NotFound", "InvalidSecurityGroupId.NotFound",
+		"InvalidAllocationId.NotFound", "InvalidKeyPairName.NotFound", "InvalidKeyPair.NotFound")
+}
+
+// mismatch reports whether the vendor knows the ClientToken from a request with
+// other parameters: proof that an earlier attempt arrived.
+func mismatch(err error) bool {
+	return isCode(err, "IdempotentParameterMismatch", "IdempotenceParamNotMatch", "Duplicated.ClientToken")
+}

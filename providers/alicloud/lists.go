@@ -1,0 +1,170 @@
+package alicloud
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+)
+
+// The marks.
+const (
+	tagStack   = "mailform:stack"
+	tagAddress = "mailform:address"
+	tagHostKey = "mailform:host-key" // an instance's SSH host key, "SHA256:…"
+)
+
+type tags map[string]string
+
+// reader sends the calls of one observation and counts them.
+type reader struct {
+	via   *api
+	calls atomic.Int32
+}
+
+func (r *reader) call(ctx context.Context, req request, resp response) error {
+	r.calls.Add(1)
+	return r.via.call(ctx, req, resp)
+}
+
+// stackTag is the filter for everything of a stack.
+func stackTag(stack string) *[]tagParam { return &[]tagParam{{tagStack, stack}} }
+
+// addressTags is the filter for one address of a stack.
+func addressTags(stack, address string) *[]tagParam {
+	return &[]tagParam{{tagStack, stack}, {tagAddress, address}}
+}
+
+// maxPages stops a listing whose pages never end.
+const maxPages = 1000
+
+// numbered collects the pages of a listing that counts its pages. page returns
+// the length of a page and the total.
+func numbered(size int, page func(number, size string) (int, int, error)) error {
+	seen := 0
+	for n := 1; n <= maxPages; n++ {
+		got, total, err := page(strconv.Itoa(n), strconv.Itoa(size))
+		if err != nil {
+			return err
+		}
+		if seen += got; got == 0 || seen >= total {
+			break
+		}
+	}
+	return nil
+}
+
+func (r *reader) vpcs(ctx context.Context, filter *[]tagParam, id string) (all []network, err error) {
+	err = numbered(50, func(number, size string) (int, int, error) {
+		req := &describeVpcs{rpc: newRPC(vpc, "DescribeVpcs"), VpcId: id, Tag: filter, PageNumber: number, PageSize: size}
+		resp := &describeVpcsAnswer{answer: newAnswer()}
+		err := r.call(ctx, req, resp)
+		all = append(all, resp.Vpcs.Vpc...)
+		return len(resp.Vpcs.Vpc), resp.TotalCount, err
+	})
+	return all, err
+}
+
+func (r *reader) vSwitches(ctx context.Context, filter *[]tagParam, id string) (all []vSwitch, err error) {
+	err = numbered(50, func(number, size string) (int, int, error) {
+		req := &describeVSwitches{rpc: newRPC(vpc, "DescribeVSwitches"), VSwitchId: id, Tag: filter, PageNumber: number, PageSize: size}
+		resp := &describeVSwitchesAnswer{answer: newAnswer()}
+		err := r.call(ctx, req, resp)
+		all = append(all, resp.VSwitches.VSwitch...)
+		return len(resp.VSwitches.VSwitch), resp.TotalCount, err
+	})
+	return all, err
+}
+
+// eips lists addresses by tag, by id, or by name. An address that was just
+// allocated can be found by its name before its tags are indexed.
+func (r *reader) eips(ctx context.Context, filter *[]tagParam, id, name string) (all []eip, err error) {
+	err = numbered(100, func(number, size string) (int, int, error) {
+		req := &describeEipAddresses{rpc: newRPC(vpc, "DescribeEipAddresses"), AllocationId: id, EipName: name,
+			Tag: filter, PageNumber: number, PageSize: size}
+		resp := &describeEipAddressesAnswer{answer: newAnswer()}
+		err := r.call(ctx, req, resp)
+		all = append(all, resp.EipAddresses.EipAddress...)
+		return len(resp.EipAddresses.EipAddress), resp.TotalCount, err
+	})
+	return all, err
+}
+
+// keyPairs lists by name, which may end in *: a pair's name is its identity, so
+// one that stands in our way is seen too, with or without our tags.
+func (r *reader) keyPairs(ctx context.Context, name string) (all []keyPair, err error) {
+	err = numbered(50, func(number, size string) (int, int, error) {
+		req := &describeKeyPairs{rpc: newRPC(ecs, "DescribeKeyPairs"), KeyPairName: name, IncludePublicKey: "true",
+			PageNumber: number, PageSize: size}
+		resp := &describeKeyPairsAnswer{answer: newAnswer()}
+		err := r.call(ctx, req, resp)
+		all = append(all, resp.KeyPairs.KeyPair...)
+		return len(resp.KeyPairs.KeyPair), resp.TotalCount, err
+	})
+	return all, err
+}
+
+// followed collects the pages of a listing that hands out tokens.
+func followed(page func(token string) (string, error)) error {
+	token := ""
+	for range maxPages {
+		next, err := page(token)
+		if err != nil || next == "" || next == token {
+			return err
+		}
+		token = next
+	}
+	return nil
+}
+
+func (r *reader) securityGroups(ctx context.Context, filter *[]tagParam, id string) (all []securityGroup, err error) {
+	err = followed(func(token string) (string, error) {
+		req := &describeSecurityGroups{rpc: newRPC(ecs, "DescribeSecurityGroups"), SecurityGroupId: id, Tag: filter,
+			MaxResults: "100", NextToken: token}
+		resp := &describeSecurityGroupsAnswer{answer: newAnswer()}
+		err := r.call(ctx, req, resp)
+		all = append(all, resp.SecurityGroups.SecurityGroup...)
+		return resp.NextToken, err
+	})
+	return all, err
+}
+
+// permissions lists all rules of a group. In a VPC only nic type intranet has any.
+func (r *reader) permissions(ctx context.Context, group string) (all []permission, err error) {
+	err = followed(func(token string) (string, error) {
+		req := &describeSecurityGroupAttribute{rpc: newRPC(ecs, "DescribeSecurityGroupAttribute"), SecurityGroupId: group,
+			NicType: "intranet", Direction: "all", MaxResults: "1000", NextToken: token}
+		resp := &describeSecurityGroupAttributeAnswer{answer: newAnswer()}
+		err := r.call(ctx, req, resp)
+		all = append(all, resp.Permissions.Permission...)
+		return resp.NextToken, err
+	})
+	return all, err
+}
+
+// instances lists by tag or by id. The vendor answers an empty list also to those
+// who may not see instances, which would read as "deleted": when nothing is
+// found, one dry run of the same call tells the two apart, because only it is
+// checked against the caller's permissions.
+func (r *reader) instances(ctx context.Context, filter *[]tagParam, id string) (all []instance, err error) {
+	ids := ""
+	if id != "" {
+		ids = `["` + id + `"]`
+	}
+	err = followed(func(token string) (string, error) {
+		req := &describeInstances{rpc: newRPC(ecs, "DescribeInstances"), InstanceIds: ids, Tag: filter,
+			MaxResults: "100", NextToken: token}
+		resp := &describeInstancesAnswer{answer: newAnswer()}
+		err := r.call(ctx, req, resp)
+		all = append(all, resp.Instances.Instance...)
+		return resp.NextToken, err
+	})
+	if err != nil || len(all) > 0 {
+		return all, err
+	}
+	req := &describeInstances{rpc: newRPC(ecs, "DescribeInstances"), InstanceIds: ids, Tag: filter, MaxResults: "100", DryRun: "true"}
+	err = r.call(ctx, req, &describeInstancesAnswer{answer: newAnswer()})
+	if isCode(err, "DryRunOperation") {
+		err = nil // "the request would have succeeded", told as an error
+	}
+	return nil, err
+}

@@ -1,0 +1,112 @@
+package alicloud
+
+import (
+	"context"
+	"errors"
+
+	"mailform/plan"
+)
+
+// Resolve finds out whether an interrupted operation took effect: what it would
+// have made is looked for by its tags, what it would have changed or deleted is
+// read. Because everything is tagged in the call that creates it, "not found" means
+// that it does not exist; should the vendor's tag index lag behind, the repeated
+// request carries the same ClientToken and makes nothing twice.
+func (p *Provider) Resolve(ctx context.Context, op plan.Op, token plan.Token) (plan.Verdict, plan.Result, error) {
+	r := p.begin(op, token, nil)
+	if err := r.complete(); err != nil {
+		return plan.Undecidable, plan.Result{}, explain("find out about: "+r.step(), err)
+	}
+	verdict, res, err := r.resolve(ctx)
+	if err != nil {
+		return plan.Undecidable, plan.Result{}, explain("find out about: "+r.step(), err)
+	}
+	return verdict, res, nil
+}
+
+func (r *run) resolve(ctx context.Context) (plan.Verdict, plan.Result, error) {
+	done := func(ok bool, err error) (plan.Verdict, plan.Result, error) {
+		if ok {
+			return plan.Done, plan.Result{}, err
+		}
+		return plan.NotDone, plan.Result{}, err
+	}
+	found := func(res plan.Result, ok bool, err error) (plan.Verdict, plan.Result, error) {
+		if ok {
+			return plan.Done, res, err
+		}
+		return plan.NotDone, plan.Result{}, err
+	}
+	id := r.text("id")
+	if readOnly(r.op.Kind) {
+		return plan.NotDone, plan.Result{}, nil // nothing to have happened
+	}
+	switch r.op.Kind {
+	case opCreateVpc:
+		return found(r.findVpc(ctx))
+	case opCreateVSwitch:
+		return found(r.findVSwitch(ctx))
+	case opCreateGroup:
+		return found(r.findGroup(ctx))
+	case opImportKey:
+		return found(r.findKey(ctx))
+	case opRunInstances:
+		return found(r.findInstance(ctx))
+	case opAllocateEIP:
+		return found(r.findEIP(ctx))
+	case opAuthorize, opModifyRule:
+		return done(r.rulesAre(ctx, true))
+	case opRevoke:
+		return done(r.rulesAre(ctx, false))
+	case opDeleteVpc:
+		all, err := r.vpcs(ctx, nil, id)
+		return done(len(all) == 0 || gone(err), forgive(err))
+	case opDeleteVSwitch:
+		all, err := r.vSwitches(ctx, nil, id)
+		return done(len(all) == 0 || gone(err), forgive(err))
+	case opDeleteGroup:
+		all, err := r.securityGroups(ctx, nil, id)
+		return done(len(all) == 0 || gone(err), forgive(err))
+	case opDeleteKey:
+		all, err := r.keyPairs(ctx, r.text("name"))
+		return done(len(all) == 0, err)
+	case opDeleteInstance:
+		_, there, err := r.instance(ctx, id)
+		return done(!there || gone(err), forgive(err))
+	case opStopInstance:
+		i, there, err := r.instance(ctx, id)
+		return done(there && (i.Status == "Stopping" || i.Status == "Stopped"), err)
+	case opStartInstance:
+		i, there, err := r.instance(ctx, id)
+		return done(there && (i.Status == "Starting" || i.Status == "Running"), err)
+	case opModifyType:
+		i, there, err := r.instance(ctx, id)
+		return done(there && i.InstanceType == r.text("type"), err)
+	case opJoinGroup:
+		i, _, err := r.instance(ctx, id)
+		return done(in(r.text("firewall"), i.SecurityGroupIds.SecurityGroupId...), err)
+	case opModifyEIP:
+		e, there, err := r.eip(ctx, id)
+		return done(there && e.Bandwidth == r.number("bandwidth"), err)
+	case opReleaseEIP:
+		_, there, err := r.eip(ctx, id)
+		return done(!there, err)
+	case opAssociate:
+		return done(r.linked(ctx))
+	case opUnassociate:
+		e, there, err := r.eip(ctx, id)
+		return done(!there || e.InstanceId == "" || e.Status == "Unassociating", err)
+	case opTag:
+		return plan.NotDone, plan.Result{}, nil // tagging again changes nothing
+	}
+	return plan.Undecidable, plan.Result{}, r.internal("this version of mailform does not know the operation " + r.op.Kind)
+}
+
+// forgive drops the error of reading something that does not exist.
+func forgive(err error) error {
+	var f *failure
+	if errors.As(err, &f) && gone(err) {
+		return nil
+	}
+	return err
+}
