@@ -31,7 +31,7 @@ func (b *builder) decide() {
 		case b.in.Destroy:
 			b.destroy(n)
 		case n.want == nil:
-			b.remove(n, "no longer in the spec")
+			b.remove(n, reasonUnwanted)
 		case n.want.Lookup:
 			b.lookUp(n)
 		default:
@@ -53,7 +53,7 @@ func (b *builder) destroy(n *node) {
 			n.change.After = b.wish(n, n.want.Attrs)
 		}
 	case n.ours():
-		b.remove(n, "the stack is destroyed")
+		b.remove(n, reasonDestroyed)
 	default:
 		n.idle = true
 	}
@@ -134,13 +134,13 @@ func (b *builder) claim(n *node, take *patterns) {
 	}
 	switch {
 	case len(c.Fields) == 0:
-		c.Action, c.Reason = Adopt, "is there already as the spec wants it, without our mark"
+		c.Action, c.Reason = Adopt, "is there already as wanted, without our mark"
 	case take.match(n.addr):
 		c.Action, c.Reason = n.changeInPlace(), "taken over as asked"
 		b.weigh(n)
 	default:
 		c.Action, c.Reason = n.changeInPlace(), "something that is not ours is in its place"
-		c.Blocked = &Block{Why: "what is there carries no mark of ours and differs from the spec", Allow: flag("take", n.addr)}
+		c.Blocked = &Block{Why: "what is there carries no mark of ours and differs from the spec", Allow: lift("take", n.addr)}
 	}
 }
 

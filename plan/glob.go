@@ -10,7 +10,8 @@ func Match(pattern string, a Address) bool {
 	if pattern == string(a) {
 		return true // an address that itself has * or ? in it
 	}
-	if !strings.ContainsAny(pattern, "*?") {
+	literal := strings.IndexAny(pattern, "*?")
+	if literal < 0 || !strings.HasPrefix(string(a), pattern[:literal]) {
 		return false
 	}
 	p, s := []rune(pattern), []rune(string(a))
@@ -57,8 +58,8 @@ func (ps *patterns) match(a Address) bool {
 	return found
 }
 
-// flag writes a command-line flag with an address that a shell takes as it is.
-func flag(name string, a Address) string {
+// lift writes a command-line flag with an address that a shell takes as it is.
+func lift(name string, a Address) string {
 	special := strings.ContainsFunc(string(a), func(r rune) bool {
 		return !('a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/@._+-:=%,", r))
 	})

@@ -25,7 +25,7 @@ func (b *builder) protect() {
 			continue // decided where it is replaced
 		}
 		if why := n.protected(); why != "" && !allowed[n.index] {
-			c.Blocked = &Block{Why: why, Allow: flag("allow", n.addr)}
+			c.Blocked = &Block{Why: why, Allow: lift("allow", n.addr)}
 			n.guarded = true
 		}
 	}

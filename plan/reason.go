@@ -5,15 +5,17 @@ import (
 	"strings"
 )
 
-// The reasons that attribution gives. Which one a change gets never changes what
-// it does: the ledger only makes the words better.
+// The usual reasons. Which one attribution gives never changes what is done: the
+// ledger only makes the words better.
 const (
-	reasonMissing  = "not there yet"
-	reasonRemoved  = "removed outside mailform since the last apply"
-	reasonSpec     = "the spec changed"
-	reasonDrift    = "changed outside mailform since the last apply"
-	reasonConflict = "the spec changed, and so did the world outside mailform"
-	reasonUnknown  = "differs from the spec"
+	reasonMissing   = "not there yet"
+	reasonUnwanted  = "no longer in the spec"
+	reasonDestroyed = "the stack is destroyed"
+	reasonRemoved   = "removed outside mailform since the last apply"
+	reasonSpec      = "the spec changed"
+	reasonDrift     = "changed outside mailform since the last apply"
+	reasonConflict  = "the spec changed, and so did the world outside mailform"
+	reasonUnknown   = "differs from the spec"
 )
 
 // remembered returns what the ledger knows about an address.

@@ -1,0 +1,128 @@
+package plan
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+)
+
+// JSONFormatVersion is the version of the document that RenderJSON writes. It
+// changes when a reader of an older version would misread the document; new
+// keys alone do not change it.
+const JSONFormatVersion = 1
+
+// jsonPlan is the document of `plan --json`. Values in before, after and fields
+// are plain JSON, null when absent, and three forms with one reserved key:
+//
+//	{"$ref": "ADDRESS#OUTPUT"}   known once that address is applied
+//	{"$concat": [PART, …]}       text with such parts in it
+//	{"$secret": true}            sensitive: neither shown nor fingerprinted
+//
+// An object with a single key that starts with "$" is {"$object": {…}}.
+type jsonPlan struct {
+	FormatVersion int          `json:"format_version"` // JSONFormatVersion
+	Stack         string       `json:"stack"`
+	Destroy       bool         `json:"destroy"`
+	Hash          string       `json:"hash"` // what apply --approve takes
+	Summary       Summary      `json:"summary"`
+	Changes       []jsonChange `json:"changes"` // sorted by address; what stays as it is is left out
+	Ops           []jsonOp     `json:"ops"`     // sorted by id
+	Foreign       []Foreign    `json:"foreign"` // seen and left alone, by scope
+}
+
+type jsonChange struct {
+	Address   Address     `json:"address"`
+	Provider  string      `json:"provider"`
+	Kind      string      `json:"kind"`
+	Action    Action      `json:"action"` // "create", "update", "replace", "delete", "adopt", "rotate", "wait"
+	ID        string      `json:"id,omitempty"`
+	Before    publicAttrs `json:"before"` // observed; null for a create
+	After     publicAttrs `json:"after"`  // wanted; null for a delete
+	Fields    []jsonField `json:"fields"` // the differences of an update, a replacement or a conflict
+	Reason    string      `json:"reason"`
+	Risk      Risk        `json:"risk"`   // "", "interrupts mail" or "loses data"
+	Effect    string      `json:"effect"` // what it means for mail; may be ""
+	DependsOn []Address   `json:"depends_on"`
+	Blocked   *Block      `json:"blocked"` // null unless it will not be applied
+}
+
+type jsonField struct {
+	Path     string      `json:"path"` // "content", "rules[smtp].source", "disk.size"
+	Before   publicValue `json:"before"`
+	After    publicValue `json:"after"`
+	Replaces bool        `json:"replaces"`
+}
+
+type jsonOp struct {
+	ID        string    `json:"id"`
+	Provider  string    `json:"provider"`
+	Kind      string    `json:"kind"`
+	Title     string    `json:"title"`
+	Addresses []Address `json:"addresses"`
+	After     []string  `json:"after"` // ids of operations that come before
+	ReadOnly  bool      `json:"read_only"`
+	Seconds   int       `json:"seconds"` // typical; 0 when unknown
+}
+
+// publicValue and publicAttrs are marshalled without fingerprints.
+type publicValue struct{ Value }
+
+func (v publicValue) MarshalJSON() ([]byte, error) { return v.appendJSON(nil, true), nil }
+
+type publicAttrs Attrs
+
+func (a publicAttrs) MarshalJSON() ([]byte, error) {
+	if a == nil {
+		return []byte("null"), nil
+	}
+	return appendFields(nil, a, true), nil
+}
+
+// RenderJSON writes the plan as a document for other programs. Its shape is
+// that of the types above; no key is ever left out but id.
+func RenderJSON(w io.Writer, p *Plan) error {
+	doc := jsonPlan{
+		FormatVersion: JSONFormatVersion,
+		Stack:         p.Stack,
+		Destroy:       p.Destroy,
+		Hash:          Hash(p),
+		Summary:       p.Summary(),
+		Changes:       []jsonChange{},
+		Ops:           make([]jsonOp, len(p.Ops)),
+		Foreign:       list(p.Foreign),
+	}
+	for _, c := range p.Changes {
+		if c.Action == NoOp {
+			continue
+		}
+		fields := make([]jsonField, len(c.Fields))
+		for i, f := range c.Fields {
+			fields[i] = jsonField{f.Path, publicValue{f.Before}, publicValue{f.After}, f.Replaces}
+		}
+		doc.Changes = append(doc.Changes, jsonChange{
+			Address: c.Address, Provider: c.Provider, Kind: c.Kind, Action: c.Action, ID: c.ID,
+			Before: publicAttrs(c.Before), After: publicAttrs(c.After), Fields: fields,
+			Reason: c.Reason, Risk: c.Risk, Effect: c.Effect, DependsOn: list(c.DependsOn), Blocked: c.Blocked,
+		})
+	}
+	for i, op := range p.Ops {
+		doc.Ops[i] = jsonOp{op.ID, op.Provider, op.Kind, op.Title, list(op.Addresses), list(op.After), op.ReadOnly, op.Seconds}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(doc); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// list makes an absent list an empty one.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}

@@ -1,0 +1,133 @@
+package plan
+
+import (
+	"bytes"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"mailform/plan/style"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs (go test ./plan -update writes it)\ngot:\n%s\nwant:\n%s", file, got, want)
+	}
+}
+
+// samples are plans that between them show everything a renderer can show.
+func samples(t testing.TB) map[string]*Plan {
+	now := sampleDesired("alice", "bob")
+	changed := sampleDesired("alice", "carol")
+	changed = change(changed, "dns/acme.example/spf", "content", String("v=spf1 mx include:_spf.newsletter.example include:spf.crm.example include:spf.helpdesk.example ~all"))
+	changed = change(changed, "host/mx1/firewall", "rules", List(
+		rule("imaps", "993/993", "0.0.0.0/0"), rule("smtp", "25/25", "0.0.0.0/0"), rule("ssh", "22/22", "192.0.2.0/24"),
+		rule("submissions", "465/465", "0.0.0.0/0"), rule("webmail", "443/443", "0.0.0.0/0")))
+	changed = change(changed, "host/mx1/instance", "type", String("ecs.g7.xlarge"))
+	changed = change(changed, "alias/postmaster@acme.example", "to", Strings("alice@acme.example", "carol@acme.example"))
+	changed = change(changed, "server/mx1", "relay", Map(map[string]Value{"host": String("smtp.relay.example"), "password": Secret("another")}))
+	world := drift(applied(now), "dns/acme.example/dkim/mf1-rsa", "content", String(strings.Replace(dkimTXT, "GVDVKjnUDOF", "XXXXXXXXXXX", 1)))
+	for i := range world {
+		if world[i].Address == "cert/mx1" {
+			world[i].Due = "expires in 20 days"
+		}
+		if world[i].Address == "dns/acme.example/dmarc" {
+			world[i].Owner = Unowned
+		}
+	}
+	ledger := &Ledger{FormatVersion: 1, Stack: "acme-mail", Entries: map[Address]LedgerEntry{}}
+	for _, o := range applied(now) {
+		ledger.Entries[o.Address] = LedgerEntry{ID: o.ID, Applied: o.Attrs}
+	}
+	changedInput := sampleInput(changed, world)
+	changedInput.Ledger = ledger
+
+	moved := sampleInput(change(sampleDesired("alice", "bob"), "host/mx1/instance", "zone", String("cn-hongkong-c")), applied(now))
+	allowed := moved
+	allowed.Allow = []string{"host/mx1/instance"}
+	foreignMX := applied(now)
+	for i := range foreignMX {
+		if foreignMX[i].Address == "dns/acme.example/mx" {
+			foreignMX[i].Owner = Unowned
+			foreignMX[i].Attrs["content"] = String("mx.oldhoster.example")
+		}
+	}
+	destroy := sampleInput(now, applied(now))
+	destroy.Destroy = true
+	return map[string]*Plan{
+		"first":    mustBuild(t, sampleInput(now, zoneFound())),
+		"none":     mustBuild(t, sampleInput(now, applied(now))),
+		"changed":  mustBuild(t, changedInput),
+		"blocked":  mustBuild(t, moved),
+		"replaced": mustBuild(t, allowed),
+		"conflict": mustBuild(t, sampleInput(now, foreignMX)),
+		"destroy":  mustBuild(t, destroy),
+		"many":     mustBuild(t, sampleInput(sampleDesired(many(5000)...), applied(sampleDesired("user0000")))),
+	}
+}
+
+func TestRenderText(t *testing.T) {
+	for name, p := range samples(t) {
+		for _, o := range []struct {
+			suffix string
+			opts   TextOptions
+		}{
+			{"80.txt", TextOptions{Width: 80}},
+			{"200.txt", TextOptions{Width: 200}},
+			{"colour.txt", TextOptions{Width: 80, Color: true}},
+		} {
+			var b bytes.Buffer
+			if err := RenderText(&b, p, o.opts); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+"."+o.suffix, b.Bytes())
+			if !o.opts.Color {
+				for _, line := range strings.Split(b.String(), "\n") {
+					if style.Width(line) > o.opts.Width {
+						t.Errorf("%s.%s: %d columns: %q", name, o.suffix, style.Width(line), line)
+					}
+				}
+				if strings.Contains(b.String(), "\x1b") {
+					t.Errorf("%s.%s has escape sequences", name, o.suffix)
+				}
+			}
+		}
+	}
+}
+
+func TestRenderOthers(t *testing.T) {
+	for name, p := range samples(t) {
+		if name == "many" {
+			continue
+		}
+		for suffix, render := range map[string]func(io.Writer, *Plan) error{
+			"json": RenderJSON, "md": RenderMarkdown, "dot": WriteDot, "mermaid": WriteMermaid,
+		} {
+			var b bytes.Buffer
+			if err := render(&b, p); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+"."+suffix, b.Bytes())
+		}
+	}
+}

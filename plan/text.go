@@ -1,0 +1,330 @@
+package plan
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"mailform/plan/style"
+)
+
+// TextOptions say how a plan is shown in a terminal.
+type TextOptions struct {
+	Width int  // columns; 0 means 80, less than 40 is taken as 40
+	Color bool // ANSI colours
+	Fold  int  // how many of many similar changes to show: 0 means 10, less shows all
+}
+
+// RenderText writes the plan for people: what happens to what, why, at what
+// risk, and what to do about what is blocked. What stays as it is is not shown.
+func RenderText(w io.Writer, p *Plan, o TextOptions) error {
+	if o.Width == 0 {
+		o.Width = 80
+	}
+	if o.Fold == 0 {
+		o.Fold = 10
+	}
+	t := &text{sheet: style.New(o.Color), width: max(o.Width, 40), fold: o.Fold}
+	t.plan(p)
+	_, err := w.Write(t.out.Bytes())
+	return err
+}
+
+// text lays a plan out line by line.
+type text struct {
+	out   bytes.Buffer
+	sheet style.Sheet
+	width int
+	fold  int
+}
+
+// word is a piece of plain text and the style it gets once it is measured.
+type word struct {
+	text  string
+	style func(string) string
+}
+
+func plain(s string) string { return s }
+
+func (t *text) line(indent int, parts ...string) {
+	s := strings.TrimRight(strings.Join(parts, ""), " ")
+	if s != "" {
+		t.out.WriteString(strings.Repeat(" ", indent))
+		t.out.WriteString(s)
+	}
+	t.out.WriteByte('\n')
+}
+
+func (t *text) plan(p *Plan) {
+	sum := p.Summary()
+	if !p.HasChanges() && !p.HasBlocked() {
+		message := "No changes. The world matches the spec."
+		if p.Destroy {
+			message = "Nothing to destroy: nothing of stack " + style.Clean(p.Stack) + " is left."
+		}
+		t.line(0, t.sheet.Bold(message))
+		if s := foreignWords(p.Foreign); s != "" {
+			t.line(0, t.sheet.Dim(s))
+		}
+		return
+	}
+	title := "Plan for stack " + style.Clean(p.Stack)
+	if p.Destroy {
+		title = "Plan to destroy stack " + style.Clean(p.Stack)
+	}
+	t.line(0, t.sheet.Bold(title))
+	t.line(0, t.sheet.Dim(legend(p)))
+	for _, g := range p.groups() {
+		t.line(0)
+		t.line(0, t.sheet.Bold(style.Clean(g.Title)))
+		t.group(g)
+	}
+	t.line(0)
+	t.words(0, "", summaryWords(p, sum, t.sheet), " · ")
+}
+
+func legend(p *Plan) string {
+	var parts []string
+	for _, a := range []Action{Create, Update, Replace, Rotate, Adopt, Wait, Delete} {
+		if slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Action == a }) {
+			parts = append(parts, a.Glyph()+" "+verb(a))
+		}
+	}
+	return strings.Join(parts, "   ")
+}
+
+func (t *text) group(g group) {
+	folds := foldRuns(g.Changes, t.fold)
+	column := 0
+	for _, f := range folds {
+		for _, c := range f.Shown {
+			column = max(column, style.Width(style.Clean(string(c.Address))))
+		}
+	}
+	column = min(column, t.width*45/100)
+	for _, f := range folds {
+		for _, c := range f.Shown {
+			t.change(c, column)
+		}
+		if f.Hidden > 0 {
+			t.line(4, t.sheet.Dim(f.hidden()))
+		}
+	}
+}
+
+// change shows one change: its address and beside it, in a column of its own,
+// why and at what risk or what is created; below it the fields that differ.
+func (t *text) change(c Change, column int) {
+	address := style.Clean(string(c.Address))
+	indent := 4 + column + 2
+	t.out.WriteString("  " + t.paint(c)(c.Action.Glyph()) + " " + t.address(address))
+
+	notes := t.notes(c)
+	var items []string
+	if c.Action == Create {
+		var attrs []word
+		attrs, items = t.wanted(c.After)
+		notes = append(notes, attrs...)
+	}
+	switch used := style.Width(address); {
+	case len(notes) == 0:
+		t.out.WriteByte('\n')
+	case used > column:
+		t.out.WriteByte('\n')
+		t.words(indent, "", notes, " · ")
+	default:
+		t.words(indent, strings.Repeat(" ", column+2-used), notes, " · ")
+	}
+	for _, item := range items {
+		t.line(6, item)
+	}
+	if c.Effect != "" && c.Blocked == nil {
+		t.sentence(indent, word{"↳ ", t.sheet.Dim}, c.Effect, plain)
+	}
+	t.fields(c.Fields)
+	if c.Blocked != nil {
+		t.blocked(*c.Blocked)
+	}
+}
+
+// blocked says why a change will not be applied and what would let it.
+func (t *text) blocked(b Block) {
+	const indent, mark, ahead = 6, "blocked: ", "to go ahead: "
+	why, allow := style.Clean(b.Why), style.Clean(b.Allow)
+	switch {
+	case allow == "":
+		t.sentence(indent, word{mark, t.sheet.Red}, why, t.sheet.Red)
+	case indent+style.Width(mark+why+"; "+ahead+allow) <= t.width:
+		t.line(indent, t.sheet.Red(mark+why), "; ", ahead, t.sheet.Bold(allow))
+	default:
+		t.sentence(indent, word{mark, t.sheet.Red}, why, t.sheet.Red)
+		t.line(indent, ahead, t.sheet.Bold(allow))
+	}
+}
+
+// paint is the colour of a change's glyph.
+func (t *text) paint(c Change) func(string) string {
+	switch {
+	case c.Blocked != nil, c.Action == Delete, c.Risk == RiskLosesData:
+		return t.sheet.Red
+	case c.Action == Create, c.Action == Adopt:
+		return t.sheet.Green
+	}
+	return t.sheet.Yellow
+}
+
+// address sets the last part of an address off from where it belongs.
+func (t *text) address(a string) string {
+	i := strings.LastIndexByte(a, '/') + 1
+	if strings.HasPrefix(a, "mailbox/") || strings.HasPrefix(a, "alias/") {
+		i = strings.IndexByte(a, '/') + 1 // a local part may hold "/"
+	}
+	return t.sheet.Dim(a[:i]) + t.sheet.Bold(a[i:])
+}
+
+// notes are a change's reason and risk. That something is created because it is
+// not there, or deleted because all is, goes without saying.
+func (t *text) notes(c Change) []word {
+	var notes []word
+	if c.Reason != "" && c.Reason != reasonMissing && c.Reason != reasonDestroyed {
+		for _, r := range strings.Split(c.Reason, "; ") {
+			notes = append(notes, word{style.Clean(r), plain})
+		}
+	}
+	switch c.Risk {
+	case RiskInterrupts:
+		notes = append(notes, word{string(c.Risk), t.sheet.Yellow})
+	case RiskLosesData:
+		notes = append(notes, word{string(c.Risk), t.sheet.Red})
+	}
+	return notes
+}
+
+// words writes styled words joined by sep, wrapped to the width with every line
+// after the first indented. lead, which is plain, stands before the first and is
+// already within the indent unless indent is 0.
+func (t *text) words(indent int, lead string, words []word, sep string) {
+	var pieces []word
+	var plainWords []string
+	for _, w := range words {
+		texts := []string{w.text}
+		if style.Width(w.text) > t.width-indent {
+			texts = texts[:0]
+			for _, line := range style.Wrap(strings.Fields(w.text), " ", t.width-indent) {
+				texts = append(texts, strings.Join(line, " "))
+			}
+		}
+		for _, s := range texts {
+			pieces = append(pieces, word{s, w.style})
+			plainWords = append(plainWords, s)
+		}
+	}
+	n := 0
+	t.out.WriteString(lead)
+	for i, line := range style.Wrap(plainWords, sep, t.width-indent) {
+		if i > 0 || lead == "" {
+			t.out.WriteString(strings.Repeat(" ", indent))
+		}
+		for j := range line {
+			if j > 0 {
+				t.out.WriteString(t.sheet.Dim(sep))
+			}
+			t.out.WriteString(pieces[n].style(pieces[n].text))
+			n++
+		}
+		t.out.WriteByte('\n')
+	}
+}
+
+// sentence writes running text after a mark, wrapped under its own beginning.
+func (t *text) sentence(indent int, mark word, s string, paint func(string) string) {
+	hang := style.Width(mark.text)
+	for i, line := range style.Wrap(strings.Fields(style.Clean(s)), " ", t.width-indent-hang) {
+		if i == 0 {
+			t.line(indent, mark.style(mark.text), paint(strings.Join(line, " ")))
+			continue
+		}
+		t.line(indent+hang, paint(strings.Join(line, " ")))
+	}
+}
+
+// summaryWords is the plan in one line.
+func summaryWords(p *Plan, s Summary, sheet style.Sheet) []word {
+	counts := []string{
+		thousands(s.Create) + " to create", thousands(s.Update) + " to change",
+	}
+	for _, extra := range []struct {
+		n    int
+		what string
+	}{{s.Replace, "replace"}, {s.Rotate, "rotate"}, {s.Adopt, "adopt"}, {s.Wait, "wait for"}} {
+		if extra.n > 0 {
+			counts = append(counts, thousands(extra.n)+" to "+extra.what)
+		}
+	}
+	counts = append(counts, thousands(s.Delete)+" to delete")
+	words := []word{{"Plan: " + strings.Join(counts, ", "), sheet.Bold}}
+	if s.Blocked > 0 {
+		words = append(words, word{thousands(s.Blocked) + " blocked", sheet.Red})
+	}
+	if f := foreignWords(p.Foreign); f != "" {
+		words = append(words, word{f, plain})
+	}
+	if d := about(s.Seconds); d != "" {
+		words = append(words, word{d, plain})
+	}
+	return words
+}
+
+// foreignWords says what was seen and left alone: "35 foreign records and 2
+// foreign rules left alone".
+func foreignWords(foreign []Foreign) string {
+	count := map[string]int{}
+	for _, f := range foreign {
+		one := "object"
+		switch scope, _, _ := strings.Cut(f.Scope, " "); scope {
+		case "zone":
+			one = "record"
+		case "security":
+			one = "rule"
+		}
+		count[one] += f.Count
+	}
+	var parts []string
+	for _, one := range []string{"record", "rule", "object"} {
+		switch n := count[one]; {
+		case n == 1:
+			parts = append(parts, "1 foreign "+one)
+		case n > 1:
+			parts = append(parts, thousands(n)+" foreign "+one+"s")
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return strings.Join(parts, " and ") + " left alone"
+}
+
+// about is a duration as far as an estimate can be trusted.
+func about(seconds int) string {
+	switch {
+	case seconds <= 0:
+		return ""
+	case seconds < 10:
+		return "a few seconds"
+	case seconds < 90:
+		return fmt.Sprintf("about %d s", (seconds+4)/5*5)
+	}
+	return fmt.Sprintf("about %d min", (seconds+30)/60)
+}
+
+// thousands writes a count as people read it: 4,990.
+func thousands(n int) string {
+	s := strconv.Itoa(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
