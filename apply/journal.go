@@ -224,11 +224,16 @@ func encodeRecord(r record) ([]byte, error) {
 	if len(payload)+9 > maxRecordBytes {
 		return nil, fmt.Errorf("the record of %s has %d MiB, at most %d MiB are allowed", r.ID, len(payload)>>20, maxRecordBytes>>20)
 	}
+	return seal(payload), nil
+}
+
+// seal makes the line of a record.
+func seal(payload []byte) []byte {
 	line := make([]byte, 0, len(payload)+10)
 	line = hex.AppendEncode(line, binary.BigEndian.AppendUint32(nil, crc32.Checksum(payload, castagnoli)))
 	line = append(line, ' ')
 	line = append(line, payload...)
-	return append(line, '\n'), nil
+	return append(line, '\n')
 }
 
 // add folds one record into what is known.
