@@ -29,6 +29,15 @@ func (p *Provider) Present(ctx context.Context, fqdn, value string) error {
 	if err != nil {
 		return err
 	}
+	if note, ok := z.unserved(); ok {
+		return &plan.Error{
+			Class: plan.ErrBlocked, Code: "MF5220",
+			Step: "put up the challenge record " + fqdn,
+			Got:  note,
+			Fix: fmt.Sprintf("at the registrar of %s set the name servers to %s, wait until Cloudflare shows the zone as active, then run the same command again",
+				z.name, strings.Join(z.nameServers, " and ")),
+		}
+	}
 	rec := record{
 		name: fqdn, kind: "TXT", content: showTXT([]byte(value)), ttl: challengeTTL,
 		comment: comment(p.stack, challengeSlot(z, fqdn)),
@@ -105,7 +114,7 @@ func (p *Provider) challengeZone(ctx context.Context, fqdn string) (zone, error)
 	p.mu.Lock()
 	known := p.zones
 	p.mu.Unlock()
-	if z, ok := zoneFor(known, fqdn); ok {
+	if z, ok := zoneFor(known, fqdn); ok && z.status == "active" {
 		return z, nil
 	}
 	known, _, err := p.api.listZones(ctx)
@@ -113,15 +122,16 @@ func (p *Provider) challengeZone(ctx context.Context, fqdn string) (zone, error)
 		return zone{}, err
 	}
 	p.remember(known)
-	if z, ok := zoneFor(known, fqdn); ok {
-		return z, nil
+	z, ok := zoneFor(known, fqdn)
+	if !ok {
+		return zone{}, &plan.Error{
+			Class: plan.ErrCredentials, Code: "MF5222",
+			Step: "find the zone of " + fqdn,
+			Got:  fmt.Sprintf("the token sees %s, none of which holds this name%s", count(len(known), "zone"), nameSome(known)),
+			Fix:  "add the domain to the Cloudflare account, or give the token of CLOUDFLARE_API_TOKEN access to its zone",
+		}
 	}
-	return zone{}, &plan.Error{
-		Class: plan.ErrCredentials, Code: "MF5222",
-		Step: "find the zone of " + fqdn,
-		Got:  fmt.Sprintf("the token sees %s, none of which holds this name%s", count(len(known), "zone"), nameSome(known)),
-		Fix:  "add the domain to the Cloudflare account, or give the token of CLOUDFLARE_API_TOKEN access to its zone",
-	}
+	return z, nil
 }
 
 func nameSome(zones []zone) string {

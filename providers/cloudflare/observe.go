@@ -107,13 +107,8 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		}
 		out.Objects = append(out.Objects, objects...)
 		out.Foreign = append(out.Foreign, foreign...)
-		if i < inSpec {
-			used := slices.ContainsFunc(objects, func(o plan.Object) bool { return o.Owner == plan.Ours })
-			note, err := v.delegation(used)
-			if err != nil {
-				return out, err
-			}
-			out.Foreign = append(out.Foreign, note...)
+		if note, ok := v.zone.unserved(); ok && i < inSpec {
+			out.Foreign = append(out.Foreign, plan.Foreign{Scope: note, Count: len(v.records)})
 		}
 	}
 	p.dependencies(out.Objects, scope.Desired)
@@ -169,26 +164,15 @@ type view struct {
 	calls   int
 }
 
-// delegation explains a zone that does not answer for its domain. Before anything
-// of ours is in it that is an error, because no certificate could be issued; later
-// it is only said, so that everything else can still be changed or destroyed.
-func (v *view) delegation(used bool) ([]plan.Foreign, error) {
-	if v.zone.status == "active" {
-		return nil, nil
+// unserved says that the Internet does not ask the vendor about a zone. Its records
+// can be prepared all the same, and must still be removable; what cannot work is a
+// certificate, and Present says so.
+func (z zone) unserved() (string, bool) {
+	if z.status == "active" {
+		return "", false
 	}
-	servers := strings.Join(v.zone.nameServers, ", ")
-	if used {
-		return []plan.Foreign{{
-			Scope: fmt.Sprintf("zone %s, which is %s and not served by Cloudflare (name servers: %s)", v.zone.name, v.zone.status, servers),
-			Count: len(v.records),
-		}}, nil
-	}
-	return nil, &plan.Error{
-		Class: plan.ErrBlocked, Code: "MF5220",
-		Step: "look up the zone " + v.zone.name,
-		Got:  fmt.Sprintf("its status is %q: the Internet does not ask Cloudflare about this domain yet", v.zone.status),
-		Fix:  fmt.Sprintf("at the registrar of %s set the name servers to %s, wait until Cloudflare shows the zone as active, then run the same command again", v.zone.name, servers),
-	}
+	return fmt.Sprintf("zone %s, which is %s: nobody sees its records until its name servers are %s",
+		z.name, z.status, strings.Join(z.nameServers, " and ")), true
 }
 
 // sort tells our records, the records in wanted slots and the foreign ones apart.
@@ -241,7 +225,9 @@ func (v *view) sort() ([]plan.Object, []plan.Foreign) {
 				objects = append(objects, v.object(a, s, r))
 				continue
 			}
-			objects = append(objects, v.object(plan.Addr(string(a), "duplicate", r.id), nil, r))
+			extra := v.object(plan.Addr(string(a), "duplicate", r.id), nil, r)
+			extra.Protected = "" // mail still comes through the first
+			objects = append(objects, extra)
 		}
 		for _, r := range rivals[a] {
 			if n, ok := s.harmedBy(r); ok {
