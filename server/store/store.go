@@ -2,12 +2,32 @@
 // delivery queue. What a method has accepted when it returns nil is durable.
 //
 // The truth is an append-only segmented log; the index in memory is a replay
-// of it. Callers see only the Store interface, so that the engine can change.
+// of it. Callers see only the Store interface, so that the engine can change;
+// storetest holds every engine to the same behaviour.
+//
+// Log is the engine for one machine. One goroutine gathers the transactions
+// that wait, writes them with one write, makes them durable with one fdatasync,
+// applies them to the index and answers. A body is written once for all its
+// recipients and never rewritten; a large one streams to a segment of its own
+// before its transaction is queued, so that no slow client and no large message
+// holds up the others. What follows from that:
+//
+//   - The index is in memory: about 350 octets for each message.
+//   - The space of an expunged message comes back when nothing in its segment is
+//     used any more: at once for a large message, which has a segment to itself;
+//     for small ones when the last of a segment's neighbours has gone. Until
+//     then the octets of an expunged message stay on the disk.
+//   - Only the last batch of the log can be torn by a crash, and nothing in it
+//     was acknowledged. A torn tail is cut. Damage elsewhere costs the records it
+//     hit, is reported by Damage and in the log, and leaves the rest readable.
+//
+// It imports nothing of mailform.
 package store
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 )
@@ -16,11 +36,30 @@ import (
 var (
 	ErrNoMailbox     = errors.New("mailbox does not exist")
 	ErrMailboxExists = errors.New("mailbox exists already")
+	ErrHasChildren   = errors.New("mailbox has mailboxes below it")
+	ErrName          = errors.New("mailbox name is not allowed")
 	ErrNoMessage     = errors.New("message does not exist")
 	ErrQuota         = errors.New("quota exceeded")
 	ErrFull          = errors.New("storage is full") // new work is refused, old is safe
 	ErrClosed        = errors.New("store is closed")
+	ErrDamaged       = errors.New("stored data is damaged")
+	ErrInUse         = errors.New("store is in use by another process")
 )
+
+// QuotaError is the ErrQuota that says whose quota it was.
+type QuotaError struct {
+	Account string
+	Limit   int64 // octets
+	Used    int64 // octets before the delivery
+	Wanted  int64 // octets the delivery would add
+}
+
+func (e *QuotaError) Error() string {
+	return fmt.Sprintf("%s: quota exceeded: %d of %d octets are used, %d more were to come", e.Account, e.Used, e.Limit, e.Wanted)
+}
+
+// Is makes errors.Is(err, ErrQuota) true.
+func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
 // UID, UIDValidity and ModSeq are IMAP's, RFC 9051 2.3.1 and RFC 7162.
 type (
@@ -28,7 +67,8 @@ type (
 	ModSeq uint64
 )
 
-// BodyRef names a stored, immutable message body. A body is shared by all its recipients.
+// BodyRef names a stored, immutable run of octets: a message body, shared by all
+// its recipients, or a prefix. The zero BodyRef is empty.
 type BodyRef struct {
 	Segment uint64
 	Offset  int64
@@ -50,17 +90,18 @@ type MailboxInfo struct {
 	ObjectID      string // RFC 8474
 }
 
-// Message is one message in a mailbox.
+// Message is one message in a mailbox. It is never changed once the store has
+// handed it out: a change of flags makes a new one.
 type Message struct {
 	UID          UID
 	ModSeq       ModSeq
-	Flags        []string // system flags and keywords, canonical case, sorted: `\Seen`
+	Flags        []string // system flags and keywords, canonical case, sorted: `\Seen`; shared, read-only
 	InternalDate time.Time
 	SaveDate     time.Time
-	Size         int64  // octets as a client sees it, prefix included
-	Prefix       []byte // header lines added at delivery, ahead of the body; usually short
+	Size         int64   // octets as a client sees it, prefix included
+	Head         BodyRef // header lines added at delivery (Target.Prefix), ahead of the body
 	Body         BodyRef
-	ObjectID     string
+	ObjectID     string // RFC 8474 EMAILID; a copy keeps it
 }
 
 // Delivery puts one body into mailboxes of accounts, all or none.
@@ -68,16 +109,18 @@ type Delivery struct {
 	Body    io.Reader // CRLF line ends
 	Size    int64     // -1 when unknown
 	Targets []Target
-	Queue   []QueueEntry // entries made durable in the same commit, sharing the body
+	// Queue holds entries made durable in the same commit. One whose Body is
+	// zero shares the delivery's. The IDs the store assigns are set in it.
+	Queue []QueueEntry
 }
 
 // Target is one mailbox a Delivery goes to.
 type Target struct {
-	Account      string // full address of the mailbox's account
+	Account      string // full address of the mailbox's account, which must have been ensured
 	Mailbox      string // created when missing
 	Prefix       []byte // for example Return-Path, Delivered-To and Received lines
 	Flags        []string
-	InternalDate time.Time
+	InternalDate time.Time // zero: now
 }
 
 // FlagOp is how UpdateFlags changes flags.
@@ -93,16 +136,17 @@ const (
 // Event tells an open session what happened to its mailbox.
 type Event struct {
 	Mailbox  string
-	New      []Message // appended, in UID order
-	Changed  []Message // flags or modseq changed
+	New      []*Message // appended, in UID order
+	Changed  []*Message // flags or modseq changed
 	Expunged []UID
 	Gone     bool // the mailbox was deleted or renamed away
 }
 
-// Snapshot is a mailbox at one moment. Messages are in UID order.
+// Snapshot is a mailbox at one moment. Messages are in UID order; the slice is
+// the caller's, the messages are shared and read-only.
 type Snapshot struct {
 	Info     MailboxInfo
-	Messages []Message
+	Messages []*Message
 }
 
 // QueueEntry is one outbound message for one destination domain.
@@ -114,7 +158,7 @@ type QueueEntry struct {
 	Account    string // who submitted it; "" for the system
 	Prefix     []byte // header lines ahead of the body: DKIM-Signature, Received
 	Body       BodyRef
-	Size       int64
+	Size       int64 // octets as they will be sent, prefix included; set by the store
 	Queued     time.Time
 	Attempts   int
 	NextTry    time.Time
@@ -124,7 +168,8 @@ type QueueEntry struct {
 
 // Store is a mail store. All methods may be called from many goroutines.
 type Store interface {
-	// EnsureAccount makes the account's INBOX and special-use mailboxes when missing.
+	// EnsureAccount makes the account's INBOX and special-use mailboxes when
+	// missing, and sets its quota; 0 is no quota.
 	EnsureAccount(ctx context.Context, account string, quotaBytes int64) error
 	// Usage returns the octets and messages an account holds.
 	Usage(ctx context.Context, account string) (bytes int64, messages int64, err error)
@@ -133,26 +178,39 @@ type Store interface {
 	CreateMailbox(ctx context.Context, account, name, specialUse string) (MailboxInfo, error)
 	DeleteMailbox(ctx context.Context, account, name string) error
 	RenameMailbox(ctx context.Context, account, from, to string) error
+	// Subscribe also takes names of mailboxes that do not exist, RFC 9051 6.3.7.
 	Subscribe(ctx context.Context, account, name string, subscribed bool) error
+	// Subscriptions returns all subscribed names, sorted.
+	Subscriptions(ctx context.Context, account string) ([]string, error)
 
-	// Deliver is durable when it returns: the caller may answer 250.
+	// Deliver is durable when it returns: the caller may answer 250. One target
+	// over its quota refuses the whole delivery with a *QuotaError naming the
+	// account, so that a caller who can answer each recipient apart may try again
+	// without it. The messages are in the order of the targets.
 	Deliver(ctx context.Context, d Delivery) ([]Message, error)
 	// Append is IMAP's; it returns the message and its mailbox's UIDVALIDITY.
 	Append(ctx context.Context, account, mailbox string, body io.Reader, size int64, flags []string, date time.Time) (Message, uint32, error)
 
 	// Open returns the mailbox as it is now and a watch that starts right after it.
 	Open(ctx context.Context, account, mailbox string) (Snapshot, Watch, error)
-	// Read opens a message: its prefix followed by its body.
+	// Read opens a message: its prefix followed by its body. The reader is also an
+	// io.ReaderAt and an io.Seeker over the same octets. Octets that do not match
+	// their checksum are never returned: the read fails with ErrDamaged.
 	Read(ctx context.Context, m Message) (io.ReadCloser, error)
-	UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, op FlagOp, flags []string) ([]Message, error)
+	// UpdateFlags returns the messages of uids that exist as they are afterwards;
+	// those that already were as wanted keep their modseq.
+	UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, op FlagOp, flags []string) ([]*Message, error)
+	// Copy and Move pass over uids that do not exist; src and dst correspond.
 	Copy(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, uidValidity uint32, err error)
 	Move(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, uidValidity uint32, err error)
-	// Expunge removes the given messages; nil uids means all with \Deleted.
+	// Expunge removes those of the given messages that have \Deleted at that
+	// moment, RFC 4315 2.1; nil uids means all that have it.
 	Expunge(ctx context.Context, account, mailbox string, uids []UID) ([]UID, error)
 
 	// Queue returns all entries, oldest NextTry first.
 	Queue(ctx context.Context) ([]QueueEntry, error)
-	// UpdateQueue records an attempt; entries are matched by ID.
+	// UpdateQueue records an attempt; entries are matched by ID. Prefix, Body and
+	// Size stay as they were. ErrNoMessage when there is no such entry.
 	UpdateQueue(ctx context.Context, e QueueEntry) error
 	RemoveQueue(ctx context.Context, id string) error
 	// OpenQueued opens a queued message: its prefix followed by its body.

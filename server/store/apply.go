@@ -1,0 +1,219 @@
+package store
+
+import (
+	"fmt"
+	"slices"
+)
+
+// apply makes a transaction part of the index and tells the watches. Replay
+// calls it with accounts that a checkpoint may already hold in a later state:
+// what an account has seen is not applied again.
+//
+// It must cope with the gaps that damage leaves: an operation on a mailbox
+// whose making was lost makes one, so that its messages can be found.
+func (ix *index) apply(t *transaction) {
+	for i, o := range t.Ops {
+		name := o.owner()
+		if seenBefore(t.Ops[:i], name) {
+			continue // applied with the account's first operation
+		}
+		if name == "" {
+			ix.applyQueue(t)
+			continue
+		}
+		a := ix.lookup(name)
+		if a == nil {
+			a = newAccount(name)
+			ix.mu.Lock()
+			ix.accounts[name] = a
+			ix.mu.Unlock()
+		}
+		a.mu.Lock()
+		if a.lsn < t.LSN {
+			for _, o := range t.Ops[i:] {
+				if o.owner() == name {
+					a.apply(o, &ix.refs)
+				}
+			}
+			a.lsn = t.LSN
+		}
+		a.mu.Unlock()
+	}
+}
+
+func seenBefore(ops []op, owner string) bool {
+	for _, o := range ops {
+		if o.owner() == owner {
+			return true
+		}
+	}
+	return false
+}
+
+func (ix *index) applyQueue(t *transaction) {
+	ix.mu.Lock()
+	defer ix.mu.Unlock()
+	if ix.queueLSN >= t.LSN {
+		return
+	}
+	ix.queueLSN = t.LSN
+	for _, o := range t.Ops {
+		switch o := o.(type) {
+		case *opQueue:
+			e := o.Entry
+			if old := ix.queue[e.ID]; old != nil {
+				ix.refs.add(old.Body, -1)
+			}
+			ix.queue[e.ID] = &e
+			ix.refs.add(e.Body, 1)
+		case *opQueueTry:
+			if old := ix.queue[o.Entry.ID]; old != nil {
+				e := o.Entry
+				e.Prefix, e.Body, e.Size = old.Prefix, old.Body, old.Size
+				ix.queue[e.ID] = &e
+			}
+		case *opUnqueue:
+			if old := ix.queue[o.ID]; old != nil {
+				ix.refs.add(old.Body, -1)
+				delete(ix.queue, o.ID)
+			}
+		}
+	}
+}
+
+// box returns the mailbox, making one for messages whose mailbox was lost to damage.
+func (a *account) box(id uint32) *mailbox {
+	if m := a.boxes[id]; m != nil {
+		return m
+	}
+	m := newMailbox(id, fmt.Sprintf("Recovered %08x", id))
+	a.boxes[id] = m
+	a.names[m.name] = m
+	a.lastID = max(a.lastID, id)
+	return m
+}
+
+func (a *account) apply(o op, refs *refCount) {
+	switch o := o.(type) {
+	case *opAccount:
+		a.quota = o.Quota
+	case *opBox:
+		a.applyBox(o)
+	case *opBoxGone:
+		if m := a.boxes[o.ID]; m != nil {
+			for _, msg := range m.msgs {
+				a.tally(m, msg, -1)
+				refs.message(msg, -1)
+			}
+			delete(a.boxes, m.id)
+			if a.names[m.name] == m {
+				delete(a.names, m.name)
+			}
+			m.publish(Event{Mailbox: m.name, Gone: true})
+		}
+	case *opSub:
+		if o.On {
+			a.subs[o.Name] = true
+		} else {
+			delete(a.subs, o.Name)
+		}
+	case *opAdd:
+		a.applyAdd(o, refs)
+	case *opFlags:
+		a.applyFlags(o)
+	case *opExpunge:
+		a.applyExpunge(o, refs)
+	}
+}
+
+func (a *account) applyBox(o *opBox) {
+	m := a.boxes[o.ID]
+	if m == nil {
+		m = newMailbox(o.ID, o.Name)
+		a.boxes[o.ID] = m
+		a.lastID = max(a.lastID, o.ID)
+	} else if m.name != o.Name {
+		if a.names[m.name] == m {
+			delete(a.names, m.name)
+		}
+		m.publish(Event{Mailbox: m.name, Gone: true})
+	}
+	m.name = o.Name
+	if other := a.names[o.Name]; other != nil && other != m {
+		// Only after damage: the removal of the other was lost.
+		other.name = fmt.Sprintf("Recovered %08x", other.id)
+		a.names[other.name] = other
+	}
+	a.names[o.Name] = m
+	m.specialUse = o.SpecialUse
+	m.raise(a, o.ModSeq)
+}
+
+func (m *mailbox) raise(a *account, modseq ModSeq) {
+	m.highest = max(m.highest, modseq)
+	a.modseq = max(a.modseq, modseq)
+}
+
+func (a *account) applyAdd(o *opAdd, refs *refCount) {
+	m := a.box(o.Box)
+	fresh := make([]*Message, 0, len(o.Messages))
+	for _, msg := range o.Messages {
+		if msg.UID < m.uidNext {
+			continue // only after damage: UIDs never go back
+		}
+		fresh = append(fresh, msg)
+		m.uidNext = msg.UID + 1
+		m.raise(a, msg.ModSeq)
+		a.tally(m, msg, 1)
+		refs.message(msg, 1)
+	}
+	m.msgs = append(m.msgs, fresh...)
+	m.publish(Event{Mailbox: m.name, New: fresh})
+}
+
+func (a *account) applyFlags(o *opFlags) {
+	m := a.box(o.Box)
+	var changed []*Message
+	for _, g := range o.Groups {
+		for _, uid := range g.UIDs {
+			i, ok := m.find(uid)
+			if !ok {
+				continue
+			}
+			msg := *m.msgs[i]
+			m.tallyFlags(&msg, -1)
+			msg.Flags, msg.ModSeq = g.Flags, o.ModSeq
+			m.tallyFlags(&msg, 1)
+			m.msgs[i] = &msg
+			changed = append(changed, &msg)
+		}
+	}
+	m.raise(a, o.ModSeq)
+	slices.SortFunc(changed, func(x, y *Message) int { return int(int64(x.UID) - int64(y.UID)) })
+	m.publish(Event{Mailbox: m.name, Changed: changed})
+}
+
+func (a *account) applyExpunge(o *opExpunge, refs *refCount) {
+	m := a.box(o.Box)
+	removed := make([]UID, 0, len(o.UIDs))
+	kept, rest := m.msgs[:0], o.UIDs
+	for _, msg := range m.msgs {
+		for len(rest) > 0 && rest[0] < msg.UID {
+			rest = rest[1:]
+		}
+		if len(rest) > 0 && rest[0] == msg.UID {
+			a.tally(m, msg, -1)
+			refs.message(msg, -1)
+			removed = append(removed, msg.UID)
+			continue
+		}
+		kept = append(kept, msg)
+	}
+	clear(m.msgs[len(kept):])
+	m.msgs = kept
+	m.raise(a, o.ModSeq)
+	if len(removed) > 0 {
+		m.gone.add(o.ModSeq, removed)
+	}
+	m.publish(Event{Mailbox: m.name, Expunged: removed})
+}

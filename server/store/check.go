@@ -1,0 +1,181 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+)
+
+// Check reads all that is stored and compares: every record with its checksum,
+// every message with the octets it refers to, every counter with what it
+// counts. It returns nil when all is well. It runs beside other work.
+func (l *Log) Check(ctx context.Context) error {
+	type use struct {
+		ref  BodyRef
+		what string
+	}
+	var errs []error
+	var uses []use
+	var last uint64
+	var end int64
+	// The commit loop runs this between two commits, so that the index is still.
+	err := l.do(ctx, func(t *txn) error {
+		last, end = l.last, l.end
+		refs := map[uint64]int64{}
+		refer := func(r BodyRef, format string, args ...any) {
+			if r.Size > 0 {
+				refs[r.Segment]++
+				uses = append(uses, use{r, fmt.Sprintf(format, args...)})
+			}
+		}
+		for _, a := range l.ix.accounts {
+			errs = append(errs, a.check()...)
+			for _, m := range a.boxes {
+				for _, msg := range m.msgs {
+					refer(msg.Head, "%s, %s, UID %d, prefix", a.name, m.name, msg.UID)
+					refer(msg.Body, "%s, %s, UID %d", a.name, m.name, msg.UID)
+				}
+			}
+		}
+		for _, e := range l.ix.queue {
+			refer(e.Body, "queue entry %s", e.ID)
+		}
+		if !maps.Equal(refs, l.ix.refs.n) {
+			errs = append(errs, fmt.Errorf("segments in use: counted %v, kept %v", refs, l.ix.refs.n))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range []segmentKind{kindLog, kindBody} {
+		ids := l.seg.ids(k)
+		slices.Sort(ids)
+		for _, id := range ids {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			limit := int64(-1)
+			if id == last {
+				limit = end
+			} else if id > last && k == kindLog {
+				continue // begun since
+			}
+			errs = append(errs, l.checkSegment(id, k, limit)...)
+		}
+	}
+	for _, u := range uses {
+		b, err := l.openBlob(u.ref)
+		if errors.Is(err, ErrNoMessage) && l.ix.refs.of(u.ref.Segment) == 0 {
+			continue // expunged since
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", u.what, err))
+			continue
+		}
+		errs = append(errs, l.seg.release(b.seg))
+	}
+	return errors.Join(errs...)
+}
+
+// check compares the account's counters with its messages.
+func (a *account) check() (errs []error) {
+	wrong := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf("account %s: "+format, append([]any{a.name}, args...)...))
+	}
+	sum := newAccount(a.name)
+	for id, m := range a.boxes {
+		if m.id != id || a.names[m.name] != m {
+			wrong("mailbox %s (%d) is not where its name is", m.name, id)
+		}
+		if id > a.lastID {
+			wrong("mailbox %s has id %d, the highest is said to be %d", m.name, id, a.lastID)
+		}
+		c := newMailbox(id, m.name)
+		last := UID(0)
+		for _, msg := range m.msgs {
+			if msg.UID <= last || msg.UID >= m.uidNext {
+				wrong("mailbox %s: UID %d after %d, next %d", m.name, msg.UID, last, m.uidNext)
+			}
+			if msg.ModSeq > m.highest || m.highest > a.modseq {
+				wrong("mailbox %s: UID %d has modseq %d, the mailbox %d, the account %d", m.name, msg.UID, msg.ModSeq, m.highest, a.modseq)
+			}
+			last = msg.UID
+			sum.tally(c, msg, 1)
+		}
+		if c.unseen != m.unseen || c.deleted != m.deleted || c.bytes != m.bytes {
+			wrong("mailbox %s: unseen %d, deleted %d, octets %d; counted %d, %d, %d", m.name, m.unseen, m.deleted, m.bytes, c.unseen, c.deleted, c.bytes)
+		}
+	}
+	if len(a.names) != len(a.boxes) {
+		wrong("%d names for %d mailboxes", len(a.names), len(a.boxes))
+	}
+	if sum.bytes != a.bytes || sum.count != a.count {
+		wrong("%d octets in %d messages; counted %d in %d", a.bytes, a.count, sum.bytes, sum.count)
+	}
+	return errs
+}
+
+// checkSegment reads every record of a segment. limit is where the segment
+// ends; -1 is the end of its file.
+func (l *Log) checkSegment(id uint64, k segmentKind, limit int64) (errs []error) {
+	seg, err := l.seg.acquire(id)
+	if err != nil {
+		if errors.Is(err, ErrNoMessage) {
+			return nil // removed since
+		}
+		return []error{err}
+	}
+	defer func() { errs = append(errs, l.seg.release(seg)) }()
+	end, err := seg.file.Size()
+	if err != nil {
+		return []error{err}
+	}
+	if limit >= 0 {
+		end = limit
+	} else if next := l.successor(id); next != nil && k == kindLog {
+		end = min(end, next.PrevEnd)
+	}
+	name := segmentName(id, k)
+	if seg.info.Guessed {
+		errs = append(errs, fmt.Errorf("segment %s: %w: its header", name, ErrDamaged))
+	}
+	sc := &scanner{r: seg.file, marker: seg.info.Marker, pos: segmentHeader, end: end}
+	buf := make([]byte, blobBlock)
+	for {
+		it, err := sc.next()
+		if err == io.EOF {
+			return errs
+		}
+		if err != nil {
+			return append(errs, fmt.Errorf("segment %s: %w", name, err))
+		}
+		if it.bad == nil && it.Type == recordBlob {
+			it.bad = verifyBlob(seg, it.off, it.Len, buf)
+		}
+		if it.bad == nil && it.Type == recordTx {
+			_, it.bad = decodeTransaction(it.payload, nil)
+		}
+		if it.bad != nil {
+			errs = append(errs, fmt.Errorf("segment %s, octets %d to %d: %w", name, it.off, it.off+it.length, it.bad))
+		}
+	}
+}
+
+// successor returns the header of the log segment that names id as the one before it.
+func (l *Log) successor(id uint64) *segmentInfo {
+	ids := l.seg.ids(kindLog)
+	slices.Sort(ids)
+	for _, n := range ids {
+		if n <= id {
+			continue
+		}
+		if info, _, err := l.inspect(n); err == nil && info.Prev == id {
+			return &info
+		}
+	}
+	return nil
+}

@@ -1,0 +1,215 @@
+package store
+
+import (
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+)
+
+// index is what the log says, in memory. Only the commit loop changes it, one
+// account at a time under that account's lock; the loop itself reads without.
+type index struct {
+	mu       sync.RWMutex
+	accounts map[string]*account
+	queue    map[string]*QueueEntry // entries are replaced, never changed
+	queueLSN uint64                 // last transaction that changed the queue
+
+	refs  refCount
+	flags flagTable
+}
+
+// account is one person's mailboxes.
+type account struct {
+	mu     sync.RWMutex
+	name   string
+	quota  int64 // octets; 0 is none
+	bytes  int64
+	count  int64
+	modseq ModSeq // the highest given out in any mailbox
+	lastID uint32 // the highest mailbox id given out
+	lsn    uint64 // last transaction that changed the account
+	boxes  map[uint32]*mailbox
+	names  map[string]*mailbox
+	subs   map[string]bool
+}
+
+// mailbox is the messages of one mailbox.
+type mailbox struct {
+	id         uint32 // also its UIDVALIDITY
+	name       string
+	specialUse string
+	uidNext    UID
+	highest    ModSeq
+	msgs       []*Message // ascending UIDs
+	unseen     uint32
+	deleted    uint32
+	bytes      int64
+	gone       vanished
+	watches    map[*watch]bool
+}
+
+// vanished remembers which UIDs were expunged when, for clients that come back
+// (RFC 7162 3.2.6). Only the newest are kept; floor says what is known in full.
+type vanished struct {
+	floor ModSeq // expunges at or below are forgotten
+	runs  []vanishedRun
+	uids  int
+}
+
+type vanishedRun struct {
+	modseq ModSeq
+	uids   []UID
+}
+
+const maxVanished = 100_000 // UIDs for each mailbox
+
+func newIndex() *index {
+	return &index{
+		accounts: map[string]*account{},
+		queue:    map[string]*QueueEntry{},
+		refs:     refCount{n: map[uint64]int64{}},
+		flags:    flagTable{lists: map[string][]string{}},
+	}
+}
+
+// lookup returns the account or nil.
+func (ix *index) lookup(name string) *account {
+	ix.mu.RLock()
+	defer ix.mu.RUnlock()
+	return ix.accounts[name]
+}
+
+func newAccount(name string) *account {
+	return &account{name: name, boxes: map[uint32]*mailbox{}, names: map[string]*mailbox{}, subs: map[string]bool{}}
+}
+
+func newMailbox(id uint32, name string) *mailbox {
+	return &mailbox{id: id, name: name, uidNext: 1}
+}
+
+// find returns the place of uid among the messages.
+func (m *mailbox) find(uid UID) (int, bool) {
+	i := sort.Search(len(m.msgs), func(i int) bool { return m.msgs[i].UID >= uid })
+	return i, i < len(m.msgs) && m.msgs[i].UID == uid
+}
+
+// tally adds (by = 1) or takes away (by = -1) a message's share of the counters.
+func (a *account) tally(m *mailbox, msg *Message, by int) {
+	a.bytes += int64(by) * msg.Size
+	a.count += int64(by)
+	m.bytes += int64(by) * msg.Size
+	m.tallyFlags(msg, by)
+}
+
+func (m *mailbox) tallyFlags(msg *Message, by int) {
+	if !hasFlag(msg.Flags, `\Seen`) {
+		m.unseen += uint32(by)
+	}
+	if hasFlag(msg.Flags, `\Deleted`) {
+		m.deleted += uint32(by)
+	}
+}
+
+func (a *account) info(m *mailbox) MailboxInfo {
+	return MailboxInfo{
+		Name:          m.name,
+		UIDValidity:   m.id,
+		UIDNext:       m.uidNext,
+		HighestModSeq: max(m.highest, 1),
+		Messages:      uint32(len(m.msgs)),
+		Unseen:        m.unseen,
+		Deleted:       m.deleted,
+		Bytes:         m.bytes,
+		SpecialUse:    m.specialUse,
+		Subscribed:    a.subs[m.name],
+		ObjectID:      objectIDOf(m.id),
+	}
+}
+
+func (v *vanished) add(modseq ModSeq, uids []UID) {
+	v.runs = append(v.runs, vanishedRun{modseq, uids})
+	v.uids += len(uids)
+	for v.uids > maxVanished && len(v.runs) > 0 {
+		v.floor = v.runs[0].modseq
+		v.uids -= len(v.runs[0].uids)
+		v.runs = v.runs[1:]
+	}
+}
+
+// since returns what was expunged after modseq; complete is false when some of
+// it is forgotten.
+func (v *vanished) since(modseq ModSeq) (uids []UID, complete bool) {
+	i := sort.Search(len(v.runs), func(i int) bool { return v.runs[i].modseq > modseq })
+	for _, r := range v.runs[i:] {
+		uids = append(uids, r.uids...)
+	}
+	slices.Sort(uids)
+	return uids, modseq >= v.floor
+}
+
+// flagTable keeps one copy of each list of flags.
+type flagTable struct {
+	mu    sync.Mutex
+	lists map[string][]string
+}
+
+func (t *flagTable) intern(flags []string) []string {
+	if len(flags) == 0 {
+		return nil
+	}
+	key := strings.Join(flags, " ")
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l, ok := t.lists[key]; ok {
+		return l
+	}
+	l := slices.Clip(slices.Clone(flags))
+	t.lists[key] = l
+	return l
+}
+
+// refCount counts, for each segment, the heads and bodies in it that messages
+// and queue entries use.
+type refCount struct {
+	mu   sync.Mutex
+	n    map[uint64]int64
+	dead []uint64 // segments whose count has come to zero
+}
+
+func (c *refCount) add(r BodyRef, by int64) {
+	if r.Size == 0 {
+		return
+	}
+	c.mu.Lock()
+	if c.n[r.Segment] += by; c.n[r.Segment] == 0 {
+		delete(c.n, r.Segment)
+		c.dead = append(c.dead, r.Segment)
+	}
+	c.mu.Unlock()
+}
+
+func (c *refCount) message(m *Message, by int64) {
+	c.add(m.Head, by)
+	c.add(m.Body, by)
+}
+
+func (c *refCount) of(segment uint64) int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n[segment]
+}
+
+// takeDead returns the segments that nothing uses any more since the last call.
+func (c *refCount) takeDead() []uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var l []uint64
+	for _, id := range c.dead {
+		if c.n[id] == 0 {
+			l = append(l, id)
+		}
+	}
+	c.dead = nil
+	return l
+}

@@ -1,0 +1,186 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Options tune a Log. The zero value is ready for use.
+type Options struct {
+	Logger *slog.Logger     // default: discarded
+	Now    func() time.Time // default time.Now
+	FS     FS               // default: the machine's file system
+	Rand   io.Reader        // markers of segments; default crypto/rand
+
+	// SegmentBytes is where a log segment ends; default 64 MiB. A batch is not split.
+	SegmentBytes int64
+	// MemoryBody is the largest body that is held in memory until its commit,
+	// in octets; default 256 KiB. A larger one streams to a segment of its own.
+	MemoryBody int64
+	// CheckpointBytes is how much log is written between two checkpoints, and so
+	// about how much is read at start; default 256 MiB.
+	CheckpointBytes int64
+	// ReserveBytes is the free space below which new messages are refused, so
+	// that there is still room to record what frees space; default 64 MiB,
+	// negative is none.
+	ReserveBytes int64
+}
+
+// Log is the Store of one machine: see the package comment.
+type Log struct {
+	fs  FS
+	dir string
+	opt Options
+
+	lock io.Closer
+	ix   *index
+	seg  *segments
+
+	requests  chan *request
+	closing   chan struct{}
+	closeOnce sync.Once
+	closeErr  error
+	loopDone  chan struct{}
+
+	// The commit loop's own.
+	active  *segment // nil: the next commit starts one
+	last    uint64   // id of the last log segment
+	end     int64    // where the last log segment ends
+	lsn     uint64
+	batch   uint64
+	buf     []byte
+	written int64 // octets since the last checkpoint was started
+
+	checkpoints checkpoints
+	damage      damageList
+}
+
+var _ Store = (*Log)(nil)
+
+// Open opens the store in dir, making it when it is missing. Another process
+// that has it open is ErrInUse.
+func Open(dir string, o Options) (*Log, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.FS == nil {
+		o.FS = osFS{}
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	setDefault(&o.SegmentBytes, 64<<20)
+	setDefault(&o.MemoryBody, 256<<10)
+	setDefault(&o.CheckpointBytes, 256<<20)
+	setDefault(&o.ReserveBytes, 64<<20)
+
+	l := &Log{
+		fs: o.FS, dir: dir, opt: o, ix: newIndex(),
+		requests: make(chan *request),
+		closing:  make(chan struct{}),
+		loopDone: make(chan struct{}),
+	}
+	l.seg = &segments{fs: o.FS, dir: filepath.Join(dir, "log"), rand: o.Rand, next: 1,
+		open: map[uint64]*segment{}, kind: map[uint64]segmentKind{}}
+	l.checkpoints.dir = filepath.Join(dir, "checkpoint")
+	for _, d := range []string{dir, l.seg.dir, l.checkpoints.dir} {
+		if err := l.fs.MkdirAll(d); err != nil {
+			return nil, fmt.Errorf("open the store: %w", err)
+		}
+	}
+	lock, err := l.fs.Lock(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("open the store in %s: %w", dir, err)
+	}
+	l.lock = lock
+	if err = l.fs.SyncDir(dir); err == nil {
+		err = l.recover()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), l.seg.close(), lock.Close())
+	}
+	go l.loop()
+	return l, nil
+}
+
+func setDefault(v *int64, d int64) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// Close ends the commit loop, writes a checkpoint so that the next start is
+// quick, and gives the directory back. What was accepted is durable already.
+func (l *Log) Close() error {
+	l.closeOnce.Do(func() {
+		close(l.closing)
+		<-l.loopDone
+		l.checkpoints.wait()
+		var err error
+		if l.written > 0 {
+			err = l.checkpoint()
+		}
+		if l.active != nil {
+			err = errors.Join(err, l.seg.release(l.active))
+		}
+		l.closeErr = errors.Join(err, l.seg.close(), l.lock.Close())
+	})
+	return l.closeErr
+}
+
+func (l *Log) closed() bool {
+	select {
+	case <-l.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// Damage is a part of the store that could not be read as it was written.
+type Damage struct {
+	File   string // name within the store's directory
+	Offset int64
+	Length int64
+	What   string
+	// Tail says that it was in the last batch, which a crash may tear: unless
+	// the disk itself failed, nothing in it had been acknowledged.
+	Tail bool
+}
+
+func (d Damage) String() string {
+	return fmt.Sprintf("%s, octets %d to %d: %s", d.File, d.Offset, d.Offset+d.Length, d.What)
+}
+
+type damageList struct {
+	mu   sync.Mutex
+	list []Damage
+}
+
+// Damage returns what was found damaged since the store was opened.
+func (l *Log) Damage() []Damage {
+	l.damage.mu.Lock()
+	defer l.damage.mu.Unlock()
+	return append([]Damage(nil), l.damage.list...)
+}
+
+func (l *Log) report(d Damage) {
+	l.damage.mu.Lock()
+	l.damage.list = append(l.damage.list, d)
+	l.damage.mu.Unlock()
+	level := slog.LevelError
+	if d.Tail {
+		level = slog.LevelWarn
+	}
+	l.opt.Logger.Log(context.Background(), level, "store: damage", "file", d.File, "offset", d.Offset, "length", d.Length, "what", d.What, "tail", d.Tail)
+}

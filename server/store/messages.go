@@ -1,0 +1,444 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Deliver implements Store.
+func (l *Log) Deliver(ctx context.Context, d Delivery) ([]Message, error) {
+	if len(d.Targets) == 0 && len(d.Queue) == 0 {
+		return nil, errors.New("a delivery needs a target or a queue entry")
+	}
+	names := make([]string, len(d.Targets))
+	for i, t := range d.Targets {
+		var err error
+		if names[i], err = cleanName(t.Mailbox); err != nil {
+			return nil, err
+		}
+	}
+	x, err := l.accept(d.Body, d.Size)
+	if err != nil {
+		return nil, err
+	}
+	var out []Message
+	err = l.do(ctx, func(t *txn) error {
+		if err := t.checkDelivery(d, x.size()); err != nil {
+			return err
+		}
+		ref := t.put(x)
+		out = make([]Message, 0, len(d.Targets))
+		heads := map[string]BodyRef{}
+		for i, target := range d.Targets {
+			a := t.stage.account(target.Account)
+			b := a.box(names[i])
+			if b == nil {
+				b = t.create(a, names[i], "")
+			}
+			head, ok := heads[string(target.Prefix)]
+			if !ok {
+				head = t.putBytes(target.Prefix)
+				heads[string(target.Prefix)] = head
+			}
+			m := &Message{
+				Flags: l.ix.flags.intern(canonicalList(target.Flags)), InternalDate: dateOr(target.InternalDate, t.now),
+				Head: head, Body: ref, ObjectID: "E" + t.name(i),
+			}
+			t.append(a, b, m)
+			out = append(out, *m)
+		}
+		for i := range d.Queue {
+			t.enqueue(&d.Queue[i], i, ref)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, l.discard(x))
+	}
+	return out, l.keep(x)
+}
+
+// accept takes a body in, if there is room for new work.
+func (l *Log) accept(r io.Reader, size int64) (*body, error) {
+	if l.closed() {
+		return nil, ErrClosed
+	}
+	if l.opt.ReserveBytes > 0 {
+		free, err := l.fs.Free(l.dir)
+		if err != nil {
+			return nil, full("ask for the free space", err)
+		}
+		if want := l.opt.ReserveBytes + max(size, 0); free < want {
+			return nil, fmt.Errorf("%w: %d octets are free, %d are wanted", ErrFull, free, want)
+		}
+	}
+	return l.spool(r, size)
+}
+
+// keep lets go of a body that is now the log's.
+func (l *Log) keep(x *body) error {
+	if x.seg == nil {
+		return nil
+	}
+	return l.seg.release(x.seg)
+}
+
+// checkDelivery says whether the delivery can be made, to all its targets.
+func (t *txn) checkDelivery(d Delivery, size int64) error {
+	wanted := map[string]int64{}
+	for _, target := range d.Targets {
+		a, err := t.account(target.Account)
+		if err != nil {
+			return err
+		}
+		wanted[a.name] += size + int64(len(target.Prefix))
+		if err := a.room(wanted[a.name]); err != nil {
+			return err
+		}
+	}
+	for i, e := range d.Queue {
+		if e.ID != "" && t.stage.entry(e.ID) != nil {
+			return fmt.Errorf("queue entry %d: the id %s is taken", i, e.ID)
+		}
+	}
+	return nil
+}
+
+func (a *stagedAccount) room(wanted int64) error {
+	if a.quota > 0 && a.bytes+wanted > a.quota {
+		return &QuotaError{Account: a.name, Limit: a.quota, Used: a.bytes, Wanted: wanted}
+	}
+	return nil
+}
+
+// name returns a name for the i-th thing the transaction makes, never used before.
+func (t *txn) name(i int) string {
+	s := strings.ToUpper(strconv.FormatUint(t.LSN, 36))
+	if i > 0 {
+		s += "-" + strconv.Itoa(i)
+	}
+	return s
+}
+
+// dateOr is d to the second, in d's zone; now when d is zero.
+func dateOr(d, now time.Time) time.Time {
+	if d.IsZero() {
+		d = now
+	}
+	_, offset := d.Zone()
+	if offset /= 60; offset == 0 {
+		return time.Unix(d.Unix(), 0).UTC()
+	}
+	return time.Unix(d.Unix(), 0).In(time.FixedZone("", offset*60))
+}
+
+// append puts m at the end of the mailbox, completing it.
+func (t *txn) append(a *stagedAccount, b *stagedBox, m *Message) {
+	a.modseq++
+	m.UID, m.ModSeq = b.uidNext, a.modseq
+	m.Size = m.Head.Size + m.Body.Size
+	m.SaveDate = dateOr(t.now.UTC(), t.now)
+	b.uidNext++
+	b.changed[m.UID] = m
+	b.added = append(b.added, m.UID)
+	a.bytes += m.Size
+	if n := len(t.Ops); n > 0 {
+		if o, ok := t.Ops[n-1].(*opAdd); ok && o.Account == a.name && o.Box == b.id {
+			o.Messages = append(o.Messages, m)
+			return
+		}
+	}
+	t.op(&opAdd{a.name, b.id, []*Message{m}})
+}
+
+// Append implements Store.
+func (l *Log) Append(ctx context.Context, account, mailbox string, r io.Reader, size int64, flags []string, date time.Time) (Message, uint32, error) {
+	mailbox, err := cleanName(mailbox)
+	if err != nil {
+		return Message{}, 0, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	}
+	if err := l.appendable(account, mailbox, size); err != nil {
+		return Message{}, 0, err
+	}
+	x, err := l.accept(r, size)
+	if err != nil {
+		return Message{}, 0, err
+	}
+	var m *Message
+	var validity uint32
+	err = l.do(ctx, func(t *txn) error {
+		a, err := t.account(account)
+		if err != nil {
+			return err
+		}
+		b, err := a.mustBox(mailbox)
+		if err != nil {
+			return err
+		}
+		if err := a.room(x.size()); err != nil {
+			return err
+		}
+		validity = b.id
+		m = &Message{Flags: l.ix.flags.intern(canonicalList(flags)), InternalDate: dateOr(date, t.now), Body: t.put(x), ObjectID: "E" + t.name(0)}
+		t.append(a, b, m)
+		return nil
+	})
+	if err != nil {
+		return Message{}, 0, errors.Join(err, l.discard(x))
+	}
+	return *m, validity, l.keep(x)
+}
+
+// appendable finds out early, before the message is read, that it will be refused.
+func (l *Log) appendable(account, mailbox string, size int64) error {
+	a, err := l.reading(account)
+	if err != nil {
+		return err
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	if a.names[mailbox] == nil {
+		return fmt.Errorf("%s: %w", mailbox, ErrNoMailbox)
+	}
+	if a.quota > 0 && a.bytes+max(size, 0) > a.quota {
+		return &QuotaError{Account: account, Limit: a.quota, Used: a.bytes, Wanted: max(size, 0)}
+	}
+	return nil
+}
+
+// Open implements Store.
+func (l *Log) Open(ctx context.Context, account, mailbox string) (Snapshot, Watch, error) {
+	mailbox, err := cleanName(mailbox)
+	if err != nil {
+		return Snapshot{}, nil, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	}
+	a, err := l.reading(account)
+	if err != nil {
+		return Snapshot{}, nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := a.names[mailbox]
+	if m == nil {
+		return Snapshot{}, nil, fmt.Errorf("%s: %w", mailbox, ErrNoMailbox)
+	}
+	w := newWatch()
+	w.close = func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(m.watches, w)
+	}
+	if m.watches == nil {
+		m.watches = map[*watch]bool{}
+	}
+	m.watches[w] = true
+	return Snapshot{Info: a.info(m), Messages: slices.Clone(m.msgs)}, w, nil
+}
+
+// Read implements Store. ErrNoMessage says that the message was expunged and
+// its octets have gone.
+func (l *Log) Read(ctx context.Context, m Message) (io.ReadCloser, error) {
+	if l.closed() {
+		return nil, ErrClosed
+	}
+	return l.newReader(nil, m.Head, m.Body)
+}
+
+// UpdateFlags implements Store.
+func (l *Log) UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, how FlagOp, flags []string) ([]*Message, error) {
+	mailbox, err := cleanName(mailbox)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	}
+	uids, want := ascending(uids), canonicalList(flags)
+	var out []*Message
+	err = l.do(ctx, func(t *txn) error {
+		a, b, err := t.mailbox(account, mailbox)
+		if err != nil {
+			return err
+		}
+		o := &opFlags{Account: account, Box: b.id, ModSeq: a.modseq + 1}
+		groups := map[string]int{}
+		for _, uid := range uids {
+			m := b.message(uid)
+			if m == nil {
+				continue
+			}
+			if after := changeFlags(m.Flags, how, want); !slices.Equal(after, m.Flags) {
+				after = l.ix.flags.intern(after)
+				key := strings.Join(after, " ")
+				g, ok := groups[key]
+				if !ok {
+					g = len(o.Groups)
+					groups[key] = g
+					o.Groups = append(o.Groups, flagGroup{Flags: after})
+				}
+				o.Groups[g].UIDs = append(o.Groups[g].UIDs, uid)
+				changed := *m
+				changed.Flags, changed.ModSeq = after, o.ModSeq
+				m = &changed
+				b.changed[uid] = m
+			}
+			out = append(out, m)
+		}
+		if len(o.Groups) > 0 {
+			a.modseq++
+			t.op(o)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// mailbox returns a mailbox that must exist.
+func (t *txn) mailbox(account, name string) (*stagedAccount, *stagedBox, error) {
+	a, err := t.account(account)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := a.mustBox(name)
+	return a, b, err
+}
+
+func ascending(uids []UID) []UID {
+	uids = slices.Clone(uids)
+	slices.Sort(uids)
+	return slices.Compact(uids)
+}
+
+// Copy implements Store. A quota that the copies would exceed refuses all.
+func (l *Log) Copy(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, validity uint32, err error) {
+	return l.transfer(ctx, account, from, uids, to, false)
+}
+
+// Move implements Store.
+func (l *Log) Move(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, validity uint32, err error) {
+	return l.transfer(ctx, account, from, uids, to, true)
+}
+
+func (l *Log) transfer(ctx context.Context, account, from string, uids []UID, to string, move bool) (src, dst []UID, validity uint32, err error) {
+	from, err = cleanName(from)
+	if err == nil {
+		to, err = cleanName(to)
+	}
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	}
+	uids = ascending(uids)
+	err = l.do(ctx, func(t *txn) error {
+		a, b, err := t.mailbox(account, from)
+		if err != nil {
+			return err
+		}
+		target, err := a.mustBox(to)
+		if err != nil {
+			return err
+		}
+		validity = target.id
+		var size int64
+		for _, uid := range uids {
+			if m := b.message(uid); m != nil {
+				src = append(src, uid)
+				size += m.Size
+			}
+		}
+		if !move {
+			if err := a.room(size); err != nil {
+				return err
+			}
+		}
+		dst = t.copy(a, b, target, src)
+		if move {
+			t.expunge(a, b, src)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	return src, dst, validity, nil
+}
+
+// copy puts copies of messages that exist at the end of another mailbox. They
+// keep flags, internal date and object id, RFC 9051 6.4.7 and RFC 8474 5.1.
+func (t *txn) copy(a *stagedAccount, from, to *stagedBox, uids []UID) (dst []UID) {
+	for _, uid := range uids {
+		m := *from.message(uid)
+		t.append(a, to, &m)
+		dst = append(dst, m.UID)
+	}
+	return dst
+}
+
+// expunge removes messages that exist.
+func (t *txn) expunge(a *stagedAccount, b *stagedBox, uids []UID) {
+	if len(uids) == 0 {
+		return
+	}
+	a.modseq++
+	for _, uid := range uids {
+		a.bytes -= b.message(uid).Size
+		b.changed[uid] = nil
+	}
+	t.op(&opExpunge{a.name, b.id, a.modseq, uids})
+}
+
+// Expunge implements Store.
+func (l *Log) Expunge(ctx context.Context, account, mailbox string, uids []UID) ([]UID, error) {
+	mailbox, err := cleanName(mailbox)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	}
+	all := uids == nil
+	uids = ascending(uids)
+	var out []UID
+	err = l.do(ctx, func(t *txn) error {
+		a, b, err := t.mailbox(account, mailbox)
+		if err != nil {
+			return err
+		}
+		if all {
+			uids = b.uids()
+		}
+		for _, uid := range uids {
+			if m := b.message(uid); m != nil && hasFlag(m.Flags, `\Deleted`) {
+				out = append(out, uid)
+			}
+		}
+		t.expunge(a, b, out)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// Vanished returns the UIDs expunged from a mailbox since modseq, ascending.
+// complete is false when some are no longer known, RFC 7162 3.2.10.
+func (l *Log) Vanished(ctx context.Context, account, mailbox string, since ModSeq) (uids []UID, complete bool, err error) {
+	a, err := l.reading(account)
+	if err != nil {
+		return nil, false, err
+	}
+	if mailbox, err = cleanName(mailbox); err != nil {
+		return nil, false, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	m := a.names[mailbox]
+	if m == nil {
+		return nil, false, fmt.Errorf("%s: %w", mailbox, ErrNoMailbox)
+	}
+	uids, complete = m.gone.since(since)
+	return uids, complete, nil
+}

@@ -1,0 +1,156 @@
+package store
+
+import (
+	"sort"
+)
+
+// stage is the index as it will be once the batch being built is durable: an
+// overlay over the index that the transactions of one batch see and change one
+// after the other. Readers never see it. It is thrown away after the batch,
+// whether that succeeded or not.
+//
+// A transaction first checks all it needs and only then changes the stage, so
+// that one that is refused leaves nothing behind.
+type stage struct {
+	ix       *index
+	accounts map[string]*stagedAccount
+	queue    map[string]*QueueEntry // nil: removed
+}
+
+type stagedAccount struct {
+	base   *account // nil: made in this batch
+	name   string
+	quota  int64
+	bytes  int64
+	modseq ModSeq
+	lastID uint32
+	names  map[string]*stagedBox // nil: no such mailbox
+	boxes  map[uint32]*stagedBox
+	subs   map[string]bool
+}
+
+type stagedBox struct {
+	base       *mailbox // nil: made in this batch
+	id         uint32
+	name       string
+	specialUse string
+	uidNext    UID
+	changed    map[UID]*Message // nil: expunged
+	added      []UID
+}
+
+func newStage(ix *index) *stage {
+	return &stage{ix: ix, accounts: map[string]*stagedAccount{}, queue: map[string]*QueueEntry{}}
+}
+
+// account returns the account, or nil when there is none.
+func (s *stage) account(name string) *stagedAccount {
+	if a := s.accounts[name]; a != nil {
+		return a
+	}
+	base := s.ix.lookup(name)
+	if base == nil {
+		return nil
+	}
+	a := &stagedAccount{
+		base: base, name: name, quota: base.quota, bytes: base.bytes, modseq: base.modseq, lastID: base.lastID,
+		names: map[string]*stagedBox{}, boxes: map[uint32]*stagedBox{}, subs: map[string]bool{},
+	}
+	s.accounts[name] = a
+	return a
+}
+
+func (s *stage) newAccount(name string, quota int64) *stagedAccount {
+	a := &stagedAccount{name: name, quota: quota,
+		names: map[string]*stagedBox{}, boxes: map[uint32]*stagedBox{}, subs: map[string]bool{}}
+	s.accounts[name] = a
+	return a
+}
+
+// entry returns the queue entry, or nil.
+func (s *stage) entry(id string) *QueueEntry {
+	if e, ok := s.queue[id]; ok {
+		return e
+	}
+	return s.ix.queue[id]
+}
+
+// box returns the mailbox of that name, or nil.
+func (a *stagedAccount) box(name string) *stagedBox {
+	if b, ok := a.names[name]; ok {
+		return b
+	}
+	if a.base == nil {
+		return nil
+	}
+	base := a.base.names[name]
+	if base == nil {
+		return nil
+	}
+	b := a.boxes[base.id]
+	if b == nil {
+		b = &stagedBox{base: base, id: base.id, name: base.name, specialUse: base.specialUse, uidNext: base.uidNext, changed: map[UID]*Message{}}
+		a.boxes[b.id] = b
+	}
+	a.names[name] = b
+	return b
+}
+
+// all returns the names of all mailboxes, sorted.
+func (a *stagedAccount) all() []string {
+	seen := map[string]bool{}
+	if a.base != nil {
+		for n := range a.base.names {
+			seen[n] = true
+		}
+	}
+	for n, b := range a.names {
+		seen[n] = b != nil
+	}
+	var l []string
+	for n, there := range seen {
+		if there {
+			l = append(l, n)
+		}
+	}
+	sort.Strings(l)
+	return l
+}
+
+func (a *stagedAccount) subscribed(name string) bool {
+	if on, ok := a.subs[name]; ok {
+		return on
+	}
+	return a.base != nil && a.base.subs[name]
+}
+
+// message returns the message, or nil when it does not exist.
+func (b *stagedBox) message(uid UID) *Message {
+	if m, ok := b.changed[uid]; ok {
+		return m
+	}
+	if b.base != nil {
+		if i, ok := b.base.find(uid); ok {
+			return b.base.msgs[i]
+		}
+	}
+	return nil
+}
+
+// uids returns all messages' UIDs, ascending.
+func (b *stagedBox) uids() []UID {
+	var l []UID
+	if b.base != nil {
+		for _, m := range b.base.msgs {
+			if c, ok := b.changed[m.UID]; !ok || c != nil {
+				l = append(l, m.UID)
+			}
+		}
+	}
+	for _, uid := range b.added {
+		if b.changed[uid] != nil {
+			l = append(l, uid)
+		}
+	}
+	return l
+}

@@ -1,0 +1,62 @@
+package store
+
+import (
+	"sync"
+)
+
+// watch is a Watch on one mailbox.
+type watch struct {
+	ready chan struct{}
+	close func()
+
+	mu     sync.Mutex
+	events []Event
+	closed bool
+}
+
+func newWatch() *watch { return &watch{ready: make(chan struct{}, 1)} }
+
+func (w *watch) Ready() <-chan struct{} { return w.ready }
+
+func (w *watch) Take() []Event {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ev := w.events
+	w.events = nil
+	select {
+	case <-w.ready:
+	default:
+	}
+	return ev
+}
+
+func (w *watch) Close() {
+	w.mu.Lock()
+	w.closed, w.events = true, nil
+	w.mu.Unlock()
+	w.close()
+}
+
+func (w *watch) put(ev Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return
+	}
+	w.events = append(w.events, ev)
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+// publish tells the mailbox's watches. The account's lock is held, so that a
+// watch made together with a snapshot misses nothing and sees nothing twice.
+func (m *mailbox) publish(ev Event) {
+	if !ev.Gone && len(ev.New) == 0 && len(ev.Changed) == 0 && len(ev.Expunged) == 0 {
+		return
+	}
+	for w := range m.watches {
+		w.put(ev)
+	}
+}
