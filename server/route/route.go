@@ -152,6 +152,14 @@ func (t *Table) check() {
 // Problems lists what is odd in the manifest, for a log. Mail flows regardless.
 func (t *Table) Problems() []string { return t.problems }
 
+// Postmaster is the address that notices to people elsewhere come from.
+func (t *Table) Postmaster() string {
+	if t.first == nil {
+		return "postmaster@" + t.hostname
+	}
+	return "postmaster@" + t.first.name
+}
+
 // Local says whether mail for domain ends here.
 func (t *Table) Local(domain string) bool {
 	domain = strings.ToLower(strings.TrimSuffix(domain, "."))

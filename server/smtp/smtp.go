@@ -1,0 +1,283 @@
+// Package smtp receives mail: from other servers on port 25, and from our own
+// users on 587 (STARTTLS) and 465 (TLS from the first octet). A message has its
+// 250 only after the store has made it durable, for all its recipients at once:
+// mailboxes here and queue entries for elsewhere.
+//
+// It is built on go-smtp and guards that library's weak spots; see conn and
+// session. SMTPUTF8 is not offered: addresses and header fields would have to
+// be downgraded or bounced at servers without it, and domains are written in
+// punycode everywhere. CHUNKING is, because go-smtp always offers it.
+//
+// It imports server/account (for its errors), server/limits, server/route and server/store.
+package smtp
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base32"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"mailform/server/route"
+	"mailform/server/store"
+)
+
+// Kind says whom a listener serves.
+type Kind uint8
+
+// The kinds of listener.
+const (
+	MX         Kind = iota // other servers: mail for our addresses, no authentication
+	Submission             // our users: authentication over TLS, mail for anywhere
+)
+
+func (k Kind) String() string {
+	if k == Submission {
+		return "submission"
+	}
+	return "smtp"
+}
+
+// Store is what of store.Store this package uses.
+type Store interface {
+	Deliver(ctx context.Context, d store.Delivery) ([]store.Message, error)
+	Usage(ctx context.Context, account string) (bytes int64, messages int64, err error)
+}
+
+// Signer makes the DKIM-Signature lines for a message; mailauth.Keys is one.
+type Signer interface {
+	Sign(domain string, message io.Reader) ([]byte, error)
+}
+
+// Settings are what a reload exchanges. A transaction ends with the settings it began with.
+type Settings struct {
+	Hostname        string // FQDN for the greeting and the Received lines
+	MaxMessageBytes int64  // 0: 50 MiB
+	Routes          *route.Table
+	Quota           func(account string) int64 // octets; 0 is no limit; may be nil
+	Signer          Signer                     // may be nil
+	// TLS has the certificate. While it is nil STARTTLS is not offered and
+	// connections to ports with implicit TLS are closed.
+	TLS *tls.Config
+}
+
+// Timeouts bound how long a client may take. Zero fields take the defaults.
+type Timeouts struct {
+	Command   time.Duration // for the next command; default 5 min, RFC 5321 4.5.3.2.7
+	Write     time.Duration // for a reply to be taken; default 1 min
+	Handshake time.Duration // for implicit TLS; default 30 s
+	Chunk     time.Duration // for the next octets of a message; default 3 min, RFC 5321 4.5.3.2.5
+	Grace     time.Duration // for a message of no octets; default 3 min
+	MinRate   int           // octets per second beyond Grace; default 512
+	Drain     time.Duration // for the rest of a refused message; default 30 s
+}
+
+// Config is what a Server needs. Store, Auth and Logger must be set.
+type Config struct {
+	Store Store
+	// Auth returns the account of a login. account.ErrCredentials is answered
+	// with 535, other errors with 454. It may take its time to answer a wrong one.
+	Auth   func(ctx context.Context, user, password string, remote netip.Addr) (account string, err error)
+	Logger *slog.Logger
+	// Queued is called after a message for elsewhere was made durable; may be nil.
+	Queued func()
+	// SpoolDir is where messages of more than SpoolMemory octets wait while
+	// they arrive; default os.TempDir. The files have no name.
+	SpoolDir    string
+	SpoolMemory int // default 128 KiB
+	Timeouts    Timeouts
+
+	MaxRecipients  int   // of a message on MX; default 100. Five times as many on Submission
+	MaxBadRcpt     int   // refused recipients before the connection is closed; default 10
+	MaxBadAuth     int   // failed logins before the connection is closed; default 3
+	MaxHops        int   // Received lines of a message that is not looping; default 100, RFC 5321 6.3
+	MaxHeaderBytes int   // default 256 KiB
+	CommandBytes   int64 // commands between two messages; default 256 KiB
+
+	Now   func() time.Time                                 // default time.Now
+	Sleep func(ctx context.Context, d time.Duration) error // default waits; slows down guessing clients
+}
+
+// Server serves any number of listeners.
+type Server struct {
+	cfg      Config
+	settings atomic.Pointer[Settings]
+	ctx      context.Context // of deliveries; ended when Shutdown runs out of time
+	cancel   context.CancelFunc
+
+	mu        sync.Mutex
+	closed    bool
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+	wg        sync.WaitGroup
+}
+
+// ErrServerClosed is returned by Serve after Shutdown.
+var ErrServerClosed = errors.New("smtp server is shut down")
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// New returns a server with the settings st.
+func New(cfg Config, st *Settings) (*Server, error) {
+	if cfg.Store == nil || cfg.Auth == nil || cfg.Logger == nil {
+		return nil, errors.New("smtp.Config needs Store, Auth and Logger")
+	}
+	def(&cfg.SpoolMemory, 128<<10)
+	def(&cfg.MaxRecipients, 100)
+	def(&cfg.MaxBadRcpt, 10)
+	def(&cfg.MaxBadAuth, 3)
+	def(&cfg.MaxHops, 100)
+	def(&cfg.MaxHeaderBytes, 256<<10)
+	def(&cfg.CommandBytes, 256<<10)
+	def(&cfg.Timeouts.Command, 5*time.Minute)
+	def(&cfg.Timeouts.Write, time.Minute)
+	def(&cfg.Timeouts.Handshake, 30*time.Second)
+	def(&cfg.Timeouts.Chunk, 3*time.Minute)
+	def(&cfg.Timeouts.Grace, 3*time.Minute)
+	def(&cfg.Timeouts.MinRate, 512)
+	def(&cfg.Timeouts.Drain, 30*time.Second)
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Sleep == nil {
+		cfg.Sleep = sleep
+	}
+	if cfg.Queued == nil {
+		cfg.Queued = func() {}
+	}
+	s := &Server{cfg: cfg, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.Set(st)
+	return s, nil
+}
+
+// Set exchanges the settings for new transactions and new connections.
+func (s *Server) Set(st *Settings) {
+	copied := *st
+	def(&copied.MaxMessageBytes, 50<<20)
+	s.settings.Store(&copied)
+}
+
+// Serve accepts connections until the listener fails or Shutdown is called.
+func (s *Server) Serve(l net.Listener, kind Kind, implicitTLS bool) error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		_ = l.Close()
+		return ErrServerClosed
+	}
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if isTransient(err) {
+				s.cfg.Logger.Warn("accept", "err", err)
+				if sleep(s.ctx, 100*time.Millisecond) == nil {
+					continue
+				}
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			delete(s.listeners, l)
+			if s.closed {
+				return ErrServerClosed
+			}
+			return err
+		}
+		c := newConn(nc, s.cfg.CommandBytes)
+		s.mu.Lock()
+		if s.closed {
+			s.mu.Unlock()
+			_ = nc.Close()
+			return ErrServerClosed
+		}
+		s.conns[c] = struct{}{}
+		s.wg.Add(1)
+		s.mu.Unlock()
+		go func() {
+			defer s.wg.Done()
+			s.handle(c, kind, implicitTLS)
+			s.mu.Lock()
+			delete(s.conns, c)
+			s.mu.Unlock()
+		}()
+	}
+}
+
+// isTransient says that accepting may work again, as when files run out.
+func isTransient(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Shutdown stops accepting, ends idle connections, and lets open transactions
+// end until ctx does. Then it closes what is left and returns ctx's error.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	for l := range s.listeners {
+		_ = l.Close()
+	}
+	for c := range s.conns {
+		c.drain()
+	}
+	s.mu.Unlock()
+
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	var err error
+	select {
+	case <-done:
+	case <-ctx.Done():
+		err = ctx.Err()
+		s.cancel()
+		s.mu.Lock()
+		for c := range s.conns {
+			_ = c.Close()
+		}
+		s.mu.Unlock()
+		<-done
+	}
+	s.cancel()
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// newID returns an identifier for a session, a transaction or a Message-ID: 80 random bits.
+func newID() string {
+	var b [10]byte
+	_, _ = rand.Read(b[:]) // never fails, crypto/rand says
+	return strings.ToLower(base32.StdEncoding.EncodeToString(b[:]))
+}
