@@ -279,18 +279,19 @@ func (c *contents) use(i intent) {
 // lags behind the world may not show the result yet; a vendor that honours
 // tokens then answers with what was made, or says that the token is spent.
 func (c *contents) again(stack string, op plan.Op) (int, bool) {
-	same := func(i intent) bool { return i.is(op.ID, Token(stack, op, i.generation)) }
+	same := func(i intent) bool { return i.op.ID == op.ID && i.token == Token(stack, op, i.generation) }
 	if at := slices.IndexFunc(c.open, same); at >= 0 {
 		return c.open[at].generation, true
 	}
 	if len(op.Addresses) == 0 {
 		return 0, false
 	}
-	last := c.latest[op.Addresses[0]]
+	last, ok := c.latest[op.Addresses[0]]
 	for _, a := range op.Addresses {
-		if i, ok := c.latest[a]; !ok || i.order != last.order || !same(i) {
-			return 0, false
-		}
+		ok = ok && c.latest[a].order == last.order
+	}
+	if !ok || !same(last) {
+		return 0, false
 	}
 	return last.generation, true
 }

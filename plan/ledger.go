@@ -12,5 +12,5 @@ type Ledger struct {
 type LedgerEntry struct {
 	ID         string `json:"id,omitempty"`
 	Applied    Attrs  `json:"applied,omitempty"`    // last applied canonical values; secrets as fingerprints
-	Generation int    `json:"generation,omitempty"` // counts creations, so that a new one gets a new token
+	Generation int    `json:"generation,omitempty"` // rises with every effect, so that the same wish later gets a new token
 }

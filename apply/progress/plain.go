@@ -34,7 +34,7 @@ func (p *Plain) Event(e apply.Event) {
 	name := strings.TrimSpace(title + " " + where)
 	switch e.Kind {
 	case apply.EventObserved:
-		p.line("read", "", fmt.Sprintf("%s  %d objects  %s", title, e.Done, spell(e.Elapsed)))
+		p.line("read", "", fmt.Sprintf("%s  %d objects  %s", clean(e.Provider), e.Done, spell(e.Elapsed)))
 	case apply.EventBegin:
 		p.line("begin", "", name)
 	case apply.EventRetry:

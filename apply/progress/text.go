@@ -47,6 +47,9 @@ func clean(s string) string {
 
 // cells is how many columns a rune takes in a terminal.
 func cells(r rune) int {
+	if r < 0x300 { // nothing below is combining or wide
+		return 1
+	}
 	if unicode.In(r, unicode.Mn, unicode.Me) {
 		return 0
 	}

@@ -262,29 +262,39 @@ func (t *TTY) region(columns, rows int) []line {
 
 const barCells = 20
 
-// line lays out one running operation. The title comes first and the message
-// last, so that a narrow terminal loses the message first.
+// minName is how many columns the name of an operation gets at least, when its
+// elapsed time and its bar leave room for fewer.
+const minName = 12
+
+// line lays out one running operation: its name, shortened when need be, how
+// long it has been running, how far it is, and what it says, which a narrow
+// terminal loses first.
 func (r *running) line(now time.Time, spin string, columns int) line {
-	took := spell(now.Sub(r.begun))
-	if r.estimate > 0 {
-		took += " of about " + spell(r.estimate)
+	facts := "  " + spell(now.Sub(r.begun))
+	wait := r.again.Sub(now)
+	switch {
+	case wait > 0:
+		facts += ", again in " + spell(wait)
+	case r.estimate > 0:
+		facts += " of about " + spell(r.estimate)
 	}
-	l := line{{"", spin + " " + r.title}}
-	if r.where != "" {
-		l = append(l, span{sgrDim, " " + r.where})
-	}
-	l = append(l, span{"", "  " + took})
 	if r.total > 0 {
 		share := min(max(float64(r.done)/float64(r.total), 0), 1)
-		l = append(l, span{"", fmt.Sprintf("  %s %3d%%", bar(share, min(barCells, columns/4)), int(share*100))})
+		facts += fmt.Sprintf("  %3d%% %s", int(share*100), bar(share, min(barCells, columns/8)))
 	}
-	switch wait := r.again.Sub(now); {
-	case wait > 0:
-		l = append(l, span{sgrYellow, fmt.Sprintf("  again in %s: %s", spell(wait), r.message)})
-	case !r.again.IsZero():
-		l = append(l, span{sgrYellow, "  trying again"})
-	case r.message != "":
-		l = append(l, span{sgrDim, "  " + r.message})
+	room := max(minName, columns-textWidth(spin+" "+facts))
+	title := cut(r.title, room)
+	l := line{{"", spin + " " + title}}
+	if room -= textWidth(title); r.where != "" && room > 1 {
+		l = append(l, span{sgrDim, cut(" "+r.where, room)})
+	}
+	l = append(l, span{"", facts})
+	if r.message != "" {
+		sgr := sgrDim
+		if !r.again.IsZero() {
+			sgr = sgrYellow // the failure that made it wait
+		}
+		l = append(l, span{sgr, "  " + r.message})
 	}
 	return l
 }
