@@ -159,7 +159,7 @@ func classify(status int, header http.Header, messages []apiMessage, effect bool
 		e.Fix = "a record was deleted since the plan was made; " + again
 	case hasCode(api, codeExists, codeIdentical):
 		e.Class, e.Code = plan.ErrStale, "MF5214"
-		e.Fix = "a record like this one was created since the plan was made; " + again + ": it is adopted or shown as a conflict"
+		e.Fix = "a record like this one, without our mark, is already there: " + again + " to adopt it, or delete it at Cloudflare if the plan says that it is in the way"
 	case hasCode(api, codeCNAMEOverA, codeAOverCNAME):
 		e.Class, e.Code = plan.ErrBlocked, "MF5215"
 		e.Fix = "a name cannot have a CNAME and an address: remove the CNAME record that is not ours, or use another host name"

@@ -60,7 +60,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		}
 		for _, v := range views {
 			if slices.Contains(v.zones, refAddress(r.Attrs["zone_id"])) {
-				v.wanted = append(v.wanted, newSlot(r, v.zone))
+				v.wanted = append(v.wanted, newSlot(r, v.zone, scope.Stack))
 			}
 		}
 	}
@@ -181,7 +181,7 @@ func (z zone) unserved() (string, bool) {
 //   - of several records with our mark in one slot, the one that is as wanted (or the
 //     oldest id) stands in it; the others are leftovers with addresses of their own,
 //     which the next plan deletes;
-//   - when none is ours, the unmarked one that is as wanted stands in the slot, to be
+//   - when none is ours, or ours is not as wanted and another is, the unmarked one that is as wanted stands in the slot, to be
 //     adopted, or else the first, to be shown as a conflict. The rest is in its
 //     attribute "others" and stays foreign;
 //   - beside a record of ours, unmarked ones are foreign. Where they break the
@@ -213,11 +213,12 @@ func (v *view) sort() ([]plan.Object, []plan.Foreign) {
 	var notes []plan.Foreign
 	for _, a := range sortedAddresses(ours) {
 		s := v.slot(a)
-		first := 0
-		for i, r := range ours[a] {
-			if s != nil && s.satisfiedBy(r) {
-				first = i
-				break
+		first, satisfied := s.choose(ours[a])
+		if s != nil && !satisfied {
+			if _, better := s.choose(rivals[a]); better {
+				first = -1
+				foreign--
+				objects = append(objects, v.rival(*s, rivals[a]))
 			}
 		}
 		for i, r := range ours[a] {
@@ -230,7 +231,7 @@ func (v *view) sort() ([]plan.Object, []plan.Foreign) {
 			objects = append(objects, extra)
 		}
 		for _, r := range rivals[a] {
-			if n, ok := s.harmedBy(r); ok {
+			if n, ok := s.harmedBy(r); ok && first >= 0 {
 				notes = append(notes, plan.Foreign{Scope: "zone " + v.zone.name + ": " + n, Count: 1})
 			}
 		}
@@ -266,13 +267,7 @@ func (v *view) slot(a plan.Address) *slot {
 
 // rival gives the object for a wanted slot in which nothing is ours.
 func (v *view) rival(s slot, rs []record) plan.Object {
-	first := 0
-	for i, r := range rs {
-		if _, marked := parseMark(r.comment); !marked && s.satisfiedBy(r) {
-			first = i
-			break
-		}
-	}
+	first, _ := s.choose(rs)
 	o := v.object(s.address, &s, rs[first])
 	o.Owner = plan.Unowned
 	if m, marked := parseMark(rs[first].comment); marked {

@@ -308,3 +308,25 @@ func TestManyRecordsAreSplit(t *testing.T) {
 		t.Errorf("%d records, want 506", n)
 	}
 }
+
+// The spec moves mail to where somebody already pointed a second, unmarked MX
+// record: that one is adopted, and ours goes in the same transaction.
+func TestUnmarkedRecordThatIsAsWantedTakesTheSlot(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{})
+	w.apply(testSpec(), how{})
+	ten := 10
+	w.sim.Seed("acme.example", cloudflaresim.Record{Type: "MX", Content: "mx.acme.example", Priority: &ten})
+	if n := w.plan(testSpec(), how{}); len(pending(n)) != 0 || n.Foreign[0].Count != 1 {
+		t.Errorf("a second MX record is nobody's business: %v %v", pending(n), n.Foreign)
+	}
+	s := testSpec()
+	s.Hosts[0].Hostname = "mx.acme.example"
+	w.apply(s, how{})
+	var mx []string
+	for _, l := range w.lines("acme.example") {
+		if strings.HasPrefix(l, "MX") {
+			mx = append(mx, l)
+		}
+	}
+	expect(t, "MX", mx, []string{"MX acme.example 10 mx.acme.example [mf1:acme-mail:acme.example/mx]"})
+}

@@ -10,6 +10,7 @@ import (
 // stand in it, and when one of them is as wanted.
 type slot struct {
 	address plan.Address
+	stack   string
 	role    string // "a", "mx", "spf", "dkim", "dmarc"
 	apex    bool   // its name is the zone's
 	wanted  plan.Attrs
@@ -18,9 +19,9 @@ type slot struct {
 	content    string // "" while it is not known
 }
 
-func newSlot(r plan.Resource, z zone) slot {
+func newSlot(r plan.Resource, z zone, stack string) slot {
 	s := slot{
-		address: r.Address, wanted: r.Attrs,
+		address: r.Address, stack: stack, wanted: r.Attrs,
 		name: r.Attrs["name"].Str(), kind: r.Attrs["type"].Str(), content: r.Attrs["content"].Str(),
 	}
 	if seg := r.Address.Segments(); len(seg) > 2 {
@@ -64,6 +65,17 @@ func (s slot) satisfiedBy(r record) bool {
 		content = canonicalTags(content)
 	}
 	return s.content == "" || content == s.content
+}
+
+// choose picks the record that stands in the slot: one that is as wanted and does
+// not belong to another stack, or else the first.
+func (s *slot) choose(rs []record) (first int, satisfied bool) {
+	for i, r := range rs {
+		if m, marked := parseMark(r.comment); s != nil && s.satisfiedBy(r) && (!marked || m.stack == s.stack) {
+			return i, true
+		}
+	}
+	return 0, false
 }
 
 // harmedBy says in words what an unmarked record does to a slot in which a

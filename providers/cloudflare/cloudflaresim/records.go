@@ -52,7 +52,7 @@ func (f fields) onto(r *Record, zone string) {
 // fullName completes a name the vendor's way: "@" is the zone, and what does not
 // end in the zone's name is taken as relative to it.
 func fullName(name, zone string) string {
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	name = ascii(name)
 	switch {
 	case name == "@" || name == "":
 		return zone

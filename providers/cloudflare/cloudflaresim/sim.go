@@ -18,6 +18,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/idna"
 )
 
 // Config describes the account.
@@ -158,7 +160,7 @@ func (s *Server) AddZone(z Zone) {
 	if z.Account == "" {
 		z.Account = "Mailform simulation"
 	}
-	z.Name = strings.ToLower(strings.TrimSuffix(z.Name, "."))
+	z.Name = ascii(z.Name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.zones = append(s.zones, &zoneState{Zone: z, id: s.newID("zone"), created: s.now()})
@@ -170,7 +172,7 @@ func (s *Server) SetZoneStatus(name, status string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, z := range s.zones {
-		if z.Name == name {
+		if z.Name == ascii(name) {
 			z.Status = status
 		}
 	}
@@ -190,7 +192,7 @@ func (s *Server) Seed(zone string, records ...Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, z := range s.zones {
-		if z.Name != zone {
+		if z.Name != ascii(zone) {
 			continue
 		}
 		for _, r := range records {
@@ -218,7 +220,7 @@ func (s *Server) Records(zone string) []Record {
 	defer s.mu.Unlock()
 	var out []Record
 	for _, z := range s.zones {
-		if z.Name == zone {
+		if z.Name == ascii(zone) {
 			for _, r := range z.records {
 				out = append(out, *r)
 			}
@@ -242,6 +244,15 @@ func (s *Server) ResetCalls() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = nil
+}
+
+// ascii is how the vendor stores domain names: punycode, lower case, no trailing dot.
+func ascii(name string) string {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	if a, err := idna.New(idna.MapForLookup(), idna.StrictDomainName(false)).ToASCII(name); err == nil {
+		return a
+	}
+	return name
 }
 
 // changed makes DNS read the zones again. s.mu is held.

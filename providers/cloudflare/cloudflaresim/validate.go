@@ -67,7 +67,7 @@ func (r *Record) normalise() *failure {
 		}
 		r.Content = ip.String()
 	case "CNAME", "MX", "NS", "PTR":
-		target := strings.ToLower(strings.TrimSuffix(r.Content, "."))
+		target := ascii(r.Content)
 		if _, ok := dns.IsDomainName(target); !ok || target == "" && (r.Type != "MX" || r.Content != ".") {
 			return invalid(map[string]int{"CNAME": 9007, "MX": 9009, "NS": 9008, "PTR": 9010}[r.Type],
 				fmt.Sprintf("Content for %s record is invalid.", r.Type))

@@ -1,0 +1,264 @@
+package cloudflare
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"mailform/plan"
+	"mailform/providers/cloudflare/cloudflaresim"
+)
+
+// writes injects a fault into requests that change something.
+func writes(f cloudflaresim.Fault) func(*http.Request) cloudflaresim.Fault {
+	return func(r *http.Request) cloudflaresim.Fault {
+		if r.Method == http.MethodGet {
+			return cloudflaresim.Fault{}
+		}
+		return f
+	}
+}
+
+func TestFaultsOfTransactions(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		fault   cloudflaresim.Fault
+		class   plan.ErrorClass
+		verdict plan.Verdict
+	}{
+		{"lost before it happened", cloudflaresim.Fault{Drop: true}, plan.ErrAmbiguous, plan.NotDone},
+		{"answer lost", cloudflaresim.Fault{Lose: true}, plan.ErrAmbiguous, plan.Done},
+		{"answer garbled", cloudflaresim.Fault{Garble: true}, plan.ErrAmbiguous, plan.Done},
+		{"server error", cloudflaresim.Fault{Status: 502}, plan.ErrAmbiguous, plan.NotDone},
+		{"throttled", cloudflaresim.Fault{Status: 429, RetryAfter: 17}, plan.ErrThrottled, plan.NotDone},
+		{"refused", cloudflaresim.Fault{Status: 403}, plan.ErrCredentials, plan.NotDone},
+		{"bad request", cloudflaresim.Fault{Status: 400, Code: 1004}, plan.ErrFatal, plan.NotDone},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, cloudflaresim.Config{})
+			w.apply(testSpec(), how{})
+			// One of each: a record is written anew, one changes, one goes.
+			s := testSpec()
+			s.Hosts[0].Hostname = "mx.acme.example"
+			s.Domains[0].DMARC.Policy = "none"
+			s.Domains[0].DKIM.Algorithms = []string{"rsa2048"}
+			p := w.plan(s, how{})
+			w.sim.SetFault(writes(c.fault))
+			for _, op := range p.Ops {
+				_, err := w.p.Do(t.Context(), op, "token", nil)
+				var e *plan.Error
+				if !errors.As(err, &e) || e.Class != c.class {
+					t.Fatalf("%s: class %q, want %q: %v", op.ID, plan.ClassOf(err), c.class, err)
+				}
+				if e.Step == "" || e.Fix == "" || e.Code == "" || !strings.Contains(e.Sent, "POST http://") {
+					t.Errorf("the error lacks something: %#v", e)
+				}
+				if strings.Contains(err.Error()+e.Fix, testToken) {
+					t.Errorf("the token is in %v", err)
+				}
+				if c.fault.RetryAfter > 0 && e.RetryAfter != 17*time.Second {
+					t.Errorf("retry after %v", e.RetryAfter)
+				}
+				verdict, _, err := w.p.Resolve(t.Context(), op, "token")
+				if err != nil || verdict != c.verdict {
+					t.Errorf("%s: resolved as %q (%v), want %q", op.ID, verdict, err, c.verdict)
+				}
+			}
+			w.sim.SetFault(nil)
+			w.apply(s, how{})
+		})
+	}
+}
+
+// Somebody else undid half of it in between: only the next observation can tell.
+func TestResolveThatCannotTell(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{})
+	p := w.plan(testSpec(), how{})
+	if err := w.run(p); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range w.sim.Records("acme.example") {
+		if r.Type == "A" {
+			z, _ := zoneFor(w.p.zones, "acme.example")
+			if err := w.p.api.delete(t.Context(), "undo", z.id, r.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	verdict, _, err := w.p.Resolve(t.Context(), p.Ops[1], "token")
+	if err != nil || verdict != plan.Undecidable {
+		t.Errorf("resolved as %q, %v", verdict, err)
+	}
+}
+
+func TestReadsAreNeverAmbiguous(t *testing.T) {
+	for _, f := range []cloudflaresim.Fault{{Drop: true}, {Garble: true}, {Status: 500}} {
+		w := newWorld(t, cloudflaresim.Config{Fault: func(*http.Request) cloudflaresim.Fault { return f }})
+		_, err := w.p.Observe(t.Context(), plan.Scope{Stack: testStack})
+		if plan.ClassOf(err) != plan.ErrTransient {
+			t.Errorf("%+v: class %q: %v", f, plan.ClassOf(err), err)
+		}
+	}
+}
+
+func TestCredentials(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{Tokens: []cloudflaresim.Token{
+		{Value: testToken}, {Value: "expired", Status: "expired"}, {Value: "reader", ReadOnly: true},
+	}})
+	for _, token := range []string{"unknown", "expired"} {
+		_, err := w.provider(token).Observe(t.Context(), plan.Scope{Stack: testStack})
+		var e *plan.Error
+		if !errors.As(err, &e) || e.Class != plan.ErrCredentials || !strings.Contains(e.Fix, "CLOUDFLARE_API_TOKEN") {
+			t.Errorf("token %q: %v", token, err)
+		}
+	}
+	w.p = w.provider("reader")
+	if err := w.run(w.plan(testSpec(), how{})); plan.ClassOf(err) != plan.ErrCredentials {
+		t.Errorf("a token that may only read: %v", err)
+	}
+	_, err := New(Config{Stack: testStack})
+	var e *plan.Error
+	if !errors.As(err, &e) || e.Class != plan.ErrCredentials || !strings.Contains(e.Error(), "CLOUDFLARE_API_TOKEN") {
+		t.Errorf("without a token: %v", err)
+	}
+	if _, err := New(Config{Token: "x", BaseURL: "api.cloudflare.com"}); plan.ClassOf(err) != plan.ErrSpec {
+		t.Errorf("with a base URL that is none: %v", err)
+	}
+}
+
+// Whoever answers 200 with "success": false has not done it.
+func TestUnsuccessfulSuccess(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write([]byte(`{"success": false, "errors": [{"code": 7003, "message": "nope"}], "result": []}`))
+	}))
+	defer srv.Close()
+	p, err := New(Config{Token: "x", BaseURL: srv.URL, Stack: testStack})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Observe(t.Context(), plan.Scope{}); err == nil || !strings.Contains(err.Error(), "7003 nope") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// An answer that names other records than were asked for is not trusted.
+func TestAnswerAboutSomethingElse(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{})
+	p := w.plan(testSpec(), how{})
+	other := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "application/json")
+		rw.Write([]byte(`{"success": true, "errors": [], "result": {"posts": [{"id": "x", "type": "MX", "name": "evil.example", "content": "a", "ttl": 1}]}}`))
+	}))
+	defer other.Close()
+	wrong, err := New(Config{Token: "x", BaseURL: other.URL, Stack: testStack})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range p.Ops {
+		if _, err := wrong.Do(t.Context(), op, "token", nil); plan.ClassOf(err) != plan.ErrAmbiguous {
+			t.Errorf("%s: %v", op.ID, err)
+		}
+	}
+}
+
+// A request that never left has certainly had no effect.
+func TestNothingListens(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	w := newWorld(t, cloudflaresim.Config{})
+	p := w.plan(testSpec(), how{})
+	dead, err := New(Config{Token: "x", BaseURL: "http://" + l.Addr().String(), Stack: testStack})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dead.Do(t.Context(), p.Ops[0], "token", nil); plan.ClassOf(err) != plan.ErrTransient {
+		t.Errorf("class %q: %v", plan.ClassOf(err), err)
+	}
+}
+
+func TestCancelledWriteIsAmbiguous(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{})
+	p := w.plan(testSpec(), how{})
+	ctx, cancel := context.WithCancel(t.Context())
+	w.sim.SetFault(func(*http.Request) cloudflaresim.Fault { cancel(); return cloudflaresim.Fault{} })
+	if _, err := w.p.Do(ctx, p.Ops[1], "token", nil); err != nil && plan.ClassOf(err) != plan.ErrAmbiguous {
+		t.Errorf("class %q: %v", plan.ClassOf(err), err)
+	}
+}
+
+func TestWorldMovedSincePlan(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{})
+	p := w.plan(testSpec(), how{})
+	w.sim.Seed("acme.example", cloudflaresim.Record{Type: "TXT", Content: `"v=spf1 mx include:spf.crm.example ip4:198.51.100.0/24 -all"`, TTL: recordTTL})
+	err := w.run(p)
+	var e *plan.Error
+	if !errors.As(err, &e) || e.Class != plan.ErrStale || !strings.Contains(e.Got, "81058") {
+		t.Errorf("got %v", err)
+	}
+	if n := len(w.sim.Records("acme.example")); n != 1 {
+		t.Errorf("%d records: the transaction was not all or nothing", n)
+	}
+	w.apply(testSpec(), how{})
+}
+
+func TestChallengeRecords(t *testing.T) {
+	const name = "_acme-challenge.Mail.acme.example."
+	w := newWorld(t, cloudflaresim.Config{})
+	faults := []cloudflaresim.Fault{{Lose: true}, {Status: 503}, {Drop: true}}
+	w.sim.SetFault(func(r *http.Request) cloudflaresim.Fault {
+		if r.Method == http.MethodGet || len(faults) == 0 {
+			return cloudflaresim.Fault{}
+		}
+		f := faults[0]
+		faults = faults[1:]
+		return f
+	})
+	if err := w.p.Present(t.Context(), name, "value-1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.p.Present(t.Context(), name, "value-2"); err != nil { // a wildcard beside its base
+		t.Fatal(err)
+	}
+	if err := w.p.Present(t.Context(), name, "value-2"); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	expect(t, "presented", w.lines("acme.example"), []string{
+		"TXT _acme-challenge.mail.acme.example value-1 [mf1:acme-mail:acme.example/acme-challenge/mail.acme.example]",
+		"TXT _acme-challenge.mail.acme.example value-2 [mf1:acme-mail:acme.example/acme-challenge/mail.acme.example]",
+	})
+	w.sim.Seed("acme.example", cloudflaresim.Record{Type: "TXT", Name: "_acme-challenge.mail.acme.example", Content: `"value-3"`})
+	for _, v := range []string{"value-1", "value-2", "value-3", "value-4"} {
+		if err := w.p.CleanUp(t.Context(), name, v); err != nil {
+			t.Errorf("clean up %s: %v", v, err)
+		}
+	}
+	expect(t, "left", w.lines("acme.example"), []string{"TXT _acme-challenge.mail.acme.example value-3"})
+
+	err := w.p.Present(t.Context(), "_acme-challenge.mail.elsewhere.example", "x")
+	if plan.ClassOf(err) != plan.ErrCredentials || !strings.Contains(err.Error(), "acme.example") {
+		t.Errorf("a name outside every zone: %v", err)
+	}
+}
+
+// What one run put up and did not take down is found by the next one.
+func TestChallengeLeftByACrash(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{})
+	if err := w.p.Present(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
+		t.Fatal(err)
+	}
+	w.p = w.provider(testToken) // the next process
+	expect(t, "plan", pending(w.plan(nil, how{})), []string{"delete dns/acme.example/acme-challenge/mail.acme.example"})
+	if err := w.p.CleanUp(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, "left", w.lines("acme.example"), nil)
+}
