@@ -13,7 +13,6 @@ const (
 	opCreateVpc      = "CreateVpc"
 	opWaitVpc        = "WaitVpcAvailable"
 	opDeleteVpc      = "DeleteVpc"
-	opChooseZone     = "ChooseZone"
 	opCreateVSwitch  = "CreateVSwitch"
 	opWaitVSwitch    = "WaitVSwitchAvailable"
 	opDeleteVSwitch  = "DeleteVSwitch"
@@ -24,7 +23,6 @@ const (
 	opDeleteGroup    = "DeleteSecurityGroup"
 	opImportKey      = "ImportKeyPair"
 	opDeleteKey      = "DeleteKeyPairs"
-	opResolveImage   = "ResolveImage"
 	opRunInstances   = "RunInstances"
 	opWaitRunning    = "WaitInstanceRunning"
 	opStopInstance   = "StopInstance"
@@ -88,8 +86,7 @@ func (c *compiler) add(a plan.Address, kind, suffix, title string, seconds int, 
 // readOnly reports whether an operation only waits or looks something up.
 func readOnly(kind string) bool {
 	switch kind {
-	case opWaitVpc, opWaitVSwitch, opChooseZone, opResolveImage, opWaitRunning, opWaitStopped, opWaitGone,
-		opWaitInUse, opWaitAvailable:
+	case opWaitVpc, opWaitVSwitch, opWaitRunning, opWaitStopped, opWaitGone, opWaitInUse, opWaitAvailable:
 		return true
 	}
 	return false
@@ -114,42 +111,36 @@ func (c *compiler) change(ch plan.Change) {
 	}
 }
 
-// own refers to an output that an earlier operation of the same change gives.
-func own(a plan.Address, attr string) plan.Value { return plan.Unknown(a, attr) }
-
+// create makes a thing. The operations after the one that makes it do not name its
+// id: they find it by its mark, as they would after a crash.
 func (c *compiler) create(ch plan.Change) {
 	a := ch.Address
 	switch ch.Kind {
 	case kindVPC:
 		c.then(a, opCreateVpc, "create the VPC", 2, plan.Attrs{"cidr": ch.After["cidr"]})
-		c.then(a, opWaitVpc, "wait for the VPC", 3, plan.Attrs{"id": own(a, "id")})
+		c.then(a, opWaitVpc, "wait for the VPC", 3, nil)
 	case kindVSwitch:
-		zone := ch.After["zone"]
-		if zone.IsNull() {
-			zone = own(a, "zone")
+		inputs := plan.Attrs{"network": ch.After["network"], "cidr": ch.After["cidr"]}
+		if zone := ch.After["zone"]; !zone.IsNull() {
+			inputs["zone"] = zone
+		} else { // one is chosen that sells what will stand in it
 			inst := c.changes[part(hostOf(a), "instance")].After
-			c.then(a, opChooseZone, "choose a zone that sells the type for", 1, plan.Attrs{
-				"type":     inst["type"],
-				"category": inst["system_disk"].Field("category"),
-			})
+			inputs["type"], inputs["category"] = inst["type"], inst["system_disk"].Field("category")
 		}
-		c.then(a, opCreateVSwitch, "create the vSwitch", 2, plan.Attrs{
-			"network": ch.After["network"], "cidr": ch.After["cidr"], "zone": zone,
-		})
-		c.then(a, opWaitVSwitch, "wait for the vSwitch", 3, plan.Attrs{"id": own(a, "id")})
+		c.then(a, opCreateVSwitch, "create the vSwitch", 3, inputs)
+		c.then(a, opWaitVSwitch, "wait for the vSwitch", 3, nil)
 	case kindSecurityGroup:
 		c.then(a, opCreateGroup, "create the security group", 2, plan.Attrs{"network": ch.After["network"]})
-		c.authorize(a, own(a, "id"), rulesFromValue(ch.After["rules"]), c.last)
+		c.authorize(a, plan.Null(), rulesFromValue(ch.After["rules"]), c.last)
 	case kindKeyPair:
 		c.then(a, opImportKey, "import the SSH key", 1, plan.Attrs{"public_key": ch.After["public_key"]})
 	case kindInstance:
-		c.then(a, opResolveImage, "find the newest image for", 1, plan.Attrs{"image": ch.After["image"], "type": ch.After["type"]})
-		inputs := plan.Attrs{"image_id": own(a, "image_id")}
-		for _, name := range []string{"type", "hostname", "ssh_user", "ssh_port", "authorized_keys", "system_disk", "subnet", "firewall", "ssh_key"} {
+		inputs := plan.Attrs{}
+		for _, name := range []string{"image", "type", "hostname", "ssh_user", "ssh_port", "authorized_keys", "system_disk", "subnet", "firewall", "ssh_key"} {
 			inputs[name] = ch.After[name]
 		}
 		c.then(a, opRunInstances, "create the instance", 5, inputs)
-		c.then(a, opWaitRunning, "wait until it runs:", 40, plan.Attrs{"id": own(a, "id")})
+		c.then(a, opWaitRunning, "wait until it runs:", 40, nil)
 	case kindEIP:
 		c.then(a, opAllocateEIP, "allocate the public address", 2, plan.Attrs{"bandwidth": ch.After["bandwidth"]})
 	case kindAssociation:

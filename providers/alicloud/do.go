@@ -46,8 +46,6 @@ func (r *run) do(ctx context.Context) (plan.Result, error) {
 		return r.waitVpc(ctx)
 	case opDeleteVpc:
 		return r.plain(ctx, &deleteVpc{rpc: newRPC(vpc, "DeleteVpc"), VpcId: r.text("id")})
-	case opChooseZone:
-		return r.chooseZone(ctx)
 	case opCreateVSwitch:
 		return r.createVSwitch(ctx)
 	case opWaitVSwitch:
@@ -68,8 +66,6 @@ func (r *run) do(ctx context.Context) (plan.Result, error) {
 		return r.importKey(ctx)
 	case opDeleteKey:
 		return r.plain(ctx, &deleteKeyPairs{rpc: newRPC(ecs, "DeleteKeyPairs"), KeyPairNames: jsonList(r.text("name"))})
-	case opResolveImage:
-		return r.resolveImage(ctx)
 	case opRunInstances:
 		return r.runInstances(ctx)
 	case opWaitRunning:

@@ -26,20 +26,41 @@ func (r *run) findGroup(ctx context.Context) (plan.Result, bool, error) {
 	return r.outputs(plan.Attrs{"id": plan.String(all[0].SecurityGroupId)}), true, nil
 }
 
+// groupID is the security group an operation is about: named, or just made and
+// then found by its mark.
+func (r *run) groupID(ctx context.Context) (string, error) {
+	if id := r.text("id"); id != "" {
+		return id, nil
+	}
+	res, ok, err := r.eventually(ctx, r.findGroup)
+	if err == nil && !ok {
+		err = &plan.Error{Class: plan.ErrStale, Code: codeConflict, Got: "the security group is not there any more", Fix: "make a new plan"}
+	}
+	return res.Outputs[r.address()]["id"].Str(), err
+}
+
 // authorize opens ports. Authorising what is there already succeeds and adds nothing.
 func (r *run) authorize(ctx context.Context) (plan.Result, error) {
+	id, err := r.groupID(ctx)
+	if err != nil {
+		return plan.Result{}, err
+	}
 	var params []permissionParam
 	for _, rule := range rulesFromValue(r.op.Inputs["rules"]) {
 		params = append(params, rule.param(r.stack))
 	}
 	return r.plain(ctx, &authorizeSecurityGroup{rpc: newRPC(ecs, "AuthorizeSecurityGroup"), ClientToken: string(r.token),
-		SecurityGroupId: r.text("id"), Permissions: &params})
+		SecurityGroupId: id, Permissions: &params})
 }
 
 // group reads the rules of the operation's security group by their identity.
 // A rule appears only when it carries our mark, unless all is set.
 func (r *run) group(ctx context.Context, all bool) (map[string]permission, error) {
-	perms, err := r.permissions(ctx, r.text("id"))
+	id, err := r.groupID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	perms, err := r.permissions(ctx, id)
 	if err != nil {
 		return nil, err
 	}

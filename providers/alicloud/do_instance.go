@@ -71,6 +71,10 @@ func (r *run) findKey(ctx context.Context) (plan.Result, bool, error) {
 // For the same reason the fingerprint is not taken from this attempt but read back
 // from the tag once the instance runs.
 func (r *run) runInstances(ctx context.Context) (plan.Result, error) {
+	image, err := r.findImage(ctx)
+	if err != nil {
+		return plan.Result{}, err
+	}
 	key, err := newHostKey(r.rand)
 	if err != nil {
 		return plan.Result{}, err
@@ -84,7 +88,7 @@ func (r *run) runInstances(ctx context.Context) (plan.Result, error) {
 	req := &runInstances{
 		rpc:                     newRPC(ecs, "RunInstances"),
 		ClientToken:             string(r.token),
-		ImageId:                 r.text("image_id"),
+		ImageId:                 image,
 		InstanceType:            r.text("type"),
 		InstanceName:            r.name(),
 		Description:             r.description(),
@@ -116,7 +120,7 @@ func (r *run) runInstances(ctx context.Context) (plan.Result, error) {
 		return plan.Result{}, r.noStock(ctx, err)
 	}
 	if err == nil && res.Outputs == nil {
-		res = r.outputs(plan.Attrs{"id": plan.String(id())})
+		res = r.outputs(plan.Attrs{"id": plan.String(id()), "image_id": plan.String(image)})
 	}
 	return res, err
 }
@@ -172,18 +176,22 @@ func (r *run) instance(ctx context.Context, id string) (instance, bool, error) {
 
 func (r *run) waitRunning(ctx context.Context) (plan.Result, error) {
 	var last instance
-	id := r.text("id")
-	err := r.wait(ctx, "instance "+id, startPatience, func(ctx context.Context) (string, bool, error) {
-		i, ok, err := r.instance(ctx, id)
-		if err != nil || !ok {
+	id, filter := r.text("id"), addressTags(r.stack, string(r.address()))
+	if id != "" {
+		filter = nil
+	}
+	err := r.wait(ctx, "the instance", startPatience, func(ctx context.Context) (string, bool, error) {
+		all, err := r.instances(ctx, filter, id)
+		if err != nil || len(all) == 0 {
 			return "not listed yet", false, err
 		}
+		i := all[0]
 		last = i
 		switch i.Status {
 		case "Stopped", "Stopping":
 			if locks := i.OperationLocks.LockReason; len(locks) > 0 {
 				return "", false, &plan.Error{Code: codeConflict,
-					Got: fmt.Sprintf("instance %s is %s and locked: %s", id, i.Status, clean(locks[0].LockReason, 100)),
+					Got: fmt.Sprintf("instance %s is %s and locked: %s", i.InstanceId, i.Status, clean(locks[0].LockReason, 100)),
 					Fix: "see the vendor's console for why it is locked (financial: pay the balance), then run the same command again"}
 			}
 		}
@@ -192,7 +200,7 @@ func (r *run) waitRunning(ctx context.Context) (plan.Result, error) {
 	if err != nil {
 		return plan.Result{}, err
 	}
-	attrs := plan.Attrs{"id": plan.String(id), "image_id": plan.String(last.ImageId)}
+	attrs := plan.Attrs{"id": plan.String(last.InstanceId), "image_id": plan.String(last.ImageId)}
 	if k := last.Tags.tags()[tagHostKey]; k != "" {
 		attrs["host_key"] = plan.String(k)
 	}

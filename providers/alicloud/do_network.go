@@ -32,9 +32,8 @@ func (r *run) findVpc(ctx context.Context) (plan.Result, bool, error) {
 }
 
 func (r *run) waitVpc(ctx context.Context) (plan.Result, error) {
-	id := r.text("id")
-	return plan.Result{}, r.wait(ctx, "VPC "+id, networkPatience, func(ctx context.Context) (string, bool, error) {
-		all, err := r.vpcs(ctx, nil, id)
+	return plan.Result{}, r.wait(ctx, "the VPC", networkPatience, func(ctx context.Context) (string, bool, error) {
+		all, err := r.vpcs(ctx, addressTags(r.stack, string(r.address())), "")
 		if err != nil || len(all) == 0 {
 			return "not listed yet", false, err
 		}
@@ -43,12 +42,19 @@ func (r *run) waitVpc(ctx context.Context) (plan.Result, error) {
 }
 
 func (r *run) createVSwitch(ctx context.Context) (plan.Result, error) {
+	zone := r.text("zone")
+	if zone == "" {
+		var err error
+		if zone, err = r.chooseZone(ctx); err != nil {
+			return plan.Result{}, err
+		}
+	}
 	req := &createVSwitch{rpc: newRPC(vpc, "CreateVSwitch"), ClientToken: string(r.token), VpcId: r.text("network"),
-		ZoneId: r.text("zone"), CidrBlock: r.text("cidr"), VSwitchName: r.name(), Description: r.description(), Tag: r.marks()}
+		ZoneId: zone, CidrBlock: r.text("cidr"), VSwitchName: r.name(), Description: r.description(), Tag: r.marks()}
 	resp := &idAnswer{answer: newAnswer()}
 	res, err := r.create(ctx, req, resp, func() string { return resp.VSwitchId }, r.findVSwitch)
 	if err == nil && res.Outputs == nil {
-		res = r.outputs(plan.Attrs{"id": plan.String(resp.VSwitchId), "zone": plan.String(r.text("zone"))})
+		res = r.outputs(plan.Attrs{"id": plan.String(resp.VSwitchId), "zone": plan.String(zone)})
 	}
 	return res, err
 }
@@ -62,9 +68,8 @@ func (r *run) findVSwitch(ctx context.Context) (plan.Result, bool, error) {
 }
 
 func (r *run) waitVSwitch(ctx context.Context) (plan.Result, error) {
-	id := r.text("id")
-	return plan.Result{}, r.wait(ctx, "vSwitch "+id, networkPatience, func(ctx context.Context) (string, bool, error) {
-		all, err := r.vSwitches(ctx, nil, id)
+	return plan.Result{}, r.wait(ctx, "the vSwitch", networkPatience, func(ctx context.Context) (string, bool, error) {
+		all, err := r.vSwitches(ctx, addressTags(r.stack, string(r.address())), "")
 		if err != nil || len(all) == 0 {
 			return "not listed yet", false, err
 		}
@@ -101,21 +106,21 @@ func (r *run) zones(ctx context.Context, instanceType, category string) ([]strin
 }
 
 // chooseZone takes the first zone, by name, that sells the type.
-func (r *run) chooseZone(ctx context.Context) (plan.Result, error) {
+func (r *run) chooseZone(ctx context.Context) (string, error) {
 	zones, err := r.zones(ctx, r.text("type"), r.text("category"))
 	if err != nil {
-		return plan.Result{}, err
+		return "", err
 	}
 	if len(zones) == 0 {
-		return plan.Result{}, &plan.Error{
+		return "", &plan.Error{
 			Code: codeStock,
 			Sent: "POST " + r.api.endpoints[ecs].String() + " DescribeAvailableResource",
 			Got:  fmt.Sprintf("no zone of %s sells %s with a %s system disk now", r.region, r.text("type"), r.text("category")),
 			Fix:  "choose another type or disk category in the spec's instance block, or another region",
 		}
 	}
-	r.progress("zone "+zones[0], 0, 0)
-	return r.outputs(plan.Attrs{"zone": plan.String(zones[0])}), nil
+	r.progress("in zone "+zones[0], 0, 0)
+	return zones[0], nil
 }
 
 // tag puts our marks on something that is as wanted without them.

@@ -12,33 +12,33 @@ import (
 // The image of a spec is a vendor's image id, an image family ("acs:…"), or a
 // distribution and version as people write them, such as "debian-12".
 
-// resolveImage turns the spec's image into the id that a new instance gets.
-func (r *run) resolveImage(ctx context.Context) (plan.Result, error) {
+// findImage turns the spec's image into the id that a new instance gets.
+func (r *run) findImage(ctx context.Context) (string, error) {
 	want := r.text("image")
 	switch {
 	case strings.HasPrefix(want, "m-"), strings.HasSuffix(want, ".vhd"), strings.HasSuffix(want, ".raw"):
-		return r.outputs(plan.Attrs{"image_id": plan.String(want)}), nil
+		return want, nil
 	case strings.Contains(want, ":"):
 		req := &describeImageFromFamily{rpc: newRPC(ecs, "DescribeImageFromFamily"), ImageFamily: want}
 		resp := &describeImageFromFamilyAnswer{answer: newAnswer()}
 		if err := r.call(ctx, req, resp); err != nil {
-			return plan.Result{}, err
+			return "", err
 		}
 		if resp.Image.ImageId == "" {
-			return plan.Result{}, r.noImage(want, nil)
+			return "", r.noImage(want, nil)
 		}
-		return r.outputs(plan.Attrs{"image_id": plan.String(resp.Image.ImageId)}), nil
+		return resp.Image.ImageId, nil
 	}
 	images, err := r.images(ctx, r.text("type"))
 	if err != nil {
-		return plan.Result{}, err
+		return "", err
 	}
 	id, ok := newestImage(want, images)
 	if !ok {
-		return plan.Result{}, r.noImage(want, images)
+		return "", r.noImage(want, images)
 	}
-	r.progress("image "+id, 0, 0)
-	return r.outputs(plan.Attrs{"image_id": plan.String(id)}), nil
+	r.progress("from image "+id, 0, 0)
+	return id, nil
 }
 
 // images lists the vendor's Linux images that a type can boot, so that the

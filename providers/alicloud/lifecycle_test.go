@@ -1,0 +1,390 @@
+package alicloud
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"mailform/plan"
+	"mailform/providers/alicloud/alicloudsim"
+	"mailform/specs"
+)
+
+func TestDefinitionsAreThere(t *testing.T) {
+	if definitions() == "" {
+		t.Skip("the vendor's API definitions are not here: requests and answers are not checked against them (set MAILFORM_VENDOR_API)")
+	}
+}
+
+func TestAHostIsMadeAndTakenAway(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	spec := testSpec()
+
+	first := planFor(t, p, spec)
+	equal(t, "first plan", pending(first), []string{
+		"create host/mx1/address", "create host/mx1/address-link", "create host/mx1/firewall", "create host/mx1/instance",
+		"create host/mx1/network", "create host/mx1/ssh-key", "create host/mx1/subnet",
+	})
+	out := c.apply(p, spec)
+
+	if len(c.machines) != 1 {
+		t.Fatalf("%d machines were booted", len(c.machines))
+	}
+	m := c.machines[0]
+	link := out["host/mx1/address-link"]["ip"].Str()
+	if link == "" || link != out["host/mx1/address"]["ip"].Str() || m.ip.String() != link {
+		t.Errorf("the machine has address %v, the link says %q, the address %q", m.ip, link, out["host/mx1/address"]["ip"].Str())
+	}
+	if m.req.HostName != "mail.acme.example" || !strings.HasPrefix(operator, m.req.PublicKey) {
+		t.Errorf("booted with %+v", m.req)
+	}
+	if out["host/mx1/instance"]["image_id"].Str() != "debian_12_11_x64_20G_alibase_20250716.vhd" {
+		t.Errorf("image %v is not the newest debian-12", out["host/mx1/instance"]["image_id"])
+	}
+
+	// The machine has the host key whose fingerprint the tag tells.
+	cc, err := alicloudsim.ParseCloudConfig(m.req.UserData)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.ParsePrivateKey([]byte(cc.SSHKeys.Private))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := ssh.FingerprintSHA256(signer.PublicKey()); f != out["host/mx1/instance"]["host_key"].Str() {
+		t.Errorf("host key is %s, the output says %v", f, out["host/mx1/instance"]["host_key"])
+	}
+	users := cc.Accounts()
+	if len(users) != 1 || users[0].Name != "root" || len(users[0].AuthorizedKeys) != 1 {
+		t.Errorf("accounts %+v", users)
+	}
+
+	// The firewall lets mail in from everywhere and SSH from where the spec says.
+	ip, out1 := m.ip, netip.MustParseAddr("192.0.2.1")
+	for port, want := range map[int]bool{25: true, 465: true, 587: true, 143: true, 993: true, 22: false, 80: false, 3306: false} {
+		if got := c.sim.Allows(ip, "tcp", port, out1); got != want {
+			t.Errorf("port %d from outside: %v", port, got)
+		}
+	}
+	if !c.sim.Allows(ip, "tcp", 22, netip.MustParseAddr("198.51.100.200")) {
+		t.Error("SSH is closed to the operator")
+	}
+
+	if _, err := walk(p, planFor(t, p, spec, destroy), 0); err != nil {
+		t.Fatal(err)
+	}
+	if !c.sim.Empty() {
+		t.Errorf("left behind: %v", c.sim.Inventory())
+	}
+	if !m.stopped || !m.gone || m.ip.IsValid() {
+		t.Errorf("the machine is still there: %+v", m)
+	}
+	// And again from nothing: the same intent in another generation.
+	if _, err := walk(p, planFor(t, p, spec), 1); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEveryCallOfTheProviderIsExercisedAgainstTheDefinitions(t *testing.T) {
+	c := newCloud(t)
+	if c.checker == nil {
+		t.Skip("the vendor's API definitions are not here")
+	}
+	p := c.provider()
+	many := func(h *specs.Host) {
+		h.Allow = append(h.Allow, specs.Allow{Name: "metrics", Protocol: "udp", FromPort: 8000, ToPort: 8100, From: []netip.Prefix{
+			netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("203.0.113.0/24")}})
+	}
+	c.apply(p, testSpec())
+	c.apply(p, testSpec(many))
+	c.apply(p, testSpec(func(h *specs.Host) { h.Instance.Type = "ecs.g7.xlarge"; h.Instance.Bandwidth = 20 }))
+	// A rule of ours under another name, and an image family.
+	c.apply(p, testSpec(func(h *specs.Host) {
+		h.SSH.Port = 2222
+		h.SSH.From = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
+	}))
+	c.apply(p, testSpec(func(h *specs.Host) {
+		h.SSH.Port = 9
+		h.Allow = []specs.Allow{{Name: "renamed", Protocol: "tcp", FromPort: 2222, ToPort: 2222, From: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}}
+	}))
+	family := p.begin(plan.Op{Addresses: []plan.Address{"host/mx1/instance"},
+		Inputs: plan.Attrs{"image": plan.String("acs:debian_12_x64"), "type": plan.String("ecs.g7.large")}}, "t", nil)
+	if id, err := family.findImage(context.Background()); err != nil || !strings.HasPrefix(id, "debian_12_11_x64") {
+		t.Errorf("family: %v %v", id, err)
+	}
+	tagIt := plan.Op{Kind: opTag, Addresses: []plan.Address{"host/mx1/ssh-key"},
+		Inputs: plan.Attrs{"id": plan.String("mailform_acme-mail_mx1"), "kind": plan.String(kindKeyPair)}}
+	if _, err := p.Do(context.Background(), tagIt, "t", nil); err != nil {
+		t.Error(err)
+	}
+	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
+	join := plan.Op{Kind: opJoinGroup, Addresses: []plan.Address{"host/mx1/instance"},
+		Inputs: plan.Attrs{"id": plan.String(observed(t, p, testSpec(), "host/mx1/instance").ID), "firewall": plan.String(group)}}
+	if _, err := p.Do(context.Background(), join, "t", nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := walk(p, planFor(t, p, testSpec(), destroy), 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, action := range []string{"2014-05-26 CreateSecurityGroup", "2014-05-26 DescribeSecurityGroups", "2014-05-26 DescribeSecurityGroupAttribute",
+		"2014-05-26 AuthorizeSecurityGroup", "2014-05-26 RevokeSecurityGroup", "2014-05-26 ModifySecurityGroupRule", "2014-05-26 DeleteSecurityGroup",
+		"2014-05-26 JoinSecurityGroup", "2014-05-26 ImportKeyPair", "2014-05-26 DescribeKeyPairs", "2014-05-26 DeleteKeyPairs",
+		"2014-05-26 RunInstances", "2014-05-26 DescribeInstances", "2014-05-26 StartInstance", "2014-05-26 StopInstance",
+		"2014-05-26 ModifyInstanceSpec", "2014-05-26 DeleteInstance", "2014-05-26 TagResources", "2014-05-26 DescribeAvailableResource",
+		"2014-05-26 DescribeImages", "2014-05-26 DescribeImageFromFamily",
+		"2016-04-28 CreateVpc", "2016-04-28 DescribeVpcs", "2016-04-28 DeleteVpc", "2016-04-28 CreateVSwitch", "2016-04-28 DescribeVSwitches",
+		"2016-04-28 DeleteVSwitch", "2016-04-28 AllocateEipAddress", "2016-04-28 DescribeEipAddresses", "2016-04-28 AssociateEipAddress",
+		"2016-04-28 UnassociateEipAddress", "2016-04-28 ModifyEipAddressAttribute", "2016-04-28 ReleaseEipAddress"} {
+		if !c.checker.seen[action] {
+			t.Errorf("%s was not exercised", action)
+		}
+	}
+}
+
+// observed gives one object.
+func observed(t *testing.T, p *Provider, spec *specs.Spec, a plan.Address) plan.Object {
+	t.Helper()
+	desired, _ := p.Declare(spec)
+	seen, err := p.Observe(context.Background(), plan.Scope{Stack: "acme-mail", Desired: desired})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range seen.Objects {
+		if o.Address == a {
+			return o
+		}
+	}
+	t.Fatalf("%s is not there: %+v", a, seen.Objects)
+	return plan.Object{}
+}
+
+func TestAPlanWithoutChangesCostsAtMostEightCalls(t *testing.T) {
+	for _, rules := range []int{0, 150} {
+		c := newCloud(t)
+		p := c.provider()
+		spec := testSpec(func(h *specs.Host) {
+			for i := range rules {
+				h.Allow = append(h.Allow, specs.Allow{Name: "many", Protocol: "tcp", FromPort: 1000 + i, ToPort: 1000 + i,
+					From: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}})
+			}
+		})
+		c.apply(p, spec)
+		before := len(c.sim.Calls())
+		desired, _ := p.Declare(spec)
+		seen, err := p.Observe(context.Background(), plan.Scope{Stack: "acme-mail", Desired: desired})
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := len(c.sim.Calls()) - before
+		if seen.Calls != made || made > 8 {
+			t.Errorf("%d rules: %d calls were made, %d counted", rules, made, seen.Calls)
+		}
+		for _, call := range c.sim.Calls()[before:] {
+			if !call.ReadOnly() {
+				t.Errorf("observing called %s", call.Action)
+			}
+		}
+	}
+}
+
+func TestAHostThatLeavesTheSpecIsProtectedAndThenDeleted(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec())
+	none := &specs.Spec{Stack: specs.Stack{Name: "acme-mail"}}
+	equal(t, "without permission", pending(planFor(t, p, none)), []string{
+		"delete host/mx1/address (blocked)", "delete host/mx1/address-link (blocked)", "delete host/mx1/firewall (blocked)",
+		"delete host/mx1/instance (blocked)", "delete host/mx1/network (blocked)", "delete host/mx1/ssh-key (blocked)", "delete host/mx1/subnet (blocked)",
+	})
+	c.apply(p, none, allow("host/mx1/*"))
+	if !c.sim.Empty() {
+		t.Errorf("left behind: %v", c.sim.Inventory())
+	}
+}
+
+func TestChangesInPlace(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec())
+	bigger := testSpec(func(h *specs.Host) { h.Instance.Type = "ecs.g7.xlarge"; h.Instance.Bandwidth = 50 })
+	pl := planFor(t, p, bigger)
+	equal(t, "plan", pending(pl), []string{"update host/mx1/address", "update host/mx1/instance"})
+	for _, ch := range pl.Changes {
+		if ch.Address == "host/mx1/instance" && ch.Risk != plan.RiskInterrupts {
+			t.Errorf("a change of type has risk %q", ch.Risk)
+		}
+	}
+	before := observed(t, p, bigger, "host/mx1/instance")
+	c.apply(p, bigger)
+	after := observed(t, p, bigger, "host/mx1/instance")
+	if before.ID != after.ID || after.Attrs["type"].Str() != "ecs.g7.xlarge" || !before.Outputs["host_key"].Equal(after.Outputs["host_key"]) {
+		t.Errorf("before %+v after %+v", before, after)
+	}
+	if len(c.machines) != 1 || c.machines[0].stopped {
+		t.Error("the machine should have been restarted, not made anew")
+	}
+}
+
+func TestAStoppedInstanceIsStartedAndItsAddressKnownAgain(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec())
+	id := observed(t, p, testSpec(), "host/mx1/instance").ID
+	stop := plan.Op{Kind: opStopInstance, Addresses: []plan.Address{"host/mx1/instance"}, Inputs: plan.Attrs{"id": plan.String(id)}}
+	if _, err := p.Do(context.Background(), stop, "t", nil); err != nil {
+		t.Fatal(err)
+	}
+	stop.Kind = opWaitStopped
+	if _, err := p.Do(context.Background(), stop, "t", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, known := observed(t, p, testSpec(), "host/mx1/address-link").Outputs["ip"]; known {
+		t.Error("a stopped machine cannot be reached, yet its address is given")
+	}
+	equal(t, "plan", pending(planFor(t, p, testSpec())), []string{"update host/mx1/instance"})
+	out := c.apply(p, testSpec())
+	if out["host/mx1/address-link"]["ip"].Str() == "" {
+		t.Error("the address is not given after the start")
+	}
+}
+
+func TestMovingToAnotherZone(t *testing.T) {
+	zone := func(z string) func(*specs.Host) { return func(h *specs.Host) { h.Instance.Zone = "cn-hongkong-" + z } }
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec(zone("b")))
+	ip := observed(t, p, testSpec(), "host/mx1/address").Outputs["ip"]
+	equal(t, "without permission", pending(planFor(t, p, testSpec(zone("c")))), []string{
+		"replace host/mx1/address-link (blocked)", "replace host/mx1/instance (blocked)", "replace host/mx1/subnet (blocked)",
+	})
+	pl := planFor(t, p, testSpec(zone("c")), allow("host/mx1/*"))
+	if _, err := walk(p, pl, 1); err != nil {
+		t.Fatal(err)
+	}
+	if left := pending(planFor(t, p, testSpec(zone("c")))); len(left) > 0 {
+		t.Errorf("after moving: %v", left)
+	}
+	o := observed(t, p, testSpec(), "host/mx1/address-link")
+	if !o.Outputs["ip"].Equal(ip) {
+		t.Errorf("the address changed from %v to %v", ip, o.Outputs["ip"])
+	}
+	if n := len(c.sim.Inventory()); n != 6 {
+		t.Errorf("there are %d things: %v", n, c.sim.Inventory())
+	}
+	if !c.machines[0].gone || c.machines[1].ip.String() != ip.Str() {
+		t.Error("the old machine is there, or the new one has no address")
+	}
+}
+
+func TestSoldOut(t *testing.T) {
+	sold := func(zone, _ string) bool { return zone == "cn-hongkong-b" }
+	c := newCloud(t, func(cfg *alicloudsim.Config) { cfg.NoStock = sold })
+	p := c.provider()
+	inB := testSpec(func(h *specs.Host) { h.Instance.Zone = "cn-hongkong-b" })
+	_, err := walk(p, planFor(t, p, inB), 0)
+	if plan.ClassOf(err) != plan.ErrFatal || !strings.Contains(err.Error(), "OperationDenied.NoStock") {
+		t.Fatalf("err = %v", err)
+	}
+	if fix := fixOf(err); !strings.Contains(fix, "cn-hongkong-c") {
+		t.Errorf("the fix does not name a zone that has it: %q", fix)
+	}
+	// The person follows the advice; the empty vSwitch is in the way of nobody.
+	c.apply(p, testSpec(func(h *specs.Host) { h.Instance.Zone = "cn-hongkong-c" }))
+	if n := len(c.sim.Inventory()); n != 6 {
+		t.Errorf("there are %d things: %v", n, c.sim.Inventory())
+	}
+
+	// When the vendor tells beforehand, a spec without a zone never tries.
+	c = newCloud(t, func(cfg *alicloudsim.Config) { cfg.NoStock, cfg.Announced = sold, true })
+	c.apply(c.provider(), testSpec())
+	if z := observed(t, c.provider(), testSpec(), "host/mx1/instance").Attrs["zone"].Str(); z != "cn-hongkong-c" {
+		t.Errorf("zone %s was chosen", z)
+	}
+}
+
+func TestStockThatReturnsNeedsANewToken(t *testing.T) {
+	sold := true
+	c := newCloud(t, func(cfg *alicloudsim.Config) { cfg.NoStock = func(string, string) bool { return sold } })
+	p := c.provider()
+	if _, err := walk(p, planFor(t, p, testSpec()), 0); err == nil {
+		t.Fatal("nothing was sold out")
+	}
+	sold = false
+	// The same token again: the vendor would repeat its refusal to the same request
+	// and calls this one a mismatch. The provider sees that no instance exists.
+	if _, err := walk(p, planFor(t, p, testSpec()), 0); err != nil {
+		t.Fatal(err)
+	}
+	if len(c.machines) != 1 {
+		t.Errorf("%d machines", len(c.machines))
+	}
+}
+
+func fixOf(err error) string {
+	var e *plan.Error
+	if errors.As(err, &e) {
+		return e.Fix
+	}
+	return ""
+}
+
+func TestSeveralHostsAndKeys(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	spec := testSpec(func(h *specs.Host) {
+		h.SSH.User = "admin"
+		h.SSH.Port = 2222
+		h.SSH.AuthorizedKeys = []string{operator, strings.Replace(operator, "A6Tf", "B6Tf", 1)}
+	})
+	second := *spec.Hosts[0]
+	second.Name, second.Hostname = "mx2", "mail2.acme.example"
+	spec.Hosts = append(spec.Hosts, &second)
+	c.apply(p, spec)
+	if n := len(c.sim.Inventory()); n != 12 {
+		t.Errorf("there are %d things: %v", n, c.sim.Inventory())
+	}
+	cc, err := alicloudsim.ParseCloudConfig(c.machines[0].req.UserData)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := cc.Accounts()
+	if len(u) != 1 || u[0].Name != "admin" || len(u[0].AuthorizedKeys) != 2 || u[0].Sudo == "" {
+		t.Errorf("accounts %+v", u)
+	}
+	if len(cc.WriteFiles) != 1 || cc.WriteFiles[0].Content != "Port 2222\n" {
+		t.Errorf("files %+v", cc.WriteFiles)
+	}
+	// One leaves, the other is not touched.
+	spec.Hosts = spec.Hosts[:1]
+	c.apply(p, spec, allow("host/mx2/*"))
+	left := c.sim.Inventory()
+	if len(left) != 6 || slices.ContainsFunc(left, func(s string) bool { return strings.Contains(s, "mx2") }) {
+		t.Errorf("left: %v", left)
+	}
+}
+
+func TestAnotherStackIsNotSeen(t *testing.T) {
+	c := newCloud(t)
+	other := c.provider(func(cfg *Config) { cfg.Stack = "other" })
+	desired, _ := other.Declare(testSpec())
+	pl, diags := plan.Build(plan.Input{Stack: "other", Desired: desired, Compilers: map[string]func([]plan.Change) []plan.Op{Name: other.Compile}})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if _, err := walk(other, pl, 0); err != nil {
+		t.Fatal(err)
+	}
+	p := c.provider()
+	if n := len(pending(planFor(t, p, testSpec()))); n != 7 {
+		t.Errorf("%d changes, want all 7 creates", n)
+	}
+	if n := len(pending(planFor(t, p, testSpec(), destroy))); n != 0 {
+		t.Errorf("destroying would touch %d things of another stack", n)
+	}
+}
