@@ -152,6 +152,14 @@ func planFor(t *testing.T, p *Provider, spec *specs.Spec, change ...func(*plan.I
 	return pl
 }
 
+func prefixes(texts ...string) []netip.Prefix {
+	var ps []netip.Prefix
+	for _, s := range texts {
+		ps = append(ps, netip.MustParsePrefix(s))
+	}
+	return ps
+}
+
 func destroy(in *plan.Input) { in.Destroy = true }
 
 func allow(patterns ...string) func(*plan.Input) {
@@ -177,6 +185,10 @@ func pending(pl *plan.Plan) []string {
 // no effect and asking Resolve about what may have had one. generation makes the
 // tokens of one attempt differ from another's.
 func walk(p *Provider, pl *plan.Plan, generation int) (map[plan.Address]plan.Attrs, error) {
+	return walkWith(p, pl, generation, step)
+}
+
+func walkWith(p *Provider, pl *plan.Plan, generation int, step func(*Provider, plan.Op, int) (plan.Result, error)) (map[plan.Address]plan.Attrs, error) {
 	results := map[plan.Address]plan.Attrs{}
 	known := map[plan.Address]plan.Attrs{}
 	for _, c := range pl.Changes {
