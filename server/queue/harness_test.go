@@ -193,6 +193,7 @@ type remote struct {
 	data       func(message string) string
 	auth       string // the only AUTH PLAIN argument that is right
 
+	replies  sync.Mutex
 	mu       sync.Mutex
 	commands []string
 	messages []string
@@ -211,10 +212,13 @@ func (r *remote) got() []string {
 	return slices.Clone(r.messages)
 }
 
-func call(f func(string) string, arg string) string {
+// call makes a reply; the functions are called one at a time.
+func (r *remote) call(f func(string) string, arg string) string {
 	if f == nil {
 		return "250 2.0.0 ok"
 	}
+	r.replies.Lock()
+	defer r.replies.Unlock()
 	return f(arg)
 }
 
@@ -285,9 +289,9 @@ func (r *remote) serve(c net.Conn) {
 				reply = "235 yes"
 			}
 		case "MAIL":
-			reply = call(r.mail, arg)
+			reply = r.call(r.mail, arg)
 		case "RCPT":
-			reply = call(r.rcpt, arg)
+			reply = r.call(r.rcpt, arg)
 		case "DATA":
 			if !say("354 go") {
 				return
@@ -303,7 +307,7 @@ func (r *remote) serve(c net.Conn) {
 				}
 				b.WriteString(strings.TrimPrefix(l, "."))
 			}
-			reply = call(r.data, b.String())
+			reply = r.call(r.data, b.String())
 			if strings.HasPrefix(reply, "250") {
 				r.mu.Lock()
 				r.messages = append(r.messages, b.String())
