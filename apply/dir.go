@@ -108,7 +108,7 @@ func (d *Dir) Open(stack string, h Holder) (*State, error) {
 	}
 	s := &State{dir: d, lock: lock, stack: stack}
 	var damage error
-	s.ledger, damage = d.ReadLedger(stack)
+	s.ledger, damage = d.loadLedger(stack)
 	if damage != nil {
 		s.warnings = append(s.warnings, damage)
 		name := filepath.Join(d.path, ledgerName)
@@ -129,9 +129,12 @@ func (d *Dir) Open(stack string, h Holder) (*State, error) {
 // Warnings tells what Open found damaged and what became of it.
 func (s *State) Warnings() []error { return s.warnings }
 
-// Ledger returns what the last applies left behind, for plan.Build. The caller
-// must not change it.
-func (s *State) Ledger() plan.Ledger { return s.ledger }
+// Ledger returns what the last applies left behind, for plan.Build.
+func (s *State) Ledger() plan.Ledger {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return living(s.ledger)
+}
 
 // Unfinished returns the operations that were begun and whose end is not known,
 // in the order in which they were begun.

@@ -26,9 +26,6 @@ func Fold(ctx context.Context, c Config) (Folded, error) {
 	if err != nil {
 		return Folded{}, err
 	}
-	for _, w := range e.State.Warnings() {
-		e.warn(w)
-	}
 	ctx, cancel := e.stoppable(ctx)
 	defer cancel()
 	folded := Folded{Secrets: map[plan.Address]string{}}

@@ -156,13 +156,13 @@ func TestDamagedJournalIsSetAsideAndUsed(t *testing.T) {
 	if _, err := Fold(context.Background(), b.config); err != nil {
 		t.Fatal(err)
 	}
-	w := b.events.of(EventWarning)
+	w := b.config.State.Warnings()
 	if len(w) != 1 {
-		t.Fatalf("warnings %+v", w)
+		t.Fatalf("warnings %v", w)
 	}
 	for _, want := range []string{fmt.Sprintf("at byte %d", ends[1]), fmt.Sprintf("(%d bytes)", ends[2]-ends[1]), "6 intact records", "journal.damaged"} {
-		if !strings.Contains(w[0].Message, want) {
-			t.Errorf("%q does not say %q", w[0].Message, want)
+		if !strings.Contains(w[0].Error(), want) {
+			t.Errorf("%q does not say %q", w[0], want)
 		}
 	}
 	if b.disk.read("/"+journalName+damagedSuffix) != string(bad) {

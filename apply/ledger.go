@@ -17,10 +17,26 @@ const ledgerFormat = 1
 // maxLedgerBytes bounds what is read; 5,000 mailboxes take about 3 MiB.
 const maxLedgerBytes = 64 << 20
 
-// ReadLedger returns the stack's ledger, empty when there is none. A ledger that
-// cannot be used comes back empty too, with an error that is only a warning: the
-// ledger is a cache, and a plan without it has the same changes.
+// ReadLedger returns the stack's ledger for plan.Build, empty when there is none.
+// It needs no lock and changes nothing. A ledger that cannot be used comes back
+// empty too, with an error that is only a warning: the ledger is a cache, and a
+// plan without it has the same changes.
 func (d *Dir) ReadLedger(stack string) (plan.Ledger, error) {
+	l, err := d.loadLedger(stack)
+	return living(l), err
+}
+
+// living leaves out what is kept of deleted things: their generations, which
+// matter to tokens only. To a plan they were never there.
+func living(l plan.Ledger) plan.Ledger {
+	l.Entries = maps.Clone(l.Entries)
+	maps.DeleteFunc(l.Entries, func(_ plan.Address, e plan.LedgerEntry) bool {
+		return e.ID == "" && e.Applied == nil
+	})
+	return l
+}
+
+func (d *Dir) loadLedger(stack string) (plan.Ledger, error) {
 	empty := plan.Ledger{FormatVersion: ledgerFormat, Stack: stack, Entries: map[plan.Address]plan.LedgerEntry{}}
 	name := filepath.Join(d.path, ledgerName)
 	data, err := readBounded(d.fs, name, maxLedgerBytes)

@@ -24,9 +24,14 @@ func TestLedgerRemembersWhatWasApplied(t *testing.T) {
 		plan.Change{Address: "blocked", Action: plan.Delete, ID: "b-1", Blocked: &plan.Block{Why: "protected"}})
 	b.run(context.Background(), p)
 
-	l, err := NewDir(b.disk, "/stack").ReadLedger("test")
+	d := NewDir(b.disk, "/stack")
+	l, err := d.loadLedger("test")
 	if err != nil {
 		t.Fatal(err)
+	}
+	// A plan must not take what was deleted for something that somebody removed.
+	if shown, err := d.ReadLedger("test"); err != nil || len(shown.Entries) != 2 || shown.Entries["gone"].Generation != 0 {
+		t.Errorf("a plan is shown %+v, %v", shown.Entries, err)
 	}
 	want := map[plan.Address]plan.LedgerEntry{
 		"made": {ID: "cloud-1", Generation: 1, Applied: plan.Attrs{"size": plan.String("1"), "peer": plan.String("cloud-1"), "key": plan.Secret("fp")}},
