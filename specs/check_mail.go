@@ -95,6 +95,9 @@ func (l *loader) checkCatchAll(book *addressBook, d *builtDomain) {
 		d.CatchAll, _ = splitAddress(e.mailbox)
 		return
 	}
+	if d.refusedNames() {
+		return
+	}
 	var names []string
 	for _, m := range d.Mailboxes {
 		names = append(names, m.Local)
@@ -115,6 +118,9 @@ func (l *loader) makePostmaster(b *built, book *addressBook, d *builtDomain) {
 			continue
 		}
 		to := responsible(b, book, d)
+		if to == "" && d.refusedNames() {
+			return
+		}
 		if to == "" {
 			l.errorAt(codeNoPostmaster, d.n.header, hcl.Range{}, fmt.Sprintf("nobody would receive mail for postmaster@%s", d.Name),
 				"Every mail domain must have postmaster and abuse. Add a mailbox, an alias \"postmaster\", or a contact to the stack block.")
@@ -192,7 +198,7 @@ func (book *addressBook) delivers(a string) bool {
 	if d == nil {
 		return true
 	}
-	return book.entries[baseLocal(local)+"@"+at] != nil || d.CatchAll != ""
+	return book.entries[baseLocal(local)+"@"+at] != nil || d.CatchAll != "" || d.refusedNames()
 }
 
 // checkTargets finds targets in our own domains that do not exist. catch_all
@@ -226,11 +232,8 @@ func (l *loader) checkRecipient(book *addressBook, d *builtDomain, n *node, at h
 	if home == nil || book.entries[baseLocal(local)+"@"+domain] != nil {
 		return
 	}
-	// A mailbox whose own name was refused may be the one that is meant.
-	for _, m := range home.Mailboxes {
-		if m.Local == "" {
-			return
-		}
+	if home.refusedNames() {
+		return
 	}
 	prefix := local + "@" + domain
 	detail := fmt.Sprintf("%s has no such mailbox or alias.", domain)
@@ -238,6 +241,19 @@ func (l *loader) checkRecipient(book *addressBook, d *builtDomain, n *node, at h
 		detail += fmt.Sprintf(" Did you mean %q?", near)
 	}
 	l.errorAt(codeUnknownRecipient, at, n.header, fmt.Sprintf("%s does not exist", prefix), detail)
+}
+
+// refusedNames reports whether a name in the domain was refused: that one may be
+// the one that something else misses.
+func (d *builtDomain) refusedNames() bool {
+	for _, kind := range [...]string{"mailbox", "alias"} {
+		for _, n := range d.n.blocks[kind] {
+			if n.labels[0].bad || !allGood(n.values["aliases"]) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // locals lists the local parts a domain serves.

@@ -93,11 +93,11 @@ func (n *node) setDefault(a *attrSchema) {
 	if a.List {
 		for it := a.Default.ElementIterator(); it.Next(); {
 			_, e := it.Element()
-			x, _ := a.parse(nil, e)
+			x, _ := a.parse(e)
 			v.items = append(v.items, item{v: x, at: n.header})
 		}
 	} else {
-		v.v, _ = a.parse(nil, a.Default)
+		v.v, _ = a.parse(a.Default)
 	}
 	n.values[a.Name] = v
 }
@@ -178,7 +178,7 @@ func (l *loader) decodeBlock(s *blockSchema, b *hcl.Block) *node {
 	c := &node{schema: s, header: b.DefRange, values: map[string]value{}, blocks: map[string][]*node{}}
 	for i, lb := range s.Labels {
 		as := attrSchema{Name: lb.Name, Kind: lb.Kind}
-		v, f := as.parseText(&pathContext{l.resolve}, b.Labels[i])
+		v, f := as.parseText(b.Labels[i])
 		if f != nil {
 			l.errorAt(f.code, b.LabelRanges[i], hcl.Range{}, f.summary, f.detail)
 		}
@@ -244,9 +244,8 @@ func (l *loader) decodeAttr(n *node, a *attrSchema, attr *hcl.Attribute) {
 		}
 		return
 	}
-	p := &pathContext{l.resolve}
 	if !a.List {
-		x, f := a.parse(p, val)
+		x, f := a.parse(val)
 		if f != nil {
 			v.item = refuse(f, at)
 			return
@@ -274,7 +273,7 @@ func (l *loader) decodeAttr(n *node, a *attrSchema, attr *hcl.Attribute) {
 			v.items = append(v.items, refuse(&flaw{codeWrongType, a.Name + " has a null in it", "Every element must be a value; compact(…) takes empty ones out."}, where))
 			continue
 		}
-		x, f := a.parse(p, e)
+		x, f := a.parse(e)
 		switch keys, several := x.([]string); {
 		case f != nil:
 			v.items = append(v.items, refuse(f, where))

@@ -26,7 +26,7 @@ const (
 	kindURL                   // string
 	kindHostPort              // string host:port
 	kindRemote                // string, host name or IP address
-	kindPath                  // string, resolved against the stack folder
+	kindPath                  // string, as it is written
 	kindPHC                   // string
 	kindSSHKey                // string, one authorized_keys line; may expand to several
 	kindHostKey               // string
@@ -228,7 +228,8 @@ func providerSchema() *blockSchema {
 					{Name: "directory", Kind: kindURL, DefaultIs: "Let's Encrypt", Example: `"https://acme-staging-v02.api.letsencrypt.org/directory"`,
 						Doc: "The authority's ACME directory. The environment's MAILFORM_ACME_DIRECTORY serves when this is not set."},
 					{Name: "ca_bundle", Kind: kindPath, Example: `"internal-ca.pem"`,
-						Doc: "PEM file of authorities to trust beside the system's. The environment's MAILFORM_CA_BUNDLE serves when this is not set."},
+						MaxLen: 4096,
+						Doc:    "PEM file of authorities to trust beside the system's; the path starts from the stack's folder, ~/ from your home. The environment's MAILFORM_CA_BUNDLE serves when this is not set."},
 					{Name: "resolver", Kind: kindHostPort, DefaultIs: "the system's", Example: `"9.9.9.9:53"`,
 						Doc: "DNS server for every question mailform asks. The environment's MAILFORM_RESOLVER serves when this is not set."},
 				},
@@ -247,7 +248,7 @@ func hostSchema() *blockSchema {
   hostname = "mail.acme.example"
 
   instance {
-    type = "ecs.g7.large"
+    type = "ecs.u1-c1m2.large"
   }
 
   ssh {
@@ -263,7 +264,7 @@ func hostSchema() *blockSchema {
 			{
 				Name: "instance", Doc: "An ECS instance to create, with its network, firewall and public address.",
 				Attrs: []attrSchema{
-					{Name: "type", Kind: kindString, Default: text("ecs.g7.large"), MaxLen: 64, Doc: "The vendor's instance type."},
+					{Name: "type", Kind: kindString, Default: text("ecs.u1-c1m2.large"), MaxLen: 64, Doc: "The vendor's instance type. The default has 2 CPUs and 4 GiB of memory, enough for a hundred people."},
 					{Name: "zone", Kind: kindString, DefaultIs: "one of the region that sells the type", MaxLen: 64, Example: `"cn-hongkong-b"`, Doc: "The vendor's zone."},
 					{Name: "image", Kind: kindString, Default: text("debian-12"), MaxLen: 128, Doc: "A family such as debian-12 or ubuntu-24.04 (its newest image is used once, at creation), or the vendor's image id."},
 				},

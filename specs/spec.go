@@ -20,7 +20,7 @@ type Spec struct {
 	Cloudflare Cloudflare
 	ACME       ACME
 	Resolver   string    // host:port for every DNS question; "" for the system's
-	CABundle   string    // PEM file trusted beside the system's roots; "" for none
+	CABundle   string    // PEM file trusted beside the system's roots, as written: relative to the stack's folder; "" for none
 	Hosts      []*Host   // sorted by name
 	Domains    []*Domain // sorted by name
 	TLS        TLS

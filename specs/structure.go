@@ -123,6 +123,8 @@ func (l *loader) unknownBlock(name string, at hcl.Range, parent *blockSchema, he
 		detail = fmt.Sprintf("%q is an attribute: write %s = … with an equals sign.", name, name)
 	case near != "":
 		detail = fmt.Sprintf("Did you mean %q?", near)
+	case spell(name, parent.attrNames()) != "":
+		detail = fmt.Sprintf("Did you mean the attribute %q?", spell(name, parent.attrNames()))
 	default:
 		detail = parent.offers()
 		if home := l.root.home(name); home != "" {
@@ -250,6 +252,9 @@ func (l *loader) checkExpr(e *hclsyntax.Expression, header hcl.Range, sc scope) 
 			if _, known := l.funcs[n.Name]; !known {
 				l.unknownFunction(n, header)
 				ok = false
+			}
+			if n.Name == "sensitive" {
+				l.hideLiterals(n)
 			}
 		case *hclsyntax.LiteralValueExpr:
 			if n.Val.Type() == cty.Number && n.Val.IsKnown() && !n.Val.IsNull() && hugeNumber(n.Val.AsBigFloat()) {

@@ -45,7 +45,7 @@ func (a *attrSchema) flaw(code, s, problem, fix string) *flaw {
 }
 
 // parse reads one known, non-null, unmarked value of the attribute's kind.
-func (a *attrSchema) parse(p *pathContext, v cty.Value) (any, *flaw) {
+func (a *attrSchema) parse(v cty.Value) (any, *flaw) {
 	switch a.Kind {
 	case kindBool:
 		b, err := convert.Convert(v, cty.Bool)
@@ -64,13 +64,11 @@ func (a *attrSchema) parse(p *pathContext, v cty.Value) (any, *flaw) {
 	if err != nil {
 		return nil, a.wrongType("a string", v)
 	}
-	return a.parseText(p, s.AsString())
+	return a.parseText(s.AsString())
 }
 
-// pathContext resolves paths that stand in a spec.
-type pathContext struct{ resolve func(string) string }
-
-func (a *attrSchema) parseText(p *pathContext, s string) (any, *flaw) {
+// parseText reads a value, or a label, that is written as text.
+func (a *attrSchema) parseText(s string) (any, *flaw) {
 	if len(a.Choices) > 0 {
 		return a.choice(s)
 	}
@@ -194,11 +192,6 @@ func (a *attrSchema) parseText(p *pathContext, s string) (any, *flaw) {
 			return nil, a.flaw(codeBadHostname, s, "is not a host name", capital(err.Error())+".")
 		}
 		return h, nil
-	case kindPath:
-		if t := a.textFlaw(s); t != nil {
-			return nil, t
-		}
-		return p.resolve(s), nil
 	case kindPHC:
 		if err := checkPHC(s); err != nil {
 			return nil, &flaw{codeBadPasswordHash, "not an argon2id hash",

@@ -13,7 +13,7 @@ host "mx1" {
   hostname = "mail.quickstart.example"
 
   instance {
-    type  = "ecs.g7.large"
+    type  = "ecs.u1-c1m2.large"
     image = "debian-12"
   }
 

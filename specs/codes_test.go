@@ -1,0 +1,389 @@
+package specs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+)
+
+// codeCase is one spec that must give one finding.
+type codeCase struct {
+	code string
+	text string // added to base, or the whole spec when it has its own stack
+	at   string // the source text the finding points at; "" for none
+	says string // part of summary or detail
+}
+
+const inDomain = "domain \"acme.example\" {\n  mailbox \"alice\" {}\n  %s\n}\n"
+
+func domainWith(s string) string { return fmt.Sprintf(inDomain, s) }
+
+func hostWith(s string) string {
+	return "stack \"acme\" {}\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n  address  = \"203.0.113.7\"\n  " + s + "\n}\n" + domainWith("")
+}
+
+func mailboxWith(s string) string {
+	return "domain \"acme.example\" {\n  mailbox \"alice\" {\n    " + s + "\n  }\n}\n"
+}
+
+func codeCases() []codeCase {
+	instance := "stack \"acme\" {}\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n  ssh { from = [\"::1\"] }\n  instance {\n    %s\n  }\n}\n" + domainWith("")
+	long := strings.Repeat("a", 60)
+	longDomain := strings.Join([]string{long, long, long, "bb", "example"}, ".") // 193 characters
+	return []codeCase{
+		{codeSyntax, "host \"x\" { a = 1, b = 2 }", ",", "one attribute only"},
+		{codeSyntax, domainWith("catch_all = \"alice\"\n  catch_all = \"bob\""), "catch_all", "already set"},
+		{codeTooComplex, "locals { a = " + strings.Repeat("[", 200) + strings.Repeat("]", 200) + " }", "[", "100 levels"},
+		{codeTooComplex, "locals { a = 1" + strings.Repeat("+1", 2000) + " }", "+", "500 operators"},
+		{codeTooComplex, "locals { a = (1" + strings.Repeat("\n+1", 2000) + ") }", "+", "500 operators"},
+
+		{codeUnknownBlock, "domian \"acme.example\" {}", "domian", `Did you mean "domain"?`},
+		{codeUnknownBlock, domainWith("backup {}"), "backup", "A domain block takes"},
+		{codeUnknownBlock, hostWith("data_disk {}"), "data_disk", "A host block takes"},
+		{codeUnknownBlock, "mailbox \"x\" {}", "mailbox", "belongs into a domain block"},
+		{codeUnknownBlock, hostWith("hostnam {}"), "hostnam", "Did you mean"},
+		{codeUnknownBlock, domainWith("catch_all {}"), "catch_all", "is an attribute"},
+		{codeUnknownAttribute, mailboxWith("quta = \"1GiB\""), "quta", `Did you mean "quota"?`},
+		{codeUnknownAttribute, "region = \"cn-hongkong\"", "region", "--var-file"},
+		{codeUnknownAttribute, domainWith("mx = 10"), "mx", "is a block"},
+		{codeUnknownAttribute, hostWith("backup = true"), "backup", "A host block takes the attributes hostname, address"},
+		{codeMissingAttribute, "stack \"acme\" {}\nhost \"mx1\" {\n  address = \"203.0.113.7\"\n}\n" + domainWith(""), `host "mx1"`, "hostname is missing"},
+		{codeMissingAttribute, hostWith("allow \"web\" {\n    port = null\n  }"), "null", "port is null"},
+		{codeMissingAttribute, "variable \"x\" {\n  default = 1\n  validation {\n    condition = true\n  }\n}", "validation", "error_message is missing"},
+		{codeMissingBlock, "locals { a = \"stack \\\"acme\" }", "", "the stack block is missing"},
+		{codeWrongLabels, "stack {}\n", "stack", `stack "NAME"`},
+		{codeWrongLabels, "domain \"a.example\" \"b\" {}", `"b"`, "one label"},
+		{codeWrongLabels, "provider \"aws\" {}", `"aws"`, "There are alicloud, cloudflare, acme"},
+		{codeWrongLabels, "provider \"cloudfare\" {}", `"cloudfare"`, `Did you mean "cloudflare"?`},
+		{codeRepeatedBlock, domainWith("spf {}\n  spf {}"), "spf", "the first is at stack/main.hcl:10,3"},
+		{codeRepeatedBlock, "provider \"acme\" {}\nprovider \"acme\" {}", `provider "acme"`, "a second provider"},
+		{codeBadDynamic, "dynamic \"domain\" {\n  for_each = []\n  content {}\n}", "dynamic", "inside a host or a domain"},
+		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  labels = [\"x\"]\n  content {}\n}"), `dynamic "mailbox"`, "needs for_each"},
+		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = [1]\n  content {}\n}"), `dynamic "mailbox"`, "labels = [mailbox.value]"},
+		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = [1]\n  labels = [\"x\"]\n  quota = 1\n  content {}\n}"), "quota", "goes into content"},
+		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = 1\n  labels = [mailbox.value]\n  content {}\n}"), "1", "must be a list"},
+		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = [null]\n  labels = [mailbox.value]\n  content {}\n}"), "mailbox.value", "null"},
+		{codeBadDynamic, domainWith("dynamic \"mx\" {\n  for_each = [1]\n  labels = [\"a\"]\n  content {}\n}"), "labels", "no labels"},
+		{codeBadDynamic, domainWith("dynamic \"mx\" {\n  for_each = [1]\n  iterator = \"a b\"\n  content {}\n}"), `"a b"`, "bare name"},
+
+		{codeUndefinedReference, mailboxWith("quota = var.quota"), "var.quota", "Declare it"},
+		{codeUndefinedReference, "variable \"quota\" { default = 1 }\n" + mailboxWith("name = var.qouta"), "var.qouta", "Did you mean var.quota?"},
+		{codeUndefinedReference, "locals { quota = 1 }\n" + mailboxWith("name = var.quota"), "var.quota", "Did you mean local.quota?"},
+		{codeUndefinedReference, "locals { quota = 1 }\n" + mailboxWith("name = quota"), "quota", "Did you mean local.quota?"},
+		{codeUndefinedReference, domainWith("dmarc { policy = reject }"), "reject", `"reject"`},
+		{codeUndefinedReference, mailboxWith("name = each.value"), "each.value", "var.NAME"},
+		{codeUndefinedReference, mailboxWith("name = local"), "local", "local.NAME"},
+		{codeUndefinedReference, "variable \"x\" { default = local.y }\nlocals { y = 1 }", "local.y", "must be a value by itself"},
+		{codeReferenceUnavailable, mailboxWith("name = host.mx1.address"), "host.mx1.address", "only after apply"},
+		{codeEvaluation, mailboxWith("name = \"a\" + 1"), `"a"`, "number"},
+		{codeEvaluation, mailboxWith("name = file(\"missing.txt\")"), `missing.txt`, "stack/missing.txt cannot be read: it does not exist"},
+		{codeEvaluation, mailboxWith("name = file(\"~/x\")"), `~/x`, "home/op/x cannot be read"},
+		{codeEvaluation, mailboxWith("name = format(\"%9999d\", 1)"), `%9999d`, "three digits"},
+		{codeEvaluation, mailboxWith("name = csvdecode(\"a,a\\n1,2\")[0].a"), "csvdecode(", "csvdecode"},
+		{codeWrongType, mailboxWith("name = [\"a\"]"), `["a"]`, "name must be a string"},
+		{codeWrongType, mailboxWith("aliases = \"a\""), `"a"`, "aliases = [ … ]"},
+		{codeWrongType, mailboxWith("aliases = [\"a\", null]"), "null", "compact"},
+		{codeWrongType, domainWith("mx { priority = \"high\" }"), `"high"`, "must be a number"},
+		{codeWrongType, domainWith("spf { manage = \"perhaps\" }"), `"perhaps"`, "true or false"},
+		{codeUnknownFunction, mailboxWith("name = uper(\"a\")"), "uper", "Did you mean upper()?"},
+		{codeUnknownFunction, mailboxWith("name = env(\"HOME\")"), "env", "MAILFORM_VAR_NAME"},
+		{codeExposedSecret, mailboxWith("name = sensitive(\"x\")"), `sensitive("x")`, "nonsensitive"},
+		{codeLocalCycle, "locals {\n  a = local.b\n  b = [local.c]\n  c = local.a\n}", "a", "local.a → local.b → local.c → local.a. They are defined here: a at stack/main.hcl:9,3; b at stack/main.hcl:10,3; c at stack/main.hcl:11,3."},
+		{codeLocalCycle, "locals { a = local.a }", "a", "local.a → local.a"},
+		{codeValueTooLarge, "locals { n = 1e99999 }", "1e99999", "too large"},
+		{codeValueTooLarge, doubling(), "", "too large"},
+		{codeMissingVariable, "variable \"alice\" { description = \"Alice's hash.\" }", `"alice"`, "Alice's hash. Set it with --var alice=…"},
+		{codeBadVariableValue, "variable \"n\" {\n  type = number\n  default = \"x\"\n}", `"x"`, "type is number"},
+		{codeBadVariableValue, "variable \"n\" {\n  type = list(object({ a = number }))\n  default = [{ a = 1 }, { a = \"x\" }]\n}", `[{ a = 1 }, { a = "x" }]`, "at [1].a"},
+		{codeValidationFailed, "variable \"n\" {\n  default = 1\n  validation {\n    condition = var.n > 1\n    error_message = \"Too small.\"\n  }\n}", `"n"`, "Too small."},
+		{codeBadDeclaration, "variable \"n\" { default = 1 }\nvariable \"n\" { default = 1 }", `"n"`, "stack/main.hcl:8,1"},
+		{codeBadDeclaration, "locals { n = 1 }\nlocals { n = 1 }", "n", "defined twice"},
+		{codeBadDeclaration, "variable \"a b\" {}", `"a b"`, "cannot be a variable's name"},
+		{codeBadDeclaration, "variable \"a\" {\n  default = 1\n  type = strng\n}", "strng", "strng"},
+		{codeBadDeclaration, "variable \"a\" {\n  default = 1\n  sensitive = var.b\n}", "var.b", "plain bool"},
+
+		{codeBadName, "stack \"Acme Mail\" {}\n", `"Acme Mail"`, "a-z, 0-9 and -"},
+		{codeBadName, fmt.Sprintf(instance, `zone = "Hong Kong"`), `"Hong Kong"`, "is not a zone"},
+		{codeBadDomain, "domain \"acme_mail.example\" {}", `"acme_mail.example"`, "the character '_'"},
+		{codeBadDomain, "domain \"localhost\" {}", `"localhost"`, "only one label"},
+		{codeBadDomain, "domain \"" + strings.Repeat("a", 64) + ".example\" {}", `"` + strings.Repeat("a", 64) + `.example"`, "63 are allowed"},
+		{codeBadDomain, domainWith("spf { include = [\"a..b\"] }"), `"a..b"`, "empty label"},
+		{codeBadHostname, "stack \"a\" {}\nhost \"mx1\" {\n  address = \"203.0.113.7\"\n  hostname = \"203.0.113.7\"\n}\n", `"203.0.113.7"`, "It is an IP address"},
+		{codeBadLocalPart, "domain \"acme.example\" {\n  mailbox \"alice@acme.example\" {}\n}", `"alice@acme.example"`, "only the part before it"},
+		{codeBadLocalPart, mailboxWith("aliases = [\"a+b\"]"), `"a+b"`, "sub-address"},
+		{codeBadLocalPart, mailboxWith("aliases = [\"a..b\"]"), `"a..b"`, "two in a row"},
+		{codeBadLocalPart, domainWith("alias \"x\" { to = [\"al ice\"] }"), `"al ice"`, "neither a local part"},
+		{codeBadEmail, "stack \"acme\" { contact = \"ops\" }\n", `"ops"`, "It has no @"},
+		{codeBadEmail, domainWith("dmarc { reports = [\"Ops <ops@x.example>\"] }"), `"Ops <ops@x.example>"`, "without a name"},
+		{codeBadSize, mailboxWith("quota = \"ten\""), `"ten"`, `like "10GiB"`},
+		{codeBadSize, mailboxWith("quota = \"10GiBs\""), `"10GiBs"`, `The unit "GiBs" is not known`},
+		{codeBadSize, mailboxWith("quota = 5"), "5", "From 1MiB to 1024TiB"},
+		{codeBadSize, fmt.Sprintf(instance, `system_disk { size = "40GB" }`), `"40GB"`, `Write "38GiB"`},
+		{codeBadSize, fmt.Sprintf(instance, `system_disk { size = "10GiB" }`), `"10GiB"`, "From 20GiB to 2TiB"},
+		{codeBadDuration, "tls { renew_before = \"soon\" }", `"soon"`, `like "30d"`},
+		{codeBadDuration, "tls { renew_before = \"1h\" }", `"1h"`, "From 1d to 60d"},
+		{codeBadBandwidth, fmt.Sprintf(instance, `public_ip { bandwidth = "fast" }`), `"fast"`, "10Mbps"},
+		{codeBadBandwidth, fmt.Sprintf(instance, `public_ip { bandwidth = 201 }`), "201", "From 1Mbps to 200Mbps"},
+		{codeBadPrefix, hostWith("ssh { from = [\"10.0.0.0/33\"] }"), `"10.0.0.0/33"`, "is not a network"},
+		{codeBadPrefix, hostWith("ssh { from = [\"10.0.0.1/24\"] }"), `"10.0.0.1/24"`, `The network is "10.0.0.0/24"`},
+		{codeBadIP, "stack \"a\" {}\nhost \"mx1\" {\n  hostname = \"m.acme.example\"\n  address = \"0.0.0.0\"\n}\n" + domainWith(""), `"0.0.0.0"`, "address of a machine"},
+		{codeBadPort, hostWith("allow \"x\" { port = 70000 }"), "70000", "1 to 65535"},
+		{codeBadPort, hostWith("allow \"x\" { port = \"90-80\" }"), `"90-80"`, `"80-90"`},
+		{codeBadPort, hostWith("allow \"x\" { port = \"http\" }"), `"http"`, "a port or a range"},
+		{codeBadChoice, domainWith("spf { all = \"softfial\" }"), `"softfial"`, `Did you mean "softfail"?`},
+		{codeBadChoice, domainWith("dkim { algorithms = [\"rsa1024\"] }"), `"rsa1024"`, `Did you mean`},
+		{codeBadPasswordHash, mailboxWith("password_hash = \"hunter2\""), `"hunter2"`, "mailform hash-password"},
+		{codeBadPasswordHash, mailboxWith("password_hash = \"$argon2id$v=19$m=9999999,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA\""), `"$argon2id$v=19$m=9999999,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNoaGFzaA"`, "costs are out of bounds"},
+		{codeBadSSHKey, hostWith("ssh { authorized_keys = [\"ssh-rsa AAAA\"] }"), `"ssh-rsa AAAA"`, ".pub"},
+		{codeBadSSHKey, hostWith("ssh { authorized_keys = [\"-----BEGIN OPENSSH PRIVATE KEY-----\"] }"), `"-----BEGIN OPENSSH PRIVATE KEY-----"`, "this is a private key"},
+		{codeBadHostKey, hostWith("ssh { host_key = \"SHA256:short\" }"), `"SHA256:short"`, "ssh-keygen -lf"},
+		{codeBadSelector, domainWith("dkim { selector = \"a.b\" }"), `"a.b"`, "DKIM selector"},
+		{codeBadSelector, domainWith("dkim { selector = \"" + long + "\" }"), `"` + long + `"`, "55 are allowed"},
+		{codeBadURL, "provider \"acme\" { directory = \"acme.example\" }", `"acme.example"`, "https://"},
+		{codeBadURL, "provider \"acme\" { directory = \"https://u:p@acme.example\" }", `"https://u:p@acme.example"`, "without credentials"},
+		{codeOutOfRange, domainWith("mx { priority = 70000 }"), "70000", "From 0 to 65535"},
+		{codeOutOfRange, domainWith("mx { priority = 1.5 }"), "1.5", "whole number"},
+		{codeOutOfRange, domainWith("alias \"x\" { to = [] }"), "[]", "at least one"},
+		{codeBadText, mailboxWith("name = \"\""), `""`, "name is empty"},
+		{codeBadText, mailboxWith("name = \"a\\nb\""), `"a\nb"`, "trimspace"},
+		{codeBadText, mailboxWith("name = \"" + strings.Repeat("x", 200) + "\""), `"` + strings.Repeat("x", 200) + `"`, "128 are allowed"},
+		{codeBadHostPort, "provider \"acme\" { resolver = \"9.9.9.9\" }", `"9.9.9.9"`, "9.9.9.9:53"},
+
+		{codeDuplicateHost, base[1:] + "host \"mx1\" {\n  hostname = \"m2.acme.example\"\n  address = \"203.0.113.8\"\n}\n" + domainWith(""), `"mx1"`, "first defined at stack/main.hcl:3,1"},
+		{codeSharedName, base + "host \"mx2\" {\n  hostname = \"MAIL.acme.example\"\n  address = \"203.0.113.8\"\n}\n", `"MAIL.acme.example"`, "hostname of two hosts"},
+		{codeSharedName, base + "host \"mx2\" {\n  hostname = \"m2.acme.example\"\n  address = \"203.0.113.7\"\n}\n", `"203.0.113.7"`, "address of two hosts"},
+		{codeDuplicateDomain, domainWith("") + "domain \"ACME.example\" {}", `"ACME.example"`, "defined twice"},
+		{codeAddressTaken, domainWith("mailbox \"alice\" {}"), `"alice"`, "It is the mailbox at stack/main.hcl:9,11"},
+		{codeAddressTaken, domainWith("alias \"alice\" { to = [\"x@y.example\"] }"), `"alice"`, "It is the mailbox"},
+		{codeAddressTaken, domainWith("mailbox \"bob\" { aliases = [\"alice\"] }"), `"alice"`, "It is the mailbox"},
+		{codeAddressTaken, domainWith("mailbox \"bob\" { aliases = [\"b\", \"b\"] }"), `"b"`, `It is the alias of mailbox "bob"`},
+		{codeAddressTaken, domainWith("alias \"x\" { to = [\"alice\"] }\n  alias \"X\" { to = [\"alice\"] }"), `"X"`, "It is the alias at"},
+		{codeUnknownHost, domainWith("host = \"mx2\""), `"mx2"`, `Did you mean "mx1"?`},
+		{codeUnknownHost, "stack \"a\" {}\n" + domainWith(""), `domain "acme.example"`, "nothing serves acme.example"},
+		{codeUnknownHost, base + "host \"mx2\" {\n  hostname = \"m2.acme.example\"\n  address = \"203.0.113.8\"\n}\n" + domainWith(""), `domain "acme.example"`, "which host serves"},
+		{codeOutsideZones, "domain \"other.example\" {\n  mailbox \"a\" {}\n}", `"mail.acme.example"`, `"mail.other.example"`},
+		{codeInstanceOrAddress, hostWith("instance {}"), `"203.0.113.7"`, "not both"},
+		{codeInstanceOrAddress, "stack \"a\" {}\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n}\n" + domainWith(""), `host "mx1"`, "instance { }"},
+		{codeAliasCycle, domainWith("alias \"a\" { to = [\"b\", \"alice\"] }\n  alias \"b\" { to = [\"c+x\"] }\n  alias \"c\" { to = [\"a\"] }"), `"a"`, "a@acme.example → b@acme.example → c@acme.example → a@acme.example"},
+		{codeAliasCycle, domainWith("alias \"a\" { to = [\"a\"] }"), `"a"`, "a@acme.example → a@acme.example"},
+		{codeUnknownRecipient, domainWith("alias \"a\" { to = [\"alcie\"] }"), `"alcie"`, `Did you mean "alice"?`},
+		{codeUnknownRecipient, domainWith("alias \"a\" { to = [\"bob@acme.example\"] }"), `"bob@acme.example"`, "no such mailbox"},
+		{codeUnknownRecipient, domainWith("dmarc { reports = [\"rua\"] }"), `"rua"`, "no such mailbox"},
+		{codeUnknownCatchAll, domainWith("catch_all = \"alcie\""), `"alcie"`, `Did you mean "alice"?`},
+		{codeUnknownCatchAll, domainWith("catch_all = \"x\"\n  alias \"x\" { to = [\"alice\"] }"), `"x"`, "mailbox of this domain"},
+		{codeNoPostmaster, "domain \"acme.example\" {}", `domain "acme.example"`, "postmaster"},
+		{codeDuplicateAllow, hostWith("allow \"a\" { port = 80 }\n  allow \"a\" { port = 81 }"), `"a"`, "defined twice"},
+		{codeDuplicateAllow, hostWith("allow \"a\" { port = 80 }\n  allow \"b\" { port = \"80-80\" }"), `"80-80"`, `the same as allow "a"`},
+		{codeZoneOutsideRegion, "provider \"alicloud\" { region = \"cn-hongkong\" }\n" + fmt.Sprintf(instance, `zone = "us-east-1a"`), `"us-east-1a"`, "is not in region cn-hongkong"},
+		{codeRecordTooLong, domainWith("spf { ip = [for i in range(200) : \"192.0.2.${i}\"] }"), "spf", "2048 can be stored"},
+		{codeRecordTooLong, fmt.Sprintf("domain \"%s\" {\n  host = \"mx1\"\n  mailbox \"a\" {}\n  dkim { selector = \"%s\" }\n}\n", longDomain, long[:54]) + domainWith(""), "dkim", "at most 253"},
+		{codeHalfCredentials, "server {\n  relay {\n    host = \"r.example\"\n    username = \"u\"\n  }\n}", `"u"`, "a username but no password"},
+		{codeAlgorithmConflict, domainWith("dkim { algorithms = [\"rsa2048\", \"rsa4096\"] }"), `["rsa2048", "rsa4096"]`, "one RSA key"},
+		{codeAlgorithmConflict, domainWith("dkim { algorithms = [] }"), "[]", "needs an algorithm"},
+
+		{codeSSHOpen, "stack \"a\" {}\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n  instance {}\n}\n" + domainWith(""), `host "mx1"`, "open to everyone"},
+		{codeSSHOpen, "stack \"a\" {}\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n  instance {}\n  ssh { port = 23 }\n}\n" + domainWith(""), "ssh", "open to everyone"},
+		{codeSPFLookups, domainWith("spf { include = [for i in range(10) : \"s${i}.example\"] }"), `[for i in range(10) : "s${i}.example"]`, "at least 11 DNS lookups"},
+		{codeReportsElsewhere, domainWith("dmarc { reports = [\"rua@reports.example\"] }"), `"rua@reports.example"`, "acme.example._report._dmarc.reports.example"},
+		{codePortOpenAlready, hostWith("allow \"imaps\" { port = 993 }"), "993", "open already"},
+		{codeIdleHost, base + "host \"mx2\" {\n  hostname = \"m2.acme.example\"\n  address = \"203.0.113.8\"\n}\n" + domainWith("host = \"mx1\""), `host "mx2"`, "serves no domain"},
+		{codeContactUnreachable, "stack \"acme\" { contact = \"ops@acme.example\" }\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n  address  = \"203.0.113.7\"\n}\n" + domainWith(""), `"ops@acme.example"`, "Alerts would be lost"},
+		{codeEmptySpec, "stack \"acme\" {}\n", `stack "acme"`, "removes everything"},
+		{codeEd25519Only, domainWith("dkim { algorithms = [\"ed25519\"] }"), `["ed25519"]`, `Add "rsa2048"`},
+		{codeLongSPF, domainWith("spf { ip = [for i in range(30) : \"192.0.2.${i}\"] }"), "spf", "RFC 7208 3.4"},
+		{codeReadableSecret, "server {\n  relay {\n    host = \"r.example\"\n    username = \"u\"\n    password = \"p\"\n  }\n}", `"p"`, "MAILFORM_VAR_relay_password"},
+	}
+}
+
+// doubling is a spec of a few lines whose last local would have gigabytes.
+func doubling() string {
+	var b strings.Builder
+	b.WriteString("locals {\n  a0 = \"0123456789\"\n")
+	for i := 1; i < 40; i++ {
+		fmt.Fprintf(&b, "  a%d = \"${local.a%d}${local.a%d}\"\n", i, i-1, i-1)
+	}
+	return b.String() + "}\n"
+}
+
+// TestCodes holds, for each code, a spec that gives it: with the exact place and
+// a text that helps.
+func TestCodes(t *testing.T) {
+	for i, c := range codeCases() {
+		t.Run(fmt.Sprintf("%s/%d", c.code, i), func(t *testing.T) {
+			text := c.text
+			if !strings.Contains(text, "stack ") {
+				text = base + text
+				if !strings.Contains(text, "domain ") {
+					text += "\n" + domainWith("")
+				}
+			}
+			s, src, ds := load(text)
+			if (s == nil) != ds.HasErrors() {
+				t.Errorf("spec %v with findings %v", s, ds)
+			}
+			for _, d := range ds {
+				if d.Code != c.code || !strings.Contains(d.Summary+" "+d.Detail, c.says) {
+					continue
+				}
+				if wantError := c.code < "MF15"; (d.Severity == SeverityError) != wantError {
+					t.Errorf("severity %s", d.Severity)
+				}
+				at := ""
+				if d.Subject != nil {
+					at = text[d.Subject.StartByte:d.Subject.EndByte]
+				}
+				if c.at != "" && at != c.at {
+					t.Errorf("points at %q, want %q", at, c.at)
+				}
+				return
+			}
+			t.Errorf("no %s that says %q:\n%s", c.code, c.says, show(src, ds))
+		})
+	}
+}
+
+// Findings do not cascade: every case of TestCodes with an error has that code only.
+func TestOneMistakeOneFinding(t *testing.T) {
+	for i, c := range codeCases() {
+		if strings.Contains(c.text, "stack ") || c.code == codeMissingBlock {
+			continue
+		}
+		text := base + c.text
+		if !strings.Contains(text, "domain ") {
+			text += "\n" + domainWith("")
+		}
+		_, src, ds := load(text)
+		for _, d := range ds {
+			if d.Code != c.code && d.Severity == SeverityError {
+				t.Errorf("case %d of %s also gives %s:\n%s", i, c.code, d.Code, show(src, ds))
+				break
+			}
+		}
+	}
+}
+
+func TestReadingCodes(t *testing.T) {
+	big := strings.Repeat("# "+strings.Repeat("x", 1<<20)+"\n", 9)
+	f := func(extra files) LoadOptions {
+		m := files{"stack/main.hcl": base + domainWith("")}
+		for k, v := range extra {
+			m[k] = v
+		}
+		return m.options()
+	}
+	many := files{}
+	for i := range maxSpecFiles + 1 {
+		many[fmt.Sprintf("stack/%d.hcl", i)] = "\n"
+	}
+	broken := f(nil)
+	open := broken.Open
+	broken.Open = func(n string) (fs.File, error) {
+		if strings.HasSuffix(n, "main.hcl") {
+			return nil, &fs.PathError{Op: "open", Path: n, Err: fs.ErrPermission}
+		}
+		return open(n)
+	}
+	variable := files{"stack/v.hcl": "variable \"region\" { default = \"x\" }\n"}
+	withVars := func(change func(*LoadOptions), extra files) LoadOptions {
+		m := files{}
+		for k, v := range variable {
+			m[k] = v
+		}
+		for k, v := range extra {
+			m[k] = v
+		}
+		o := f(m)
+		change(&o)
+		return o
+	}
+	for _, c := range []struct {
+		code string
+		o    LoadOptions
+		says string
+	}{
+		{codeNoSpec, files{"stack/notes.txt": "x", "stack/.hidden.hcl": "x", "stack/a.vars.hcl": "x"}.options(), "mailform init"},
+		{codeUnreadable, files{"elsewhere/a.hcl": ""}.options(), "cannot read the folder stack"},
+		{codeUnreadable, broken, "Permission denied"},
+		{codeTooLarge, f(files{"stack/big.hcl": big}), "8MiB"},
+		{codeTooLarge, many.options(), "1000 are allowed"},
+		{codeEvaluation, f(files{"stack/x.hcl": "locals { a = file(\"big\") }", "stack/big": big}), "too large"},
+		{codeEvaluation, f(files{"stack/x.hcl": "locals { a = file(\"sub\") }", "stack/sub/y": ""}), "not a regular file"},
+		{codeTooComplex, f(files{"stack/x.hcl": strings.Repeat("[ ", 3<<20)}), "too many symbols"},
+		{codeUndeclaredVariable, withVars(func(o *LoadOptions) { o.Vars = []string{"regoin=x"} }, nil), `Did you mean "region"?`},
+		{codeUndeclaredVariable, withVars(func(o *LoadOptions) { o.Environ = []string{"MAILFORM_VAR_REGION=x"} }, nil), "Did you mean MAILFORM_VAR_region?"},
+		{codeUndeclaredVariable, withVars(func(o *LoadOptions) { o.VarFiles = []string{"v.json"} }, files{"v.json": `{"regoin": 1}`}), `Did you mean "region"?`},
+		{codeBadAssignment, withVars(func(o *LoadOptions) { o.Vars = []string{"region"} }, nil), "NAME=VALUE"},
+		{codeBadAssignment, withVars(func(o *LoadOptions) { o.VarFiles = []string{"v.hcl"} }, files{"v.hcl": "region {}"}), ""},
+		{codeBadVariableValue, withVars(func(o *LoadOptions) { o.VarFiles = []string{"v.hcl"} }, files{"v.hcl": "region = upper(\"x\")"}), "without references or functions"},
+		{codeUnreadable, withVars(func(o *LoadOptions) { o.VarFiles = []string{"none.hcl"} }, nil), "cannot read none.hcl"},
+		{codeTooComplex, withVars(func(o *LoadOptions) { o.VarFiles = []string{"v.json"} }, files{"v.json": strings.Repeat("[", 1<<20)}), "nested"},
+	} {
+		_, src, ds := Load(c.o)
+		ok := false
+		for _, d := range ds {
+			ok = ok || d.Code == c.code && strings.Contains(d.Summary+" "+d.Detail, c.says)
+		}
+		if !ok {
+			t.Errorf("no %s that says %q:\n%s", c.code, c.says, show(src, ds))
+		}
+	}
+}
+
+// Many rows with the same mistake give a bounded list.
+func TestManyFindings(t *testing.T) {
+	_, src, ds := load(base + `
+domain "acme.example" {
+  dynamic "mailbox" {
+    for_each = range(1000)
+    labels   = ["bad name ${mailbox.value}"]
+    content {}
+  }
+}
+`)
+	last := ds[len(ds)-1]
+	if len(ds) != maxFindings+1 || last.Code != codeMoreToSay || last.Summary != "and 500 more findings" {
+		t.Errorf("%d findings, the last %+v", len(ds), last)
+	}
+	if out := show(src, ds); !strings.Contains(out, "… and 461 more\n") || !strings.HasSuffix(out, "501 errors\n") {
+		t.Errorf("rendered:\n%s", out[len(out)-400:])
+	}
+}
+
+// A panic below Load becomes a finding.
+func TestPanicIsAFinding(t *testing.T) {
+	o := files{}.options()
+	o.ReadDir = func(string) ([]fs.DirEntry, error) { panic(errors.New("boom")) }
+	s, src, ds := Load(o)
+	if s != nil || src == nil || len(ds) != 1 || ds[0].Code != codeInternal {
+		t.Errorf("%v %v", s, ds)
+	}
+}
+
+// Every code that exists is explained once, and every one is tested above.
+func TestCodeTable(t *testing.T) {
+	tested := map[string]bool{
+		codeNoSpec: true, codeUnreadable: true, codeTooLarge: true, codeMoreToSay: true, codeInternal: true,
+		codeUndeclaredVariable: true, codeBadAssignment: true,
+	}
+	for _, c := range codeCases() {
+		tested[c.code] = true
+	}
+	seen := map[string]bool{}
+	last := ""
+	for _, c := range Codes() {
+		if seen[c.Code] || c.Code <= last || c.Meaning == "" {
+			t.Errorf("%s: listed twice, out of order or without a meaning", c.Code)
+		}
+		seen[c.Code], last = true, c.Code
+		if !tested[c.Code] {
+			t.Errorf("%s has no test", c.Code)
+		}
+	}
+	for code := range tested {
+		if !seen[code] {
+			t.Errorf("%s is not in the table", code)
+		}
+	}
+}
