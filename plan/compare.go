@@ -41,10 +41,10 @@ func Compare(saved, fresh *Plan) []string {
 		switch {
 		case !ok:
 			moved = append(moved, fmt.Sprintf("%s: is gone", c.Address))
-		case f.ID != c.ID:
-			moved = append(moved, movedID(c, f))
 		case f.Action != c.Action && f.Action != Update && f.Action != NoOp:
 			moved = append(moved, fmt.Sprintf("%s: the plan counts on it, now it would be %s", c.Address, past(f.Action)))
+		case f.ID != c.ID:
+			moved = append(moved, movedID(c, f))
 		case read[c.Address]:
 			for _, d := range Diff(c.Outputs, f.Outputs) {
 				moved = append(moved, movedField(c.Address, d))

@@ -66,7 +66,8 @@ func Decode(file []byte) (*Plan, error) {
 }
 
 func jsonError(err error) error {
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	var syntax *json.SyntaxError
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &syntax) && syntax.Error() == "unexpected end of JSON input" {
 		return errors.New("it ends too early")
 	}
 	return err

@@ -38,15 +38,20 @@ func RenderMarkdown(w io.Writer, p *Plan) error {
 	if p.HasBlocked() {
 		b.WriteString("\n#### Blocked\n\n")
 		for _, g := range groups {
-			for _, c := range g.Changes {
-				if c.Blocked == nil {
+			for _, f := range foldRuns(g.Changes, markdownFold) {
+				if f.Shown[0].Blocked == nil {
 					continue
 				}
-				fmt.Fprintf(&b, "- %s %s: %s", c.Action.Glyph(), code(string(c.Address)), prose(c.Blocked.Why))
-				if c.Blocked.Allow != "" {
-					fmt.Fprintf(&b, "; to go ahead: %s", code(c.Blocked.Allow))
+				for _, c := range f.Shown {
+					fmt.Fprintf(&b, "- %s %s: %s", code(c.Action.Glyph()), code(string(c.Address)), prose(c.Blocked.Why))
+					if c.Blocked.Allow != "" {
+						fmt.Fprintf(&b, "; to go ahead: %s", code(c.Blocked.Allow))
+					}
+					b.WriteByte('\n')
 				}
-				b.WriteByte('\n')
+				if f.Hidden > 0 {
+					fmt.Fprintf(&b, "- %s\n", f.hidden())
+				}
 			}
 		}
 	}
@@ -76,7 +81,12 @@ func markdownWhat(c Change) string {
 		}
 	}
 	for _, f := range c.Fields {
-		line := prose(f.Path) + ": " + value(f.Before) + " → " + value(f.After)
+		before, after := value(f.Before), value(f.After)
+		if before == after && f.Before.kind == KindString {
+			b, a := focus(display(f.Before), display(f.After), maxValue)
+			before, after = code(b), code(a)
+		}
+		line := prose(f.Path) + ": " + before + " → " + after
 		if f.Replaces {
 			line += " (replaces it)"
 		}

@@ -129,7 +129,10 @@ func (g *opGraph) dependencies() {
 			}
 		}
 		for _, r := range op.Inputs.Refs() {
-			g.waitMade(o, g.b.at[r.Address])
+			// What its own change brings about is between the provider's operations.
+			if !slices.Contains(op.Addresses, r.Address) {
+				g.waitMade(o, g.b.at[r.Address])
+			}
 		}
 		slices.Sort(g.preds[o])
 		g.preds[o] = slices.Compact(g.preds[o])
