@@ -256,11 +256,19 @@ func TestProtection(t *testing.T) {
 			`± other/x (differs from the spec) [interrupts mail]
     v: "1" -> "2"
 ± other/y (other/x is replaced) [interrupts mail]`},
+		{"nothing protected is lost with what is not", Input{
+			Desired: []Resource{with(replaced, func(r *Resource) { r.Protected = "" }),
+				with(res(y, "1"), func(r *Resource) { r.Within = x }), with(with(res(z, "1"), protected), func(r *Resource) { r.Within = y })},
+			Observed: []Object{obj(x, "1"), obj(y, "1"), obj(z, "1")}},
+			`± other/x (differs from the spec) BLOCKED other/y would be lost with it: --allow other/z
+    v: "1" -> "2"
+± other/y (other/x is replaced) BLOCKED other/z would be lost with it: --allow other/z
+± other/z (other/y is replaced) [interrupts mail] BLOCKED it is precious: --allow other/z`},
 		{"nothing is replaced from under what cannot be made again", Input{
 			Desired: []Resource{replaced, with(res(y, "1", z), func(r *Resource) { r.Within = x }), res(z, "1")},
 			Observed: []Object{obj(x, "1"), obj(y, "1"),
 				with(obj(z, "1"), others)}, Allow: []string{"other/x"}},
-			`± other/x (differs from the spec) [interrupts mail] BLOCKED other/y would be lost with it and could not be made again: 
+			`± other/x (differs from the spec) [interrupts mail] BLOCKED other/y would be lost with it: 
     v: "1" -> "2"
 ± other/y (other/x is replaced) BLOCKED other/z is blocked: 
 ~ other/z (belongs to another stack) BLOCKED it belongs to stack "neighbour", which must give it up first:`},

@@ -17,12 +17,14 @@ func (b *builder) protect() {
 	allowed := make([]bool, len(b.nodes))
 	for _, n := range b.nodes {
 		allowed[n.index] = allow.match(n.addr)
+	}
+	for _, n := range b.nodes {
 		c := &n.change
 		if n.idle || b.in.Destroy || c.Blocked != nil || c.Action != Delete && c.Action != Replace {
 			continue
 		}
-		if n.lostWith() != nil {
-			continue // decided where it is replaced
+		if n.covered(allowed) {
+			continue
 		}
 		if why := n.protected(); why != "" && !allowed[n.index] {
 			c.Blocked = &Block{Why: why, Allow: lift("allow", n.addr)}
@@ -45,6 +47,13 @@ func (b *builder) protect() {
 			}
 		}
 	}
+}
+
+// covered reports whether the node is lost with something protected whose
+// replacement was allowed by name: who allows that allows what it means.
+func (n *node) covered(allowed []bool) bool {
+	home := n.lostWith()
+	return home != nil && (home.protected() != "" && allowed[home.index] || home.covered(allowed))
 }
 
 // hold blocks a pending change that cannot be done without a blocked one: it
@@ -76,7 +85,7 @@ func (n *node) keep() (more bool) {
 		}
 	}
 	if home := n.lostWith(); home != nil && home.change.Action == Replace && home.change.Blocked == nil {
-		home.block(fmt.Sprintf("%s would be lost with it and could not be made again", n.addr), n)
+		home.block(fmt.Sprintf("%s would be lost with it", n.addr), n)
 		more = true
 	}
 	return more

@@ -131,3 +131,48 @@ func TestRenderOthers(t *testing.T) {
 		}
 	}
 }
+
+// Text from outside cannot move the cursor, forge lines or break a table, and
+// stays within the width whatever its script.
+func TestRenderersAreNotFooled(t *testing.T) {
+	evil := "x\x1b[2J\r\n| `y` |\u202e</table>"
+	in := Input{Stack: "s", Desired: []Resource{
+		{Address: Address("dns/acme.example/" + evil), Provider: "p", Kind: "record", Attrs: Attrs{evil: String(evil)}, Effect: evil},
+		res("mailbox/"+Address(strings.Repeat("long", 15))+"@acme.example", "2"),
+		{Address: "mailbox/zhang@acme.example", Provider: "p", Kind: "mailbox", Attrs: Attrs{"name": String(strings.Repeat("张三李四", 8))}},
+	}, Observed: []Object{with(obj("mailbox/"+Address(strings.Repeat("long", 15))+"@acme.example", "1"), func(o *Object) { o.Attrs["v"] = String(strings.Repeat("王五", 60)) })}}
+	p := mustBuild(t, in)
+	for name, render := range map[string]func(io.Writer, *Plan) error{
+		"text": func(w io.Writer, p *Plan) error { return RenderText(w, p, TextOptions{Width: 100}) },
+		"md":   RenderMarkdown, "json": RenderJSON, "dot": WriteDot, "mermaid": WriteMermaid,
+	} {
+		var b bytes.Buffer
+		if err := render(&b, p); err != nil {
+			t.Fatal(err)
+		}
+		if i := strings.IndexAny(b.String(), "\x1b\r"); i >= 0 {
+			t.Errorf("%s lets control characters through", name)
+		}
+		for _, line := range strings.Split(b.String(), "\n") {
+			if name == "text" && style.Width(line) > 100 {
+				t.Errorf("%d columns: %q", style.Width(line), line)
+			}
+			if name == "md" && strings.HasPrefix(line, "|") && strings.Count(strings.ReplaceAll(line, `\|`, ""), "|") != 5 {
+				t.Errorf("not four cells: %s", line)
+			}
+		}
+	}
+}
+
+func TestNothingToDoIsOneSentence(t *testing.T) {
+	var b bytes.Buffer
+	if err := RenderText(&b, &Plan{FormatVersion: 1, Stack: "s"}, TextOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	equalText(t, b.String(), "No changes. The world matches the spec.")
+	b.Reset()
+	if err := RenderText(&b, &Plan{FormatVersion: 1, Stack: "s", Destroy: true}, TextOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	equalText(t, b.String(), "Nothing to destroy: nothing of stack s is left.")
+}

@@ -48,13 +48,13 @@ func sampleDesired(mailboxes ...string) []Resource {
 		{Address: "host/mx1/agent", Provider: "host", Kind: "agent", Attrs: Attrs{"version": String("1.0.0"), "host_key": Unknown("host/mx1/instance", "host_key")},
 			DependsOn: []Address{"host/mx1/address-link", "host/mx1/firewall"}, Within: "host/mx1/instance", Outputs: []string{"arch"}},
 		{Address: "cert/mx1", Provider: "acme", Kind: "certificate", Attrs: Attrs{"names": Strings("mail.acme.example"), "key": String("ecdsa256")},
-			DependsOn: []Address{"host/mx1/agent", "zone/acme.example"}, Within: "host/mx1/agent", Outputs: []string{"not_after"}},
+			DependsOn: []Address{"host/mx1/agent", "zone/acme.example"}, Within: "host/mx1/instance", Outputs: []string{"not_after"}},
 		{Address: "dkim/acme.example/mf1-rsa", Provider: "host", Kind: "dkim-key", Attrs: Attrs{"algorithm": String("rsa2048")},
-			DependsOn: []Address{"host/mx1/agent"}, Within: "host/mx1/agent", Outputs: []string{"txt"}},
+			DependsOn: []Address{"host/mx1/agent"}, Within: "host/mx1/instance", Outputs: []string{"txt"}},
 		{Address: "server/mx1", Provider: "host", Kind: "server", Outputs: []string{"ready"}, Effect: "mx1 serves SMTP and IMAP",
 			Attrs: Attrs{"hostname": String("mail.acme.example"), "relay": Map(map[string]Value{
 				"host": String("smtp.relay.example"), "password": Secret(specs.Fingerprint(canary))})},
-			DependsOn: []Address{"host/mx1/agent", "cert/mx1", "dkim/acme.example/mf1-rsa"}, Within: "host/mx1/agent"},
+			DependsOn: []Address{"host/mx1/agent", "cert/mx1", "dkim/acme.example/mf1-rsa"}, Within: "host/mx1/instance"},
 		{Address: "zone/acme.example", Provider: "cloudflare", Kind: "zone", Attrs: Attrs{"name": String(d)}, Lookup: true, Outputs: []string{"id", "name"}},
 		record("a/mx1", "A", Unknown("host/mx1/address-link", "ip"), ""),
 		record("mx", "MX", String("mail.acme.example"), "mail for acme.example reaches mx1", "server/mx1", "dns/acme.example/a/mx1"),
@@ -71,10 +71,10 @@ func sampleDesired(mailboxes ...string) []Resource {
 	for _, m := range mailboxes {
 		rs = append(rs, Resource{Address: Addr("mailbox", m+"@"+d), Provider: "host", Kind: "mailbox",
 			Attrs:     Attrs{"name": String(strings.ToUpper(m[:1]) + m[1:]), "quota": Int(5 << 30), "password": Secret(specs.Fingerprint(canary + m))},
-			DependsOn: []Address{"server/mx1"}, Within: "host/mx1/agent", Protected: "it holds mail", Effect: m + "@acme.example receives mail"})
+			DependsOn: []Address{"server/mx1"}, Within: "host/mx1/instance", Protected: "it holds mail", Effect: m + "@acme.example receives mail"})
 	}
 	return append(rs, Resource{Address: "alias/postmaster@acme.example", Provider: "host", Kind: "alias",
-		Attrs: Attrs{"to": Strings("alice@acme.example")}, DependsOn: []Address{"server/mx1"}, Within: "host/mx1/agent"})
+		Attrs: Attrs{"to": Strings("alice@acme.example")}, DependsOn: []Address{"server/mx1"}, Within: "host/mx1/instance"})
 }
 
 // zoneFound is the world before the first apply.

@@ -142,7 +142,7 @@ func (t *text) change(c Change, column int) {
 		t.line(6, item)
 	}
 	if c.Effect != "" && c.Blocked == nil {
-		t.sentence(indent, word{"↳ ", t.sheet.Dim}, c.Effect, plain)
+		t.effect(indent, c.Effect)
 	}
 	t.fields(c.Fields)
 	if c.Blocked != nil {
@@ -150,18 +150,22 @@ func (t *text) change(c Change, column int) {
 	}
 }
 
-// blocked says why a change will not be applied and what would let it.
+// blocked says what would let a blocked change go ahead and why it does not.
 func (t *text) blocked(b Block) {
-	const indent, mark, ahead = 6, "blocked: ", "to go ahead: "
-	why, allow := style.Clean(b.Why), style.Clean(b.Allow)
-	switch {
-	case allow == "":
-		t.sentence(indent, word{mark, t.sheet.Red}, why, t.sheet.Red)
-	case indent+style.Width(mark+why+"; "+ahead+allow) <= t.width:
-		t.line(indent, t.sheet.Red(mark+why), "; ", ahead, t.sheet.Bold(allow))
-	default:
-		t.sentence(indent, word{mark, t.sheet.Red}, why, t.sheet.Red)
-		t.line(indent, ahead, t.sheet.Bold(allow))
+	const indent = 6
+	mark, styled := "blocked:", t.sheet.Red("blocked:")
+	if b.Allow != "" {
+		flag := style.Clean(b.Allow)
+		mark = "blocked unless " + flag + ":"
+		styled = t.sheet.Red("blocked unless ") + t.sheet.Bold(flag) + t.sheet.Red(":")
+	}
+	words := append([]string{mark}, strings.Fields(style.Clean(b.Why))...)
+	for i, line := range style.Wrap(words, " ", t.width-indent-2) {
+		if i > 0 {
+			t.line(indent+2, t.sheet.Red(strings.Join(line, " ")))
+			continue
+		}
+		t.line(indent, styled, " ", t.sheet.Red(strings.Join(line[1:], " ")))
 	}
 }
 
@@ -239,15 +243,12 @@ func (t *text) words(indent int, lead string, words []word, sep string) {
 	}
 }
 
-// sentence writes running text after a mark, wrapped under its own beginning.
-func (t *text) sentence(indent int, mark word, s string, paint func(string) string) {
-	hang := style.Width(mark.text)
-	for i, line := range style.Wrap(strings.Fields(style.Clean(s)), " ", t.width-indent-hang) {
-		if i == 0 {
-			t.line(indent, mark.style(mark.text), paint(strings.Join(line, " ")))
-			continue
-		}
-		t.line(indent+hang, paint(strings.Join(line, " ")))
+// effect says what a change means for mail, wrapped under its own beginning.
+func (t *text) effect(indent int, s string) {
+	mark := t.sheet.Dim("↳ ")
+	for _, line := range style.Wrap(strings.Fields(style.Clean(s)), " ", t.width-indent-2) {
+		t.line(indent, mark, strings.Join(line, " "))
+		mark = "  "
 	}
 }
 
