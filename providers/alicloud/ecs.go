@@ -66,8 +66,10 @@ type securityGroup struct {
 type describeSecurityGroupsAnswer struct {
 	answer
 	NextToken      string
-	SecurityGroups struct{ SecurityGroup []securityGroup }
+	SecurityGroups *struct{ SecurityGroup []securityGroup }
 }
+
+func (a *describeSecurityGroupsAnswer) listed() bool { return a.SecurityGroups != nil }
 
 type describeSecurityGroupAttribute struct {
 	rpc
@@ -100,8 +102,10 @@ type permission struct {
 type describeSecurityGroupAttributeAnswer struct {
 	answer
 	NextToken   string
-	Permissions struct{ Permission []permission }
+	Permissions *struct{ Permission []permission }
 }
+
+func (a *describeSecurityGroupAttributeAnswer) listed() bool { return a.Permissions != nil }
 
 type permissionParam struct {
 	Policy             string `name:"Policy"`
@@ -181,8 +185,10 @@ type keyPair struct {
 type describeKeyPairsAnswer struct {
 	answer
 	TotalCount int
-	KeyPairs   struct{ KeyPair []keyPair }
+	KeyPairs   *struct{ KeyPair []keyPair }
 }
+
+func (a *describeKeyPairsAnswer) listed() bool { return a.KeyPairs != nil }
 
 type runInstances struct {
 	rpc
@@ -241,8 +247,10 @@ type instance struct {
 type describeInstancesAnswer struct {
 	answer
 	NextToken string
-	Instances struct{ Instance []instance }
+	Instances *struct{ Instance []instance }
 }
+
+func (a *describeInstancesAnswer) listed() bool { return a.Instances != nil }
 
 // instanceAction is StartInstance, StopInstance, DeleteInstance or ModifyInstanceSpec.
 type instanceAction struct {
@@ -272,7 +280,7 @@ type describeAvailableResource struct {
 
 type describeAvailableResourceAnswer struct {
 	answer
-	AvailableZones struct {
+	AvailableZones *struct {
 		AvailableZone []struct {
 			ZoneId             string
 			Status             string
@@ -290,6 +298,8 @@ type describeAvailableResourceAnswer struct {
 		}
 	}
 }
+
+func (a *describeAvailableResourceAnswer) listed() bool { return a.AvailableZones != nil }
 
 type image struct {
 	ImageId              string
@@ -315,8 +325,10 @@ type describeImages struct {
 type describeImagesAnswer struct {
 	answer
 	TotalCount int
-	Images     struct{ Image []image }
+	Images     *struct{ Image []image }
 }
+
+func (a *describeImagesAnswer) listed() bool { return a.Images != nil }
 
 type describeImageFromFamily struct {
 	rpc

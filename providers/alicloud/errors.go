@@ -71,6 +71,9 @@ func explain(step string, err error) error {
 	if !errors.As(err, &f) {
 		return &plan.Error{Code: codeRefused, Step: step, Err: err}
 	}
+	if f.kind == partial {
+		return &plan.Error{Class: plan.ErrTransient, Code: codeLost, Step: step, Err: f.err, Fix: "run the same command again"}
+	}
 	e := &plan.Error{
 		Step:       step,
 		Sent:       "POST " + f.at.String() + " " + f.action,

@@ -48,9 +48,11 @@ func (r *run) images(ctx context.Context, instanceType string) (all []image, err
 		req := &describeImages{rpc: newRPC(ecs, "DescribeImages"), ImageOwnerAlias: "system", OSType: "linux",
 			InstanceType: instanceType, PageNumber: number, PageSize: size}
 		resp := &describeImagesAnswer{answer: newAnswer()}
-		err := r.call(ctx, req, resp)
+		if err := r.call(ctx, req, resp); err != nil {
+			return 0, 0, err
+		}
 		all = append(all, resp.Images.Image...)
-		return len(resp.Images.Image), resp.TotalCount, err
+		return len(resp.Images.Image), resp.TotalCount, nil
 	})
 	return all, err
 }

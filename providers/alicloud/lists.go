@@ -2,6 +2,7 @@ package alicloud
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync/atomic"
 )
@@ -46,20 +47,25 @@ func numbered(size int, page func(number, size string) (int, int, error)) error 
 		if err != nil {
 			return err
 		}
-		if seen += got; got == 0 || seen >= total {
-			break
+		if seen += got; seen >= total {
+			return nil
+		}
+		if got == 0 {
+			break // things went away between two pages, or a page was lost
 		}
 	}
-	return nil
+	return &failure{action: "list", kind: partial, err: errors.New("the pages of a listing do not add up")}
 }
 
 func (r *reader) vpcs(ctx context.Context, filter *[]tagParam, id string) (all []network, err error) {
 	err = numbered(50, func(number, size string) (int, int, error) {
 		req := &describeVpcs{rpc: newRPC(vpc, "DescribeVpcs"), VpcId: id, Tag: filter, PageNumber: number, PageSize: size}
 		resp := &describeVpcsAnswer{answer: newAnswer()}
-		err := r.call(ctx, req, resp)
+		if err := r.call(ctx, req, resp); err != nil {
+			return 0, 0, err
+		}
 		all = append(all, resp.Vpcs.Vpc...)
-		return len(resp.Vpcs.Vpc), resp.TotalCount, err
+		return len(resp.Vpcs.Vpc), resp.TotalCount, nil
 	})
 	return all, err
 }
@@ -68,9 +74,11 @@ func (r *reader) vSwitches(ctx context.Context, filter *[]tagParam, id string) (
 	err = numbered(50, func(number, size string) (int, int, error) {
 		req := &describeVSwitches{rpc: newRPC(vpc, "DescribeVSwitches"), VSwitchId: id, Tag: filter, PageNumber: number, PageSize: size}
 		resp := &describeVSwitchesAnswer{answer: newAnswer()}
-		err := r.call(ctx, req, resp)
+		if err := r.call(ctx, req, resp); err != nil {
+			return 0, 0, err
+		}
 		all = append(all, resp.VSwitches.VSwitch...)
-		return len(resp.VSwitches.VSwitch), resp.TotalCount, err
+		return len(resp.VSwitches.VSwitch), resp.TotalCount, nil
 	})
 	return all, err
 }
@@ -82,9 +90,11 @@ func (r *reader) eips(ctx context.Context, filter *[]tagParam, id, name string) 
 		req := &describeEipAddresses{rpc: newRPC(vpc, "DescribeEipAddresses"), AllocationId: id, EipName: name,
 			Tag: filter, PageNumber: number, PageSize: size}
 		resp := &describeEipAddressesAnswer{answer: newAnswer()}
-		err := r.call(ctx, req, resp)
+		if err := r.call(ctx, req, resp); err != nil {
+			return 0, 0, err
+		}
 		all = append(all, resp.EipAddresses.EipAddress...)
-		return len(resp.EipAddresses.EipAddress), resp.TotalCount, err
+		return len(resp.EipAddresses.EipAddress), resp.TotalCount, nil
 	})
 	return all, err
 }
@@ -96,9 +106,11 @@ func (r *reader) keyPairs(ctx context.Context, name string) (all []keyPair, err 
 		req := &describeKeyPairs{rpc: newRPC(ecs, "DescribeKeyPairs"), KeyPairName: name, IncludePublicKey: "true",
 			PageNumber: number, PageSize: size}
 		resp := &describeKeyPairsAnswer{answer: newAnswer()}
-		err := r.call(ctx, req, resp)
+		if err := r.call(ctx, req, resp); err != nil {
+			return 0, 0, err
+		}
 		all = append(all, resp.KeyPairs.KeyPair...)
-		return len(resp.KeyPairs.KeyPair), resp.TotalCount, err
+		return len(resp.KeyPairs.KeyPair), resp.TotalCount, nil
 	})
 	return all, err
 }
@@ -108,12 +120,15 @@ func followed(page func(token string) (string, error)) error {
 	token := ""
 	for range maxPages {
 		next, err := page(token)
-		if err != nil || next == "" || next == token {
+		if err != nil || next == "" {
 			return err
+		}
+		if next == token {
+			break
 		}
 		token = next
 	}
-	return nil
+	return &failure{action: "list", kind: partial, err: errors.New("the pages of a listing do not end")}
 }
 
 func (r *reader) securityGroups(ctx context.Context, filter *[]tagParam, id string) (all []securityGroup, err error) {
@@ -121,9 +136,11 @@ func (r *reader) securityGroups(ctx context.Context, filter *[]tagParam, id stri
 		req := &describeSecurityGroups{rpc: newRPC(ecs, "DescribeSecurityGroups"), SecurityGroupId: id, Tag: filter,
 			MaxResults: "100", NextToken: token}
 		resp := &describeSecurityGroupsAnswer{answer: newAnswer()}
-		err := r.call(ctx, req, resp)
+		if err := r.call(ctx, req, resp); err != nil {
+			return "", err
+		}
 		all = append(all, resp.SecurityGroups.SecurityGroup...)
-		return resp.NextToken, err
+		return resp.NextToken, nil
 	})
 	return all, err
 }
@@ -134,9 +151,11 @@ func (r *reader) permissions(ctx context.Context, group string) (all []permissio
 		req := &describeSecurityGroupAttribute{rpc: newRPC(ecs, "DescribeSecurityGroupAttribute"), SecurityGroupId: group,
 			NicType: "intranet", Direction: "all", MaxResults: "1000", NextToken: token}
 		resp := &describeSecurityGroupAttributeAnswer{answer: newAnswer()}
-		err := r.call(ctx, req, resp)
+		if err := r.call(ctx, req, resp); err != nil {
+			return "", err
+		}
 		all = append(all, resp.Permissions.Permission...)
-		return resp.NextToken, err
+		return resp.NextToken, nil
 	})
 	return all, err
 }
@@ -154,9 +173,11 @@ func (r *reader) instances(ctx context.Context, filter *[]tagParam, id string) (
 		req := &describeInstances{rpc: newRPC(ecs, "DescribeInstances"), InstanceIds: ids, Tag: filter,
 			MaxResults: "100", NextToken: token}
 		resp := &describeInstancesAnswer{answer: newAnswer()}
-		err := r.call(ctx, req, resp)
+		if err := r.call(ctx, req, resp); err != nil {
+			return "", err
+		}
 		all = append(all, resp.Instances.Instance...)
-		return resp.NextToken, err
+		return resp.NextToken, nil
 	})
 	if err != nil || len(all) > 0 {
 		return all, err

@@ -77,6 +77,10 @@ type response interface {
 	requestID() string
 }
 
+// listing is a response with a list. An answer without its list is not an empty
+// list: to believe it would be to believe that everything is gone.
+type listing interface{ listed() bool }
+
 // failure is why a call brought no usable answer. errors.go turns it into what a
 // person reads.
 type failure struct {
@@ -100,6 +104,7 @@ const (
 	unsent                       // the request certainly never left this machine
 	lost                         // sent, no answer
 	malformed                    // answered with something that is not the API's format
+	partial                      // a listing of many pages that does not add up
 )
 
 func (f *failure) Error() string { return f.action + ": " + f.got() }
@@ -163,6 +168,10 @@ func (a *api) call(ctx context.Context, req request, resp response) error {
 	case err == nil:
 		if resp.requestID() == "" {
 			f.kind, f.err = malformed, errors.New("the answer carries no request id")
+			return f
+		}
+		if l, ok := resp.(listing); ok && !l.listed() {
+			f.kind, f.err = malformed, errors.New("the answer carries no list")
 			return f
 		}
 		return nil

@@ -48,8 +48,10 @@ type network struct {
 type describeVpcsAnswer struct {
 	answer
 	TotalCount int
-	Vpcs       struct{ Vpc []network }
+	Vpcs       *struct{ Vpc []network }
 }
+
+func (a *describeVpcsAnswer) listed() bool { return a.Vpcs != nil }
 
 type createVSwitch struct {
 	rpc
@@ -88,8 +90,10 @@ type vSwitch struct {
 type describeVSwitchesAnswer struct {
 	answer
 	TotalCount int
-	VSwitches  struct{ VSwitch []vSwitch }
+	VSwitches  *struct{ VSwitch []vSwitch }
 }
+
+func (a *describeVSwitchesAnswer) listed() bool { return a.VSwitches != nil }
 
 type allocateEipAddress struct {
 	rpc
@@ -139,5 +143,7 @@ type eip struct {
 type describeEipAddressesAnswer struct {
 	answer
 	TotalCount   int
-	EipAddresses struct{ EipAddress []eip }
+	EipAddresses *struct{ EipAddress []eip }
 }
+
+func (a *describeEipAddressesAnswer) listed() bool { return a.EipAddresses != nil }

@@ -1,0 +1,317 @@
+package alicloud
+
+import (
+	"context"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"mailform/plan"
+	"mailform/specs"
+)
+
+// raw calls the API as another tool would.
+func raw(t *testing.T, p *Provider, req request, resp response) {
+	t.Helper()
+	if err := p.api.call(context.Background(), req, resp); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// groupRules lists the rules of mx1's group as "description protocol ports source".
+func groupRules(t *testing.T, p *Provider) []string {
+	t.Helper()
+	r := &reader{via: p.api}
+	groups, err := r.securityGroups(context.Background(), stackTag("acme-mail"), "")
+	if err != nil || len(groups) != 1 {
+		t.Fatal(groups, err)
+	}
+	perms, err := r.permissions(context.Background(), groups[0].SecurityGroupId)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, q := range perms {
+		out = append(out, strings.Join([]string{q.Description, q.IpProtocol, q.PortRange, q.SourceCidrIp + q.Ipv6SourceCidrIp}, " "))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestForeignRulesAreCountedAndLeftAlone(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec())
+	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
+	resp := newAnswer()
+	foreign := &authorizeSecurityGroup{rpc: newRPC(ecs, "AuthorizeSecurityGroup"), SecurityGroupId: group, Permissions: &[]permissionParam{
+		{Policy: "accept", Priority: "1", IpProtocol: "TCP", PortRange: "3306/3306", SourceCidrIp: "203.0.113.9", Description: "the DBA's"},
+		{Policy: "drop", Priority: "50", IpProtocol: "ALL", PortRange: "-1/-1", SourceCidrIp: "192.0.2.0/24"},
+		{Policy: "accept", Priority: "1", IpProtocol: "TCP", PortRange: "8080/8080", SourceCidrIp: "0.0.0.0/0", Description: "mf1:other:web"},
+	}}
+	raw(t, p, foreign, &resp)
+	pl := planFor(t, p, testSpec())
+	if len(pending(pl)) != 0 {
+		t.Errorf("foreign rules make a plan: %v", pending(pl))
+	}
+	if len(pl.Foreign) != 1 || pl.Foreign[0].Count != 3 || pl.Foreign[0].Scope != "security group "+group {
+		t.Errorf("foreign: %+v", pl.Foreign)
+	}
+	before := groupRules(t, p)
+	c.apply(p, testSpec(func(h *specs.Host) {
+		h.Allow = []specs.Allow{{Name: "web", Protocol: "tcp", FromPort: 443, ToPort: 443, From: prefixes("0.0.0.0/0")}}
+	}))
+	c.apply(p, testSpec())
+	equal(t, "rules after opening and closing a port", groupRules(t, p), before)
+}
+
+func TestRulesChangeWithoutClosingAPort(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	web := func(name string, ports int, from ...string) func(*specs.Host) {
+		return func(h *specs.Host) {
+			h.Allow = []specs.Allow{{Name: name, Protocol: "tcp", FromPort: ports, ToPort: ports, From: prefixes(from...)}}
+		}
+	}
+	c.apply(p, testSpec(web("web", 443, "0.0.0.0/0", "2001:db8::1/48")))
+	mail := []string{
+		"mf1:acme-mail:imap TCP 143/143 0.0.0.0/0", "mf1:acme-mail:imaps TCP 993/993 0.0.0.0/0", "mf1:acme-mail:smtp TCP 25/25 0.0.0.0/0",
+		"mf1:acme-mail:ssh TCP 22/22 198.51.100.0/24", "mf1:acme-mail:submission TCP 587/587 0.0.0.0/0", "mf1:acme-mail:submissions TCP 465/465 0.0.0.0/0",
+	}
+	equal(t, "rules", groupRules(t, p), append(slices.Clone(mail),
+		"mf1:acme-mail:web TCP 443/443 0.0.0.0/0", "mf1:acme-mail:web TCP 443/443 2001:db8::/48"))
+
+	// Another name for the same rule: the port must stay open.
+	before := len(c.sim.Calls())
+	c.apply(p, testSpec(web("webmail", 443, "0.0.0.0/0", "2001:db8::/48")))
+	for _, call := range c.sim.Calls()[before:] {
+		if call.Action == "RevokeSecurityGroup" || call.Action == "AuthorizeSecurityGroup" {
+			t.Errorf("renaming a rule calls %s", call.Action)
+		}
+	}
+	equal(t, "renamed", groupRules(t, p), append(slices.Clone(mail),
+		"mf1:acme-mail:webmail TCP 443/443 0.0.0.0/0", "mf1:acme-mail:webmail TCP 443/443 2001:db8::/48"))
+
+	// Another source: first the new, then the old.
+	before = len(c.sim.Calls())
+	c.apply(p, testSpec(web("webmail", 443, "203.0.113.0/24")))
+	var order []string
+	for _, call := range c.sim.Calls()[before:] {
+		if !call.ReadOnly() {
+			order = append(order, call.Action)
+		}
+	}
+	equal(t, "order", order, []string{"AuthorizeSecurityGroup", "RevokeSecurityGroup"})
+	equal(t, "rules", groupRules(t, p), append(slices.Clone(mail), "mf1:acme-mail:webmail TCP 443/443 203.0.113.0/24"))
+}
+
+func TestAnUnmarkedRuleThatIsWantedOnlyGetsOurMark(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec())
+	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
+	resp := newAnswer()
+	raw(t, p, &authorizeSecurityGroup{rpc: newRPC(ecs, "AuthorizeSecurityGroup"), SecurityGroupId: group, Permissions: &[]permissionParam{
+		{IpProtocol: "tcp", PortRange: "443/443", SourceCidrIp: "0.0.0.0/0", Description: "clicked by hand"}}}, &resp)
+	spec := testSpec(func(h *specs.Host) {
+		h.Allow = []specs.Allow{{Name: "web", Protocol: "tcp", FromPort: 443, ToPort: 443, From: prefixes("0.0.0.0/0")}}
+	})
+	before := len(c.sim.Calls())
+	c.apply(p, spec)
+	for _, call := range c.sim.Calls()[before:] {
+		if !call.ReadOnly() && call.Action != "ModifySecurityGroupRule" {
+			t.Errorf("called %s", call.Action)
+		}
+	}
+	if !slices.Contains(groupRules(t, p), "mf1:acme-mail:web TCP 443/443 0.0.0.0/0") {
+		t.Errorf("rules: %v", groupRules(t, p))
+	}
+}
+
+func TestSomeoneChangedOurRule(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec())
+	want := groupRules(t, p)
+	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
+	r := &reader{via: p.api}
+	perms, _ := r.permissions(context.Background(), group)
+	for _, q := range perms {
+		if q.PortRange == "25/25" { // "temporarily" shut
+			resp := newAnswer()
+			raw(t, p, &modifySecurityGroupRule{rpc: newRPC(ecs, "ModifySecurityGroupRule"), SecurityGroupId: group, SecurityGroupRuleId: q.SecurityGroupRuleId,
+				Policy: "drop", Priority: "1", IpProtocol: "TCP", PortRange: "25/25", SourceCidrIp: "0.0.0.0/0", Description: q.Description}, &resp)
+		}
+	}
+	equal(t, "plan", pending(planFor(t, p, testSpec())), []string{"update host/mx1/firewall"})
+	c.apply(p, testSpec())
+	equal(t, "rules", groupRules(t, p), want)
+}
+
+func TestManyRulesTakeBatches(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	spec := func(n, from int) *specs.Spec {
+		return testSpec(func(h *specs.Host) {
+			for i := range n {
+				h.Allow = append(h.Allow, specs.Allow{Name: "many", Protocol: "udp", FromPort: from + i, ToPort: from + i, From: prefixes("203.0.113.0/24")})
+			}
+		})
+	}
+	c.apply(p, spec(190, 1000))
+	calls := map[string]int{}
+	for _, call := range c.sim.Calls() {
+		calls[call.Action]++
+	}
+	if calls["AuthorizeSecurityGroup"] != 2 {
+		t.Errorf("196 rules took %d calls", calls["AuthorizeSecurityGroup"])
+	}
+	// 190 others do not fit beside them: the old must go first.
+	c.apply(p, spec(190, 5000))
+	if _, diags := p.Declare(spec(195, 1000)); !diags.HasErrors() {
+		t.Error("201 rules are not refused")
+	}
+}
+
+func TestRuleTable(t *testing.T) {
+	for _, tc := range []struct {
+		in   permission
+		want string
+		ok   bool
+	}{
+		{permission{IpProtocol: "TCP", PortRange: "25/25", SourceCidrIp: "0.0.0.0/0", Policy: "Accept", Priority: "1"}, "tcp 25/25 0.0.0.0/0 accept 1", true},
+		{permission{IpProtocol: "tcp", PortRange: " 025/25 ", SourceCidrIp: "198.51.100.7/24", Policy: "accept"}, "tcp 25/25 198.51.100.0/24 accept 1", true},
+		{permission{IpProtocol: "ALL", PortRange: "-1/-1", SourceCidrIp: "203.0.113.9", Policy: "Drop", Priority: "100"}, "all -1/-1 203.0.113.9/32 drop 100", true},
+		{permission{IpProtocol: "UDP", PortRange: "1/65535", Ipv6SourceCidrIp: "2001:0DB8:0::1/32"}, "udp 1/65535 2001:db8::/32 accept 1", true},
+		{permission{IpProtocol: "TCP", PortRange: "22/22", SourceGroupId: "sg-1"}, "tcp 22/22 sg-1 accept 1", true},
+		{permission{IpProtocol: "TCP", PortRange: "22/22", SourcePrefixListId: "pl-1"}, "tcp 22/22 pl-1 accept 1", true},
+		{permission{IpProtocol: "TCP", PortRange: "22/22"}, "", false},
+		{permission{Direction: "egress", IpProtocol: "TCP", PortRange: "22/22", SourceCidrIp: "0.0.0.0/0"}, "", false},
+		{permission{IpProtocol: "TCP", PortRange: "22/22", SourceCidrIp: "0.0.0.0/0", DestCidrIp: "10.0.0.1"}, "", false},
+		{permission{IpProtocol: "TCP", PortRange: "22/22", SourceCidrIp: "0.0.0.0/0", SourcePortRange: "80/80"}, "", false},
+		{permission{IpProtocol: "TCP", PortRange: "22/22", SourceCidrIp: "0.0.0.0/0", SourcePortRange: "-1/-1"}, "tcp 22/22 0.0.0.0/0 accept 1", true},
+	} {
+		r, ok := fromPermission(tc.in)
+		if ok != tc.ok || ok && r.key() != tc.want {
+			t.Errorf("%+v: %q %v, want %q %v", tc.in, r.key(), ok, tc.want, tc.ok)
+		}
+	}
+	if p := canonicalPrefix(netip.MustParsePrefix("::ffff:198.51.100.7/120")); p != "198.51.100.0/24" {
+		t.Errorf("an IPv4-mapped prefix is %s", p)
+	}
+}
+
+func TestRulesThatAreTheSameToTheVendorAreOne(t *testing.T) {
+	h := testSpec(func(h *specs.Host) {
+		h.Allow = []specs.Allow{
+			{Name: "again", Protocol: "tcp", FromPort: 25, ToPort: 25, From: prefixes("0.0.0.0/0")},
+			{Name: "again", Protocol: "TCP", FromPort: 22, ToPort: 22, From: prefixes("198.51.100.9/24", "198.51.100.0/24")},
+		}
+	}).Hosts[0]
+	if rules := hostRules(h); len(rules) != 6 {
+		t.Errorf("%d rules: %+v", len(rules), rules)
+	}
+}
+
+// FuzzRule holds that what a rule becomes in canonical form stays what it is, in
+// a plan and back, and that a diff of a rule set with itself is empty.
+func FuzzRule(f *testing.F) {
+	f.Add("TCP", "25/25", "0.0.0.0/0", "", "Accept", "1", "mf1:acme-mail:smtp")
+	f.Add("all", "-1/-1", "", "2001:DB8::1/32", "drop", "100", "mf1::")
+	f.Add("Icmp", "-1", "::ffff:1.2.3.4/100", "", "", "x", "mf1:a:b:c")
+	f.Add("", "99999999999999999999/0", "fe80::1%eth0", "1.2.3.4", "ACCEPT", "-7", "")
+	f.Fuzz(func(t *testing.T, protocol, ports, v4, v6, policy, priority, description string) {
+		if stack, name, ok := parseRuleMark(description); ok && ruleMark(stack, name) != description {
+			t.Errorf("mark %q becomes %q", description, ruleMark(stack, name))
+		}
+		r, ok := fromPermission(permission{IpProtocol: protocol, PortRange: ports, SourceCidrIp: v4, Ipv6SourceCidrIp: v6, Policy: policy, Priority: priority})
+		if !ok {
+			return
+		}
+		r.Name = "n"
+		if again := canonicalSource(r.Source); again != r.Source {
+			t.Errorf("source %q becomes %q", r.Source, again)
+		}
+		if again := canonicalPorts(r.Ports); again != r.Ports {
+			t.Errorf("ports %q become %q", r.Ports, again)
+		}
+		if back := ruleFromValue(r.value()); back != r {
+			t.Errorf("%+v comes back from a plan as %+v", r, back)
+		}
+		if d := diffRules([]rule{r}, []rule{r}); len(d.add)+len(d.remove)+len(d.rename) != 0 {
+			t.Errorf("a rule differs from itself: %+v", d)
+		}
+		p := r.param("s")
+		again, ok := fromPermission(permission{IpProtocol: p.IpProtocol, PortRange: p.PortRange, SourceCidrIp: p.SourceCidrIp,
+			Ipv6SourceCidrIp: p.Ipv6SourceCidrIp, Policy: p.Policy, Priority: p.Priority})
+		if again.Name = "n"; ok && again.Ports == r.Ports && again.Source == r.Source && strings.ToUpper(r.Protocol) == strings.ToUpper(again.Protocol) && again.Priority != r.Priority {
+			t.Errorf("%+v comes back from the API as %+v", r, again)
+		}
+	})
+}
+
+// FuzzFailure gives the error mapper any answer: it must neither panic nor say more
+// than one bounded line.
+func FuzzFailure(f *testing.F) {
+	f.Add(400, "SignatureDoesNotMatch", "Specified signature is not matched. server string to sign is:POST&secret", "R-1")
+	f.Add(403, "Forbidden.RAM", "no\nsuch\x1b[31m permission", "")
+	f.Add(429, "Throttling.User", strings.Repeat("x", 5000), "R")
+	f.Add(503, "", "\x00", url.QueryEscape("&"))
+	f.Fuzz(func(t *testing.T, status int, code, message, request string) {
+		for _, action := range []string{"DescribeVpcs", "RunInstances"} {
+			err := explain("step", &failure{product: ecs, action: action, at: endpoint{"https", "h"}, kind: refused,
+				status: status, code: clean(code, 100), message: clean(message, 300), request: clean(request, 64)})
+			e, ok := err.(*plan.Error)
+			if !ok {
+				t.Fatalf("%T", err)
+			}
+			text := e.Error()
+			if strings.ContainsAny(text, "\n\r\x1b\x00") || len(text) > 700 {
+				t.Errorf("%d bytes: %q", len(text), text)
+			}
+			if strings.Contains(message, "server string to sign") && strings.Contains(text, "to sign is") {
+				t.Errorf("the string to sign is quoted: %q", text)
+			}
+			if e.Fix == "" || e.Code == "" {
+				t.Errorf("no advice for %d %q", status, code)
+			}
+			if action == "RunInstances" && status >= 500 && code == "InternalError" && e.Class != plan.ErrAmbiguous {
+				t.Errorf("a server error on an effect is %q", e.Class)
+			}
+		}
+	})
+}
+
+func TestClasses(t *testing.T) {
+	for _, tc := range []struct {
+		status int
+		code   string
+		want   plan.ErrorClass
+	}{
+		{400, "Throttling", plan.ErrThrottled}, {400, "Throttling.Api", plan.ErrThrottled}, {400, "Rejected.Throttling", plan.ErrThrottled},
+		{429, "Throttling.Resource", plan.ErrThrottled}, {400, "FrequentPurchase.EIP", plan.ErrThrottled},
+		{400, "TaskConflict", plan.ErrTransient}, {409, "OperationConflict", plan.ErrTransient}, {400, "OperationFailed.DistibuteLock", plan.ErrTransient},
+		{400, "System.ServiceBusy", plan.ErrTransient}, {403, "LastTokenProcessing", plan.ErrTransient}, {403, "IdempotentProcessing", plan.ErrTransient},
+		{400, "TOKEN_PROCESSING", plan.ErrTransient}, {400, "OperationFailed.IdempotentTokenProcessing", plan.ErrTransient},
+		{400, "IncorrectVpcStatus", plan.ErrTransient}, {400, "IncorrectVSwitchStatus", plan.ErrTransient}, {403, "IncorrectInstanceStatus", plan.ErrTransient},
+		{403, "IncorrectInstanceStatus.Initializing", plan.ErrTransient}, {400, "IncorrectEipStatus", plan.ErrTransient}, {400, "IncorrectStatus.cbnStatus", plan.ErrTransient},
+		{400, "InvalidStatus.EcsStatusNotSupport", plan.ErrTransient}, {403, "DependencyViolation", plan.ErrTransient}, {400, "DependencyViolation.VSwitch", plan.ErrTransient},
+		{400, "InvalidParameter.KeypairAlreadyAttachedInstance", plan.ErrTransient},
+		{403, "OperationDenied.NoStock", plan.ErrFatal}, {400, "Zone.NotOnSale", plan.ErrFatal}, {403, "Zone.NotOnSale", plan.ErrFatal},
+		{403, "QuotaExceed.SecurityGroup", plan.ErrFatal}, {400, "QuotaExceeded.Vpc", plan.ErrFatal}, {400, "Account.Arrearage", plan.ErrFatal},
+		{403, "InvalidAccountStatus.NotEnoughBalance", plan.ErrFatal}, {403, "InvalidInstanceType.ZoneNotSupported", plan.ErrFatal},
+		{403, "Forbidden.RAM", plan.ErrCredentials}, {403, "Forbidden", plan.ErrCredentials}, {404, "InvalidAccessKeyId.NotFound", plan.ErrCredentials},
+		{400, "InvalidSecurityToken.Expired", plan.ErrCredentials}, {400, "IncompleteSignature", plan.ErrCredentials},
+		{400, "Forbidden.VpcNotFound", plan.ErrFatal}, {403, "InvalidOperation.DeletionProtection", plan.ErrBlocked},
+		{500, "InternalError", plan.ErrAmbiguous}, {503, "ServiceUnavailable", plan.ErrAmbiguous}, {400, "InvalidParameter", plan.ErrFatal},
+	} {
+		if got, _, _ := classify(ecs, "RunInstances", tc.status, tc.code); got != tc.want {
+			t.Errorf("%d %s: %q, want %q", tc.status, tc.code, got, tc.want)
+		}
+	}
+	if got, _, _ := classify(ecs, "DescribeInstances", 503, "ServiceUnavailable"); got != plan.ErrTransient {
+		t.Errorf("a server error on a read is %q", got)
+	}
+}
