@@ -243,12 +243,12 @@ func (l *loader) checkRecipient(book *addressBook, d *builtDomain, n *node, at h
 	l.errorAt(codeUnknownRecipient, at, n.header, fmt.Sprintf("%s does not exist", prefix), detail)
 }
 
-// refusedNames reports whether a name in the domain was refused: that one may be
-// the one that something else misses.
+// refusedNames reports whether a mailbox's or alias's name was refused: that may
+// be the one that something else misses.
 func (d *builtDomain) refusedNames() bool {
 	for _, kind := range [...]string{"mailbox", "alias"} {
 		for _, n := range d.n.blocks[kind] {
-			if n.labels[0].bad || !allGood(n.values["aliases"]) {
+			if n.labels[0].bad {
 				return true
 			}
 		}

@@ -151,10 +151,15 @@ func (a *attrSchema) typeText() string {
 	if len(a.Choices) > 0 {
 		name = strings.Join(quoteAll(a.Choices), " | ")
 	}
-	if a.List {
+	switch {
+	case !a.List:
+		return name
+	case len(a.Choices) > 0:
 		return "list of " + name
+	case a.Kind == kindRecipient:
+		return "list of local parts or mail addresses"
 	}
-	return name
+	return "list of " + name + "s"
 }
 
 func (a *attrSchema) limitText() string {

@@ -122,7 +122,14 @@ func (p *printer) diagnostic(d Diagnostic) {
 	if d.Severity == SeverityWarning {
 		accent = styleYellow
 	}
-	p.b.WriteString(p.style(styleBold+accent, string(d.Severity)) + " " + p.style(styleDim, d.Code) + " " + p.style(styleBold, printable(d.Summary)) + "\n")
+	head := string(d.Severity) + " " + d.Code
+	for i, l := range wrap(head+" "+printable(d.Summary), p.width-2) {
+		if i > 0 {
+			p.b.WriteString("  " + p.style(styleBold, l) + "\n")
+			continue
+		}
+		p.b.WriteString(p.style(styleBold+accent, string(d.Severity)) + " " + p.style(styleDim, d.Code) + p.style(styleBold, strings.TrimPrefix(l, head)) + "\n")
+	}
 	if d.Subject != nil {
 		p.line(styleDim, "  "+d.Subject.String())
 		p.snippet(d, accent)

@@ -315,9 +315,9 @@ func (l *loader) checkReference(t hcl.Traversal, header hcl.Range, sc scope) boo
 		l.errorAt(codeReferenceUnavailable, at, header, fmt.Sprintf("%s is not available here", traversalText(t)),
 			fmt.Sprintf("A spec cannot read another block's values: some, like addresses, are known only after apply. Where a %s is wanted, write its name as text; for a value used twice, define a local and use it in both places.", root))
 	case len(t) == 1:
-		l.errorAt(codeUndefinedReference, at, header, fmt.Sprintf("nothing is called %s", root), l.suggest(root, fmt.Sprintf("If it is meant as text, put it in quotes: %q", root)))
+		l.errorAt(codeUndefinedReference, at, header, root+" is not defined", l.suggest(root, fmt.Sprintf("If it is meant as text, put it in quotes: %q", root)))
 	default:
-		l.errorAt(codeUndefinedReference, at, header, fmt.Sprintf("nothing is called %s", traversalText(t)), l.suggest(root, "Values come from variables (var.NAME) and locals (local.NAME)."))
+		l.errorAt(codeUndefinedReference, at, header, traversalText(t)+" is not defined", l.suggest(root, "Values come from variables (var.NAME) and locals (local.NAME)."))
 	}
 	return false
 }

@@ -261,7 +261,7 @@ func (a *attrSchema) choice(s string) (any, *flaw) {
 	if near := spell(s, a.Choices); near != "" {
 		detail = fmt.Sprintf("Did you mean %q? %s", near, detail)
 	}
-	return nil, a.flaw(codeBadChoice, s, "is not a "+strings.ReplaceAll(a.Name, "_", " "), detail)
+	return nil, &flaw{codeBadChoice, fmt.Sprintf("%s cannot be %s", a.Name, a.quoted(s)), detail}
 }
 
 func (a *attrSchema) textFlaw(s string) *flaw {
