@@ -153,5 +153,5 @@ func spend(v cty.Value, budget *int) bool {
 
 func hugeNumber(f *big.Float) bool {
 	e := f.MantExp(nil)
-	return !f.IsInf() && (e > maxExponent || e < -maxExponent)
+	return f.IsInf() || e > maxExponent || e < -maxExponent
 }
