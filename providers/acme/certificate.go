@@ -1,0 +1,216 @@
+package acme
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"mailform/plan"
+	"mailform/server/manifest"
+	"mailform/specs"
+)
+
+const kindCertificate = "certificate"
+
+// Declare implements plan.Provider: one certificate for each host.
+func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
+	var out []plan.Resource
+	for _, h := range s.Hosts {
+		names := []string{h.Hostname}
+		r := plan.Resource{
+			Address: plan.Addr("cert", h.Name), Provider: Name, Kind: kindCertificate,
+			Attrs: plan.Attrs{
+				"host":         plan.String(h.Name),
+				"names":        plan.Strings(names...),
+				"key":          plan.String(s.TLS.Key),
+				"directory":    plan.String(p.cfg.Directory),
+				"renew_before": plan.String(s.TLS.RenewAfter.String()),
+			},
+			CreateOnly: []string{"renew_before"},
+			Outputs:    []string{"not_after", "serial"},
+			DependsOn:  []plan.Address{plan.Addr("host", h.Name, "agent")},
+			Effect:     "clients and other servers trust " + h.Hostname,
+			Origin:     h.Range,
+		}
+		if h.Instance != nil {
+			r.Within = plan.Addr("host", h.Name, "instance")
+		}
+		for _, n := range names {
+			if z := plan.Addr("zone", s.ZoneDomain(n)); !slices.Contains(r.DependsOn, z) {
+				r.DependsOn = append(r.DependsOn, z)
+			}
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// Observe implements plan.Provider. It makes no request: what is installed was
+// read with the rest of the host.
+func (p *Provider) Observe(_ context.Context, scope plan.Scope) (plan.Observed, error) {
+	var out plan.Observed
+	for _, r := range scope.Desired {
+		host := r.Attrs["host"].Str()
+		found, observed := p.cfg.Hosts.Certificates(host)
+		if !observed {
+			continue
+		}
+		window, err := time.ParseDuration(r.Attrs["renew_before"].Str())
+		if err != nil {
+			return out, fmt.Errorf("observe %s: %w", r.Address, err)
+		}
+		for _, c := range found {
+			if r.Address != plan.Addr("cert", c.Name) {
+				continue
+			}
+			out.Objects = append(out.Objects, plan.Object{
+				Address: r.Address, Provider: Name, Kind: kindCertificate, ID: c.SerialHex, Owner: plan.Ours,
+				Attrs: plan.Attrs{
+					"host": plan.String(host), "names": plan.Strings(c.Names...),
+					"key": plan.String(c.Key), "directory": plan.String(c.Directory),
+				},
+				Outputs:   outputs(c.NotAfter, c.SerialHex),
+				DependsOn: []plan.Address{plan.Addr("host", host, "agent")},
+				Due:       due(c, window, p.cfg.Now()),
+			})
+		}
+	}
+	return out, nil
+}
+
+func outputs(notAfter time.Time, serial string) plan.Attrs {
+	return plan.Attrs{
+		"not_after": plan.String(notAfter.UTC().Format(time.RFC3339)),
+		"serial":    plan.String(serial),
+	}
+}
+
+// due says why a certificate must be renewed now, or "". Of short-lived
+// certificates a third of their life is left for trying, however long the
+// window of the spec is: otherwise each run would renew them again.
+func due(c manifest.Certificate, window time.Duration, now time.Time) string {
+	window = min(window, c.NotAfter.Sub(c.NotBefore)/3)
+	left := c.NotAfter.Sub(now)
+	switch {
+	case left > window:
+		return ""
+	case left <= 0:
+		return "expired on " + c.NotAfter.UTC().Format(time.DateOnly)
+	case left < 48*time.Hour:
+		return fmt.Sprintf("expires in %d hours", int(left.Hours()))
+	}
+	return fmt.Sprintf("expires in %d days", int(left.Hours()/24))
+}
+
+// The kinds of this provider's operations, in the order in which they happen.
+const (
+	opRequest = "Request" // key and signing request, on the host
+	opObtain  = "Obtain"  // order, proof and issue, at the CA
+	opInstall = "Install" // on the host
+)
+
+// Compile implements plan.Provider. A certificate that goes needs nothing: it is
+// on the host and goes with what is removed there.
+func (p *Provider) Compile(changes []plan.Change) []plan.Op {
+	var ops []plan.Op
+	for _, c := range changes {
+		if !c.Pending() || c.Action == plan.Delete {
+			continue
+		}
+		a := c.Address
+		host := c.After["host"]
+		id := func(kind string) string { return Name + "." + kind + " " + string(a) }
+		op := func(kind, title string, seconds int, inputs plan.Attrs, after ...string) plan.Op {
+			inputs["host"] = host
+			return plan.Op{
+				ID: id(kind), Provider: Name, Kind: kind, Title: title, Addresses: []plan.Address{a},
+				Inputs: inputs, After: after, Seconds: seconds,
+			}
+		}
+		ops = append(ops,
+			op(opRequest, "make the TLS key and a signing request on "+host.Str(), 1,
+				plan.Attrs{"names": c.After["names"], "key": c.After["key"]}),
+			op(opObtain, "get the certificate for "+first(c.After["names"].Texts()), 20,
+				plan.Attrs{"names": c.After["names"], "directory": c.After["directory"], "csr": plan.Unknown(a, "csr")}, id(opRequest)),
+			op(opInstall, "install the certificate on "+host.Str(), 1,
+				plan.Attrs{"directory": c.After["directory"], "chain": plan.Unknown(a, "chain")}, id(opObtain)),
+		)
+	}
+	return ops
+}
+
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
+// certName is the certificate's name on the host: the last part of its address.
+func certName(op plan.Op) string {
+	seg := op.Addresses[0].Segments()
+	return seg[len(seg)-1]
+}
+
+// Do implements plan.Provider. Each of the three operations can be repeated
+// without harm, so tokens are not needed: the host takes up a key that waits, the CA
+// reuses proofs, installing the same chain again changes nothing.
+func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress plan.Progress) (plan.Result, error) {
+	if progress == nil {
+		progress = func(string, int64, int64) {}
+	}
+	host, name, names := op.Inputs["host"].Str(), certName(op), op.Inputs["names"].Texts()
+	var out plan.Attrs
+	switch op.Kind {
+	case opRequest:
+		csr, err := p.cfg.Hosts.CertificateRequest(ctx, host, name, names, op.Inputs["key"].Str())
+		if err != nil {
+			return plan.Result{}, err
+		}
+		if _, err := parseRequest(csr, names); err != nil {
+			return plan.Result{}, p.failure(op.Title, err)
+		}
+		out = plan.Attrs{"csr": plan.String(string(csr))}
+	case opObtain:
+		chain, err := p.obtain(ctx, op, host, names, progress)
+		if err != nil {
+			return plan.Result{}, err
+		}
+		out = plan.Attrs{"chain": plan.String(string(chain))}
+	case opInstall:
+		leaf, err := parseChain([]byte(op.Inputs["chain"].Str()))
+		if err != nil {
+			return plan.Result{}, p.failure(op.Title, err)
+		}
+		meta := map[string]string{"directory": op.Inputs["directory"].Str()}
+		if err := p.cfg.Hosts.InstallCertificate(ctx, host, name, []byte(op.Inputs["chain"].Str()), meta); err != nil {
+			return plan.Result{}, err
+		}
+		out = outputs(leaf.NotAfter, fmt.Sprintf("%x", leaf.SerialNumber.Bytes()))
+	default:
+		return plan.Result{}, fmt.Errorf("acme: no operation %q", op.Kind)
+	}
+	return plan.Result{Outputs: map[plan.Address]plan.Attrs{op.Addresses[0]: out}}, nil
+}
+
+// Resolve implements plan.Provider. A lost signing request or chain is asked for
+// again; whether a chain was installed can be seen when the host was observed
+// since.
+func (p *Provider) Resolve(_ context.Context, op plan.Op, _ plan.Token) (plan.Verdict, plan.Result, error) {
+	if op.Kind != opInstall {
+		return plan.NotDone, plan.Result{}, nil
+	}
+	leaf, err := parseChain([]byte(op.Inputs["chain"].Str()))
+	if err != nil {
+		return plan.NotDone, plan.Result{}, nil // it was never known: nothing was sent
+	}
+	serial := fmt.Sprintf("%x", leaf.SerialNumber.Bytes())
+	found, _ := p.cfg.Hosts.Certificates(op.Inputs["host"].Str())
+	for _, c := range found {
+		if c.Name == certName(op) && c.SerialHex == serial {
+			return plan.Done, plan.Result{Outputs: map[plan.Address]plan.Attrs{op.Addresses[0]: outputs(leaf.NotAfter, serial)}}, nil
+		}
+	}
+	return plan.NotDone, plan.Result{}, nil
+}

@@ -1,0 +1,105 @@
+package acme
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme"
+
+	"mailform/plan"
+)
+
+const errorNamespace = "urn:ietf:params:acme:error:"
+
+// remedies say what to do about the CA's refusals (RFC 8555 6.7).
+var remedies = map[string]string{
+	"unauthorized":            "the CA did not find the challenge record: check that the domain's name servers are Cloudflare's and that no CNAME stands at _acme-challenge; then run the same command again",
+	"incorrectResponse":       "the CA found another challenge record: check that nobody else manages _acme-challenge for this name; then run the same command again",
+	"dns":                     "the CA could not look the name up: check the domain's name servers and its DNSSEC (https://dnsviz.net); then run the same command again",
+	"caa":                     "a CAA record of the domain forbids this CA: add one that allows it, for Let's Encrypt: 0 issue \"letsencrypt.org\"",
+	"rejectedIdentifier":      "the CA does not issue for this name: use a host name under a public domain",
+	"unsupportedIdentifier":   "the CA does not issue for this name: use a host name under a public domain",
+	"externalAccountRequired": "this CA wants an account made on its web site: use another directory",
+	"userActionRequired":      "the CA wants its new terms agreed to; the URL is in its answer",
+	"unsupportedContact":      "give a working address as contact in the stack block",
+	"invalidContact":          "give a working address as contact in the stack block",
+	"badCSR":                  "the CA does not like the key or the names: set key in the tls block to \"ecdsa256\" or \"rsa2048\"",
+	"badPublicKey":            "the CA does not like the key: set key in the tls block to \"ecdsa256\" or \"rsa2048\"",
+	"accountDoesNotExist":     "the CA does not know the account: delete the key in /etc/mailform/acme on the host, then run the same command again",
+}
+
+// failure turns whatever went wrong with the CA into an error a person can act on.
+// Nothing here is ambiguous: an order that is begun twice does no harm.
+func (p *Provider) failure(step string, err error) error {
+	var ready *plan.Error
+	if errors.As(err, &ready) {
+		return ready
+	}
+	e := &plan.Error{Class: plan.ErrTransient, Code: "MF5302", Step: step, Err: err, Fix: "run the same command again: it continues where this one stopped"}
+	var (
+		problem  *acme.ProblemDetails
+		limited  *acme.RateLimitedError
+		untrust  x509.UnknownAuthorityError
+		hostname x509.HostnameError
+	)
+	switch {
+	case errors.As(err, &limited):
+		e.Class, e.Code = plan.ErrThrottled, "MF5303"
+		e.RetryAfter = retryAfter(limited.RetryAfter, p.cfg.Now())
+		e.Fix = "wait: the CA limits how many certificates it issues for one name and domain (https://letsencrypt.org/docs/rate-limits/); for trials set directory to its staging service"
+		describe(e, limited.ProblemDetails)
+	case errors.As(err, &problem):
+		describe(e, problem)
+		kind := strings.TrimPrefix(problem.Type, errorNamespace)
+		switch {
+		case kind == "rateLimited":
+			e.Class, e.Code = plan.ErrThrottled, "MF5303"
+			e.Fix = "wait: the CA limits how many certificates it issues (https://letsencrypt.org/docs/rate-limits/)"
+		case problem.HTTPStatus >= 500 || kind == "serverInternal" || kind == "badNonce":
+			e.Fix = "the CA has a problem (Let's Encrypt: https://letsencrypt.status.io); run the same command again later"
+		default:
+			e.Class, e.Code = plan.ErrFatal, "MF5304"
+			e.Fix = "the CA refused; its words above say why"
+			if fix, ok := remedies[kind]; ok {
+				e.Fix = fix
+			}
+		}
+	case errors.As(err, &untrust), errors.As(err, &hostname):
+		e.Class, e.Code = plan.ErrFatal, "MF5305"
+		e.Fix = "the directory's own TLS certificate is not trusted: check its URL, or name a PEM file with its CA in MAILFORM_CA_BUNDLE"
+	case errors.Is(err, context.Canceled):
+		e.Code = "MF5306"
+	}
+	return e
+}
+
+// describe puts the CA's problem document into an error.
+func describe(e *plan.Error, p *acme.ProblemDetails) {
+	if p.Method != "" {
+		e.Sent = p.Method + " " + p.URL
+	}
+	e.Got = fmt.Sprintf("%s: %s", p.Type, p.Detail)
+	if p.HTTPStatus != 0 {
+		e.Got = strconv.Itoa(p.HTTPStatus) + " " + e.Got
+	}
+	for _, s := range p.SubProblems {
+		e.Got += fmt.Sprintf("; %s: %s: %s", s.Identifier.Value, s.Type, s.Detail)
+	}
+}
+
+// retryAfter reads the header, seconds or a date. 0 when it says nothing.
+func retryAfter(value string, now time.Time) time.Duration {
+	if s, err := strconv.Atoi(strings.TrimSpace(value)); err == nil && s > 0 && s < 1<<25 {
+		return time.Duration(s) * time.Second
+	}
+	if t, err := http.ParseTime(value); err == nil && t.After(now) {
+		return t.Sub(now)
+	}
+	return 0
+}
