@@ -127,8 +127,8 @@ type Domain struct {
 	Host      string // name of the Host that serves it
 	MX        MX
 	SPF       *SPF // nil: not managed (spf block with manage = false)
-	DKIM      *DKIM
-	DMARC     *DMARC
+	DKIM      *DKIM  // nil: nothing is signed and no key published (manage = false)
+	DMARC     *DMARC // nil: not managed (manage = false)
 	Mailboxes []*Mailbox // sorted by Local; postmaster and abuse delivery are always resolved, see Aliases
 	Aliases   []*Alias   // sorted by Local; includes postmaster and abuse when nothing else serves them
 	CatchAll  string     // local part of a mailbox; "" refuses unknown recipients

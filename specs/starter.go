@@ -40,14 +40,11 @@ func stackName(domain string) string {
 	return strings.Trim(s, "-")
 }
 
-const starterText = `# Mail for @DOMAIN@.
-#
-#   mailform plan     shows what is missing or different
-#   mailform apply    makes it so
-#   mailform docs     explains every block and attribute
+const starterText = `# Mail for @DOMAIN@. See what it takes: mailform plan. Do it: mailform apply.
+# Every block and attribute is explained by: mailform docs
 
 stack "@STACK@" {
-  contact = "postmaster@@DOMAIN@" # certificate authority and alerts write here
+  contact = "postmaster@@DOMAIN@" # the certificate authority and alerts write here
 }
 
 provider "alicloud" {
@@ -70,13 +67,11 @@ host "mx1" {
   }
 }
 
+# MX, SPF, DKIM and DMARC records follow from this block.
 domain "@DOMAIN@" {
-  # MX, SPF, DKIM and DMARC have sound defaults. Who else sends for you?
-  # spf {
-  #   include = ["spf.newsletter.example"]
-  # }
+  # catch_all = "alice" # mail for unknown names; without it, they are refused
 
-  # Without a password_hash the host makes a first password; apply shows it once.
+  # A first password is made on the host and shown once by apply.
   mailbox "alice" {
     name  = "Alice"
     quota = "10GiB"
@@ -93,10 +88,12 @@ domain "@DOMAIN@" {
     to = ["alice", "bob"]
   }
 
-  # catch_all = "alice" # mail for every other name; without it, it is refused
+  # spf {
+  #   include = ["spf.newsletter.example"] # who else sends for you
+  # }
 }
 
-# Alibaba Cloud closes outbound port 25 by default. Have it opened, or send through a relay:
+# Alibaba Cloud closes outbound port 25 by default. To send through a relay:
 # server {
 #   relay {
 #     host     = "smtp.relay.example"

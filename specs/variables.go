@@ -1,6 +1,7 @@
 package specs
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"sort"
@@ -33,7 +34,6 @@ type variable struct {
 
 // assignment is a value that was given from outside.
 type assignment struct {
-	name  string
 	from  string // "--var", "MAILFORM_VAR_x" or the file's name
 	text  string // of --var and environment
 	isRaw bool
@@ -179,7 +179,8 @@ func (l *loader) fit(v *variable, val cty.Value, at hcl.Range, from string) cty.
 // conversionProblem names the place inside the value. It never quotes the value:
 // cty's conversion errors speak of types only.
 func conversionProblem(err error) string {
-	if pe, ok := err.(cty.PathError); ok && len(pe.Path) > 0 {
+	var pe cty.PathError
+	if errors.As(err, &pe) && len(pe.Path) > 0 {
 		var b strings.Builder
 		for _, s := range pe.Path {
 			switch s := s.(type) {
@@ -268,7 +269,7 @@ func (l *loader) assignments() {
 			l.add(Diagnostic{Severity: SeverityError, Code: codeUndeclaredVariable, Summary: fmt.Sprintf("--var %s: no such variable", name), Detail: l.suggestVariable(name)})
 			continue
 		}
-		v.given = &assignment{name: name, from: "--var", text: text, isRaw: true}
+		v.given = &assignment{from: "--var", text: text, isRaw: true}
 	}
 }
 
@@ -296,7 +297,7 @@ func (l *loader) fromEnvironment() {
 			continue
 		}
 		if v := l.variables[name]; v != nil {
-			v.given = &assignment{name: name, from: key, text: text, isRaw: true}
+			v.given = &assignment{from: key, text: text, isRaw: true}
 			continue
 		}
 		for _, v := range l.varOrder {
@@ -353,7 +354,7 @@ func (l *loader) fromFile(name string) {
 			l.warnAt(codeUndeclaredVariable, a.NameRange, hcl.Range{}, fmt.Sprintf("no variable %q", n), l.suggestVariable(n))
 			continue
 		}
-		v.given = &assignment{name: n, from: name, expr: a.Expr, at: a.Expr.Range()}
+		v.given = &assignment{from: name, expr: a.Expr, at: a.Expr.Range()}
 	}
 }
 
