@@ -126,9 +126,9 @@ type Domain struct {
 	Name      string // lower-case punycode, no trailing dot
 	Host      string // name of the Host that serves it
 	MX        MX
-	SPF       *SPF // nil: not managed (spf block with manage = false)
-	DKIM      *DKIM  // nil: nothing is signed and no key published (manage = false)
-	DMARC     *DMARC // nil: not managed (manage = false)
+	SPF       *SPF       // nil: not managed (spf block with manage = false)
+	DKIM      *DKIM      // nil: nothing is signed and no key published (manage = false)
+	DMARC     *DMARC     // nil: not managed (manage = false)
 	Mailboxes []*Mailbox // sorted by Local; postmaster and abuse delivery are always resolved, see Aliases
 	Aliases   []*Alias   // sorted by Local; includes postmaster and abuse when nothing else serves them
 	CatchAll  string     // local part of a mailbox; "" refuses unknown recipients
