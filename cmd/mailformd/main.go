@@ -23,6 +23,7 @@ func main() {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(agentCommands(version)...)
+	root.AddCommand(serveCommands(version)...)
 	if err := root.ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "mailformd:", err)
 		os.Exit(agent.ExitCode(err))

@@ -63,13 +63,10 @@ func (s *Server) handle(c *conn, kind Kind, implicitTLS bool) {
 	gs.ReadTimeout = s.cfg.Timeouts.Command
 	gs.WriteTimeout = s.cfg.Timeouts.Write
 	gs.ErrorLog = errorLog{log}
-	if !implicitTLS && st.TLS != nil {
-		gs.TLSConfig = st.TLS.Clone()
-		if kind == MX {
-			// Tickets would let a passer-by link a server's connections, and
-			// servers that come once have no use for them.
-			gs.TLSConfig.SessionTicketsDisabled = true
-		}
+	if !implicitTLS && kind == MX {
+		gs.TLSConfig = st.mxTLS
+	} else if !implicitTLS {
+		gs.TLSConfig = st.TLS
 	}
 	// Serve hands the one connection to its own goroutine and returns because
 	// there is no second one; Shutdown waits for that goroutine.

@@ -68,6 +68,8 @@ type Settings struct {
 	// TLS has the certificate. While it is nil STARTTLS is not offered and
 	// connections to ports with implicit TLS are closed.
 	TLS *tls.Config
+
+	mxTLS *tls.Config
 }
 
 // Timeouts bound how long a client may take. Zero fields take the defaults.
@@ -169,6 +171,11 @@ func New(cfg Config, st *Settings) (*Server, error) {
 func (s *Server) Set(st *Settings) {
 	copied := *st
 	def(&copied.MaxMessageBytes, 50<<20)
+	if copied.mxTLS = copied.TLS.Clone(); copied.mxTLS != nil {
+		// Tickets would let a passer-by link a server's connections, and servers
+		// that come once have no use for them.
+		copied.mxTLS.SessionTicketsDisabled = true
+	}
 	s.settings.Store(&copied)
 }
 

@@ -1,0 +1,399 @@
+// Package daemon is mailformd as a service: it takes its sockets from systemd,
+// reads what the host is to serve, wires the mail server's parts together, and
+// reads everything again on request without dropping a connection.
+//
+// Without a certificate it serves all the same: STARTTLS is not offered, ports
+// with implicit TLS close their connections, and both change with the reload
+// that finds one. A reload that cannot read everything changes nothing.
+//
+// It imports every other server package, and nobody imports it but cmd/mailformd.
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"mailform/server/account"
+	"mailform/server/limits"
+	"mailform/server/manifest"
+	"mailform/server/queue"
+	"mailform/server/smtp"
+	"mailform/server/store"
+)
+
+// Config is what Run needs. Layout, Logger and Listeners must be set.
+type Config struct {
+	Layout  manifest.Layout
+	Version string
+	Logger  *slog.Logger
+	// Listeners are the sockets by service name, see manifest.Services. Run closes them.
+	Listeners map[string][]net.Listener
+	Hangup    <-chan os.Signal         // each value is a reload; may be nil
+	Notify    func(state string) error // tells systemd; may be nil
+	Watchdog  time.Duration            // see WatchdogInterval; 0 is none
+
+	Resolver queue.Resolver // default: the name servers of /etc/resolv.conf
+	Dial     Dial           // default: directly
+	Roots    *x509.CertPool // verify the relay; nil uses the system's
+
+	// OpenStore opens the mail store; default store.Open.
+	OpenStore func(dir string) (store.Store, error)
+	Now       func() time.Time                                 // default time.Now
+	Sleep     func(ctx context.Context, d time.Duration) error // delays answers to guesses; default waits
+}
+
+// shutdownTime is how long transactions may take to end.
+const shutdownTime = 20 * time.Second
+
+// daemon is one run.
+type daemon struct {
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+	store   store.Store
+	auth    *authenticator
+	smtp    *smtp.Server
+	queue   *queue.Queue
+	tls     *tls.Config
+
+	reloading sync.Mutex
+	state     atomic.Pointer[state]
+}
+
+// Run serves until ctx ends or a listener fails, then shuts down: it stops
+// accepting, lets transactions end for 20 s, and closes the store.
+func Run(ctx context.Context, cfg Config) (err error) {
+	if cfg.Logger == nil || len(cfg.Listeners) == 0 {
+		return errors.New("daemon.Config needs Logger and Listeners")
+	}
+	defer closeAll(cfg.Listeners)
+	for name := range cfg.Listeners {
+		if !known(name) {
+			return fmt.Errorf("socket %q is for no service of mailformd", name)
+		}
+	}
+	d, err := start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if cerr := d.store.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("close the store: %w", cerr))
+		}
+		d.log.Info("stopped")
+	}()
+
+	control, err := listenControl(cfg.Layout.ControlSocket())
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	hs := d.control()
+
+	failed := make(chan error, 1)
+	var serving sync.WaitGroup
+	serve := func(what string, f func() error) {
+		serving.Go(func() {
+			if err := f(); err != nil {
+				select {
+				case failed <- fmt.Errorf("%s: %w", what, err):
+				default:
+				}
+			}
+		})
+	}
+	serve("control socket", func() error { return ignore(hs.Serve(control), http.ErrServerClosed) })
+	queueCtx, stopQueue := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopQueue()
+	serve("queue", func() error { return d.queue.Run(queueCtx) })
+	d.serveListeners(serve)
+
+	d.log.Info("serving", "version", cfg.Version, "host", d.state.Load().manifest.Hostname, "services", d.listening(), "manifest", d.state.Load().sha256)
+	d.notify("READY=1\nSTATUS=Serving " + d.state.Load().manifest.Hostname)
+	err = d.wait(ctx, failed)
+
+	d.notify("STOPPING=1")
+	d.log.Info("stopping", "err", err)
+	stopQueue()
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
+	defer cancel()
+	var stopping sync.WaitGroup
+	for what, shutdown := range map[string]func(context.Context) error{"smtp": d.smtp.Shutdown, "control": hs.Shutdown} {
+		stopping.Go(func() {
+			if err := shutdown(end); err != nil {
+				d.log.Warn("shutdown", "service", what, "err", err)
+			}
+		})
+	}
+	stopping.Wait()
+	_ = hs.Close()
+	serving.Wait()
+	return err
+}
+
+// start reads the host's documents and makes the parts.
+func start(ctx context.Context, cfg Config) (*daemon, error) {
+	def := func(ok bool, set func()) {
+		if !ok {
+			set()
+		}
+	}
+	def(cfg.Notify != nil, func() { cfg.Notify = func(string) error { return nil } })
+	def(cfg.Now != nil, func() { cfg.Now = time.Now })
+	def(cfg.Sleep != nil, func() { cfg.Sleep = sleep })
+	def(cfg.Dial != nil, func() { cfg.Dial = (&net.Dialer{}).DialContext })
+	def(cfg.OpenStore != nil, func() {
+		cfg.OpenStore = func(dir string) (store.Store, error) {
+			return store.Open(dir, store.Options{Logger: cfg.Logger.With("part", "store"), Now: cfg.Now})
+		}
+	})
+	if cfg.Resolver == nil {
+		r, err := queue.NewDNS("")
+		if err != nil {
+			return nil, err
+		}
+		cfg.Resolver = r
+	}
+	d := &daemon{cfg: cfg, log: cfg.Logger, started: cfg.Now()}
+	d.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: d.certificate}
+
+	s, keyErr, err := load(cfg.Layout)
+	if err != nil {
+		return nil, fmt.Errorf("load: %w", err)
+	}
+	if keyErr != nil { // mail that comes in must not wait for a person who mends a key
+		d.log.Error("starting without some keys", "err", keyErr)
+	}
+	spool, err := spoolDir(cfg.Layout)
+	if err != nil {
+		return nil, err
+	}
+	if d.store, err = cfg.OpenStore(cfg.Layout.StoreDir()); err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	if err := d.assemble(ctx, s, spool); err != nil {
+		return nil, errors.Join(err, d.store.Close())
+	}
+	return d, nil
+}
+
+func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
+	if err := ensureAccounts(ctx, d.store, s.directory); err != nil {
+		return err
+	}
+	accounts, err := account.NewAuthenticator(s.directory, account.Options{Now: d.cfg.Now})
+	if err != nil {
+		return err
+	}
+	d.auth = &authenticator{accounts: accounts, penalties: limits.NewPenalties(limits.PenaltyOptions{Now: d.cfg.Now}), sleep: d.cfg.Sleep}
+	d.state.Store(s)
+	if d.queue, err = queue.New(queue.Config{
+		Store: d.store, Resolver: d.cfg.Resolver, Dial: d.cfg.Dial, Roots: d.cfg.Roots, Logger: d.log.With("part", "queue"), Now: d.cfg.Now,
+	}, d.queueSettings(s)); err != nil {
+		return err
+	}
+	if d.smtp, err = smtp.New(smtp.Config{
+		Store: d.store, Auth: d.auth.login, Queued: d.queue.Kick, SpoolDir: spool, Logger: d.log.With("part", "smtp"), Now: d.cfg.Now, Sleep: d.cfg.Sleep,
+	}, d.smtpSettings(s)); err != nil {
+		return err
+	}
+	d.tell(s)
+	return nil
+}
+
+// spoolDir is where large messages wait while they arrive. The files in it have
+// no names, but for one that a crash may have left with nothing in it.
+func spoolDir(l manifest.Layout) (string, error) {
+	dir := filepath.Join(l.StoreDir(), "incoming")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return "", err
+		}
+	}
+	return dir, nil
+}
+
+func (d *daemon) smtpSettings(s *state) *smtp.Settings {
+	st := &smtp.Settings{
+		Hostname: s.manifest.Hostname, MaxMessageBytes: s.manifest.MaxMessageBytes, Routes: s.routes, Signer: s.keys,
+		Quota: func(name string) int64 {
+			a, _ := s.directory.Lookup(name)
+			return a.QuotaBytes
+		},
+	}
+	if s.cert != nil {
+		st.TLS = d.tls
+	}
+	return st
+}
+
+func (d *daemon) queueSettings(s *state) *queue.Settings {
+	return &queue.Settings{Hostname: s.manifest.Hostname, Relay: s.manifest.Relay, Routes: s.routes, Signer: s.keys}
+}
+
+// certificate answers a TLS handshake.
+func (d *daemon) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if s := d.state.Load(); s != nil && s.cert != nil {
+		return s.cert, nil
+	}
+	return nil, errors.New("there is no certificate yet")
+}
+
+// tell logs what a person should know about a state.
+func (d *daemon) tell(s *state) {
+	for _, p := range s.routes.Problems() {
+		d.log.Warn("manifest", "problem", p)
+	}
+	if s.cert == nil {
+		d.log.Warn("no certificate yet: TLS is not offered", "chain", d.cfg.Layout.CertChain(s.manifest.Host))
+	}
+}
+
+// serveListeners hands each socket to its service, behind the limits. Servers
+// and users have separate ones: a burst of mail does not keep people out.
+func (d *daemon) serveListeners(serve func(what string, f func() error)) {
+	exempt := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	servers := limits.NewConns(limits.Config{Exempt: exempt, Now: d.cfg.Now})
+	users := limits.NewConns(limits.Config{Total: 10_000, PerAddress: 300, PerNetwork: 1000, PerMinute: 600, Exempt: exempt, Now: d.cfg.Now})
+	for _, p := range manifest.Services() {
+		for _, l := range d.cfg.Listeners[p.Name] {
+			limited := &limits.Listener{Listener: l, Conns: users, Refused: func(a netip.Addr) {
+				d.log.Warn("too many connections", "service", p.Name, "remote", a.String())
+			}}
+			switch p.Name {
+			case "smtp":
+				limited.Conns, limited.Refusal = servers, "421 4.7.0 Too many connections, try again later\r\n"
+				serve(p.Name, func() error { return ignore(d.smtp.Serve(limited, smtp.MX, p.TLS), smtp.ErrServerClosed) })
+			case "submission", "submissions":
+				if !p.TLS {
+					limited.Refusal = "421 4.7.0 Too many connections, try again later\r\n"
+				}
+				serve(p.Name, func() error { return ignore(d.smtp.Serve(limited, smtp.Submission, p.TLS), smtp.ErrServerClosed) })
+			}
+		}
+	}
+}
+
+// wait returns when it is time to stop.
+func (d *daemon) wait(ctx context.Context, failed <-chan error) error {
+	var watchdog <-chan time.Time
+	if d.cfg.Watchdog > 0 {
+		t := time.NewTicker(d.cfg.Watchdog / 2)
+		defer t.Stop()
+		watchdog = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case <-d.cfg.Hangup:
+			if err := d.reload(ctx); err != nil {
+				d.log.Error("reload", "err", err)
+			}
+		case <-watchdog:
+			// A store that does not answer is what a restart can help.
+			if _, err := d.store.Queue(ctx); err == nil {
+				d.notify("WATCHDOG=1")
+			}
+		}
+	}
+}
+
+// reload reads everything again. On an error all stays as it was.
+func (d *daemon) reload(ctx context.Context) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	d.notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonicUSec()))
+	defer d.notify("READY=1")
+	s, keyErr, err := load(d.cfg.Layout)
+	if err = errors.Join(err, keyErr); err != nil {
+		return fmt.Errorf("reload: %w", err)
+	}
+	if err := ensureAccounts(ctx, d.store, s.directory); err != nil {
+		return fmt.Errorf("reload: %w", err)
+	}
+	d.state.Store(s)
+	d.auth.accounts.SetDirectory(s.directory)
+	d.smtp.Set(d.smtpSettings(s))
+	d.queue.Set(d.queueSettings(s))
+	d.tell(s)
+	d.log.Info("reloaded", "manifest", s.sha256, "accounts", len(s.directory.Accounts()))
+	return nil
+}
+
+func (d *daemon) notify(state string) {
+	if err := d.cfg.Notify(state); err != nil {
+		d.log.Warn("notify systemd", "err", err)
+	}
+}
+
+// listening lists the services that have a socket, in port order.
+func (d *daemon) listening() []string {
+	names := []string{}
+	for _, n := range serviceNames() {
+		if len(d.cfg.Listeners[n]) > 0 {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+func (d *daemon) status(ctx context.Context) (manifest.Status, error) {
+	entries, err := d.store.Queue(ctx)
+	if err != nil {
+		return manifest.Status{}, err
+	}
+	s := d.state.Load()
+	st := manifest.Status{Version: d.cfg.Version, PID: os.Getpid(), Started: d.started.UTC(), ManifestSHA256: s.sha256,
+		Listening: d.listening(), Queue: len(entries)}
+	if s.cert != nil {
+		st.CertNotAfter = s.cert.Leaf.NotAfter
+	}
+	return st, nil
+}
+
+func closeAll(listeners map[string][]net.Listener) {
+	for _, list := range listeners {
+		for _, l := range list {
+			_ = l.Close()
+		}
+	}
+}
+
+func ignore(err, usual error) error {
+	if errors.Is(err, usual) {
+		return nil
+	}
+	return err
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,120 @@
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sync/errgroup"
+
+	"mailform/server/account"
+	"mailform/server/mailauth"
+	"mailform/server/manifest"
+	"mailform/server/route"
+	"mailform/server/store"
+)
+
+// state is everything a reload reads again. It does not change once made.
+type state struct {
+	manifest  *manifest.Manifest
+	sha256    string // of the manifest's file
+	directory *account.Directory
+	routes    *route.Table
+	keys      *mailauth.Keys
+	cert      *tls.Certificate // nil while there is none
+}
+
+// load reads the documents and keys of a host. keyErr tells what is wrong with
+// certificate and signing keys; the state is still usable then.
+func load(l manifest.Layout) (s *state, keyErr, err error) {
+	text, err := os.ReadFile(l.ManifestFile())
+	if err != nil {
+		return nil, nil, err
+	}
+	s = &state{sha256: manifest.SHA256(text)}
+	if s.manifest, err = manifest.ReadManifest(text); err != nil {
+		return nil, nil, err
+	}
+	var credentials manifest.Credentials
+	if err := readJSON(l.CredentialsFile(), &credentials); err != nil {
+		return nil, nil, err
+	}
+	if credentials.Format > manifest.Format {
+		return nil, nil, fmt.Errorf("%s has format %d, this mailformd knows up to %d", l.CredentialsFile(), credentials.Format, manifest.Format)
+	}
+	if s.directory, err = account.NewDirectory(s.manifest, &credentials); err != nil {
+		return nil, nil, err
+	}
+	var retained []manifest.Retained
+	if err := readJSON(l.RetainedFile(), &retained); err != nil {
+		return nil, nil, err
+	}
+	if s.routes, err = route.New(s.manifest, retained); err != nil {
+		return nil, nil, err
+	}
+	var certErr error
+	s.cert, certErr = readCertificate(l, s.manifest.Host)
+	s.keys, keyErr = mailauth.Load(l, s.manifest)
+	return s, errors.Join(certErr, keyErr), nil
+}
+
+// readJSON reads a file that may be missing.
+func readJSON(path string, into any) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// readCertificate reads the certificate called name; nil when it was not made yet.
+func readCertificate(l manifest.Layout, name string) (*tls.Certificate, error) {
+	chain, err := os.ReadFile(l.CertChain(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	key, err := os.ReadFile(l.CertKey(name))
+	if err != nil {
+		return nil, err
+	}
+	cert, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s: %w", name, err)
+	}
+	if cert.Leaf == nil {
+		if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
+			return nil, fmt.Errorf("certificate %s: %w", name, err)
+		}
+	}
+	return &cert, nil
+}
+
+// ensureAccounts makes the mailboxes of every account. The store commits those
+// that wait together, so many wait at once.
+func ensureAccounts(ctx context.Context, st store.Store, d *account.Directory) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(64)
+	for _, a := range d.Accounts() {
+		g.Go(func() error {
+			if err := st.EnsureAccount(ctx, a.Address, a.QuotaBytes); err != nil {
+				return fmt.Errorf("mailbox %s: %w", a.Address, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
