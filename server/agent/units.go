@@ -56,6 +56,7 @@ Group=%[3]s
 Restart=on-failure
 RestartSec=1
 TimeoutStopSec=30
+WatchdogSec=30
 LimitNOFILE=65536
 RuntimeDirectory=mailform
 RuntimeDirectoryMode=0750

@@ -1,0 +1,78 @@
+package host
+
+import (
+	"context"
+	"strings"
+
+	"mailform/server/manifest"
+)
+
+// CertificateRequest makes a TLS key on the host and returns a PEM certificate
+// signing request for it. name is the certificate's name, keyType "ecdsa256" or
+// "rsa2048". Asking again before InstallCertificate gives the same key.
+func (p *Provider) CertificateRequest(ctx context.Context, host, name string, names []string, keyType string) ([]byte, error) {
+	t, err := p.target(host)
+	if err != nil {
+		return nil, err
+	}
+	return p.agent(ctx, t, "make a key for "+strings.Join(names, ", "), paths.Binary(), "csr",
+		manifest.CSRRequest{Claim: p.claim(host), Name: name, Names: names, Key: keyType}, nil)
+}
+
+// InstallCertificate installs a PEM chain, leaf first, for the key of the last
+// CertificateRequest (or the one in use), and makes a running server serve it.
+// meta["directory"] is the ACME directory it came from.
+func (p *Provider) InstallCertificate(ctx context.Context, host, name string, chainPEM []byte, meta map[string]string) error {
+	t, err := p.target(host)
+	if err != nil {
+		return err
+	}
+	_, err = p.agent(ctx, t, "install the certificate "+name, paths.Binary(), "install-cert",
+		manifest.CertRequest{Claim: p.claim(host), Name: name, Chain: string(chainPEM), Meta: meta}, nil)
+	return err
+}
+
+// Certificates returns what the last observation found on a host; false when
+// the host was not observed or has no mailformd.
+func (p *Provider) Certificates(host string) ([]manifest.Certificate, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f, ok := p.facts[host]
+	if !ok || f.Owner == nil || f.Owner.Stack != p.Stack {
+		return nil, false
+	}
+	return f.Certificates, true
+}
+
+// AccountKey returns the PEM private key of the ACME account for a directory,
+// which lives on the host.
+func (p *Provider) AccountKey(ctx context.Context, host, directory string) ([]byte, error) {
+	t, err := p.target(host)
+	if err != nil {
+		return nil, err
+	}
+	return p.agent(ctx, t, "fetch the ACME account key", paths.Binary(), "acme-account",
+		manifest.AccountRequest{Claim: p.claim(host), Directory: directory}, nil)
+}
+
+// NewPassword gives a mailbox a new password, made on its host, and returns it.
+// The host must have been observed.
+func (p *Provider) NewPassword(ctx context.Context, host, mailbox string) (string, error) {
+	t, err := p.target(host)
+	if err != nil {
+		return "", err
+	}
+	step := "make a password for " + mailbox
+	out, err := p.run(ctx, t, commandLine(paths.Binary(), "password", "--", mailbox), nil, nil)
+	if err != nil {
+		return "", err
+	}
+	if out.status != 0 {
+		return "", agentError(t, step, "password", out)
+	}
+	text := strings.TrimSpace(string(out.stdout))
+	if text == "" {
+		return "", badAnswer(t, "password", nil)
+	}
+	return text, nil
+}

@@ -1,0 +1,250 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"mailform/plan"
+	"mailform/server/manifest"
+)
+
+// Do implements plan.Provider. Every operation can be done again without harm:
+// the agent compares before it changes.
+func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress plan.Progress) (plan.Result, error) {
+	t, ok := readTarget(op.Inputs["target"])
+	if !ok {
+		return plan.Result{}, inputError(op, "address to connect to")
+	}
+	p.remember(t)
+	switch op.Kind {
+	case opConnect:
+		_, err := p.sessions.get(ctx, t, forBoot, progress)
+		return plan.Result{}, err
+	case opInstall:
+		return p.install(ctx, t, progress)
+	case opKeys:
+		return p.makeKeys(ctx, t, op)
+	case opConverge:
+		return p.converge(ctx, t, op, progress)
+	case opVerify:
+		if err := p.verify(ctx, t, op.Inputs["hostname"].Str(), progress); err != nil {
+			return plan.Result{}, err
+		}
+		return ready(t, true), nil
+	case opRetireKeys:
+		keys, _ := wantedKeys(op.Inputs["keys"])
+		_, err := p.agent(ctx, t, op.Title, paths.Binary(), "keys", manifest.KeysRequest{Claim: p.claim(t.host), Retire: keys}, nil)
+		return plan.Result{}, err
+	case opRemove:
+		_, err := p.agent(ctx, t, op.Title, paths.Binary(), "remove", manifest.RemoveRequest{Claim: p.claim(t.host)}, nil)
+		return plan.Result{}, err
+	}
+	return plan.Result{}, inputError(op, "kind that this mailform knows")
+}
+
+func ready(t target, is bool) plan.Result {
+	return plan.Result{Outputs: map[plan.Address]plan.Attrs{serverAddr(t.host): {"ready": plan.Bool(is)}}}
+}
+
+// install puts our mailformd on the machine unless it is there, and makes it
+// the installed one.
+func (p *Provider) install(ctx context.Context, t target, progress plan.Progress) (plan.Result, error) {
+	arch, installed, err := p.probe(ctx, t)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	b, err := p.Agents.Agent(arch)
+	if err != nil {
+		return plan.Result{}, &plan.Error{Code: "MF5420", Step: "find a mailformd for " + t.String(), Got: err.Error(), Err: err, Fix: "Run `make build` and use bin/mailform."}
+	}
+	program := paths.Binary()
+	if installed != b.SHA256 {
+		if program, err = p.upload(ctx, t, b.SHA256, b.Gzip, progress); err != nil {
+			return plan.Result{}, err
+		}
+	}
+	req := manifest.InstallRequest{Claim: p.claim(t.host), SHA256: b.SHA256}
+	if _, err := p.agent(ctx, t, "install mailformd", program, "install", req, nil); err != nil {
+		return plan.Result{}, err
+	}
+	return installedOutputs(t, arch), nil
+}
+
+func installedOutputs(t target, arch string) plan.Result {
+	return plan.Result{Outputs: map[plan.Address]plan.Attrs{agentAddr(t.host): {"arch": plan.String(arch)}}}
+}
+
+// upload brings a program to the machine, compressed, and checks its digest
+// before anything runs it. An upload that was finished before is used again.
+func (p *Provider) upload(ctx context.Context, t target, sha string, zipped []byte, progress plan.Progress) (string, error) {
+	const step = "upload mailformd"
+	file := paths.UploadPrefix() + sha
+	if have, err := p.digest(ctx, t, file); err != nil || have == sha {
+		if err == nil {
+			_, err = p.tool(ctx, t, step, nil, "chmod", "0755", file)
+		}
+		return file, err
+	}
+	if _, err := p.tool(ctx, t, step, nil, "mkdir", "-p", paths.VersionsDir()); err != nil {
+		return "", err
+	}
+	body := func() io.Reader {
+		return &counting{r: bytes.NewReader(zipped), total: int64(len(zipped)), progress: progress}
+	}
+	for _, c := range []struct {
+		stdin func() io.Reader
+		words []string
+	}{
+		{body, []string{"dd", "of=" + file + ".gz", "bs=65536", "conv=fsync", "status=none"}},
+		{nil, []string{"gzip", "-df", file + ".gz"}},
+	} {
+		if _, err := p.tool(ctx, t, step, c.stdin, c.words...); err != nil {
+			return "", err
+		}
+	}
+	have, err := p.digest(ctx, t, file)
+	if err != nil {
+		return "", err
+	}
+	if have != sha {
+		return "", &plan.Error{Class: plan.ErrTransient, Code: "MF5421", Step: step + " to " + t.String(), Sent: fmt.Sprintf("%d bytes", len(zipped)),
+			Got: "the file there has SHA-256 " + have + ", not " + sha, Fix: "Run the same command again."}
+	}
+	_, err = p.tool(ctx, t, step, nil, "chmod", "0755", file)
+	return file, err
+}
+
+// counting reports how far an upload is.
+type counting struct {
+	r           io.Reader
+	done, total int64
+	progress    plan.Progress
+}
+
+func (c *counting) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.done += int64(n)
+	if c.progress != nil && n > 0 {
+		c.progress("uploading mailformd", c.done, c.total)
+	}
+	return n, err
+}
+
+func (p *Provider) makeKeys(ctx context.Context, t target, op plan.Op) (plan.Result, error) {
+	keys, replace := wantedKeys(op.Inputs["keys"])
+	b, err := p.agent(ctx, t, op.Title, paths.Binary(), "keys", manifest.KeysRequest{Claim: p.claim(t.host), Keys: keys, Replace: replace}, nil)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	var res manifest.KeysResult
+	if err := json.Unmarshal(b, &res); err != nil || len(res.Keys) != len(keys) {
+		return plan.Result{}, badAnswer(t, "keys", err)
+	}
+	return plan.Result{Outputs: keyOutputs(res.Keys)}, nil
+}
+
+func badAnswer(t target, command string, err error) error {
+	if err == nil {
+		err = errors.New("the answer is not complete")
+	}
+	return &plan.Error{Code: "MF5422", Step: "read the answer of " + t.String(), Sent: "mailformd " + command, Err: err, Fix: "Run the same command again."}
+}
+
+// converge sends the manifest and follows what the agent does with it.
+func (p *Provider) converge(ctx context.Context, t target, op plan.Op, progress plan.Progress) (plan.Result, error) {
+	req, err := p.convergeRequest(t.host, op.Inputs["manifest"])
+	if err != nil {
+		return plan.Result{}, err
+	}
+	var result *manifest.ConvergeResult
+	lines := func(line []byte, answer io.Writer) error {
+		var e manifest.AgentEvent
+		if err := json.Unmarshal(line, &e); err != nil {
+			return err
+		}
+		if e.Result != nil {
+			result = e.Result
+			if len(result.Passwords) > 0 {
+				// The host would otherwise make new ones, thinking that nobody saw these.
+				_, err := io.WriteString(answer, manifest.AckPasswords+"\n")
+				return err
+			}
+			return nil
+		}
+		if progress != nil && e.Status != "unchanged" {
+			progress(strings.TrimSuffix(e.Step+": "+e.Detail, ": "), 0, 0)
+		}
+		return nil
+	}
+	if _, err := p.agent(ctx, t, op.Title, paths.Binary(), "converge", req, lines); err != nil {
+		return plan.Result{}, err
+	}
+	if result == nil {
+		return plan.Result{}, badAnswer(t, "converge", nil)
+	}
+	res := ready(t, true)
+	if len(result.Passwords) > 0 {
+		res.Secrets = map[plan.Address]string{}
+		for addr, text := range result.Passwords {
+			local, domain, _ := cutLast(addr, "@")
+			res.Secrets[mailboxAddr(local, domain)] = text
+		}
+	}
+	return res, nil
+}
+
+// Resolve implements plan.Provider: it looks at the machine.
+func (p *Provider) Resolve(ctx context.Context, op plan.Op, _ plan.Token) (plan.Verdict, plan.Result, error) {
+	t, ok := readTarget(op.Inputs["target"])
+	if !ok {
+		return plan.NotDone, plan.Result{}, nil // it could not have been begun
+	}
+	p.remember(t)
+	f, _, err := p.observeFacts(ctx, t)
+	if err != nil {
+		return plan.Undecidable, plan.Result{}, err
+	}
+	if op.Kind == opRemove {
+		if f == nil {
+			return plan.Done, plan.Result{}, nil
+		}
+		return plan.NotDone, plan.Result{}, nil
+	}
+	if f == nil || f.Owner == nil || f.Owner.Stack != p.Stack {
+		return plan.NotDone, plan.Result{}, nil
+	}
+	done, result := false, plan.Result{}
+	switch op.Kind {
+	case opInstall:
+		b, err := p.Agents.Agent(f.Arch)
+		done, result = err == nil && b.SHA256 == f.Agent.SHA256, installedOutputs(t, f.Arch)
+	case opKeys:
+		keys, _ := wantedKeys(op.Inputs["keys"])
+		done = !slices.ContainsFunc(keys, func(k manifest.DKIMWanted) bool { return !hasKey(f, k) })
+		result.Outputs = keyOutputs(slices.DeleteFunc(slices.Clone(f.DKIM), func(have manifest.DKIMPublic) bool {
+			return !slices.Contains(keys, manifest.DKIMWanted{Domain: have.Domain, Selector: have.Selector, Algorithm: have.Algorithm})
+		}))
+	case opRetireKeys:
+		keys, _ := wantedKeys(op.Inputs["keys"])
+		done = !slices.ContainsFunc(keys, func(k manifest.DKIMWanted) bool { return hasKey(f, k) })
+	case opConverge:
+		req, err := p.convergeRequest(t.host, op.Inputs["manifest"])
+		done, result = err == nil && served(req, f), ready(t, true)
+	}
+	if !done {
+		return plan.NotDone, plan.Result{}, nil
+	}
+	return plan.Done, result, nil
+}
+
+func hasKey(f *manifest.Facts, k manifest.DKIMWanted) bool {
+	return slices.ContainsFunc(f.DKIM, func(have manifest.DKIMPublic) bool {
+		return have.Domain == k.Domain && have.Selector == k.Selector && have.Algorithm == k.Algorithm
+	})
+}

@@ -1,0 +1,229 @@
+package host
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"mailform/plan"
+	"mailform/server/manifest"
+)
+
+// Observe implements plan.Provider: one SSH connection per host that has an
+// address, however many mailboxes it serves.
+func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed, error) {
+	var (
+		out   plan.Observed
+		found [][]plan.Object
+		calls []int
+	)
+	g, ctx := errgroup.WithContext(ctx)
+	for _, r := range scope.Desired {
+		if r.Kind != kindAgent {
+			continue
+		}
+		host := r.Address.Segments()[1]
+		attrs := r.Attrs.Resolve(scope.Known)
+		t, ok := readTarget(targetInput(host, attrs))
+		if !ok {
+			continue // no address yet: nothing can be there
+		}
+		p.remember(t)
+		i := len(found)
+		found, calls = append(found, nil), append(calls, 0)
+		g.Go(func() error {
+			objects, n, err := p.observeHost(ctx, t)
+			found[i], calls[i] = objects, n
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return plan.Observed{}, err
+	}
+	at := map[plan.Address]plan.Object{}
+	for i, objects := range found {
+		out.Calls += calls[i]
+		for _, o := range objects {
+			// The same mailbox on two hosts is on its way from one to the other;
+			// what the spec wants decides which of them it is.
+			if have, twice := at[o.Address]; !twice || onWantedHost(scope.Desired, o) && !onWantedHost(scope.Desired, have) {
+				at[o.Address] = o
+			}
+		}
+	}
+	for _, o := range at {
+		out.Objects = append(out.Objects, o)
+	}
+	slices.SortFunc(out.Objects, func(a, b plan.Object) int { return strings.Compare(string(a.Address), string(b.Address)) })
+	return out, nil
+}
+
+func onWantedHost(desired []plan.Resource, o plan.Object) bool {
+	return slices.ContainsFunc(desired, func(r plan.Resource) bool {
+		return r.Address == o.Address && r.Attrs["host"].Equal(o.Attrs["host"])
+	})
+}
+
+// observeHost returns what is on one host and how many commands that took.
+func (p *Provider) observeHost(ctx context.Context, t target) ([]plan.Object, int, error) {
+	f, calls, err := p.observeFacts(ctx, t)
+	if err != nil || f == nil {
+		return nil, calls, err
+	}
+	p.mu.Lock()
+	p.facts[t.host] = f
+	p.mu.Unlock()
+	wanted := ""
+	if b, err := p.Agents.Agent(f.Arch); err == nil {
+		wanted = b.SHA256
+	}
+	return p.objects(t, f, wanted), calls, nil
+}
+
+// observeFacts asks the machine about itself; nil when mailformd is not there.
+func (p *Provider) observeFacts(ctx context.Context, t target) (*manifest.Facts, int, error) {
+	_, sha, err := p.probe(ctx, t)
+	if err != nil || sha == "" {
+		return nil, 2, err
+	}
+	b, err := p.agent(ctx, t, "look at what is there", paths.Binary(), "observe", nil, nil)
+	if err != nil {
+		return nil, 3, err
+	}
+	f, err := manifest.ReadFacts(b)
+	if err != nil {
+		return nil, 3, &plan.Error{Code: "MF5418", Step: "look at " + t.String(), Sent: "mailformd observe", Err: err,
+			Fix: "Is a newer mailform in use elsewhere? Then use that one."}
+	}
+	return f, 3, nil
+}
+
+// objects turns facts into plan objects.
+func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Object {
+	label := p.agentLabel(f, wanted)
+	agent := plan.Object{
+		Address: agentAddr(t.host), Provider: Name, Kind: kindAgent, Owner: plan.Ours,
+		Attrs: plan.Attrs{
+			"version": plan.String(label), "address": plan.String(t.address), "user": plan.String(t.user),
+			"port": plan.Int(int64(t.port)), "machine": plan.String(machineExisting),
+		},
+		Outputs: plan.Attrs{"arch": plan.String(f.Arch)},
+	}
+	if t.hostKey != "" {
+		agent.Attrs["host_key"] = plan.String(t.hostKey)
+	}
+	if t.created {
+		agent.Attrs["machine"] = plan.String(machineCreated)
+		for _, part := range []string{"address-link", "firewall", "instance"} {
+			agent.DependsOn = append(agent.DependsOn, plan.Addr("host", t.host, part))
+		}
+	}
+	switch {
+	case f.Owner == nil:
+		agent.Owner = plan.Unowned
+		return []plan.Object{agent}
+	case f.Owner.Stack != p.Stack || f.Owner.Host != t.host:
+		agent.Owner, agent.OwnedBy = plan.OtherStack, f.Owner.Stack
+		return []plan.Object{agent}
+	}
+	objects := []plan.Object{agent}
+	add := func(a plan.Address, kind string, attrs, outputs plan.Attrs, protected string, deps ...plan.Address) {
+		objects = append(objects, plan.Object{
+			Address: a, Provider: Name, Kind: kind, Owner: plan.Ours, Attrs: attrs, Outputs: outputs,
+			DependsOn: append(deps, agentAddr(t.host)), Protected: protected,
+		})
+	}
+	for _, k := range f.DKIM {
+		add(dkimAddr(k.Domain, k.Selector), kindKey,
+			plan.Attrs{"host": plan.String(t.host), "algorithm": plan.String(k.Algorithm)},
+			plan.Attrs{"txt": plan.String(k.TXT)}, keyProtected)
+	}
+	m := f.Manifest
+	if m == nil {
+		return objects
+	}
+	add(serverAddr(t.host), kindServer, p.serverAttrs(f, label, wanted),
+		plan.Attrs{"ready": plan.Bool(len(f.Service.Drift) == 0)}, "", certAddr(t.host))
+	for _, d := range m.Domains {
+		for _, b := range d.Mailboxes {
+			add(mailboxAddr(b.Local, d.Name), kindMailbox, plan.Attrs{
+				"host": plan.String(t.host), "name": plan.String(b.Name), "quota_bytes": plan.Int(b.QuotaBytes),
+				"aliases": sorted(b.Aliases), "password": observedPassword(f.Passwords[b.Local+"@"+d.Name]),
+			}, nil, mailboxProtected)
+		}
+		for _, a := range d.Aliases {
+			add(aliasAddr(a.Local, d.Name), kindAlias, plan.Attrs{"host": plan.String(t.host), "to": sorted(a.To)}, nil, "")
+		}
+		if d.CatchAll != "" {
+			add(catchAllAddr(d.Name), kindCatchAll, plan.Attrs{"host": plan.String(t.host), "mailbox": plan.String(d.CatchAll)}, nil, "")
+		}
+	}
+	return objects
+}
+
+// observedPassword is a mailbox's password as the host tells it.
+func observedPassword(s string) plan.Value {
+	switch {
+	case s == "":
+		return plan.Null()
+	case strings.HasPrefix(s, passwordOnHost):
+		return plan.String(s)
+	}
+	return plan.Secret(s)
+}
+
+// agentLabel is the version to show for the installed mailformd. What decides
+// is the digest: a binary other than the one we carry never shows our version.
+func (p *Provider) agentLabel(f *manifest.Facts, wanted string) string {
+	switch {
+	case f.Agent.SHA256 == wanted:
+		return p.Version
+	case wanted == "": // we carry none to compare with
+		return f.Agent.Version
+	}
+	return f.Agent.Version + " (" + short(f.Agent.SHA256) + ")"
+}
+
+func short(sha string) string { return sha[:min(len(sha), 12)] }
+
+func (p *Provider) serverAttrs(f *manifest.Facts, label, wanted string) plan.Attrs {
+	m := f.Manifest
+	switch running := f.Service.BinarySHA256; {
+	case running == "" || running == f.Agent.SHA256: // not running: drift says so
+	case running == wanted:
+		label = p.Version
+	default:
+		label = "still running " + short(running)
+	}
+	domains := map[string]plan.Value{}
+	for _, d := range m.Domains {
+		var keys []string
+		for _, k := range d.DKIM {
+			keys = append(keys, k.Selector+":"+k.Algorithm)
+		}
+		domains[d.Name] = domainValue(keys)
+	}
+	relay := plan.Null()
+	if r := m.Relay; r != nil {
+		v := map[string]plan.Value{"host": plan.String(r.Host), "port": plan.Int(int64(r.Port)), "username": plan.String(r.Username)}
+		if r.Password != "" {
+			v["password"] = plan.Secret(r.Password) // the agent has sent its fingerprint
+		}
+		relay = plan.Map(v)
+	}
+	return plan.Attrs{
+		"version": plan.String(label), "hostname": plan.String(m.Hostname), "max_message_bytes": plan.Int(m.MaxMessageBytes),
+		"relay": relay, "domains": plan.Map(domains), "drift": plan.Strings(f.Service.Drift...),
+	}
+}
+
+// counted is "1 mailbox" or "3 mailboxes".
+func counted(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}

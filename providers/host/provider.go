@@ -1,0 +1,114 @@
+// Package host is the provider for what lives on a machine: mailformd itself,
+// signing keys, the server's settings, mailboxes and aliases. It works over SSH
+// and leaves everything that happens on the machine to mailformd's agent
+// commands, whose documents are in server/manifest.
+//
+// It imports plan, specs and server/manifest of mailform. It knows nothing of
+// being simulated: connections come from Config.Dial.
+package host
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"mailform/plan"
+	"mailform/providers/host/agentbin"
+	"mailform/server/manifest"
+)
+
+// Name is the provider's name in plans.
+const Name = "host"
+
+// Config is what a Provider works with.
+type Config struct {
+	Stack   string
+	Version string // of this mailform, shown as the version of the mailformd it carries
+	Actor   string // "alice@laptop"; left on the host for whoever finds a conflict
+	Epoch   int64  // fencing epoch of this run; 0 without a lease
+
+	Dial       func(ctx context.Context, network, addr string) (net.Conn, error)
+	Signers    func() []ssh.Signer // the person's keys, see OperatorKeys
+	KnownHosts string              // path of a known_hosts file; "" uses none
+	// Confirm asks the person whether an unknown machine's key is right. It is
+	// asked only when neither the spec nor known_hosts names a key. nil is "no".
+	Confirm func(host, fingerprint string) bool
+	Agents  agentbin.Source
+	Secret  func(fingerprint string) (string, bool) // specs.Spec.Secret
+	Roots   *x509.CertPool                          // the servers' certificates must chain to one of them; nil is the system's
+
+	Now   func() time.Time
+	Sleep func(context.Context, time.Duration) error // between tries; nil really sleeps
+}
+
+// Provider implements plan.Provider. It keeps one SSH connection per host and
+// what it has observed; Close ends the connections.
+type Provider struct {
+	Config
+	sessions sessions
+
+	mu      sync.Mutex
+	targets map[string]target          // by host name, as last seen
+	facts   map[string]*manifest.Facts // by host name, from the last observation
+}
+
+var _ plan.Provider = (*Provider)(nil)
+
+// New returns a provider.
+func New(c Config) *Provider {
+	p := &Provider{Config: c, targets: map[string]target{}, facts: map[string]*manifest.Facts{}}
+	p.sessions.p = p
+	if p.Sleep == nil {
+		p.Sleep = sleep
+	}
+	return p
+}
+
+// Name implements plan.Provider.
+func (p *Provider) Name() string { return Name }
+
+// After implements plan.Provider: addresses and host keys come from the cloud.
+func (p *Provider) After() []string { return []string{"alicloud"} }
+
+// Close ends all connections.
+func (p *Provider) Close() { p.sessions.close() }
+
+func (p *Provider) claim(host string) manifest.Claim {
+	return manifest.Claim{Stack: p.Stack, Host: host, Epoch: p.Epoch, Actor: p.Actor}
+}
+
+func (p *Provider) remember(t target) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.targets[t.host] = t
+}
+
+// target returns how a host was last reached.
+func (p *Provider) target(host string) (target, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t, ok := p.targets[host]
+	if !ok {
+		return t, &plan.Error{
+			Code: "MF5401", Step: "connect to host " + host,
+			Got: "its address is not known yet",
+			Fix: "Apply the whole stack: the machine and its address come first.",
+		}
+	}
+	return t, nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

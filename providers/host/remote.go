@@ -1,0 +1,184 @@
+package host
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"mailform/plan"
+	"mailform/server/manifest"
+)
+
+// paths are a real machine's; what is sent over SSH names no other.
+var paths = manifest.Layout{Root: "/"}
+
+func newLineScanner(r io.Reader) *bufio.Scanner {
+	sc := bufio.NewScanner(r)
+	sc.Buffer(make([]byte, 64<<10), maxLine)
+	return sc
+}
+
+// quote makes a word of a command line.
+func quote(s string) string {
+	if s != "" && strings.IndexFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-=", r))
+	}) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+func commandLine(words ...string) string {
+	for i, w := range words {
+		words[i] = quote(w)
+	}
+	return strings.Join(words, " ")
+}
+
+// run runs a command on a host as root. stdin, when given, is made anew for
+// each try. A connection that turns out to be broken before the command was
+// sent is made once more; one that breaks later leaves the outcome unknown.
+func (p *Provider) run(ctx context.Context, t target, command string, stdin func() io.Reader, lines func([]byte, io.Writer) error) (outcome, error) {
+	for again := false; ; again = true {
+		wait := atOnce
+		if t.created {
+			wait = forInstance
+		}
+		c, err := p.sessions.get(ctx, t, wait, nil)
+		if err != nil {
+			return outcome{}, err
+		}
+		var in io.Reader
+		if stdin != nil {
+			in = stdin()
+		}
+		out, err := c.exec(ctx, command, in, lines)
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return out, err
+		case errors.Is(err, errNotSent) && !again:
+			c.Close()
+			<-c.gone
+			continue
+		}
+		class := plan.ErrAmbiguous
+		if errors.Is(err, errNotSent) {
+			class = plan.ErrTransient
+		} else {
+			c.Close()
+		}
+		return out, &plan.Error{
+			Class: class, Code: "MF5408", Step: "run a command on " + t.String(), Sent: command, Err: err,
+			Fix: "Run the same command again: it continues where this one ended.",
+		}
+	}
+}
+
+// tool runs a command of the machine's own, which is expected to succeed.
+func (p *Provider) tool(ctx context.Context, t target, step string, stdin func() io.Reader, words ...string) (outcome, error) {
+	command := commandLine(words...)
+	out, err := p.run(ctx, t, command, stdin, nil)
+	if err != nil {
+		return out, err
+	}
+	if out.status != 0 {
+		return out, &plan.Error{Code: "MF5409", Step: step + " on " + t.String(), Sent: command, Got: out.said(),
+			Fix: "Is there room on the disk, and are coreutils and gzip installed?"}
+	}
+	return out, nil
+}
+
+// agent runs one of mailformd's agent commands with a request and returns what
+// it answered.
+func (p *Provider) agent(ctx context.Context, t target, step, program, command string, request any, lines func([]byte, io.Writer) error) ([]byte, error) {
+	var stdin func() io.Reader
+	if request != nil {
+		b, err := json.Marshal(request)
+		if err != nil {
+			return nil, err
+		}
+		b = append(b, '\n')
+		stdin = func() io.Reader { return bytes.NewReader(b) }
+	}
+	out, err := p.run(ctx, t, commandLine(program, command), stdin, lines)
+	if err != nil {
+		return nil, err
+	}
+	if out.status != 0 {
+		return nil, agentError(t, step, command, out)
+	}
+	return out.stdout, nil
+}
+
+// agentError says in a plan.Error what a failed agent command meant.
+func agentError(t target, step, command string, out outcome) error {
+	text := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(out.stderr), "mailformd:"))
+	if text == "" {
+		text = fmt.Sprintf("exit status %d", out.status)
+	}
+	e := &plan.Error{Code: "MF5410", Step: step + " on " + t.String(), Sent: "mailformd " + command, Got: text}
+	switch out.status {
+	case manifest.ExitConflict:
+		e.Class, e.Code, e.Fix = plan.ErrBlocked, "MF5411", "mailform overwrites nothing that it did not make. Move it away, then run the same command again."
+	case manifest.ExitOwned:
+		e.Class, e.Code, e.Fix = plan.ErrBlocked, "MF5412", "Use another machine, or let the other stack give this one up: `mailform destroy` in its folder."
+	case manifest.ExitFenced:
+		e.Class, e.Code, e.Fix = plan.ErrStale, "MF5413", "Somebody else has applied since this run began. Plan again."
+	case manifest.ExitBusy:
+		e.Class, e.Code, e.Fix = plan.ErrTransient, "MF5414", "Wait until the other run has ended."
+	case manifest.ExitRequest:
+		e.Code, e.Fix = "MF5415", "Run the same command again; it plans anew from what is there."
+	case manifest.ExitUnhealthy:
+		e.Code, e.Fix = "MF5416", "Look at the service: systemctl status mailformd, journalctl -u mailformd. Running the same command again tries once more."
+	default:
+		e.Fix = "When the cause is mended, run the same command again: it continues where this one ended."
+	}
+	return e
+}
+
+// architectures by what uname -sm says.
+var architectures = map[string]string{"Linux x86_64": "amd64", "Linux amd64": "amd64", "Linux aarch64": "arm64", "Linux arm64": "arm64"}
+
+// probe finds out the machine's architecture and the digest of the installed
+// mailformd, "" when there is none.
+func (p *Provider) probe(ctx context.Context, t target) (arch, sha string, err error) {
+	out, err := p.tool(ctx, t, "ask for the architecture", nil, "uname", "-sm")
+	if err != nil {
+		return "", "", err
+	}
+	machine := strings.TrimSpace(string(out.stdout))
+	arch, ok := architectures[machine]
+	if !ok {
+		return "", "", &plan.Error{Code: "MF5417", Step: "look at " + t.String(), Sent: "uname -sm", Got: fmt.Sprintf("%.80q", machine),
+			Fix: "mailform serves from Linux on x86_64 and aarch64."}
+	}
+	sha, err = p.digest(ctx, t, paths.Binary())
+	return arch, sha, err
+}
+
+// digest returns the SHA-256 of a file on the machine, "" when it cannot be read.
+func (p *Provider) digest(ctx context.Context, t target, file string) (string, error) {
+	command := commandLine("sha256sum", file)
+	out, err := p.run(ctx, t, command, nil, nil)
+	if err != nil {
+		return "", err
+	}
+	switch out.status {
+	case 0:
+	case 1: // it does not exist
+		return "", nil
+	default:
+		return "", &plan.Error{Code: "MF5409", Step: "read " + file + " on " + t.String(), Sent: command, Got: out.said(), Fix: "sha256sum of coreutils is needed."}
+	}
+	sum, _, _ := strings.Cut(string(out.stdout), " ")
+	sum = strings.TrimPrefix(sum, `\`) // GNU's mark of an escaped name
+	if len(sum) != 64 || strings.Trim(sum, "0123456789abcdef") != "" {
+		return "", &plan.Error{Code: "MF5409", Step: "read " + file + " on " + t.String(), Sent: command, Got: fmt.Sprintf("no digest: %.80q", sum)}
+	}
+	return sum, nil
+}
