@@ -79,6 +79,7 @@ type node struct {
 	former []*node // things on their way out that the wanted object, as found, depends on
 
 	idle    bool // there is nothing at this address and nothing to do
+	allowed bool // named by --allow
 	guarded bool // blocked as protected, or as standing on what is
 	change  Change
 }

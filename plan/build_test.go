@@ -237,6 +237,11 @@ func TestProtection(t *testing.T) {
 ~ other/y (other/x is replaced) BLOCKED other/x is blocked: --allow other/x
     of: "id-of-other/x" -> (known after other/x.id)
 + other/z (not there yet)`},
+		{"nothing is put on what is broken", Input{
+			Desired:  []Resource{with(res(x, "1"), protected), res(y, "1", x)},
+			Observed: []Object{with(obj(x, "1"), func(o *Object) { o.Tainted = "it never started" })}},
+			`± other/x (it never started) [interrupts mail] BLOCKED it is precious: --allow other/x
++ other/y (not there yet) BLOCKED other/x is blocked: --allow other/x`},
 		{"who needs its existence is blocked", Input{
 			Desired:  []Resource{res(x, "2"), res(y, "1", x), res(z, "1", y)},
 			Observed: []Object{with(obj(x, "1"), unowned)}},
@@ -277,6 +282,27 @@ func TestProtection(t *testing.T) {
 			equalText(t, outline(mustBuild(t, test.in)), test.want)
 		})
 	}
+}
+
+// A provider that can do nothing while something is blocked leaves its changes
+// blocked, not silently undone.
+func TestUnservedIsBlocked(t *testing.T) {
+	x, y, z := Address("other/x"), Address("other/y"), Address("other/z")
+	in := Input{
+		Desired: []Resource{with(with(res(x, "2"), protected), func(r *Resource) { r.ReplaceOn = []string{"v"} }),
+			res(y, "1", x), res(z, "1", y), res("other/free", "1")},
+		Observed: []Object{obj(x, "1")},
+	}
+	in.Compilers = compilers(in, func(changes []Change) []Op {
+		return slices.DeleteFunc(eachAlone(changes), func(op Op) bool { return op.Addresses[0] == y })
+	})
+	p := mustBuild(t, in)
+	equalText(t, outline(p), `+ other/free (not there yet)
+± other/x (differs from the spec) [interrupts mail] BLOCKED it is precious: --allow other/x
+    v: "1" -> "2"
++ other/y (not there yet) BLOCKED other/x is blocked: --allow other/x
++ other/z (not there yet) BLOCKED other/y is blocked: --allow other/x`)
+	equalText(t, opList(p), "p.create other/free <-")
 }
 
 // Every broken promise of a spec or a provider is found before anything is done.

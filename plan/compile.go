@@ -9,10 +9,63 @@ import (
 // compile lets every provider turn its changes into operations and holds it to
 // its promises: a broken one is a defect of mailform, better found here than
 // half-way through an apply.
+//
+// A change that a provider finds no operation for while something it stands on
+// is blocked cannot be done either, whatever the provider's reason is. It is
+// blocked, too, and everything is compiled once more.
 func (b *builder) compile() {
 	if b.in.Compilers == nil {
 		return
 	}
+	for {
+		b.ops = nil
+		b.compileAll()
+		if b.diags.HasErrors() || !b.blockUnserved() {
+			return
+		}
+		b.spread()
+	}
+}
+
+// blockUnserved blocks pending changes without operations that stand on
+// something blocked. A delete needs none when what it lived on goes.
+func (b *builder) blockUnserved() (more bool) {
+	served := make([]bool, len(b.nodes))
+	for _, op := range b.ops {
+		for _, a := range op.Addresses {
+			served[b.at[a].index] = true
+		}
+	}
+	for _, n := range b.sort {
+		if n.idle || served[n.index] || !n.change.Pending() || n.change.Action == Delete {
+			continue
+		}
+		if d := n.blockedBelow(map[*node]bool{}); d != nil {
+			n.block(fmt.Sprintf("%s is blocked", d.addr), d)
+			more = true
+		}
+	}
+	return more
+}
+
+// blockedBelow finds something blocked that the node depends on, however far down.
+func (n *node) blockedBelow(seen map[*node]bool) *node {
+	for _, d := range n.deps {
+		if seen[d] {
+			continue
+		}
+		seen[d] = true
+		if d.change.Blocked != nil {
+			return d
+		}
+		if found := d.blockedBelow(seen); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+func (b *builder) compileAll() {
 	changes := map[string][]Change{}
 	pending := map[string]bool{}
 	for _, n := range b.nodes {

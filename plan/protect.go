@@ -11,34 +11,37 @@ import (
 // blocked: it would need an output or the existence of something that will not
 // come about, or take away something that stays in use. Everything else in the
 // plan goes ahead; in particular whatever only comes after a blocked change in
-// order, because what it stands on is there, as it was.
+// order, because what it stands on is there, as it was, and sound.
 func (b *builder) protect() {
 	allow := newPatterns(b.in.Allow)
-	allowed := make([]bool, len(b.nodes))
 	for _, n := range b.nodes {
-		allowed[n.index] = allow.match(n.addr)
+		n.allowed = allow.match(n.addr)
 	}
 	for _, n := range b.nodes {
 		c := &n.change
 		if n.idle || b.in.Destroy || c.Blocked != nil || c.Action != Delete && c.Action != Replace {
 			continue
 		}
-		if n.covered(allowed) {
+		if n.covered() {
 			continue
 		}
-		if why := n.protected(); why != "" && !allowed[n.index] {
+		if why := n.protected(); why != "" && !n.allowed {
 			c.Blocked = &Block{Why: why, Allow: lift("allow", n.addr)}
 			n.guarded = true
 		}
 	}
 	b.unused("--allow", "matches nothing in the plan", allow)
+	b.spread()
+}
 
+// spread blocks what the blocks so far make impossible.
+func (b *builder) spread() {
 	for again := true; again; {
 		again = false
 		// Dependencies first, so that a block reaches everything in one round.
 		for _, n := range b.sort {
 			if n.change.Pending() {
-				again = n.hold(allowed[n.index]) || again
+				again = n.hold() || again
 			}
 		}
 		for _, n := range b.nodes {
@@ -49,22 +52,22 @@ func (b *builder) protect() {
 	}
 }
 
-// covered reports whether the node is lost with something protected whose
-// replacement was allowed by name: who allows that allows what it means.
-func (n *node) covered(allowed []bool) bool {
+// covered reports whether the node is lost with something protected. That is
+// where it is decided: who allows that by name allows what it means.
+func (n *node) covered() bool {
 	home := n.lostWith()
-	return home != nil && (home.protected() != "" && allowed[home.index] || home.covered(allowed))
+	return home != nil && (home.protected() != "" || home.covered())
 }
 
 // hold blocks a pending change that cannot be done without a blocked one: it
 // needs what will not come about, or it is on its way out with something
 // protected that it stands on.
-func (n *node) hold(allowed bool) bool {
+func (n *node) hold() bool {
 	for _, d := range n.deps {
 		if d.change.Blocked == nil {
 			continue
 		}
-		with := n.change.Action == Delete && d.change.Action == Delete && d.guarded && !allowed
+		with := n.change.Action == Delete && d.change.Action == Delete && d.guarded && !n.allowed
 		if with || n.misses(d) {
 			n.block(fmt.Sprintf("%s is blocked", d.addr), d)
 			n.guarded = with
@@ -96,7 +99,7 @@ func (n *node) misses(d *node) bool {
 	if n.change.Action == Delete {
 		return false
 	}
-	if !d.ours() || n.lostWith() == d {
+	if !d.ours() || d.have.Tainted != "" || n.have != nil && n.lostWith() == d {
 		return true
 	}
 	for _, r := range n.change.After.Refs() {

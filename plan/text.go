@@ -83,7 +83,9 @@ func (t *text) plan(p *Plan) {
 		t.group(g)
 	}
 	t.line(0)
-	t.words(0, "", summaryWords(p, sum, t.sheet), " · ")
+	for _, line := range t.wrap(summaryWords(p, sum, t.sheet), " · ", t.width) {
+		t.line(0, line)
+	}
 }
 
 func legend(p *Plan) string {
@@ -116,33 +118,34 @@ func (t *text) group(g group) {
 }
 
 // change shows one change: its address and beside it, in a column of its own,
-// why and at what risk or what is created; below it the fields that differ.
+// why, at what risk, what is created and what that means for mail; below it the
+// fields that differ.
 func (t *text) change(c Change, column int) {
 	address := style.Clean(string(c.Address))
 	indent := 4 + column + 2
-	t.out.WriteString("  " + t.paint(c)(c.Action.Glyph()) + " " + t.address(address))
-
-	notes := t.notes(c)
+	words := t.notes(c)
 	var items []string
 	if c.Action == Create {
 		var attrs []word
 		attrs, items = t.wanted(c.After)
-		notes = append(notes, attrs...)
+		words = append(words, attrs...)
 	}
-	switch used := style.Width(address); {
-	case len(notes) == 0:
-		t.out.WriteByte('\n')
-	case used > column:
-		t.out.WriteByte('\n')
-		t.words(indent, "", notes, " · ")
-	default:
-		t.words(indent, strings.Repeat(" ", column+2-used), notes, " · ")
+	notes := t.wrap(words, " · ", t.width-indent)
+	if c.Effect != "" && c.Blocked == nil {
+		notes = append(notes, t.effect(c.Effect, t.width-indent)...)
+	}
+
+	head := "  " + t.paint(c)(c.Action.Glyph()) + " " + t.address(address)
+	if used := style.Width(address); used <= column && len(notes) > 0 {
+		head += strings.Repeat(" ", column+2-used) + notes[0]
+		notes = notes[1:]
+	}
+	t.line(0, head)
+	for _, n := range notes {
+		t.line(indent, n)
 	}
 	for _, item := range items {
 		t.line(6, item)
-	}
-	if c.Effect != "" && c.Blocked == nil {
-		t.effect(indent, c.Effect)
 	}
 	t.fields(c.Fields)
 	if c.Blocked != nil {
@@ -207,49 +210,43 @@ func (t *text) notes(c Change) []word {
 	return notes
 }
 
-// words writes styled words joined by sep, wrapped to the width with every line
-// after the first indented. lead, which is plain, stands before the first and is
-// already within the indent unless indent is 0.
-func (t *text) words(indent int, lead string, words []word, sep string) {
+// wrap joins styled words with sep into lines of at most w columns. A word that
+// is wider is broken at its spaces.
+func (t *text) wrap(words []word, sep string, w int) []string {
 	var pieces []word
-	var plainWords []string
-	for _, w := range words {
-		texts := []string{w.text}
-		if style.Width(w.text) > t.width-indent {
-			texts = texts[:0]
-			for _, line := range style.Wrap(strings.Fields(w.text), " ", t.width-indent) {
-				texts = append(texts, strings.Join(line, " "))
-			}
+	var texts []string
+	for _, whole := range words {
+		parts := []string{whole.text}
+		if style.Width(whole.text) > w {
+			parts = breakText(whole.text, w)
 		}
-		for _, s := range texts {
-			pieces = append(pieces, word{s, w.style})
-			plainWords = append(plainWords, s)
+		for _, s := range parts {
+			pieces = append(pieces, word{s, whole.style})
+			texts = append(texts, s)
 		}
 	}
+	var lines []string
 	n := 0
-	t.out.WriteString(lead)
-	for i, line := range style.Wrap(plainWords, sep, t.width-indent) {
-		if i > 0 || lead == "" {
-			t.out.WriteString(strings.Repeat(" ", indent))
-		}
-		for j := range line {
-			if j > 0 {
-				t.out.WriteString(t.sheet.Dim(sep))
-			}
-			t.out.WriteString(pieces[n].style(pieces[n].text))
+	for _, line := range style.Wrap(texts, sep, w) {
+		styled := make([]string, len(line))
+		for i := range line {
+			styled[i] = pieces[n].style(pieces[n].text)
 			n++
 		}
-		t.out.WriteByte('\n')
+		lines = append(lines, strings.Join(styled, t.sheet.Dim(sep)))
 	}
+	return lines
 }
 
 // effect says what a change means for mail, wrapped under its own beginning.
-func (t *text) effect(indent int, s string) {
+func (t *text) effect(s string, w int) []string {
+	var lines []string
 	mark := t.sheet.Dim("↳ ")
-	for _, line := range style.Wrap(strings.Fields(style.Clean(s)), " ", t.width-indent-2) {
-		t.line(indent, mark, strings.Join(line, " "))
+	for _, line := range style.Wrap(strings.Fields(style.Clean(s)), " ", w-2) {
+		lines = append(lines, mark+strings.Join(line, " "))
 		mark = "  "
 	}
+	return lines
 }
 
 // summaryWords is the plan in one line.
