@@ -148,21 +148,6 @@ func drift(os []Object, a Address, attr string, v Value) []Object {
 	return os
 }
 
-// without takes addresses out of a list of resources.
-func without(rs []Resource, gone ...Address) []Resource {
-	var out []Resource
-	for _, r := range rs {
-		keep := true
-		for _, a := range gone {
-			keep = keep && !Match(string(a), r.Address)
-		}
-		if keep {
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
 // sampleCompilers batch as the real providers do: clouds one call a change, a
 // zone's records in one call but for MX, a host's things in one converge.
 func sampleCompilers() map[string]func([]Change) []Op {
