@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"mailform/apply"
+	"mailform/cmd/mailform/internal/session"
+	"mailform/plan"
+)
+
+// applyFlags are shared by apply and destroy.
+type applyFlags struct {
+	autoApprove bool
+	asJSON      bool
+	parallelism int
+}
+
+func (f *applyFlags) add(c *cobra.Command) {
+	c.Flags().BoolVar(&f.autoApprove, "auto-approve", false, "do not ask before applying")
+	c.Flags().BoolVar(&f.asJSON, "json", false, "print events as JSON, one object a line")
+	c.Flags().IntVar(&f.parallelism, "parallelism", 8, "operations at a `time`")
+}
+
+func (a *app) applyCommand() *cobra.Command {
+	var (
+		stack   stackFlags
+		change  changeFlags
+		flags   applyFlags
+		approve string
+	)
+	c := &cobra.Command{
+		Use:   "apply [PLANFILE] [FOLDER]",
+		Short: "make the world match the spec",
+		Long: `apply plans, shows the plan, asks, and carries it out. It may be killed anywhere:
+the same command continues. The first ^C finishes what is in flight, the second
+stops at once. With a file that "plan --out" saved, it applies exactly that plan
+or refuses.`,
+		Args: cobra.MaximumNArgs(2),
+		RunE: func(c *cobra.Command, args []string) error {
+			planFile := ""
+			if len(args) > 0 && isFile(args[0]) {
+				planFile, args = args[0], args[1:]
+			}
+			opts, err := stack.options(args)
+			if err != nil {
+				return err
+			}
+			return a.applyStack(c.Context(), opts, session.PlanOptions{Allow: change.allow, Take: change.take}, flags, gate{planFile: planFile, hash: approve})
+		},
+	}
+	stack.add(c)
+	change.add(c)
+	flags.add(c)
+	c.Flags().StringVar(&approve, "approve", "", "apply without asking if the plan has this `hash`, or refuse")
+	return c
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// gate is what decides whether a plan may be carried out, beside the person.
+type gate struct {
+	planFile string // must be the same plan
+	hash     string // must have this hash
+	// question replaces the usual one; answer is what must be typed.
+	question, answer string
+}
+
+// check refuses a plan that is not the one that was approved.
+func (g gate) check(p *plan.Plan) error {
+	if g.hash != "" && plan.Hash(p) != g.hash {
+		return &plan.Error{Class: plan.ErrStale, Code: "MF4010", Step: "compare the plan with the approved one",
+			Got: "its hash is " + plan.Hash(p) + ", not " + g.hash, Fix: "look at the plan again and approve its hash"}
+	}
+	if g.planFile == "" {
+		return nil
+	}
+	data, err := os.ReadFile(g.planFile)
+	if err != nil {
+		return fmt.Errorf("read the saved plan: %w", err)
+	}
+	saved, err := plan.Decode(data)
+	if err != nil {
+		return fmt.Errorf("read the saved plan %s: %w", g.planFile, err)
+	}
+	if moved := plan.Compare(saved, p); len(moved) > 0 {
+		got := moved[0]
+		if len(moved) > 1 {
+			got += fmt.Sprintf(" (and %d more)", len(moved)-1)
+		}
+		return &plan.Error{Class: plan.ErrStale, Code: "MF4011", Step: "compare the world with the saved plan",
+			Got: got, Fix: "plan again, look at it, and apply the new plan"}
+	}
+	return nil
+}
+
+// approved reports whether the gate stands for the person's yes.
+func (g gate) approved() bool { return g.hash != "" || g.planFile != "" }
+
+// applyStack is the whole of apply and destroy: lock, fold, plan, show, ask, run.
+func (a *app) applyStack(ctx context.Context, opts session.Options, want session.PlanOptions, flags applyFlags, g gate) error {
+	soft, cancel := a.interruptible(ctx)
+	defer cancel()
+	s, err := session.Open(a.env, opts)
+	if err != nil {
+		return err
+	}
+	verb := "apply"
+	if want.Destroy {
+		verb = "destroy"
+	}
+	if err := s.Lock("mailform " + verb); err != nil {
+		return err
+	}
+	defer s.Close()
+	sink, closeSink := a.applySink(flags.asJSON)
+	defer closeSink()
+	if err := s.Fold(soft, sink); err != nil {
+		return err
+	}
+	planned, err := a.makePlan(soft, s, want, flags.asJSON)
+	if err != nil {
+		return err
+	}
+	if !flags.asJSON {
+		if err := a.showPlan(planned.Plan); err != nil {
+			return err
+		}
+	}
+	if err := g.check(planned.Plan); err != nil {
+		return err
+	}
+	if !planned.Plan.HasChanges() {
+		return blockedOr(planned.Plan, nil)
+	}
+	if !flags.autoApprove && !g.approved() {
+		if err := a.confirm(soft, g); err != nil {
+			return err
+		}
+	}
+	out, err := s.Apply(ctx, planned.Plan, session.RunOptions{Sink: sink, Stop: a.stopping, Parallelism: flags.parallelism})
+	closeSink()
+	a.showPasswords(out, flags.asJSON)
+	if err != nil {
+		return incomplete(err)
+	}
+	if !flags.asJSON {
+		a.summarise(planned.Plan, out, want.Destroy)
+	}
+	return blockedOr(planned.Plan, nil)
+}
+
+// incomplete gives an apply that ended early its exit code: what the failure
+// says for credentials, rate limits and ^C, "run again" for everything else.
+func incomplete(err error) error {
+	switch plan.ClassOf(err) {
+	case plan.ErrCredentials, plan.ErrThrottled, plan.ErrLocked, plan.ErrStale:
+		return err
+	case plan.ErrInterrupted:
+		return &codeError{exitInterrupted, err}
+	}
+	if errors.Is(err, context.Canceled) {
+		return &codeError{exitInterrupted, err}
+	}
+	return &codeError{exitIncomplete, err}
+}
+
+// blockedOr makes the exit code say that a part of the plan was held back.
+func blockedOr(p *plan.Plan, err error) error {
+	if err == nil && p.HasBlocked() {
+		return &codeError{code: exitBlocked}
+	}
+	return err
+}
+
+func (a *app) confirm(ctx context.Context, g gate) error {
+	question, want := g.question, g.answer
+	if question == "" {
+		question, want = "\nApply this plan? Only \"yes\" goes ahead: ", "yes"
+	}
+	type reply struct {
+		text string
+		err  error
+	}
+	ch := make(chan reply, 1)
+	go func() {
+		text, err := a.term.ask(question)
+		ch <- reply{text, err}
+	}()
+	select {
+	case <-ctx.Done():
+		fmt.Fprintln(a.term.err)
+		return &codeError{exitInterrupted, errors.New("interrupted; nothing was changed")}
+	case r := <-ch:
+		if r.err != nil {
+			return fmt.Errorf("%w; without a terminal to ask on, pass --auto-approve, or --approve HASH with the hash of a plan you have seen", r.err)
+		}
+		if r.text != want {
+			return &codeError{exitError, errors.New("not confirmed; nothing was changed")}
+		}
+		return nil
+	}
+}
+
+// showPasswords prints first passwords, once and only to a terminal: a log that
+// others can read is no place for them.
+func (a *app) showPasswords(out apply.Outcome, asJSON bool) {
+	if len(out.Secrets) == 0 {
+		return
+	}
+	addresses := sortedNames(out.Secrets)
+	if asJSON || !a.term.live {
+		fmt.Fprintf(a.term.err, "%d mailboxes got a first password, which is only shown on a terminal.\nTo make and print a new one: mailform password %s\n",
+			len(addresses), mailboxName(addresses[0]))
+		return
+	}
+	fmt.Fprintf(a.term.out, "\nFirst passwords, shown this once:\n\n")
+	width := 0
+	for _, addr := range addresses {
+		width = max(width, len(mailboxName(addr)))
+	}
+	for _, addr := range addresses {
+		fmt.Fprintf(a.term.out, "  %-*s  %s\n", width, mailboxName(addr), out.Secrets[addr])
+	}
+	fmt.Fprintf(a.term.out, "\nPass them on safely. A new one: mailform password %s\n", mailboxName(addresses[0]))
+}
+
+func (a *app) summarise(p *plan.Plan, out apply.Outcome, destroyed bool) {
+	if destroyed {
+		fmt.Fprintf(a.term.out, "\nDestroyed. %d changes applied; nothing of %s is left.\n", len(out.Completed), p.Stack)
+		return
+	}
+	fmt.Fprintf(a.term.out, "\nApplied. %d changes made; the world matches the spec.\n", len(out.Completed))
+}
+
+func (a *app) destroyCommand() *cobra.Command {
+	var (
+		stack stackFlags
+		flags applyFlags
+	)
+	c := &cobra.Command{
+		Use:   "destroy [FOLDER]",
+		Short: "delete everything that carries this stack's mark, mail included",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			opts, err := stack.options(args)
+			if err != nil {
+				return err
+			}
+			spec, sources, diags := session.Load(a.env, opts)
+			if diags.HasErrors() {
+				return &session.SpecError{Sources: sources, Diagnostics: diags}
+			}
+			name := spec.Stack.Name
+			return a.applyStack(c.Context(), opts, session.PlanOptions{Destroy: true}, flags, gate{
+				question: fmt.Sprintf("\nThis deletes all of the above, and the mail on it, for good.\nType the stack's name (%s) to go ahead: ", name),
+				answer:   name,
+			})
+		},
+	}
+	stack.add(c)
+	flags.add(c)
+	return c
+}

@@ -1,0 +1,323 @@
+// Package session wires one run of a command over one stack: the spec, the
+// providers with their endpoints and credentials, the state directory, and the
+// steps from reading the world to a finished apply. It decides nothing; what is
+// wanted is the spec's business, what happens is the plan's.
+package session
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"mailform/apply"
+	"mailform/plan"
+	"mailform/providers/host"
+	"mailform/specs"
+)
+
+// Env is everything a session takes from its surroundings. Tests and the
+// rehearsal replace what they need.
+type Env struct {
+	Version string
+	Getenv  func(string) string
+	Environ []string
+	Home    string
+	Now     func() time.Time
+	Dial    DialFunc
+	// Confirm asks the person whether an unknown SSH host key is right. nil answers no.
+	Confirm func(question string) bool
+	Warn    func(string)
+}
+
+// Options say which stack and how.
+type Options struct {
+	Dir      string // the stack's folder
+	StateDir string // where .mailform goes; "" is Dir
+	Vars     []string
+	VarFiles []string
+	// Adjust changes the spec after it was read: the rehearsal takes endpoints and
+	// passwords out so that its own are used.
+	Adjust func(*specs.Spec)
+}
+
+// Session is one stack, ready to be planned and applied.
+type Session struct {
+	Spec      *specs.Spec
+	Sources   *specs.Sources
+	Warnings  specs.Diagnostics
+	Providers []plan.Provider
+
+	env     Env
+	opts    Options
+	state   *apply.State
+	hosts   *host.Provider
+	closers []func()
+}
+
+// SpecError says that a spec, or the plan made from it, has errors.
+type SpecError struct {
+	Sources     *specs.Sources
+	Diagnostics specs.Diagnostics
+}
+
+func (e *SpecError) Error() string {
+	n := 0
+	first := ""
+	for _, d := range e.Diagnostics {
+		if d.Severity == specs.SeverityError {
+			if n == 0 {
+				first = d.Summary
+			}
+			n++
+		}
+	}
+	if n == 1 {
+		return "the spec has an error: " + first
+	}
+	return fmt.Sprintf("the spec has %d errors, the first: %s", n, first)
+}
+
+// Load reads the spec only: no network, no credentials.
+func Load(env Env, opts Options) (*specs.Spec, *specs.Sources, specs.Diagnostics) {
+	return specs.Load(specs.LoadOptions{
+		Dir:      opts.Dir,
+		ReadDir:  os.ReadDir,
+		Open:     func(name string) (fs.File, error) { return os.Open(name) },
+		Environ:  env.Environ,
+		Vars:     opts.Vars,
+		VarFiles: opts.VarFiles,
+		Home:     env.Home,
+	})
+}
+
+// Open reads the spec and makes the providers. The error is a *SpecError when
+// the spec is wrong.
+func Open(env Env, opts Options) (*Session, error) {
+	spec, sources, diags := Load(env, opts)
+	if diags.HasErrors() {
+		return nil, &SpecError{sources, diags}
+	}
+	if opts.Adjust != nil {
+		opts.Adjust(spec)
+	}
+	s := &Session{Spec: spec, Sources: sources, Warnings: diags, env: env, opts: opts}
+	roots, err := s.roots()
+	if err != nil {
+		return nil, err
+	}
+	if s.Providers, err = s.providers(roots); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close ends connections and releases the lock when one is held.
+func (s *Session) Close() error {
+	for _, c := range s.closers {
+		c()
+	}
+	s.closers = nil
+	if s.state == nil {
+		return nil
+	}
+	err := s.state.Close()
+	s.state = nil
+	return err
+}
+
+// Lock takes the stack's lock and reads what earlier runs left.
+func (s *Session) Lock(command string) error {
+	host, _ := os.Hostname()
+	state, err := s.dir().Open(s.Spec.Stack.Name, apply.Holder{
+		Who: first(s.env.Getenv("USER"), s.env.Getenv("LOGNAME"), "somebody"), Host: host, PID: os.Getpid(), Command: command, Since: s.env.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	for _, w := range state.Warnings() {
+		s.warn(w.Error())
+	}
+	s.state = state
+	return nil
+}
+
+func (s *Session) dir() *apply.Dir {
+	return apply.NewDir(apply.OS{}, first(s.opts.StateDir, s.opts.Dir))
+}
+
+func (s *Session) warn(text string) {
+	if s.env.Warn != nil {
+		s.env.Warn(text)
+	}
+}
+
+// PlanOptions are what a person may ask of a plan.
+type PlanOptions struct {
+	Destroy     bool
+	Allow, Take []string
+}
+
+// Planned is a plan and what it cost to make.
+type Planned struct {
+	Plan     *plan.Plan
+	Warnings specs.Diagnostics
+	Stats    apply.Stats
+}
+
+// Plan reads the world and compares it with the spec. It changes nothing.
+func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (*Planned, error) {
+	var desired []plan.Resource
+	diags := append(specs.Diagnostics{}, s.Warnings...)
+	for _, p := range s.Providers {
+		r, d := p.Declare(s.Spec)
+		desired = append(desired, r...)
+		diags = append(diags, d...)
+	}
+	if diags.HasErrors() {
+		return nil, &SpecError{s.Sources, diags}
+	}
+	objects, foreign, stats, err := apply.Observe(ctx, s.config(sink), s.Spec.Stack.Name, desired)
+	if err != nil {
+		return nil, err
+	}
+	in := plan.Input{
+		Stack:     s.Spec.Stack.Name,
+		Desired:   desired,
+		Observed:  objects,
+		Foreign:   foreign,
+		Ledger:    s.ledger(),
+		Destroy:   opts.Destroy,
+		Allow:     opts.Allow,
+		Take:      opts.Take,
+		Compilers: map[string]func([]plan.Change) []plan.Op{},
+		Mergers:   map[string]plan.Merger{},
+	}
+	for _, p := range s.Providers {
+		in.Compilers[p.Name()] = p.Compile
+		if m, ok := p.(plan.Merger); ok {
+			in.Mergers[p.Name()] = m
+		}
+	}
+	built, d := plan.Build(in)
+	diags = append(diags, d...)
+	if diags.HasErrors() {
+		return nil, &SpecError{s.Sources, diags}
+	}
+	return &Planned{Plan: built, Warnings: diags, Stats: stats}, nil
+}
+
+// ledger returns what the last apply left behind.
+func (s *Session) ledger() *plan.Ledger {
+	if s.state != nil {
+		l := s.state.Ledger()
+		return &l
+	}
+	l, err := s.dir().ReadLedger(s.Spec.Stack.Name)
+	if err != nil {
+		s.warn(err.Error())
+	}
+	return &l
+}
+
+// RunOptions are how a plan is applied.
+type RunOptions struct {
+	Sink        apply.Sink
+	Stop        <-chan struct{}
+	Parallelism int
+}
+
+// Fold finds out what became of operations that an earlier run began and did
+// not finish. The lock must be held.
+func (s *Session) Fold(ctx context.Context, sink apply.Sink) error {
+	_, err := apply.Fold(ctx, s.config(sink))
+	return err
+}
+
+// Apply carries a plan out. The lock must be held.
+func (s *Session) Apply(ctx context.Context, p *plan.Plan, opts RunOptions) (apply.Outcome, error) {
+	c := s.config(opts.Sink)
+	c.Stop, c.Parallelism = opts.Stop, opts.Parallelism
+	return apply.Run(ctx, c, p)
+}
+
+// NewPassword gives a mailbox, named by its e-mail address, a new password and
+// returns it. The lock must be held.
+func (s *Session) NewPassword(ctx context.Context, mailbox string) (string, error) {
+	name, err := s.hostOf(mailbox)
+	if err != nil {
+		return "", err
+	}
+	// The observation finds the host's address and its SSH host key.
+	if _, err := s.Plan(ctx, PlanOptions{}, nil); err != nil {
+		return "", err
+	}
+	return s.hosts.NewPassword(ctx, name, mailbox)
+}
+
+// hostOf finds the host of a mailbox whose password is not the spec's business.
+func (s *Session) hostOf(mailbox string) (string, error) {
+	local, domain, _ := strings.Cut(mailbox, "@")
+	var known []string
+	for _, d := range s.Spec.Domains {
+		for _, m := range d.Mailboxes {
+			if d.Name != domain || m.Local != local {
+				known = append(known, m.Local+"@"+d.Name)
+				continue
+			}
+			if m.PasswordHash != "" {
+				return "", fmt.Errorf("%s has a password_hash in the spec; make a new one with: mailform hash-password", mailbox)
+			}
+			return d.Host, nil
+		}
+	}
+	const shown = 5
+	if len(known) > shown {
+		known = append(known[:shown], "…")
+	}
+	return "", fmt.Errorf("the spec has no mailbox %q; it has: %s", mailbox, strings.Join(known, ", "))
+}
+
+func (s *Session) config(sink apply.Sink) apply.Config {
+	return apply.Config{
+		Providers: s.Providers,
+		State:     s.state,
+		Sink:      sink,
+		Now:       s.env.Now,
+		// Well below what the vendors allow one user; others may be working too.
+		Limits: map[string]apply.Limit{
+			"alicloud":   {PerSecond: 10, Burst: 20},
+			"cloudflare": {PerSecond: 3, Burst: 10},
+		},
+	}
+}
+
+// roots are the system's certificate authorities and the bundle the spec or
+// MAILFORM_CA_BUNDLE adds. nil means the system's.
+func (s *Session) roots() (*x509.CertPool, error) {
+	path := first(s.Spec.CABundle, s.env.Getenv("MAILFORM_CA_BUNDLE"))
+	if path == "" {
+		return nil, nil
+	}
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		path = filepath.Join(s.env.Home, rest)
+	} else if s.Spec.CABundle != "" && !filepath.IsAbs(path) {
+		path = filepath.Join(s.opts.Dir, path)
+	}
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("CA bundle: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("CA bundle %s: no PEM certificate in it", path)
+	}
+	return pool, nil
+}

@@ -1,0 +1,190 @@
+// Command mailform plans and applies a team's mail system from one spec.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"mailform/cmd/mailform/internal/session"
+	"mailform/plan"
+	"mailform/providers/host/hostsim"
+	"mailform/specs"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+func main() {
+	// On a simulated host this very program stands in for systemctl.
+	if hostsim.IsShim(os.Args) {
+		os.Exit(hostsim.ShimMain())
+	}
+	os.Exit(run(os.Args[1:]))
+}
+
+// run executes one command line and returns its exit code.
+func run(args []string) int {
+	app, err := newApp()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mailform:", err)
+		return exitError
+	}
+	ctx, stop := app.signals()
+	defer stop()
+	root := app.root()
+	root.SetArgs(args)
+	err = root.ExecuteContext(ctx)
+	app.report(err)
+	return exitCode(err)
+}
+
+// app is what all commands share.
+type app struct {
+	term *terminal
+	env  session.Env
+	// stopping is closed by the first ^C: finish what is in flight, begin nothing new.
+	stopping chan struct{}
+}
+
+func newApp() (*app, error) {
+	dial, err := session.Dialer(os.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "" // only "~/" in a spec needs it, and says so
+	}
+	a := &app{term: openTerminal(os.Getenv), stopping: make(chan struct{})}
+	a.env = session.Env{
+		Version: version,
+		Getenv:  os.Getenv,
+		Environ: os.Environ(),
+		Home:    home,
+		Now:     time.Now,
+		Dial:    dial,
+		Confirm: a.confirmHostKey,
+		Warn:    a.warn,
+	}
+	return a, nil
+}
+
+// signals returns a context that the second ^C (or SIGTERM) cancels; the first
+// only closes stopping.
+func (a *app) signals() (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ch := make(chan os.Signal, 2)
+	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				return
+			case <-ch:
+				if n == 0 {
+					close(a.stopping)
+				} else {
+					cancel()
+				}
+			}
+		}
+	}()
+	return ctx, func() { signal.Stop(ch); close(done); cancel() }
+}
+
+// interruptible returns a context for work that the first ^C may simply end:
+// reading, planning, waiting for an answer.
+func (a *app) interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-a.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+func (a *app) warn(text string) {
+	fmt.Fprintln(a.term.err, a.term.style.Yellow("Warning:"), text)
+}
+
+func (a *app) confirmHostKey(question string) bool {
+	if !a.term.interactive {
+		return false
+	}
+	answer, err := a.term.ask(question + "\nType \"yes\" to trust it: ")
+	return err == nil && answer == "yes"
+}
+
+// report prints what went wrong, with what to do about it.
+func (a *app) report(err error) {
+	if err == nil || err.Error() == "" {
+		return
+	}
+	var spec *session.SpecError
+	if errors.As(err, &spec) {
+		specs.WriteDiagnostics(a.term.err, spec.Sources, spec.Diagnostics, a.term.width, a.term.color)
+		return
+	}
+	for _, e := range flatten(err) {
+		a.reportOne(e)
+	}
+}
+
+func (a *app) reportOne(err error) {
+	head := a.term.style.Red("Error:")
+	var e *plan.Error
+	if !errors.As(err, &e) {
+		fmt.Fprintln(a.term.err, head, err)
+		return
+	}
+	if e.Code != "" {
+		head = a.term.style.Red("Error " + e.Code + ":")
+	}
+	fmt.Fprintln(a.term.err, head, e.Step)
+	for _, row := range [][2]string{{"sent", e.Sent}, {"got", e.Got}, {"to do", e.Fix}} {
+		if row[1] != "" {
+			fmt.Fprintf(a.term.err, "  %-5s  %s\n", row[0], row[1])
+		}
+	}
+	if e.Got == "" && e.Err != nil {
+		fmt.Fprintf(a.term.err, "  %-5s  %v\n", "got", e.Err)
+	}
+}
+
+// flatten takes joined errors apart.
+func flatten(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var out []error
+		for _, e := range joined.Unwrap() {
+			out = append(out, flatten(e)...)
+		}
+		return out
+	}
+	return []error{err}
+}
+
+// folder returns the stack's folder: the optional last argument, or here.
+func folder(args []string) (string, error) {
+	dir := "."
+	if len(args) > 0 {
+		dir = args[len(args)-1]
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return "", fmt.Errorf("the spec's folder: %w", err)
+	}
+	if !info.IsDir() {
+		return "", fmt.Errorf("%s is a file; name the folder that holds the spec's *.hcl files", dir)
+	}
+	return filepath.Clean(dir), nil
+}

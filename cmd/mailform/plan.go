@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"mailform/apply"
+	"mailform/cmd/mailform/internal/session"
+	"mailform/plan"
+	"mailform/specs"
+)
+
+func (a *app) planCommand() *cobra.Command {
+	var (
+		stack    stackFlags
+		change   changeFlags
+		out      string
+		detailed bool
+		asJSON   bool
+		markdown bool
+		stats    bool
+		destroy  bool
+	)
+	c := &cobra.Command{
+		Use:   "plan [FOLDER]",
+		Short: "show how the world differs from the spec; changes nothing",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			ctx, cancel := a.interruptible(c.Context())
+			defer cancel()
+			opts, err := stack.options(args)
+			if err != nil {
+				return err
+			}
+			s, err := session.Open(a.env, opts)
+			if err != nil {
+				return err
+			}
+			planned, err := a.makePlan(ctx, s, session.PlanOptions{Destroy: destroy, Allow: change.allow, Take: change.take}, asJSON || markdown)
+			if err != nil {
+				return err
+			}
+			switch {
+			case asJSON:
+				err = plan.RenderJSON(a.term.out, planned.Plan)
+			case markdown:
+				err = plan.RenderMarkdown(a.term.out, planned.Plan)
+			default:
+				err = a.showPlan(planned.Plan)
+			}
+			if err != nil {
+				return err
+			}
+			if stats {
+				a.showStats(planned.Stats)
+			}
+			if out != "" {
+				if err := writePlan(out, planned.Plan); err != nil {
+					return err
+				}
+				fmt.Fprintf(a.term.err, "Saved to %s. To apply exactly this: mailform apply %s %s\n", out, out, opts.Dir)
+			}
+			if planned.Plan.HasBlocked() {
+				return &codeError{code: exitBlocked}
+			}
+			if detailed && planned.Plan.HasChanges() {
+				return &codeError{code: exitChanges}
+			}
+			return nil
+		},
+	}
+	stack.add(c)
+	change.add(c)
+	c.Flags().StringVar(&out, "out", "", "save the plan to a `file` for apply")
+	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when there are changes, 0 when there are none")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the plan as JSON")
+	c.Flags().BoolVar(&markdown, "markdown", false, "print the plan as Markdown, for pull requests")
+	c.Flags().BoolVar(&stats, "stats", false, "print how many calls the plan took")
+	c.Flags().BoolVar(&destroy, "destroy", false, "plan to delete everything instead")
+	return c
+}
+
+// makePlan reads the world, with progress when a person watches.
+func (a *app) makePlan(ctx context.Context, s *session.Session, opts session.PlanOptions, quiet bool) (*session.Planned, error) {
+	sink, done := a.readingSink(quiet)
+	planned, err := s.Plan(ctx, opts, sink)
+	done()
+	if err != nil {
+		return nil, err
+	}
+	if !quiet && len(planned.Warnings) > 0 {
+		specs.WriteDiagnostics(a.term.err, s.Sources, planned.Warnings, a.term.width, a.term.color)
+	}
+	return planned, nil
+}
+
+func (a *app) showPlan(p *plan.Plan) error {
+	return plan.RenderText(a.term.out, p, plan.TextOptions{Width: a.term.width, Color: a.term.color})
+}
+
+func (a *app) showStats(s apply.Stats) {
+	fmt.Fprintf(a.term.out, "\nCalls: %d in %d waves", s.Total(), s.Depth)
+	for _, name := range sortedNames(s.Calls) {
+		if n := s.Calls[name]; n > 0 {
+			fmt.Fprintf(a.term.out, " · %s %d", name, n)
+		}
+	}
+	fmt.Fprintln(a.term.out)
+}
+
+// writePlan saves a plan so that only its owner can read it.
+func writePlan(path string, p *plan.Plan) error {
+	if err := os.WriteFile(path, plan.Encode(p), 0o600); err != nil {
+		return fmt.Errorf("save the plan: %w", err)
+	}
+	return os.Chmod(path, 0o600)
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"mailform/cmd/mailform/internal/session"
+)
+
+// root is the command tree. Every command takes the stack's folder as an
+// optional last argument.
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "mailform",
+		Short: "a team's mail system from one text file",
+		Long: `mailform describes a mail system in one spec: the server, its firewall, the DNS
+records, certificates and mailboxes. "plan" shows how the world differs from
+the spec, "apply" makes it so.
+
+Start with:  mailform init example.com
+Or try it without an account:  mailform rehearse`,
+		Version:           version,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.SetVersionTemplate("mailform {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return fmt.Errorf("%w\nSee %q for its flags", err, c.CommandPath()+" --help")
+	})
+	root.AddCommand(
+		a.initCommand(), a.validateCommand(), a.fmtCommand(), a.docsCommand(),
+		a.planCommand(), a.applyCommand(), a.destroyCommand(),
+		a.passwordCommand(), a.hashPasswordCommand(),
+		a.rehearseCommand(), a.simulateCommand(),
+		a.versionCommand(),
+	)
+	return root
+}
+
+// stackFlags are the flags of every command that reads a spec.
+type stackFlags struct {
+	vars, varFiles []string
+}
+
+func (f *stackFlags) add(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.vars, "var", nil, "set a variable: `name=value` (repeatable)")
+	c.Flags().StringArrayVar(&f.varFiles, "var-file", nil, "read variables from a `file` (repeatable)")
+}
+
+func (f *stackFlags) options(args []string) (session.Options, error) {
+	dir, err := folder(args)
+	return session.Options{Dir: dir, Vars: f.vars, VarFiles: f.varFiles}, err
+}
+
+// changeFlags are the flags of every command that makes a plan.
+type changeFlags struct {
+	allow, take []string
+}
+
+func (f *changeFlags) add(c *cobra.Command) {
+	c.Flags().StringArrayVar(&f.allow, "allow", nil, "lift the protection of an `address` (repeatable, globs work)")
+	c.Flags().StringArrayVar(&f.take, "take", nil, "take over a foreign object at an `address` (repeatable)")
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			fmt.Fprintln(a.term.out, "mailform", version)
+			return nil
+		},
+	}
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"mailform/apply"
+	"mailform/providers/host/hostsim"
+	"mailform/providers/world"
+)
+
+// binaries is the folder with mailform and mailformd as "make build" makes
+// them, but for the embedding: mailform finds mailformd beside itself.
+var binaries string
+
+func TestMain(m *testing.M) {
+	if hostsim.IsShim(os.Args) {
+		os.Exit(hostsim.ShimMain())
+	}
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "mailform-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", dir, "mailform/cmd/mailform", "mailform/cmd/mailformd")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "build the commands:", err)
+		return 1
+	}
+	binaries = dir
+	return m.Run()
+}
+
+// The scripts in testdata read as documentation: each is a session at a shell.
+//
+//	exits CODE COMMAND…   runs a command that must end with that exit code
+//	world                 starts a simulated world and turns the environment to it
+//	sub FILE OLD NEW      replaces text in a file; \n is a new line
+//	hold FOLDER, release  somebody else takes the stack's lock, and gives it back
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", binaries+string(os.PathListSeparator)+env.Getenv("PATH"))
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("USER", "tester")
+			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o700)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   scriptExits,
+			"world":   scriptWorld,
+			"sub":     scriptSub,
+			"hold":    scriptHold,
+			"release": scriptRelease,
+		},
+	})
+}
+
+func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND [ARG…]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("%v ended with exit code %d, expected %d", args[1:], got, want)
+	}
+}
+
+func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: world")
+	}
+	w, err := world.Start(context.Background(), world.Config{Dir: ts.MkAbs("world"), Zones: []string{"example.com"}})
+	ts.Check(err)
+	ts.Defer(w.Close)
+	for name, value := range w.Environment() {
+		ts.Setenv(name, value)
+	}
+}
+
+func scriptSub(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: sub FILE OLD NEW")
+	}
+	path := ts.MkAbs(args[0])
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	if n := strings.Count(string(data), args[1]); n != 1 {
+		ts.Fatalf("%s holds %q %d times, expected once", args[0], args[1], n)
+	}
+	ts.Check(os.WriteFile(path, []byte(strings.Replace(string(data), args[1], strings.ReplaceAll(args[2], `\n`, "\n"), 1)), 0o644))
+}
+
+func scriptHold(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: hold FOLDER")
+	}
+	lock, err := apply.NewDir(apply.OS{}, ts.MkAbs(args[0])).Lock(apply.Holder{
+		Who: "holder", Host: "elsewhere", PID: os.Getpid(), Command: "mailform apply", Since: time.Now(),
+	})
+	ts.Check(err)
+	locks.Store(ts, lock)
+	ts.Defer(func() { scriptRelease(ts, false, nil) })
+}
+
+func scriptRelease(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: release")
+	}
+	if lock, held := locks.LoadAndDelete(ts); held {
+		ts.Check(lock.(*apply.Lock).Release())
+	}
+}
+
+// locks are those that scripts hold, by script.
+var locks sync.Map
