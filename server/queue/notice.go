@@ -137,7 +137,7 @@ func (n *notice) build() []byte {
 		line("Subject: Delayed mail (still being retried)")
 	}
 	line("Date: %s", n.now.Format(time.RFC1123Z))
-	line("Message-ID: <%s.%d.%s@%s>", n.entry.ID, n.entry.Attempts+1, n.action, n.hostname)
+	line("Message-ID: <%s.%d.%d.%s@%s>", n.entry.ID, n.entry.Queued.Unix(), n.entry.Attempts+1, n.action, n.hostname)
 	if id := messageID(n.original); id != "" {
 		line("In-Reply-To: %s", id)
 		line("References: %s", id)

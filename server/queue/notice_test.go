@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -96,7 +97,7 @@ func TestPermanentFailureIsReturned(t *testing.T) {
 	n := parseReport(t, inbox[0])
 	for field, want := range map[string]string{
 		"From": "Mail Delivery System <postmaster@example.com>", "To": "<alice@example.com>", "Auto-Submitted": "auto-replied",
-		"In-Reply-To": "<1@example.com>", "Message-Id": "<" + id + ".1.failed@mail.example.com>",
+		"In-Reply-To": "<1@example.com>", "Message-Id": fmt.Sprintf("<%s.%d.1.failed@mail.example.com>", id, epoch.Unix()),
 	} {
 		if got := n.header.Get(field); got != want {
 			t.Errorf("%s: %q, want %q", field, got, want)
