@@ -92,6 +92,8 @@ func (t *text) wanted(attrs Attrs) (words []word, lines []string) {
 		label := style.Clean(name)
 		switch {
 		case v.empty():
+		case strings.HasSuffix(name, "_id"):
+			// The vendor's id of something else the plan shows: nothing a person chose.
 		case v.kind == KindUnknown:
 			later = append(later, label)
 		case v.kind == KindList && allObjects(v):
