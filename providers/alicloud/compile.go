@@ -97,7 +97,7 @@ func (c *compiler) change(ch plan.Change) {
 	switch ch.Action {
 	case plan.Create:
 		c.create(ch)
-	case plan.Update, plan.Rotate:
+	case plan.Update:
 		c.update(ch)
 	case plan.Replace:
 		c.removes = true

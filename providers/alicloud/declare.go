@@ -170,7 +170,7 @@ func (p *Provider) declareHost(h *specs.Host) ([]plan.Resource, specs.Diagnostic
 			Outputs:    []string{"id", "host_key", "image_id"},
 			Within:     subnet,
 			Protected:  "it holds the mail of " + h.Hostname,
-			Interrupts: "the instance is stopped while its type changes",
+			Interrupts: "changing its type stops the instance for some minutes",
 			Effect:     "the machine behind " + h.Hostname,
 		},
 		{

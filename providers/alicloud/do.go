@@ -82,7 +82,7 @@ func (r *run) do(ctx context.Context) (plan.Result, error) {
 	case opJoinGroup:
 		return r.joinGroup(ctx)
 	case opDeleteInstance:
-		return r.plain(ctx, &instanceAction{rpc: newRPC(ecs, "DeleteInstance"), InstanceId: r.text("id"), Force: "true"})
+		return r.deleteInstance(ctx)
 	case opWaitGone:
 		return r.waitGone(ctx)
 	case opAllocateEIP:
@@ -195,7 +195,7 @@ func (r *run) create(ctx context.Context, req request, resp response, id func() 
 		return plan.Result{}, err
 	}
 	if id() == "" {
-		return plan.Result{}, &failure{product: req.target(), action: req.GetActionName(), at: r.api.endpoints[req.target()],
+		return plan.Result{}, &failure{product: req.target(), action: req.GetActionName(), to: r.api.endpoints[req.target()],
 			kind: malformed, status: resp.GetHttpStatus(), err: errors.New("the answer carries no id")}
 	}
 	return plan.Result{}, nil

@@ -14,6 +14,10 @@ const (
 	startPatience = 10 * time.Minute // the vendor: a start after a change of type can take more than 8 minutes
 	stopPatience  = 10 * time.Minute // an orderly shutdown flushes the mail server first
 	gonePatience  = 5 * time.Minute
+
+	// stoppedForGood is how often an instance that is to run may be seen stopped: it is
+	// for a moment after a start was accepted.
+	stoppedForGood = 10
 )
 
 // importKey imports the first login key under the host's name.
@@ -100,8 +104,6 @@ func (r *run) runInstances(ctx context.Context) (plan.Result, error) {
 		SystemDiskCategory:      disk.Field("category").Str(),
 		InstanceChargeType:      "PostPaid",
 		InternetMaxBandwidthOut: "0", // an instance with a public address of its own cannot take an EIP
-		HttpEndpoint:            "enabled",
-		HttpTokens:              "required", // user data holds the host key: no metadata through a forged request
 		Amount:                  "1",
 		Tag:                     r.marks(tagParam{tagHostKey, key.fingerprint}),
 	}
@@ -176,6 +178,7 @@ func (r *run) instance(ctx context.Context, id string) (instance, bool, error) {
 
 func (r *run) waitRunning(ctx context.Context) (plan.Result, error) {
 	var last instance
+	stopped := 0
 	id, filter := r.text("id"), addressTags(r.stack, string(r.address()))
 	if id != "" {
 		filter = nil
@@ -187,12 +190,15 @@ func (r *run) waitRunning(ctx context.Context) (plan.Result, error) {
 		}
 		i := all[0]
 		last = i
-		switch i.Status {
-		case "Stopped", "Stopping":
-			if locks := i.OperationLocks.LockReason; len(locks) > 0 {
+		if i.Status == "Stopped" || i.Status == "Stopping" {
+			if stopped++; stopped > stoppedForGood {
+				why := ""
+				if locks := i.OperationLocks.LockReason; len(locks) > 0 {
+					why = ", locked: " + clean(locks[0].LockReason, 100)
+				}
 				return "", false, &plan.Error{Code: codeConflict,
-					Got: fmt.Sprintf("instance %s is %s and locked: %s", i.InstanceId, i.Status, clean(locks[0].LockReason, 100)),
-					Fix: "see the vendor's console for why it is locked (financial: pay the balance), then run the same command again"}
+					Got: fmt.Sprintf("instance %s does not start: it is %s%s", i.InstanceId, i.Status, why),
+					Fix: "see the vendor's console for why (a financial lock: pay the balance), then run the same command again"}
 			}
 		}
 		return i.Status, i.Status == "Running", nil
@@ -245,6 +251,27 @@ func (r *run) joinGroup(ctx context.Context) (plan.Result, error) {
 		err = nil // is in it already
 	}
 	return res, err
+}
+
+// deleteInstance releases the instance. One that is still starting cannot be
+// released (a crash in the middle of creating it, then a destroy): it settles first.
+func (r *run) deleteInstance(ctx context.Context) (plan.Result, error) {
+	id := r.text("id")
+	release := func() (plan.Result, error) {
+		return r.plain(ctx, &instanceAction{rpc: newRPC(ecs, "DeleteInstance"), InstanceId: id, Force: "true"})
+	}
+	res, err := release()
+	if !isCode(err, "IncorrectInstanceStatus.Initializing") {
+		return res, err
+	}
+	err = r.wait(ctx, "instance "+id, startPatience, func(ctx context.Context) (string, bool, error) {
+		i, ok, err := r.instance(ctx, id)
+		return i.Status, err == nil && (!ok || i.Status != "Pending" && i.Status != "Starting"), err
+	})
+	if err != nil {
+		return plan.Result{}, err
+	}
+	return release()
 }
 
 func (r *run) waitGone(ctx context.Context) (plan.Result, error) {

@@ -206,8 +206,6 @@ type runInstances struct {
 	SystemDiskSize          string      `position:"Body" name:"SystemDisk.Size"` // GiB
 	InstanceChargeType      string      `position:"Body" name:"InstanceChargeType"`
 	InternetMaxBandwidthOut string      `position:"Body" name:"InternetMaxBandwidthOut"` // 0: no public address of its own
-	HttpEndpoint            string      `position:"Body" name:"HttpEndpoint"`
-	HttpTokens              string      `position:"Body" name:"HttpTokens"`
 	Amount                  string      `position:"Body" name:"Amount"`
 	Tag                     *[]tagParam `position:"Body" name:"Tag" type:"Repeated"`
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	"mailform/plan"
 )
@@ -27,6 +28,10 @@ const (
 	codeRefused     = "MF5112" // anything else
 	codeInternal    = "MF5113" // an operation this version does not know or that lacks an operand
 )
+
+// lingering is how long to leave a thing that is still in use before trying again to
+// delete it: what used it lingers at the vendor for up to a minute after it is gone.
+const lingering = 10 * time.Second
 
 // effect reports whether an operation changes anything.
 func effect(action string) bool { return !strings.HasPrefix(action, "Describe") }
@@ -76,7 +81,7 @@ func explain(step string, err error) error {
 	}
 	e := &plan.Error{
 		Step:       step,
-		Sent:       "POST " + f.at.String() + " " + f.action,
+		Sent:       "POST " + f.to.String() + " " + f.action,
 		Got:        f.got(),
 		RetryAfter: f.retryAfter,
 		Err:        f.err,
@@ -84,6 +89,12 @@ func explain(step string, err error) error {
 	switch f.kind {
 	case refused:
 		e.Class, e.Code, e.Fix = classify(f.product, f.action, f.status, f.code)
+		switch {
+		case e.RetryAfter == 0 && (strings.HasPrefix(f.code, "DependencyViolation") || f.code == "InvalidParameter.KeypairAlreadyAttachedInstance"):
+			e.RetryAfter = lingering
+		case strings.HasPrefix(f.code, "InvalidTimeStamp"):
+			e.Fix += "; it says " + f.at.UTC().Format("2006-01-02 15:04:05 UTC")
+		}
 	case unsent:
 		e.Class, e.Code = plan.ErrTransient, codeUnreachable
 		e.Fix = "check the network, the endpoint and any proxy, then run the same command again"
@@ -106,7 +117,7 @@ func explain(step string, err error) error {
 		}
 		e.Fix = "run the same command again; it first finds out whether the operation took effect"
 		if f.kind == malformed && f.status < 500 {
-			e.Fix = "check that " + f.at.String() + " is Alibaba Cloud's endpoint and no proxy answers in its place"
+			e.Fix = "check that " + f.to.String() + " is Alibaba Cloud's endpoint and no proxy answers in its place"
 		}
 	}
 	return e

@@ -1,7 +1,9 @@
 package alicloud
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -50,6 +52,37 @@ func (m *machine) Detach()              { m.ip = netip.Addr{} }
 func (m *machine) Stop() error          { m.stopped = true; return nil }
 func (m *machine) Start() error         { m.stopped = false; return nil }
 func (m *machine) Destroy() error       { m.gone = true; return nil }
+
+// bootConfig is the cloud-config that a machine was booted with.
+type bootConfig struct {
+	SSHKeys struct {
+		Private string `json:"ed25519_private"`
+		Public  string `json:"ed25519_public"`
+	} `json:"ssh_keys"`
+	SSHPasswordAuth bool              `json:"ssh_pwauth"`
+	Users           []json.RawMessage `json:"users"`
+	WriteFiles      []writeFile       `json:"write_files"`
+}
+
+func booted(t *testing.T, m *machine) bootConfig {
+	t.Helper()
+	var c bootConfig
+	doc, ok := bytes.CutPrefix(m.req.UserData, []byte("#cloud-config\n"))
+	if err := json.Unmarshal(doc, &c); !ok || err != nil {
+		t.Fatalf("user data is no cloud-config in JSON: %v", err)
+	}
+	return c
+}
+
+// user is the account beside the image's default one.
+func (c bootConfig) user(t *testing.T) cloudUser {
+	t.Helper()
+	var u cloudUser
+	if len(c.Users) != 2 || string(c.Users[0]) != `"default"` || json.Unmarshal(c.Users[1], &u) != nil {
+		t.Fatalf("users %s", c.Users)
+	}
+	return u
+}
 
 func newCloud(t *testing.T, change ...func(*alicloudsim.Config)) *cloud {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -49,10 +50,7 @@ func TestAHostIsMadeAndTakenAway(t *testing.T) {
 	}
 
 	// The machine has the host key whose fingerprint the tag tells.
-	cc, err := alicloudsim.ParseCloudConfig(m.req.UserData)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cc := booted(t, m)
 	signer, err := ssh.ParsePrivateKey([]byte(cc.SSHKeys.Private))
 	if err != nil {
 		t.Fatal(err)
@@ -60,9 +58,8 @@ func TestAHostIsMadeAndTakenAway(t *testing.T) {
 	if f := ssh.FingerprintSHA256(signer.PublicKey()); f != out["host/mx1/instance"]["host_key"].Str() {
 		t.Errorf("host key is %s, the output says %v", f, out["host/mx1/instance"]["host_key"])
 	}
-	users := cc.Accounts()
-	if len(users) != 1 || users[0].Name != "root" || len(users[0].AuthorizedKeys) != 1 {
-		t.Errorf("accounts %+v", users)
+	if u := cc.user(t); u.Name != "root" || len(u.AuthorizedKeys) != 1 || cc.SSHPasswordAuth {
+		t.Errorf("account %+v", u)
 	}
 
 	// The firewall lets mail in from everywhere and SSH from where the spec says.
@@ -349,13 +346,9 @@ func TestSeveralHostsAndKeys(t *testing.T) {
 	if n := len(c.sim.Inventory()); n != 12 {
 		t.Errorf("there are %d things: %v", n, c.sim.Inventory())
 	}
-	cc, err := alicloudsim.ParseCloudConfig(c.machines[0].req.UserData)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := cc.Accounts()
-	if len(u) != 1 || u[0].Name != "admin" || len(u[0].AuthorizedKeys) != 2 || u[0].Sudo == "" {
-		t.Errorf("accounts %+v", u)
+	cc := booted(t, c.machines[0])
+	if u := cc.user(t); u.Name != "admin" || len(u.AuthorizedKeys) != 2 || u.Sudo == "" {
+		t.Errorf("account %+v", u)
 	}
 	if len(cc.WriteFiles) != 1 || cc.WriteFiles[0].Content != "Port 2222\n" {
 		t.Errorf("files %+v", cc.WriteFiles)
@@ -386,5 +379,68 @@ func TestAnotherStackIsNotSeen(t *testing.T) {
 	}
 	if n := len(pending(planFor(t, p, testSpec(), destroy))); n != 0 {
 		t.Errorf("destroying would touch %d things of another stack", n)
+	}
+}
+
+func TestCopiedTagsAreShownAndNotMistaken(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec())
+	// Someone makes a second group "like that one", tags and all, and one with the
+	// tags of something else.
+	vpcID := observed(t, p, testSpec(), "host/mx1/network").ID
+	for name, address := range map[string]string{"copy": "host/mx1/firewall", "odd": "host/mx1/network"} {
+		resp := &idAnswer{answer: newAnswer()}
+		raw(t, p, &createSecurityGroup{rpc: newRPC(ecs, "CreateSecurityGroup"), VpcId: vpcID, SecurityGroupName: name, Tag: addressTags("acme-mail", address)}, resp)
+	}
+	got := pending(planFor(t, p, testSpec()))
+	if len(got) != 2 || !strings.HasPrefix(got[0], "delete host/mx1/firewall/sg-") || !strings.HasPrefix(got[1], "delete host/mx1/network/sg-") {
+		t.Fatalf("plan: %v", got)
+	}
+	c.apply(p, testSpec())
+	if n := len(c.sim.Inventory()); n != 6 {
+		t.Errorf("there are %d things: %v", n, c.sim.Inventory())
+	}
+}
+
+func TestDestroyAfterACrashInTheMiddleOfBooting(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	_, err := walkWith(p, planFor(t, p, testSpec()), 0, func(p *Provider, op plan.Op, generation int) (plan.Result, error) {
+		if op.Kind == opWaitRunning {
+			return plan.Result{}, errors.New("killed")
+		}
+		return step(p, op, generation)
+	})
+	if err == nil || len(c.machines) != 0 {
+		t.Fatalf("err %v, %d machines", err, len(c.machines))
+	}
+	if _, err := walk(p, planFor(t, p, testSpec(), destroy), 0); err != nil {
+		t.Fatal(err)
+	}
+	if !c.sim.Empty() {
+		t.Errorf("left behind: %v", c.sim.Inventory())
+	}
+}
+
+func TestAnInstanceThatDoesNotStartIsReported(t *testing.T) {
+	c := newCloud(t, func(cfg *alicloudsim.Config) {
+		cfg.Boot = func(alicloudsim.BootRequest) (alicloudsim.Machine, error) { return nil, errors.New("kernel panic") }
+	})
+	p := c.provider()
+	_, err := walk(p, planFor(t, p, testSpec()), 0)
+	if plan.ClassOf(err) != plan.ErrFatal || !strings.Contains(err.Error(), "does not start: it is Stopped") {
+		t.Errorf("class %q: %v", plan.ClassOf(err), err)
+	}
+}
+
+func TestAWrongClockIsNamed(t *testing.T) {
+	c := newCloud(t, func(cfg *alicloudsim.Config) {
+		cfg.MaxSkew = 15 * time.Minute
+		cfg.Now = func() time.Time { return time.Now().Add(24 * time.Hour) }
+	})
+	_, err := c.provider().Observe(context.Background(), plan.Scope{Stack: "acme-mail"})
+	if !strings.Contains(fixOf(err), "clock") || !strings.Contains(fixOf(err), time.Now().UTC().Format("2006-01-02")) {
+		t.Errorf("%v; %s", err, fixOf(err))
 	}
 }

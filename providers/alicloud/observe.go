@@ -83,8 +83,8 @@ func newObserver(scope plan.Scope, w *world) *observer {
 
 // found is one thing on its way to an address.
 type found struct {
-	index   int
 	id      string
+	part    string // the last segment of such a thing's address
 	tags    tags
 	created string
 	used    bool // something else of ours holds on to it
@@ -92,8 +92,8 @@ type found struct {
 
 // claim gives every thing with our mark its address. Should several carry the
 // same (someone copied the tags), the one in use, else the oldest, has it; the
-// others get an address below it, which no spec wants, so that a plan shows and
-// deletes them.
+// others get an address below it, which no spec wants, so that a plan shows them
+// and would delete them.
 func (o *observer) claim(things []found) {
 	slices.SortFunc(things, func(a, b found) int {
 		if a.used != b.used {
@@ -110,7 +110,7 @@ func (o *observer) claim(things []found) {
 		if t.tags[tagStack] != o.scope.Stack || hostOf(a) == "" {
 			continue
 		}
-		if taken[a] {
+		if taken[a] || a != part(hostOf(a), t.part) {
 			a = plan.Addr(string(a), t.id)
 		}
 		taken[a] = true
@@ -156,23 +156,23 @@ func (o *observer) run() {
 	}
 
 	var things []found
-	for i, v := range w.vpcs {
-		things = append(things, found{i, v.VpcId, v.Tags.tags(), v.CreationTime, occupied[v.VpcId]})
+	for _, v := range w.vpcs {
+		things = append(things, found{v.VpcId, "network", v.Tags.tags(), v.CreationTime, occupied[v.VpcId]})
 	}
-	for i, v := range w.vSwitches {
-		things = append(things, found{i, v.VSwitchId, v.Tags.tags(), v.CreationTime, standsIn[v.VSwitchId] != ""})
+	for _, v := range w.vSwitches {
+		things = append(things, found{v.VSwitchId, "subnet", v.Tags.tags(), v.CreationTime, standsIn[v.VSwitchId] != ""})
 	}
-	for i, v := range w.groups {
-		things = append(things, found{i, v.SecurityGroupId, v.Tags.tags(), v.CreationTime, standsIn[v.SecurityGroupId] != ""})
+	for _, v := range w.groups {
+		things = append(things, found{v.SecurityGroupId, "firewall", v.Tags.tags(), v.CreationTime, standsIn[v.SecurityGroupId] != ""})
 	}
-	for i, v := range w.keys {
-		things = append(things, found{i, v.KeyPairName, v.Tags.tags(), v.CreationTime, standsIn[v.KeyPairName] != ""})
+	for _, v := range w.keys {
+		things = append(things, found{v.KeyPairName, "ssh-key", v.Tags.tags(), v.CreationTime, standsIn[v.KeyPairName] != ""})
 	}
-	for i, v := range w.instances {
-		things = append(things, found{i, v.InstanceId, v.Tags.tags(), v.CreationTime, linked[v.InstanceId]})
+	for _, v := range w.instances {
+		things = append(things, found{v.InstanceId, "instance", v.Tags.tags(), v.CreationTime, linked[v.InstanceId]})
 	}
-	for i, v := range w.eips {
-		things = append(things, found{i, v.AllocationId, v.Tags.tags(), v.AllocationTime, v.InstanceId != ""})
+	for _, v := range w.eips {
+		things = append(things, found{v.AllocationId, "address", v.Tags.tags(), v.AllocationTime, v.InstanceId != ""})
 	}
 	o.claim(things)
 

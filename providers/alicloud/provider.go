@@ -36,7 +36,7 @@ type Config struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	Transport   http.RoundTripper // replaces the HTTP transport, Roots and DialContext altogether
 
-	Now   func() time.Time                           // nil for time.Now
+	Now   func() time.Time                           // to say how late this machine's clock is; nil for time.Now
 	Sleep func(context.Context, time.Duration) error // waits, or returns the context's error; nil for the real thing
 	Rand  io.Reader                                  // for SSH host keys; nil for crypto/rand
 }
@@ -47,7 +47,6 @@ type Provider struct {
 	region       string
 	stack        string
 	operatorKeys []string
-	now          func() time.Time
 	sleep        func(context.Context, time.Duration) error
 	rand         io.Reader
 }
@@ -59,12 +58,8 @@ func New(c Config) (*Provider, error) {
 	p := &Provider{
 		region: c.Region,
 		stack:  c.Stack,
-		now:    c.Now,
 		sleep:  c.Sleep,
 		rand:   c.Rand,
-	}
-	if p.now == nil {
-		p.now = time.Now
 	}
 	if p.sleep == nil {
 		p.sleep = sleep
@@ -79,7 +74,10 @@ func New(c Config) (*Provider, error) {
 		}
 		p.operatorKeys = append(p.operatorKeys, key)
 	}
-	p.api = &api{region: c.Region, endpoints: map[product]endpoint{}, credentials: c.Credentials, transport: c.Transport}
+	p.api = &api{region: c.Region, endpoints: map[product]endpoint{}, credentials: c.Credentials, now: c.Now, transport: c.Transport}
+	if p.api.now == nil {
+		p.api.now = time.Now
+	}
 	for _, e := range []struct {
 		p        product
 		override string

@@ -34,6 +34,7 @@ type api struct {
 	region      string
 	endpoints   map[product]endpoint
 	credentials func() (Credentials, error)
+	now         func() time.Time
 	transport   http.RoundTripper
 }
 
@@ -86,7 +87,8 @@ type listing interface{ listed() bool }
 type failure struct {
 	product product
 	action  string
-	at      endpoint
+	to      endpoint
+	at      time.Time // by this machine's clock
 	kind    failureKind
 	status  int    // HTTP status; 0 when no answer came
 	code    string // the vendor's error code
@@ -132,8 +134,8 @@ func (a *api) call(ctx context.Context, req request, resp response) error {
 	if err != nil {
 		return err
 	}
-	at := a.endpoints[req.target()]
-	f := &failure{product: req.target(), action: req.GetActionName(), at: at}
+	to := a.endpoints[req.target()]
+	f := &failure{product: req.target(), action: req.GetActionName(), to: to, at: a.now()}
 
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -158,8 +160,8 @@ func (a *api) call(ctx context.Context, req request, resp response) error {
 	client.SetHttpProxy("http://unused.invalid")
 	client.SetHttpsProxy("http://unused.invalid")
 	client.SetReadTimeout(2 * callTimeout) // ctx is the limit
-	req.SetDomain(at.host)
-	req.SetScheme(strings.ToUpper(at.scheme))
+	req.SetDomain(to.host)
+	req.SetScheme(strings.ToUpper(to.scheme))
 
 	err = safely(func() error { return client.DoAction(req, resp) })
 	f.status = rt.status

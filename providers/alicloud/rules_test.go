@@ -261,7 +261,7 @@ func FuzzFailure(f *testing.F) {
 	f.Add(503, "", "\x00", url.QueryEscape("&"))
 	f.Fuzz(func(t *testing.T, status int, code, message, request string) {
 		for _, action := range []string{"DescribeVpcs", "RunInstances"} {
-			err := explain("step", &failure{product: ecs, action: action, at: endpoint{"https", "h"}, kind: refused,
+			err := explain("step", &failure{product: ecs, action: action, to: endpoint{"https", "h"}, kind: refused,
 				status: status, code: clean(code, 100), message: clean(message, 300), request: clean(request, 64)})
 			e, ok := err.(*plan.Error)
 			if !ok {

@@ -33,7 +33,7 @@ type AccessKey struct {
 type BootRequest struct {
 	InstanceID string
 	HostName   string
-	UserData   []byte // decoded; see ParseCloudConfig
+	UserData   []byte // decoded
 	PublicKey  string // of the key pair, as an authorized_keys line; "" without one
 	ImageID    string
 }

@@ -477,17 +477,3 @@ func FuzzUnsigned(f *testing.F) {
 		}
 	})
 }
-
-func FuzzCloudConfig(f *testing.F) {
-	f.Add([]byte("#cloud-config\n{\"ssh_keys\":{\"ed25519_private\":\"p\"},\"users\":[\"default\",{\"name\":\"root\"}]}"))
-	f.Add([]byte("#!/bin/sh"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if c, err := ParseCloudConfig(data); err == nil {
-			for _, u := range c.Accounts() {
-				if u.Name == "" {
-					t.Error("an account without a name")
-				}
-			}
-		}
-	})
-}
