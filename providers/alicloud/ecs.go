@@ -300,15 +300,10 @@ type describeAvailableResourceAnswer struct {
 func (a *describeAvailableResourceAnswer) listed() bool { return a.AvailableZones != nil }
 
 type image struct {
-	ImageId              string
-	ImageFamily          string
-	OSName               string
-	CreationTime         string
-	Status               string
-	IsSupportCloudinit   bool
-	ImageOwnerAlias      string
-	Architecture         string
-	IsSupportIoOptimized bool
+	ImageId            string
+	CreationTime       string
+	Status             string
+	IsSupportCloudinit bool
 }
 
 type describeImages struct {

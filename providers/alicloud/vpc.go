@@ -119,13 +119,11 @@ type eipAction struct {
 
 type describeEipAddresses struct {
 	rpc
-	AllocationId           string      `position:"Body" name:"AllocationId"`
-	EipName                string      `position:"Body" name:"EipName"`
-	AssociatedInstanceType string      `position:"Body" name:"AssociatedInstanceType"`
-	AssociatedInstanceId   string      `position:"Body" name:"AssociatedInstanceId"`
-	PageNumber             string      `position:"Body" name:"PageNumber"`
-	PageSize               string      `position:"Body" name:"PageSize"`
-	Tag                    *[]tagParam `position:"Body" name:"Tag" type:"Repeated"`
+	AllocationId string      `position:"Body" name:"AllocationId"`
+	EipName      string      `position:"Body" name:"EipName"`
+	PageNumber   string      `position:"Body" name:"PageNumber"`
+	PageSize     string      `position:"Body" name:"PageSize"`
+	Tag          *[]tagParam `position:"Body" name:"Tag" type:"Repeated"`
 }
 
 type eip struct {
@@ -135,7 +133,6 @@ type eip struct {
 	InstanceId     string
 	InstanceType   string
 	Bandwidth      string // Mbit/s, as text
-	Name           string
 	AllocationTime string
 	Tags           vpcTags
 }
