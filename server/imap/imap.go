@@ -1,0 +1,170 @@
+// Package imap gives mailboxes to mail programs: IMAP4rev1 and IMAP4rev2 on 143
+// (STARTTLS) and 993 (TLS from the first octet), RFC 9051 and RFC 3501.
+//
+// go-imap's imapserver reads commands and writes responses; what it lacks is
+// here. A guard stands between it and the connection: it takes commands apart
+// into lines and literals, so that a literal that is refused is never taken for
+// commands, bounds both, does STARTTLS, gathers writes, and ends connections
+// with BYE. A session holds what one client has been told of its mailbox, a
+// view, and brings it up to date from the store's events.
+//
+// It imports server/account, server/limits and server/store.
+package imap
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"mailform/server/store"
+)
+
+// Settings are what a reload exchanges. A connection keeps the settings it began with.
+type Settings struct {
+	Hostname        string // FQDN, for the log and ID
+	MaxMessageBytes int64  // largest APPEND, at most 4 GiB; 0: 50 MiB
+	// TLS has the certificate. While it is nil STARTTLS is not offered and
+	// connections to ports with implicit TLS are closed.
+	TLS *tls.Config
+}
+
+// Timeouts bound how long a client may take. Zero fields take the defaults.
+type Timeouts struct {
+	Handshake time.Duration // of TLS; default 30 s
+	Login     time.Duration // from the first octet to a login; default 2 min
+	Idle      time.Duration // between commands; default 30 min, RFC 9051 5.4
+	Line      time.Duration // for the rest of a command; default 1 min
+	Chunk     time.Duration // for the next octets of a literal; default 1 min
+	Write     time.Duration // for 32 KiB of responses to be taken; default 1 min
+	Linger    time.Duration // for a client to read our BYE; default 2 s
+}
+
+// Config is what a Server needs. Store, Auth and Logger must be set.
+type Config struct {
+	Store store.Store
+	// Auth returns the account of a login. account.ErrCredentials is answered
+	// with AUTHENTICATIONFAILED, other errors with UNAVAILABLE.
+	Auth func(ctx context.Context, user, password string, remote netip.Addr) (account string, err error)
+	// OnAuthFailure is told about each wrong login and says how long its answer
+	// is held back; nil holds back one second for each failure on the connection.
+	OnAuthFailure func(remote netip.Addr, user string) time.Duration
+	Logger        *slog.Logger
+	Timeouts      Timeouts
+
+	MaxBadAuth     int // failed logins before the connection is closed; default 3
+	MaxBadCommands int // lines that are no commands before it is closed; default 10
+	MaxSessions    int // open sessions of one account; default 100
+	// AllowPlaintext lets clients log in without TLS. For tests only.
+	AllowPlaintext bool
+
+	Sleep func(ctx context.Context, d time.Duration) error // default waits
+}
+
+// Server serves any number of listeners.
+type Server struct {
+	cfg      Config
+	settings atomic.Pointer[Settings]
+	ctx      context.Context // of sessions; ended when Shutdown runs out of time
+	cancel   context.CancelFunc
+	sessions atomic.Uint64 // numbers sessions for the log
+
+	mu        sync.Mutex
+	closed    bool
+	listeners map[net.Listener]struct{}
+	conns     map[*conn]struct{}
+	accounts  map[string]int // open sessions
+	wg        sync.WaitGroup
+}
+
+// ErrServerClosed is returned by Serve after Shutdown.
+var ErrServerClosed = errors.New("imap server is shut down")
+
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// New returns a server with the settings st.
+func New(cfg Config, st *Settings) (*Server, error) {
+	if cfg.Store == nil || cfg.Auth == nil || cfg.Logger == nil {
+		return nil, errors.New("imap.Config needs Store, Auth and Logger")
+	}
+	def(&cfg.Timeouts.Handshake, 30*time.Second)
+	def(&cfg.Timeouts.Login, 2*time.Minute)
+	def(&cfg.Timeouts.Idle, 30*time.Minute)
+	def(&cfg.Timeouts.Line, time.Minute)
+	def(&cfg.Timeouts.Chunk, time.Minute)
+	def(&cfg.Timeouts.Write, time.Minute)
+	def(&cfg.Timeouts.Linger, 2*time.Second)
+	def(&cfg.MaxBadAuth, 3)
+	def(&cfg.MaxBadCommands, 10)
+	def(&cfg.MaxSessions, 100)
+	if cfg.Sleep == nil {
+		cfg.Sleep = sleep
+	}
+	s := &Server{cfg: cfg, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, accounts: map[string]int{}}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.Set(st)
+	return s, nil
+}
+
+// Set exchanges the settings for new connections.
+func (s *Server) Set(st *Settings) {
+	copied := *st
+	def(&copied.MaxMessageBytes, 50<<20)
+	s.settings.Store(&copied)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// enter counts a session of an account, unless it has too many.
+func (s *Server) enter(account string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.accounts[account] >= s.cfg.MaxSessions {
+		return false
+	}
+	s.accounts[account]++
+	return true
+}
+
+func (s *Server) leave(account string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.accounts[account]--; s.accounts[account] <= 0 {
+		delete(s.accounts, account)
+	}
+}
+
+// caps is what imapserver is told to offer. LITERAL+ is left out: the guard
+// bounds literals that do not wait to what LITERAL- allows, RFC 7888 5.
+func caps() imap.CapSet {
+	set := imap.CapSet{}
+	for _, c := range []imap.Cap{
+		imap.CapIMAP4rev1, imap.CapIMAP4rev2, imap.CapNamespace, imap.CapUIDPlus, imap.CapESearch, imap.CapSearchRes,
+		imap.CapListExtended, imap.CapListStatus, imap.CapMove, imap.CapStatusSize, imap.CapBinary, imap.CapChildren,
+		imap.CapSpecialUse, imap.CapCreateSpecialUse,
+	} {
+		set[c] = struct{}{}
+	}
+	return set
+}

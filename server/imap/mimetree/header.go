@@ -1,0 +1,191 @@
+package mimetree
+
+import (
+	"bytes"
+	"mime"
+	"strings"
+)
+
+// Field is one header field.
+type Field struct {
+	Name string
+	Raw  []byte // the whole field as it stands, ends of line included
+}
+
+// Header is the fields of a header in order.
+type Header []Field
+
+// splitHeader finds the fields of a header. A line that is neither a field nor
+// a continuation is kept with the field before it, so that no octet is lost.
+func splitHeader(raw []byte) Header {
+	var h Header
+	for len(raw) > 0 {
+		n := bytes.IndexByte(raw, '\n') + 1
+		if n == 0 {
+			n = len(raw)
+		}
+		line := raw[:n]
+		raw = raw[n:]
+		name := fieldName(line)
+		if (name == "" || line[0] == ' ' || line[0] == '\t') && len(h) > 0 {
+			last := &h[len(h)-1]
+			last.Raw = append(last.Raw, line...)
+			continue
+		}
+		h = append(h, Field{Name: name, Raw: bytes.Clone(line)})
+	}
+	return h
+}
+
+// fieldName returns the name before the colon; "" when the line is not a field.
+func fieldName(line []byte) string {
+	i := bytes.IndexByte(line, ':')
+	if i <= 0 {
+		return ""
+	}
+	name := strings.TrimRight(string(line[:i]), " \t")
+	for j := range len(name) {
+		if name[j] <= ' ' || name[j] >= 0x7f {
+			return ""
+		}
+	}
+	return name
+}
+
+// Value returns the field's value, unfolded and trimmed; octets beyond ASCII
+// are made UTF-8.
+func (f Field) Value() string {
+	_, v, _ := bytes.Cut(f.Raw, []byte(":"))
+	return Unfold(v)
+}
+
+// Unfold joins the lines of a value, RFC 5322 2.2.3, leaves out control
+// characters, and makes it UTF-8.
+func Unfold(v []byte) string {
+	out := make([]byte, 0, len(v))
+	for _, c := range v {
+		switch {
+		case c == '\t':
+			out = append(out, ' ')
+		case c >= ' ' && c != 0x7f:
+			out = append(out, c)
+		}
+	}
+	return strings.TrimSpace(ToUTF8(out))
+}
+
+// Get returns the value of the first field of that name; "" when there is none.
+func (h Header) Get(name string) string {
+	for _, f := range h {
+		if strings.EqualFold(f.Name, name) {
+			return f.Value()
+		}
+	}
+	return ""
+}
+
+// Values returns the values of all fields of that name.
+func (h Header) Values(name string) []string {
+	var l []string
+	for _, f := range h {
+		if strings.EqualFold(f.Name, name) {
+			l = append(l, f.Value())
+		}
+	}
+	return l
+}
+
+// Bytes returns the fields that keep says, as they stand, and the empty line.
+func (h Header) Bytes(keep func(name string) bool) []byte {
+	var out []byte
+	for _, f := range h {
+		if keep(f.Name) {
+			out = append(out, f.Raw...)
+			if !bytes.HasSuffix(out, []byte("\n")) {
+				out = append(out, "\r\n"...)
+			}
+		}
+	}
+	return append(out, "\r\n"...)
+}
+
+// ParseValue splits a value such as Content-Type into what it says and its
+// parameters, with lower-case names. It takes what it can get: a strict parser
+// first, and a lenient one for the rest of the world.
+func ParseValue(v string) (string, map[string]string) {
+	if v == "" {
+		return "", nil
+	}
+	if value, params, err := mime.ParseMediaType(v); err == nil {
+		return value, params
+	}
+	head, rest, _ := strings.Cut(v, ";")
+	params := map[string]string{}
+	for rest != "" {
+		var item string
+		item, rest = cutParam(rest)
+		name, value, ok := strings.Cut(item, "=")
+		name = strings.ToLower(strings.TrimSpace(name))
+		if !ok || !token(name) {
+			continue
+		}
+		if _, twice := params[name]; !twice {
+			params[name] = unquote(strings.TrimSpace(value))
+		}
+	}
+	return firstToken(head), params
+}
+
+// cutParam cuts at the next semicolon outside quotes.
+func cutParam(s string) (item, rest string) {
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			if quoted {
+				i++
+			}
+		case '"':
+			quoted = !quoted
+		case ';':
+			if !quoted {
+				return s[:i], s[i+1:]
+			}
+		}
+	}
+	return s, ""
+}
+
+func unquote(s string) string {
+	if len(s) == 0 || s[0] != '"' {
+		return firstToken(s)
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		if s[i] == '\\' && i+1 < len(s) {
+			i++
+		} else if s[i] == '"' {
+			break
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+func firstToken(s string) string {
+	s = strings.TrimSpace(s)
+	if i := strings.IndexAny(s, " \t;("); i >= 0 {
+		s = s[:i]
+	}
+	return s
+}
+
+// token says whether s is a token of RFC 2045 5.1.
+func token(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?=`, s[i]) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
