@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"mailform/server/account"
+	"mailform/server/imap"
 	"mailform/server/limits"
 	"mailform/server/manifest"
 	"mailform/server/queue"
@@ -65,6 +66,7 @@ type daemon struct {
 	store   store.Store
 	auth    *authenticator
 	smtp    *smtp.Server
+	imap    *imap.Server
 	queue   *queue.Queue
 	tls     *tls.Config
 
@@ -124,12 +126,16 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	err = d.wait(ctx, failed)
 
 	d.notify("STOPPING=1")
-	d.log.Info("stopping", "err", err)
+	if err != nil {
+		d.log.Error("stopping", "err", err)
+	} else {
+		d.log.Info("stopping")
+	}
 	stopQueue()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
 	var stopping sync.WaitGroup
-	for what, shutdown := range map[string]func(context.Context) error{"smtp": d.smtp.Shutdown, "control": hs.Shutdown} {
+	for what, shutdown := range map[string]func(context.Context) error{"smtp": d.smtp.Shutdown, "imap": d.imap.Shutdown, "control": hs.Shutdown} {
 		stopping.Go(func() {
 			if err := shutdown(end); err != nil {
 				d.log.Warn("shutdown", "service", what, "err", err)
@@ -208,6 +214,12 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 	}, d.smtpSettings(s)); err != nil {
 		return err
 	}
+	if d.imap, err = imap.New(imap.Config{
+		Store: d.store, Auth: d.auth.login, Logger: d.log.With("part", "imap"), Sleep: d.cfg.Sleep,
+		OnAuthFailure: func(netip.Addr, string) time.Duration { return 0 }, // login has taken its time
+	}, d.imapSettings(s)); err != nil {
+		return err
+	}
 	d.tell(s)
 	return nil
 }
@@ -239,6 +251,14 @@ func (d *daemon) smtpSettings(s *state) *smtp.Settings {
 			return a.QuotaBytes
 		},
 	}
+	if s.cert != nil {
+		st.TLS = d.tls
+	}
+	return st
+}
+
+func (d *daemon) imapSettings(s *state) *imap.Settings {
+	st := &imap.Settings{Hostname: s.manifest.Hostname, MaxMessageBytes: s.manifest.MaxMessageBytes}
 	if s.cert != nil {
 		st.TLS = d.tls
 	}
@@ -287,6 +307,11 @@ func (d *daemon) serveListeners(serve func(what string, f func() error)) {
 					limited.Refusal = "421 4.7.0 Too many connections, try again later\r\n"
 				}
 				serve(p.Name, func() error { return ignore(d.smtp.Serve(limited, smtp.Submission, p.TLS), smtp.ErrServerClosed) })
+			case "imap", "imaps":
+				if !p.TLS {
+					limited.Refusal = "* BYE [UNAVAILABLE] Too many connections, try again later\r\n"
+				}
+				serve(p.Name, func() error { return ignore(d.imap.Serve(limited, p.TLS), imap.ErrServerClosed) })
 			}
 		}
 	}
@@ -335,6 +360,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.state.Store(s)
 	d.auth.accounts.SetDirectory(s.directory)
 	d.smtp.Set(d.smtpSettings(s))
+	d.imap.Set(d.imapSettings(s))
 	d.queue.Set(d.queueSettings(s))
 	d.tell(s)
 	d.log.Info("reloaded", "manifest", s.sha256, "accounts", len(s.directory.Accounts()))

@@ -91,6 +91,11 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
+// SetDeadline is for handshakes, which a drain ends too.
+func (c *conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.Conn.SetWriteDeadline(t))
+}
+
 // finish lets the reply under way be the last one.
 func (c *conn) finish() {
 	c.mu.Lock()
