@@ -258,7 +258,7 @@ func (z *zoneState) wire() map[string]any {
 		"original_name_servers": nil, "original_registrar": nil, "original_dnshost": nil,
 		"created_on": t, "modified_on": t, "activated_on": activated,
 		"account": map[string]any{"id": accountID(z.Account), "name": z.Account},
-		"owner":   map[string]any{"id": nil, "type": "user", "email": nil},
+		"owner":   map[string]any{"id": accountID(z.Account), "type": "organization", "name": z.Account},
 		"meta":    map[string]any{"step": 2, "custom_certificate_quota": 0, "page_rule_quota": 3, "phishing_detected": false},
 		"plan": map[string]any{"id": "0feeeeeeeeeeeeeeeeeeeeeeeeeeeeee", "name": "Free Website", "price": 0, "currency": "USD",
 			"frequency": "", "is_subscribed": false, "can_subscribe": false, "legacy_id": "free", "legacy_discount": false, "externally_managed": false},
