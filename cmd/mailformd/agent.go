@@ -148,11 +148,13 @@ func converge(ctx context.Context, a *agent.Agent, cmd *cobra.Command, _ []strin
 	if lost != nil || len(res.Passwords) == 0 {
 		return lost
 	}
-	line, err := bufio.NewReader(io.LimitReader(rest, 1024)).ReadString('\n')
-	if err != nil || strings.TrimSpace(line) != manifest.AckPasswords {
-		return errors.New("nobody has confirmed the first passwords: the next apply makes new ones")
+	answers := bufio.NewScanner(io.LimitReader(rest, 1024))
+	for answers.Scan() {
+		if strings.TrimSpace(answers.Text()) == manifest.AckPasswords {
+			return a.PasswordsReceived(ctx, res.Passwords)
+		}
 	}
-	return a.PasswordsReceived(ctx, res.Passwords)
+	return errors.New("nobody has confirmed the first passwords: the next apply makes new ones")
 }
 
 // readRequest reads the request document and returns what follows it.
