@@ -15,6 +15,7 @@ func TestLedgerRemembersWhatWasApplied(t *testing.T) {
 	cloud := &fake{name: "cloud", faults: map[string][]fault{"bad": {{err: &plan.Error{Got: "no"}}}}}
 	b := newBench(t, cloud)
 	p := planOf(op("made"), op("bad"), op("gone"))
+	p.Ops[2].Kind = "delete"
 	for i := range p.Changes {
 		p.Changes[i].After = plan.Attrs{"size": plan.String("1"), "peer": plan.Unknown("made", "id"), "key": plan.Secret("fp")}
 	}

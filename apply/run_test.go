@@ -234,12 +234,23 @@ func TestReferencesAreResolved(t *testing.T) {
 	b := newBench(t, cloud)
 	b.config.Parallelism = 1
 	out, err := b.run(context.Background(), p)
-	if got := statuses(out); got != "made:done m:done o:done r:done own:done" && got != "made:done m:done o:done r:failed own:done" {
-		t.Errorf("%s", got)
+	if got := statuses(out); got != "made:done m:done o:done r:done own:done" {
+		t.Errorf("%s, %v", got, err)
 	}
-	// "own" ran before "r" and gave the new id; without it, r must not see the old one.
-	if seen["m"] != `"id=new"` || seen["o"] != `"id=old"` || seen["own"] != `"id=old"` || seen["r"] == `"id=old"` {
-		t.Errorf("operands %v, %v", seen, err)
+	// "own" replaces the object and so sees the old one; "r", after it, sees the new one.
+	for id, want := range map[string]string{"m": `"id=new"`, "o": `"id=old"`, "own": `"id=old"`, "r": `"id=new"`} {
+		if seen[id] != want {
+			t.Errorf("%s was given %s, want %s", id, seen[id], want)
+		}
+	}
+
+	// As long as nothing gives the new one, the old one does not stand in for it.
+	p = planOf(use("r", nil, "replaced"))
+	p.Changes = append(p.Changes, plan.Change{Address: "replaced", Action: plan.Replace, Outputs: old})
+	b = newBench(t, cloud)
+	out, err = b.run(context.Background(), p)
+	if got := statuses(out); got != "r:failed" || !strings.Contains(err.Error(), "replaced.id") {
+		t.Errorf("%s, %v", got, err)
 	}
 
 	b = newBench(t, cloud)
