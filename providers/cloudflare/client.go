@@ -44,9 +44,11 @@ type record struct {
 type client struct {
 	records *dns.RecordService
 	zones   *zones.ZoneService
+	now     func() time.Time
 }
 
-func newClient(base, token string, transport http.RoundTripper) *client {
+func newClient(base, token string, transport http.RoundTripper, now func() time.Time) *client {
+	c := &client{now: now}
 	opts := []option.RequestOption{
 		option.WithBaseURL(base),
 		option.WithAPIToken(token),
@@ -54,9 +56,10 @@ func newClient(base, token string, transport http.RoundTripper) *client {
 		// The library would retry POSTs ten times, blindly. Whether and when to try
 		// again is decided by apply, from the error's class.
 		option.WithMaxRetries(0),
-		option.WithMiddleware(checkAnswer),
+		option.WithMiddleware(c.checkAnswer),
 	}
-	return &client{records: dns.NewRecordService(opts...), zones: zones.NewZoneService(opts...)}
+	c.records, c.zones = dns.NewRecordService(opts...), zones.NewZoneService(opts...)
+	return c
 }
 
 // call runs one request and gives its error the step it failed in.

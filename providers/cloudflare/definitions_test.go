@@ -345,8 +345,8 @@ func TestRequestsAndAnswersAreAsPublished(t *testing.T) {
 		cloudflaresim.Record{Type: "CAA", Content: `0 issue "ca.example"`, Data: []byte(`{"flags":0,"tag":"issue","value":"ca.example"}`)},
 	)
 	s := testSpec()
+	stale := w.plan(s, how{})
 	w.apply(s, how{})
-	stale := w.plan(nil, how{allow: []string{"**"}})
 	s.Hosts[0].Hostname = "mx.acme.example"
 	s.Hosts = append(s.Hosts, &specs.Host{Name: "mx6", Hostname: "six.acme.example", Instance: &specs.Instance{}})
 	s.Domains[0].DMARC.Policy = "none"

@@ -3,6 +3,7 @@ package cloudflare
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"mailform/plan"
 )
@@ -15,10 +16,37 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, _ plan.Prog
 		return plan.Result{}, err
 	}
 	patched, posted, err := p.api.batch(ctx, op.Title, z.id, b.batch)
+	if hasCode(err, codeNoSuchRecord) && len(b.deletes) > 0 {
+		patched, posted, err = p.withoutGone(ctx, op.Title, z, b.batch, err)
+	}
 	if err != nil {
 		return plan.Result{}, err
 	}
 	return b.result(patched, posted), nil
+}
+
+// withoutGone repeats a transaction that was refused, and so had no effect, because
+// of a record that is not there. A delete whose record is gone already is done: the
+// challenge record of an interrupted order is taken down by the order's next run
+// before the plan gets to it. Anything else that is missing stays an error.
+func (p *Provider) withoutGone(ctx context.Context, step string, z zone, b batch, refused error) (patched, posted []record, err error) {
+	records, _, err := p.api.listRecords(ctx, z, "")
+	if err != nil {
+		return nil, nil, err
+	}
+	there := map[string]bool{}
+	for _, r := range records {
+		there[r.id] = true
+	}
+	rest := b
+	rest.deletes = slices.DeleteFunc(slices.Clone(b.deletes), func(id string) bool { return !there[id] })
+	if len(rest.deletes) == len(b.deletes) {
+		return nil, nil, refused
+	}
+	if len(rest.deletes)+len(rest.patches)+len(rest.posts) == 0 {
+		return nil, nil, nil
+	}
+	return p.api.batch(ctx, step, z.id, rest)
 }
 
 // Resolve implements plan.Provider. A transaction happened entirely or not at

@@ -82,7 +82,7 @@ func hasCode(err error, codes ...int) bool {
 // checkAnswer turns everything but a well-formed success into a *plan.Error. The
 // library itself takes "success": false for success, and its error type cannot be
 // named outside its root package. Headers, and so the token, never get into an error.
-func checkAnswer(req *http.Request, next option.MiddlewareNext) (*http.Response, error) {
+func (c *client) checkAnswer(req *http.Request, next option.MiddlewareNext) (*http.Response, error) {
 	effect := req.Method != http.MethodGet
 	sent := req.Method + " " + req.URL.Scheme + "://" + req.URL.Host + req.URL.Path
 
@@ -116,7 +116,10 @@ func checkAnswer(req *http.Request, next option.MiddlewareNext) (*http.Response,
 		res.Body = io.NopCloser(bytes.NewReader(body))
 		return res, nil
 	}
-	e := classify(res.StatusCode, res.Header, envelope.Errors, effect, err)
+	e := classify(res.StatusCode, envelope.Errors, effect, err)
+	if e.Class == plan.ErrThrottled {
+		e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), c.now())
+	}
 	e.Sent = sent
 	if ray := res.Header.Get("Cf-Ray"); ray != "" {
 		e.Got += " (ray " + ray + ")"
@@ -126,7 +129,7 @@ func checkAnswer(req *http.Request, next option.MiddlewareNext) (*http.Response,
 
 // classify decides what an unsuccessful answer means. malformed is why the body
 // could not be read, or nil.
-func classify(status int, header http.Header, messages []apiMessage, effect bool, malformed error) *plan.Error {
+func classify(status int, messages []apiMessage, effect bool, malformed error) *plan.Error {
 	var codes []int
 	texts := make([]string, 0, len(messages))
 	for _, m := range messages {
@@ -148,7 +151,6 @@ func classify(status int, header http.Header, messages []apiMessage, effect bool
 	switch {
 	case status == http.StatusTooManyRequests || hasCode(api, codeRateLimit):
 		e.Class, e.Code = plan.ErrThrottled, "MF5211"
-		e.RetryAfter = retryAfter(header)
 		e.Fix = "wait: Cloudflare allows 1,200 calls in 5 minutes for everything that uses this account, and refuses all of them for 5 minutes after that"
 	case status == http.StatusUnauthorized || status == http.StatusForbidden ||
 		hasCode(api, 1000, 6003, 6111, 9103, 9106, 9107, 9109, 10000):
@@ -183,11 +185,17 @@ func classify(status int, header http.Header, messages []apiMessage, effect bool
 	return e
 }
 
-// retryAfter reads the header in seconds. 0 when it is not there or makes no sense.
-func retryAfter(h http.Header) time.Duration {
-	s, err := strconv.Atoi(strings.TrimSpace(h.Get("Retry-After")))
-	if err != nil || s < 0 || s > 24*3600 {
+// retryAfter reads the header: seconds or a date (RFC 9110 10.2.3). 0 when it is
+// not there or makes no sense.
+func retryAfter(value string, now time.Time) time.Duration {
+	var d time.Duration
+	if s, err := strconv.Atoi(strings.TrimSpace(value)); err == nil {
+		d = time.Duration(s) * time.Second
+	} else if t, err := http.ParseTime(value); err == nil {
+		d = t.Sub(now)
+	}
+	if d < 0 || d > 24*time.Hour {
 		return 0
 	}
-	return time.Duration(s) * time.Second
+	return d
 }

@@ -262,3 +262,41 @@ func TestChallengeLeftByACrash(t *testing.T) {
 	}
 	expect(t, "left", w.lines("acme.example"), nil)
 }
+
+// The challenge record of an interrupted order: planned to be deleted, taken down by
+// the order that was begun again, and nobody minds.
+func TestDeletingWhatIsGone(t *testing.T) {
+	const name = "_acme-challenge.mail.acme.example"
+	w := newWorld(t, cloudflaresim.Config{})
+	w.apply(testSpec(), how{})
+	if err := w.p.Present(t.Context(), name, "x"); err != nil {
+		t.Fatal(err)
+	}
+	s := testSpec()
+	s.Domains[0].DMARC = nil
+	p := w.plan(s, how{})
+	if err := w.p.CleanUp(t.Context(), name, "x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.run(p); err != nil {
+		t.Error(err)
+	}
+	if err := w.run(p); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	if n := len(w.sim.Records("acme.example")); n != 5 {
+		t.Errorf("%d records, want 5", n)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"": 0, "17": 17 * time.Second, "-1": 0, "soon": 0, "9999999": 0,
+		"Thu, 01 Jan 2026 00:05:00 GMT": 5 * time.Minute, "Wed, 31 Dec 2025 00:00:00 GMT": 0,
+	} {
+		if got := retryAfter(value, now); got != want {
+			t.Errorf("%q: %v, want %v", value, got, want)
+		}
+	}
+}

@@ -31,8 +31,8 @@ type Config struct {
 
 	Stack string // whose marks are ours
 
-	// Now and Sleep default to the real ones. Sleep is only used between the
-	// attempts of Present and CleanUp; other retries are apply's business.
+	// Now and Sleep default to the real ones. Now reads Retry-After dates; Sleep is
+	// for the attempts of Present and CleanUp, other retries are apply's business.
 	Now   func() time.Time
 	Sleep func(context.Context, time.Duration) error
 }
@@ -41,7 +41,6 @@ type Config struct {
 type Provider struct {
 	stack string
 	api   *client
-	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
 
 	mu         sync.Mutex
@@ -83,15 +82,14 @@ func New(cfg Config) (*Provider, error) {
 		t.TLSClientConfig = &tls.Config{RootCAs: cfg.Roots, MinVersion: tls.VersionTLS12}
 		transport = t
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	p := &Provider{
 		stack:      cfg.Stack,
-		api:        newClient(u.String(), strings.TrimSpace(cfg.Token), transport),
-		now:        cfg.Now,
+		api:        newClient(u.String(), strings.TrimSpace(cfg.Token), transport, cfg.Now),
 		sleep:      cfg.Sleep,
 		challenges: map[string]string{},
-	}
-	if p.now == nil {
-		p.now = time.Now
 	}
 	if p.sleep == nil {
 		p.sleep = sleep
