@@ -128,6 +128,8 @@ func TestReloadKeepsConnections(t *testing.T) {
 	roots := h.writeCertificate(2)
 	second, err := h.control.Reload(t.Context())
 	h.must(err)
+	h.awaitNotice("RELOADING=1\nMONOTONIC_USEC=")
+	h.awaitNotice("READY=1")
 	text, err := os.ReadFile(h.layout.ManifestFile())
 	h.must(err)
 	if second.ManifestSHA256 != manifest.SHA256(text) || second.ManifestSHA256 == first.ManifestSHA256 || !second.CertNotAfter.After(first.CertNotAfter) {

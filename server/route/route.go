@@ -189,7 +189,7 @@ func Split(address string) (local, domain string, err error) {
 // Resolve returns where mail for address goes. ErrNotLocal means that it is
 // for another server; ErrUnknown and ErrDisabled refuse it.
 func (t *Table) Resolve(address string) (Result, error) {
-	r := resolver{t: t, seen: map[string]bool{}}
+	r := resolver{t: t, seen: map[string]bool{}, taken: map[string]bool{}}
 	if err := r.resolve(address); err != nil {
 		return Result{}, err
 	}
@@ -210,8 +210,9 @@ func (t *Table) Owns(account, address string) bool {
 // that cycles end and the work is linear in the manifest.
 type resolver struct {
 	Result
-	t    *Table
-	seen map[string]bool
+	t     *Table
+	seen  map[string]bool // addresses here
+	taken map[string]bool // destinations
 }
 
 func (r *resolver) resolve(address string) error {
@@ -274,7 +275,8 @@ func (r *resolver) expand(to []string) error {
 	for _, address := range to {
 		err := r.resolve(address)
 		if errors.Is(err, ErrNotLocal) {
-			if !slices.Contains(r.Forwards, address) {
+			if !r.taken[address] {
+				r.taken[address] = true
 				r.Forwards = append(r.Forwards, address)
 			}
 		} else if err != nil {
@@ -288,11 +290,10 @@ func (r *resolver) expand(to []string) error {
 }
 
 func (r *resolver) deliver(account, address, tag string) {
-	for _, d := range r.Deliveries {
-		if d.Account == account {
-			return
-		}
+	if r.taken[account] {
+		return
 	}
+	r.taken[account] = true
 	r.Deliveries = append(r.Deliveries, Delivery{Account: account, Mailbox: Inbox, Address: address, Tag: tag})
 }
 

@@ -259,3 +259,21 @@ func FuzzResolve(f *testing.F) {
 		_ = lower
 	})
 }
+
+// A list of everybody in a large company is resolved for each message to it.
+func BenchmarkResolveList(b *testing.B) {
+	d := manifest.Domain{Name: "example.com", Aliases: []manifest.Alias{{Local: "all"}}}
+	for i := range 5000 {
+		d.Mailboxes = append(d.Mailboxes, manifest.Mailbox{Local: fmt.Sprintf("u%d", i)})
+		d.Aliases[0].To = append(d.Aliases[0].To, fmt.Sprintf("u%d@example.com", i))
+	}
+	table, err := New(&manifest.Manifest{Hostname: "mx.example.com", Domains: []manifest.Domain{d}}, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if r, err := table.Resolve("all@example.com"); err != nil || len(r.Deliveries) != 5000 {
+			b.Fatal(err)
+		}
+	}
+}

@@ -19,9 +19,8 @@ import (
 // Reset and Logout may come while it runs: it works on the transaction it took.
 type session struct {
 	srv    *Server
-	conn   *conn      // below TLS
-	gc     *smtp.Conn // not used by Data: STARTTLS exchanges its insides
-	tls    *tls.Conn  // nil without TLS
+	conn   *conn     // below TLS
+	tls    *tls.Conn // nil without TLS
 	kind   Kind
 	id     string
 	helo   string
@@ -55,7 +54,7 @@ type recipient struct {
 }
 
 func newSession(srv *Server, c *conn, gc *smtp.Conn, kind Kind, id string, remote netip.Addr, log *slog.Logger) *session {
-	s := &session{srv: srv, conn: c, gc: gc, kind: kind, id: id, helo: gc.Hostname(), remote: remote, log: log}
+	s := &session{srv: srv, conn: c, kind: kind, id: id, helo: gc.Hostname(), remote: remote, log: log}
 	s.tls, _ = gc.Conn().(*tls.Conn)
 	return s
 }
