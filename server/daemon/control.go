@@ -30,9 +30,15 @@ type QueueItem struct {
 	Hold       bool      `json:"hold,omitempty"`
 }
 
+// maxSocketPath is what fits into sockaddr_un, unix(7).
+const maxSocketPath = 107
+
 // listenControl opens the control socket. One that another daemon answers on is
 // left alone.
 func listenControl(path string) (net.Listener, error) {
+	if len(path) > maxSocketPath {
+		return nil, fmt.Errorf("%s has %d octets, a socket's path may have %d: choose a shorter MAILFORM_ROOT", path, len(path), maxSocketPath)
+	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
 	}

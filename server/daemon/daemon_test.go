@@ -329,6 +329,12 @@ func TestBadStart(t *testing.T) {
 	}
 }
 
+func TestControlSocketPathTooLong(t *testing.T) {
+	if _, err := listenControl("/" + strings.Repeat("x", 107)); err == nil || !strings.Contains(err.Error(), "MAILFORM_ROOT") {
+		t.Errorf("error %v", err)
+	}
+}
+
 // mailformd must not carry what only the other binary needs: the size of what
 // is uploaded to hosts depends on it.
 func TestDependencies(t *testing.T) {
