@@ -77,7 +77,7 @@ func diffNamed(fields []Field, path string, b, a map[string]Value, before, after
 	return fields
 }
 
-// diffBag compares lists of objects that have no names: those with an equal on
+// diffBag compares lists of objects without names of their own: those with an equal on
 // the other side are left out.
 func diffBag(fields []Field, path string, before, after Value) []Field {
 	count := map[string]int{}
@@ -91,7 +91,7 @@ func diffBag(fields []Field, path string, before, after Value) []Field {
 			count[k]--
 			continue
 		}
-		fields = append(fields, Field{Path: path + "[" + strconv.Itoa(i) + "]", Before: e})
+		fields = append(fields, Field{Path: path + "[" + label(e, i) + "]", Before: e})
 	}
 	// What is left in count are the new ones; of equal ones the last are new.
 	added := len(fields)
@@ -99,7 +99,7 @@ func diffBag(fields []Field, path string, before, after Value) []Field {
 		k := string(after.list[i].appendJSON(nil, false))
 		if count[k] > 0 {
 			count[k]--
-			fields = append(fields, Field{Path: path + "[" + strconv.Itoa(i) + "]", After: after.list[i]})
+			fields = append(fields, Field{Path: path + "[" + label(after.list[i], i) + "]", After: after.list[i]})
 		}
 	}
 	for i, j := added, len(fields)-1; i < j; i, j = i+1, j-1 {
@@ -109,6 +109,15 @@ func diffBag(fields []Field, path string, before, after Value) []Field {
 		fields = append(fields, Field{Path: path, Before: before, After: after})
 	}
 	return fields
+}
+
+// label tells an element apart in a path: by its name, which others may have
+// too, or by its position.
+func label(e Value, i int) string {
+	if name := e.Field("name").Str(); name != "" {
+		return name
+	}
+	return strconv.Itoa(i)
 }
 
 // byName returns a list's elements by their "name", nil unless every element is

@@ -122,7 +122,9 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	defer s.Close()
 	sink, closeSink := a.applySink(flags.asJSON)
 	defer closeSink()
-	if err := s.Fold(soft, sink); err != nil {
+	folded, err := s.Fold(soft, sink)
+	a.showPasswords(folded.Secrets, flags.asJSON)
+	if err != nil {
 		return err
 	}
 	planned, err := a.makePlan(soft, s, want, flags.asJSON)
@@ -147,7 +149,7 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	}
 	out, err := s.Apply(ctx, planned.Plan, session.RunOptions{Sink: sink, Stop: a.stopping, Parallelism: flags.parallelism})
 	closeSink()
-	a.showPasswords(out, flags.asJSON)
+	a.showPasswords(out.Secrets, flags.asJSON)
 	if err != nil {
 		return incomplete(err)
 	}
@@ -161,15 +163,12 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 // says for credentials, rate limits and ^C, "run again" for everything else.
 func incomplete(err error) error {
 	switch plan.ClassOf(err) {
-	case plan.ErrCredentials, plan.ErrThrottled, plan.ErrLocked, plan.ErrStale:
-		return err
-	case plan.ErrInterrupted:
-		return &codeError{exitInterrupted, err}
+	case plan.ErrFatal, plan.ErrTransient, plan.ErrAmbiguous, plan.ErrBlocked:
+		if !errors.Is(err, context.Canceled) {
+			return &codeError{exitIncomplete, err}
+		}
 	}
-	if errors.Is(err, context.Canceled) {
-		return &codeError{exitInterrupted, err}
-	}
-	return &codeError{exitIncomplete, err}
+	return err
 }
 
 // blockedOr makes the exit code say that a part of the plan was held back.
@@ -211,11 +210,11 @@ func (a *app) confirm(ctx context.Context, g gate) error {
 
 // showPasswords prints first passwords, once and only to a terminal: a log that
 // others can read is no place for them.
-func (a *app) showPasswords(out apply.Outcome, asJSON bool) {
-	if len(out.Secrets) == 0 {
+func (a *app) showPasswords(secrets map[plan.Address]string, asJSON bool) {
+	if len(secrets) == 0 {
 		return
 	}
-	addresses := sortedNames(out.Secrets)
+	addresses := sortedNames(secrets)
 	if asJSON || !a.term.live {
 		fmt.Fprintf(a.term.err, "%d mailboxes got a first password, which is only shown on a terminal.\nTo make and print a new one: mailform password %s\n",
 			len(addresses), mailboxName(addresses[0]))
@@ -227,7 +226,7 @@ func (a *app) showPasswords(out apply.Outcome, asJSON bool) {
 		width = max(width, len(mailboxName(addr)))
 	}
 	for _, addr := range addresses {
-		fmt.Fprintf(a.term.out, "  %-*s  %s\n", width, mailboxName(addr), out.Secrets[addr])
+		fmt.Fprintf(a.term.out, "  %-*s  %s\n", width, mailboxName(addr), secrets[addr])
 	}
 	fmt.Fprintf(a.term.out, "\nPass them on safely. A new one: mailform password %s\n", mailboxName(addresses[0]))
 }

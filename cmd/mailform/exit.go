@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"mailform/cmd/mailform/internal/session"
 	"mailform/plan"
 )
 
@@ -47,6 +48,10 @@ func exitCode(err error) int {
 	if errors.As(err, &coded) {
 		return coded.code
 	}
+	var spec *session.SpecError
+	if errors.As(err, &spec) {
+		return exitSpec
+	}
 	switch plan.ClassOf(err) {
 	case plan.ErrSpec:
 		return exitSpec
@@ -60,6 +65,10 @@ func exitCode(err error) int {
 		return exitCredentials
 	case plan.ErrThrottled:
 		return exitRateLimited
+	case plan.ErrIncomplete:
+		return exitIncomplete
+	case plan.ErrInterrupted:
+		return exitInterrupted
 	}
 	if errors.Is(err, context.Canceled) {
 		return exitInterrupted

@@ -75,6 +75,9 @@ func newApp() (*app, error) {
 	return a, nil
 }
 
+// patience is how long the second ^C waits for calls in flight to give up.
+const patience = 3 * time.Second
+
 // signals returns a context that the second ^C (or SIGTERM) cancels; the first
 // only closes stopping.
 func (a *app) signals() (context.Context, func()) {
@@ -91,7 +94,10 @@ func (a *app) signals() (context.Context, func()) {
 				if n == 0 {
 					close(a.stopping)
 				} else {
+					// What is in flight is aborted; the next run finds out what became
+					// of it. A call that does not notice must not keep the person waiting.
 					cancel()
+					time.AfterFunc(patience, func() { os.Exit(exitInterrupted) })
 				}
 			}
 		}

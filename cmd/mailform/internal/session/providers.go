@@ -2,9 +2,11 @@ package session
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/crypto/ssh"
 
@@ -14,6 +16,7 @@ import (
 	"mailform/providers/cloudflare"
 	"mailform/providers/host"
 	"mailform/providers/host/agentbin"
+	"mailform/specs"
 )
 
 // providers makes the outside systems. An endpoint in the spec goes before one
@@ -31,12 +34,19 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		s.warn(note)
 	}
 
+	// Everything that is missing is said at once, before anything is read.
+	credentials := alicloud.FindCredentials(getenv, s.env.Home, os.ReadFile)
+	var missing []error
+	if slices.ContainsFunc(spec.Hosts, func(h *specs.Host) bool { return h.Instance != nil }) {
+		_, err := credentials()
+		missing = append(missing, err)
+	}
 	cloud, err := alicloud.New(alicloud.Config{
 		Region:       first(spec.AliCloud.Region, getenv("ALIBABA_CLOUD_REGION_ID")),
 		ECSEndpoint:  first(spec.AliCloud.ECSEndpoint, getenv("ALIBABA_CLOUD_ECS_ENDPOINT")),
 		VPCEndpoint:  first(spec.AliCloud.VPCEndpoint, getenv("ALIBABA_CLOUD_VPC_ENDPOINT")),
 		Stack:        stack,
-		Credentials:  alicloud.FindCredentials(getenv, s.env.Home, os.ReadFile),
+		Credentials:  credentials,
 		OperatorKeys: keys.Public(),
 		Roots:        roots,
 		Now:          s.env.Now,
@@ -51,7 +61,8 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Stack:   stack,
 		Now:     s.env.Now,
 	})
-	if err != nil {
+	missing = append(missing, err)
+	if err := errors.Join(missing...); err != nil {
 		return nil, err
 	}
 	executable, err := os.Executable()

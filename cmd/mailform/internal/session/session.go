@@ -233,9 +233,8 @@ type RunOptions struct {
 
 // Fold finds out what became of operations that an earlier run began and did
 // not finish. The lock must be held.
-func (s *Session) Fold(ctx context.Context, sink apply.Sink) error {
-	_, err := apply.Fold(ctx, s.config(sink))
-	return err
+func (s *Session) Fold(ctx context.Context, sink apply.Sink) (apply.Folded, error) {
+	return apply.Fold(ctx, s.config(sink))
 }
 
 // Apply carries a plan out. The lock must be held.
