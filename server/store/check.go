@@ -59,7 +59,9 @@ func (l *Log) Check(ctx context.Context) error {
 				return err
 			}
 			limit := int64(-1)
-			if id == last {
+			if l.seg.isDoomed(id) {
+				continue
+			} else if id == last {
 				limit = end
 			} else if id > last && k == kindLog {
 				continue // begun since

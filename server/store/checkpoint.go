@@ -129,6 +129,9 @@ func (l *Log) writeCheckpoint(at place) (err error) {
 	n := c.last + 1
 	final := filepath.Join(c.dir, checkpointName(n))
 	temp := final + ".new"
+	if err := ignoreMissing(l.fs.Remove(temp)); err != nil { // of one that failed
+		return err
+	}
 	f, err := l.fs.Create(temp)
 	if err != nil {
 		return err
@@ -186,13 +189,24 @@ func (l *Log) writeCheckpoint(at place) (err error) {
 }
 
 // removeDeadSegments removes log segments before the given one in which no body
-// is in use.
+// is in use. A segment's header says where the one before it ends; that is cut
+// there first, if it has not been.
 func (l *Log) removeDeadSegments(before uint64) error {
-	for _, id := range l.seg.ids(kindLog) {
-		if id < before && l.ix.refs.of(id) == 0 {
-			if err := l.seg.remove(id); err != nil {
-				return err
-			}
+	ids := l.seg.ids(kindLog)
+	slices.Sort(ids)
+	for _, id := range ids {
+		if id >= before || l.ix.refs.of(id) != 0 {
+			continue
+		}
+		info, _, err := l.inspect(id)
+		if err == nil && info.Prev != 0 && l.seg.kindOf(info.Prev) == kindLog {
+			err = l.seg.cut(info.Prev, info.PrevEnd)
+		}
+		if err != nil && !errors.Is(err, errHeader) {
+			return err
+		}
+		if err := l.seg.remove(id); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -56,6 +56,9 @@ func (e *encoder) instant(t time.Time) {
 	}
 }
 
+// maxOffset is the largest offset from UTC that is kept, in minutes.
+const maxOffset = 24 * 60
+
 func (e *encoder) ref(r BodyRef) {
 	e.uint(uint64(r.Size))
 	if r.Size > 0 {
@@ -86,6 +89,7 @@ type decoder struct {
 	err error
 	// intern returns one shared copy of equal flag lists; nil makes new ones.
 	intern func([]string) []string
+	many   uint64 // UIDs read
 }
 
 func (d *decoder) fail() {
@@ -196,7 +200,7 @@ func (d *decoder) time() time.Time {
 	if offset == 0 {
 		return time.Unix(sec, 0).UTC()
 	}
-	if offset < -24*60 || offset > 24*60 {
+	if offset < -maxOffset || offset > maxOffset {
 		d.fail()
 		return time.Time{}
 	}
@@ -221,7 +225,7 @@ func (d *decoder) ref() BodyRef {
 
 func (d *decoder) uids() []UID {
 	total := d.uint()
-	if total > maxUIDs {
+	if d.many += total; total > maxUIDs || d.many > maxUIDs {
 		d.fail()
 		return nil
 	}
@@ -242,6 +246,6 @@ func (d *decoder) uids() []UID {
 	return u
 }
 
-// maxUIDs bounds one operation, so that a malformed run cannot ask for memory
+// maxUIDs bounds one transaction, so that a malformed run cannot ask for memory
 // without end.
 const maxUIDs = 16 << 20

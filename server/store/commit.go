@@ -37,6 +37,9 @@ const (
 	maxBatchBytes    = 4 << 20
 	maxBatchRequests = 1024
 	keepBuffer       = 8 << 20
+	// maxProof bounds the transactions that are read back before they are
+	// written; longer ones are many of the same.
+	maxProof = 64 << 10
 )
 
 // do hands a transaction to the commit loop and waits until it is durable and
@@ -146,9 +149,14 @@ func (l *Log) appendTransaction(b *batch, t *transaction) {
 	rec := record{Type: recordTx, Len: int64(len(payload)), Batch: l.batch, BatchOff: uint32(start), Sum: checksum(payload)}
 	rec.put(b.buf[start:], l.active.info.Marker)
 	b.pad()
+	// What could not be read back would be lost without a word. The stage has it
+	// already, so all of the batch fails.
 	if rec.Len > maxTransaction {
-		// It could not be read back. The stage has it already, so all of the batch fails.
 		b.err = fmt.Errorf("a transaction of %d octets is too large", rec.Len)
+	} else if rec.Len <= maxProof {
+		if _, err := decodeTransaction(payload, nil); err != nil {
+			b.err = fmt.Errorf("a transaction cannot be read back: %w", err)
+		}
 	}
 }
 
@@ -206,7 +214,7 @@ func (l *Log) ready() error {
 			l.opt.Logger.Warn("store: close a full segment", "segment", prev, "error", err)
 		}
 	}
-	l.active, l.last, l.end = seg, seg.info.ID, segmentHeader
+	l.active, l.last, l.end, l.torn = seg, seg.info.ID, segmentHeader, false
 	return nil
 }
 
@@ -220,11 +228,13 @@ func (l *Log) write(buf []byte) error {
 		if terr := l.active.file.Truncate(l.end); terr == nil {
 			return err
 		}
+		l.torn = true
 	} else if err = l.active.file.Sync(); err != nil {
 		// After a failed sync nobody knows what the disk has: the segment is
 		// not written to again.
 		err = full("sync the log", err)
 		_ = l.active.file.Truncate(l.end) // best effort; the next segment's PrevEnd decides
+		l.torn = true
 	} else {
 		l.end += int64(len(buf))
 		l.written += int64(len(buf))
@@ -248,6 +258,7 @@ func full(what string, err error) error {
 
 // afterCommit gives back what the batch no longer needs.
 func (l *Log) afterCommit() {
+	l.seg.retry()
 	for _, id := range l.ix.refs.takeDead() {
 		if l.seg.kindOf(id) != kindBody {
 			continue

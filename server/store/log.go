@@ -53,6 +53,7 @@ type Log struct {
 	active  *segment // nil: the next commit starts one
 	last    uint64   // id of the last log segment
 	end     int64    // where the last log segment ends
+	torn    bool     // refused octets may lie behind end; the next segment says so
 	lsn     uint64
 	batch   uint64
 	buf     []byte
@@ -91,7 +92,7 @@ func Open(dir string, o Options) (*Log, error) {
 		loopDone: make(chan struct{}),
 	}
 	l.seg = &segments{fs: o.FS, dir: filepath.Join(dir, "log"), rand: o.Rand, next: 1,
-		open: map[uint64]*segment{}, kind: map[uint64]segmentKind{}}
+		open: map[uint64]*segment{}, kind: map[uint64]segmentKind{}, doomed: map[uint64]bool{}}
 	l.checkpoints.dir = filepath.Join(dir, "checkpoint")
 	for _, d := range []string{dir, l.seg.dir, l.checkpoints.dir} {
 		if err := l.fs.MkdirAll(d); err != nil {
@@ -129,6 +130,10 @@ func (l *Log) Close() error {
 		var err error
 		if l.written > 0 {
 			err = l.checkpoint()
+		}
+		if l.torn {
+			// The next start must not take for durable what was refused.
+			err = errors.Join(err, l.ready())
 		}
 		if l.active != nil {
 			err = errors.Join(err, l.seg.release(l.active))

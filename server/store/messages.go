@@ -132,7 +132,7 @@ func dateOr(d, now time.Time) time.Time {
 		d = now
 	}
 	_, offset := d.Zone()
-	if offset /= 60; offset == 0 {
+	if offset /= 60; offset == 0 || offset < -maxOffset || offset > maxOffset {
 		return time.Unix(d.Unix(), 0).UTC()
 	}
 	return time.Unix(d.Unix(), 0).In(time.FixedZone("", offset*60))

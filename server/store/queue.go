@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 )
@@ -23,11 +24,14 @@ func (t *txn) enqueue(e *QueueEntry, i int, body BodyRef) {
 		e.NextTry = e.Queued
 	}
 	e.Queued, e.NextTry = e.Queued.Round(0).UTC(), e.NextTry.Round(0).UTC()
+	e.Attempts = countable(e.Attempts)
 	e.Size = int64(len(e.Prefix)) + e.Body.Size
 	own := cloneEntry(*e)
 	t.stage.queue[e.ID] = &own
 	t.op(&opQueue{own})
 }
+
+func countable(n int) int { return min(max(n, 0), math.MaxInt32) }
 
 // cloneEntry gives the entry memory of its own.
 func cloneEntry(e QueueEntry) QueueEntry {
@@ -68,6 +72,7 @@ func (l *Log) UpdateQueue(ctx context.Context, e QueueEntry) error {
 			e.Queued = old.Queued
 		}
 		e.Queued, e.NextTry = e.Queued.Round(0).UTC(), e.NextTry.Round(0).UTC()
+		e.Attempts = countable(e.Attempts)
 		e.Prefix, e.Body, e.Size = old.Prefix, old.Body, old.Size
 		t.stage.queue[e.ID] = &e
 		t.op(&opQueueTry{e})

@@ -344,9 +344,20 @@ func (l *Log) skipLost(n int64) {
 	l.batch += uint64(n)
 }
 
-// tidy removes bodies that no transaction took and reports segments that are missing.
+// tidy removes what no transaction took, large bodies and log segments that
+// were never begun, and reports segments that are missing.
 func (l *Log) tidy() error {
 	l.ix.refs.takeDead()
+	for _, id := range l.seg.ids(kindLog) {
+		if id >= l.last || l.ix.refs.of(id) != 0 {
+			continue
+		}
+		if _, size, err := l.inspect(id); errors.Is(err, errHeader) && size <= segmentHeader {
+			if err := l.seg.remove(id); err != nil {
+				return err
+			}
+		}
+	}
 	for _, id := range l.seg.ids(kindBody) {
 		if l.ix.refs.of(id) == 0 {
 			if err := l.seg.remove(id); err != nil {

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +25,8 @@ type segments struct {
 	open map[uint64]*segment // handles in use or kept for use
 	kind map[uint64]segmentKind
 	used uint64 // clock of last uses
+	// doomed are segments that are to go but could not be removed yet.
+	doomed map[uint64]bool
 }
 
 type segmentKind uint8
@@ -197,7 +201,48 @@ func (s *segments) remove(id uint64) error {
 	if !ok {
 		return err
 	}
-	return errors.Join(err, s.fs.Remove(s.path(id, k)))
+	rerr := ignoreMissing(s.fs.Remove(s.path(id, k)))
+	s.mu.Lock()
+	if rerr != nil {
+		s.kind[id], s.doomed[id] = k, true
+	} else {
+		delete(s.doomed, id)
+	}
+	s.mu.Unlock()
+	return errors.Join(err, rerr)
+}
+
+// retry removes what could not be removed before.
+func (s *segments) retry() {
+	s.mu.Lock()
+	ids := slices.Sorted(maps.Keys(s.doomed))
+	s.mu.Unlock()
+	for _, id := range ids {
+		if s.remove(id) != nil {
+			return // still failing; there will be another time
+		}
+	}
+}
+
+func (s *segments) isDoomed(id uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.doomed[id]
+}
+
+// cut makes a segment end where it is known to end.
+func (s *segments) cut(id uint64, end int64) error {
+	seg, err := s.acquire(id)
+	if err != nil {
+		return err
+	}
+	size, err := seg.file.Size()
+	if err == nil && size > end {
+		if err = seg.file.Truncate(end); err == nil {
+			err = seg.file.Sync()
+		}
+	}
+	return errors.Join(err, s.release(seg))
 }
 
 func (s *segments) kindOf(id uint64) segmentKind {

@@ -342,6 +342,16 @@ func testAppend(s *suite) {
 		equal(s, "Drafts", s.content(alice, "Drafts"), `1:draft \Draft`)
 		equal(s, "date", s.snapshot(alice, "Drafts").Messages[0].InternalDate.Unix(), int64(1e9))
 	})
+	// Dates that clients may send, and clocks that are wrong.
+	for _, date := range []time.Time{
+		time.Date(2026, 1, 1, 0, 0, 0, 0, time.FixedZone("", 99*3600)), time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC),
+		time.Date(1, 1, 2, 0, 0, 0, 0, time.FixedZone("", -23*3600)), time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC),
+	} {
+		m, _, err := s.s.Append(s.ctx, alice, "Sent", strings.NewReader("x"), 1, nil, date)
+		s.ok(err)
+		equal(s, "date", m.InternalDate.Equal(date), true)
+	}
+	s.again(func() { equal(s, "messages", s.info(alice, "Sent").Messages, 4) })
 }
 
 func testFlags(s *suite) {
@@ -646,6 +656,15 @@ func testQueue(s *suite) {
 		q, err := s.s.Queue(s.ctx)
 		s.ok(err)
 		equal(s, "entries", len(q), 1)
+	})
+	left, err := s.s.Queue(s.ctx)
+	s.ok(err)
+	left[0].Attempts = -1
+	s.ok(s.s.UpdateQueue(s.ctx, left[0]))
+	s.again(func() {
+		q, err := s.s.Queue(s.ctx)
+		s.ok(err)
+		equal(s, "attempts", q[0].Attempts, 0)
 	})
 	_, err = s.s.Deliver(s.ctx, store.Delivery{})
 	if err == nil {

@@ -1,0 +1,201 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
+
+// sampleSegment makes a store and returns the octets of its first segment.
+func sampleSegment(tb testing.TB, fs *SimFS) []byte {
+	tb.Helper()
+	l, err := Open("/s", Options{FS: fs, ReserveBytes: -1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	ctx := context.Background()
+	if err := l.EnsureAccount(ctx, "a@b", 0); err != nil {
+		tb.Fatal(err)
+	}
+	for _, text := range []string{"one", "two", strings.Repeat("x", 1000)} {
+		d := Delivery{Body: strings.NewReader(text), Size: -1, Targets: []Target{{Account: "a@b", Mailbox: "INBOX", Prefix: []byte("P")}},
+			Queue: []QueueEntry{{Domain: "c"}}}
+		if _, err := l.Deliver(ctx, d); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if _, err := l.UpdateFlags(ctx, "a@b", "INBOX", []UID{1, 3}, FlagsSet, []string{`\Deleted`}); err != nil {
+		tb.Fatal(err)
+	}
+	if _, err := l.Expunge(ctx, "a@b", "INBOX", nil); err != nil {
+		tb.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return fs.Content("/s/log/" + segmentName(1, kindLog))
+}
+
+func fuzzFS() *SimFS { return NewSimFS(rand.New(rand.NewPCG(1, 1))) }
+
+// FuzzSegment opens a store whose only segment is made of arbitrary octets. It
+// must open, and once more with the same content.
+func FuzzSegment(f *testing.F) {
+	good := sampleSegment(f, fuzzFS())
+	f.Add(good, uint16(0), []byte{})
+	f.Add(good, uint16(300), []byte("damage"))
+	f.Add(good[:200], uint16(0), []byte{})
+	f.Add(append(good[:500:500], good[64:]...), uint16(0), []byte{})
+	f.Fuzz(func(t *testing.T, segment []byte, at uint16, patch []byte) {
+		if len(segment) > 1<<20 {
+			return
+		}
+		segment = bytes.Clone(segment)
+		if int(at) < len(segment) {
+			copy(segment[at:], patch)
+		}
+		// Give records right checksums now and then, so that their content is looked at.
+		if info, err := decodeSegmentInfo(segment); err == nil {
+			sc := &scanner{r: bytes.NewReader(segment), marker: info.Marker, pos: segmentHeader, end: int64(len(segment))}
+			for {
+				it, err := sc.next()
+				if err != nil {
+					break
+				}
+				if it.Type == recordTx && it.payload != nil {
+					it.Sum = checksum(it.payload)
+					it.record.put(segment[it.off:], info.Marker)
+				}
+			}
+		}
+		fs := fuzzFS()
+		fs.SetContent("/s/log/"+segmentName(1, kindLog), segment)
+		var content [2]string
+		for i := range content {
+			l, err := Open("/s", Options{FS: fs, ReserveBytes: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			content[i] = dump(t, l)
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if content[0] != content[1] {
+			t.Fatalf("first start:\n%s\nsecond start:\n%s", content[0], content[1])
+		}
+	})
+}
+
+// dump shows the messages of a store.
+func dump(t *testing.T, l *Log) string {
+	var b strings.Builder
+	for _, a := range l.ix.accounts {
+		for _, err := range a.check() {
+			t.Error(err)
+		}
+	}
+	boxes, err := l.Mailboxes(context.Background(), "a@b")
+	if err != nil {
+		return ""
+	}
+	for _, info := range boxes {
+		snap, w, err := l.Open(context.Background(), "a@b", info.Name)
+		if err != nil {
+			continue // a name that no one could have given
+		}
+		w.Close()
+		b.WriteString(info.Name + ":")
+		for _, m := range snap.Messages {
+			text := "unreadable"
+			if r, err := l.Read(context.Background(), *m); err == nil {
+				if octets, err := io.ReadAll(r); err == nil {
+					text = string(octets)
+				}
+				if err := r.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			b.WriteString(" " + text + strings.Join(m.Flags, ","))
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// FuzzTransaction reads arbitrary octets as a transaction, and what it has read
+// a second time after writing it.
+func FuzzTransaction(f *testing.F) {
+	seg := sampleSegment(f, fuzzFS())
+	info, err := decodeSegmentInfo(seg)
+	if err != nil {
+		f.Fatal(err)
+	}
+	sc := &scanner{r: bytes.NewReader(seg), marker: info.Marker, pos: segmentHeader, end: int64(len(seg))}
+	for {
+		it, err := sc.next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			f.Fatal(err)
+		}
+		if it.Type == recordTx {
+			f.Add(it.payload)
+		}
+	}
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		tx, err := decodeTransaction(payload, nil)
+		if err != nil {
+			return
+		}
+		var e encoder
+		tx.encode(&e)
+		again, err := decodeTransaction(e.b, nil)
+		if err != nil {
+			t.Fatalf("what was written cannot be read: %v", err)
+		}
+		var e2 encoder
+		again.encode(&e2)
+		if !bytes.Equal(e.b, e2.b) {
+			t.Fatal("writing what was read gives something else")
+		}
+		newIndex().apply(tx)
+	})
+}
+
+// FuzzCheckpoint reads arbitrary octets as a checkpoint.
+func FuzzCheckpoint(f *testing.F) {
+	fs := fuzzFS()
+	sampleSegment(f, fs)
+	b := fs.Content("/s/checkpoint/" + checkpointName(1))
+	f.Add(b)
+	f.Add(b[:40])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		// With right checksums the parts are looked at.
+		fixed := bytes.Clone(b)
+		fixChunks(fixed)
+		fs := fuzzFS()
+		l := &Log{fs: fs}
+		for _, octets := range [][]byte{b, fixed} {
+			fs.SetContent("/checkpoint", octets)
+			_, _ = l.readCheckpoint("/checkpoint", newIndex())
+		}
+	})
+}
+
+func fixChunks(b []byte) {
+	pos := len(checkpointMagic)
+	for pos+8 < len(b) {
+		n := int(uint32(b[pos]) | uint32(b[pos+1])<<8 | uint32(b[pos+2])<<16 | uint32(b[pos+3])<<24)
+		if n < 0 || n > len(b)-pos-8 {
+			return
+		}
+		sum := checksum(b[pos+8 : pos+8+n])
+		b[pos+4], b[pos+5], b[pos+6], b[pos+7] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
+		pos += 8 + n
+	}
+}
