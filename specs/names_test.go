@@ -192,3 +192,30 @@ func TestSchemaExamplesLoad(t *testing.T) {
 		walk(nil, b)
 	}
 }
+
+// REFERENCE.md is what the schema says, and says all of what mailform docs does.
+func TestReferencePage(t *testing.T) {
+	page := ReferenceMarkdown()
+	goldenFile(t, "../REFERENCE.md", page)
+	for _, topic := range Topics() {
+		if !strings.Contains(page, "# "+topic+"\n") || !strings.Contains(page, "](#"+anchor(topic)+")") {
+			t.Errorf("the page lacks %s, or a link to it", topic)
+		}
+	}
+	plain := func(s string) string {
+		return strings.Join(strings.Fields(strings.NewReplacer(`\`, "", "`", "").Replace(s)), " ")
+	}
+	all := plain(page)
+	var walk func(b *blockSchema)
+	walk = func(b *blockSchema) {
+		for _, a := range b.Attrs {
+			if says := plain(a.Name + " = " + a.typeText() + " " + a.Doc + " " + strings.Join(a.facts(), " ")); !strings.Contains(all, says) {
+				t.Errorf("the page does not say: %s", says)
+			}
+		}
+		for _, c := range b.children() {
+			walk(c)
+		}
+	}
+	walk(rootSchema())
+}

@@ -46,7 +46,7 @@ func Topics() []string {
 	var out []string
 	var walk func(prefix string, b *blockSchema)
 	walk = func(prefix string, b *blockSchema) {
-		for _, c := range append(append([]*blockSchema(nil), b.Blocks...), b.Variants...) {
+		for _, c := range b.children() {
 			out = append(out, prefix+c.Name)
 			walk(prefix+c.Name+".", c)
 		}
@@ -57,13 +57,12 @@ func Topics() []string {
 
 // find looks a block up by its path or, deeper down, by its name alone.
 func (b *blockSchema) find(prefix, topic string) (string, *blockSchema) {
-	children := append(append([]*blockSchema(nil), b.Blocks...), b.Variants...)
-	for _, c := range children {
+	for _, c := range b.children() {
 		if prefix+c.Name == topic || c.Name == topic {
 			return prefix + c.Name, c
 		}
 	}
-	for _, c := range children {
+	for _, c := range b.children() {
 		if p, s := c.find(prefix+c.Name+".", topic); s != nil {
 			return p, s
 		}
@@ -71,21 +70,43 @@ func (b *blockSchema) find(prefix, topic string) (string, *blockSchema) {
 	return "", nil
 }
 
-func (b *blockSchema) write(w *strings.Builder, path string) {
+const dynamicText = "The blocks inside may be made by dynamic blocks: dynamic \"TYPE\" { for_each = …, labels = […], content { … } }."
+
+// children are the blocks inside, or the forms of a block that has several.
+func (b *blockSchema) children() []*blockSchema {
+	return append(append([]*blockSchema(nil), b.Blocks...), b.Variants...)
+}
+
+// heading is how the block begins: its type and labels.
+func (b *blockSchema) heading(path string) string {
+	if strings.HasPrefix(path, "provider.") {
+		return fmt.Sprintf("provider %q", b.Name)
+	}
 	head := b.Name
 	for _, lb := range b.Labels {
 		head += fmt.Sprintf(" %q", strings.ToUpper(lb.Name))
 	}
+	return head
+}
+
+// countText says how often the block may stand, "" for at most once.
+func (b *blockSchema) countText() string {
 	switch {
-	case strings.HasPrefix(path, "provider."):
-		head = fmt.Sprintf("provider %q", b.Name)
-	case strings.Contains(path, "."):
-		head += "   (in " + path[:strings.LastIndexByte(path, '.')] + ")"
+	case b.Required:
+		return "required"
+	case b.Many:
+		return "any number"
 	}
-	if b.Required {
-		head += "   (required)"
-	} else if b.Many {
-		head += "   (any number)"
+	return ""
+}
+
+func (b *blockSchema) write(w *strings.Builder, path string) {
+	head := b.heading(path)
+	if at := strings.LastIndexByte(path, '.'); at >= 0 && !strings.HasPrefix(path, "provider.") {
+		head += "   (in " + path[:at] + ")"
+	}
+	if many := b.countText(); many != "" {
+		head += "   (" + many + ")"
 	}
 	w.WriteString(head + "\n")
 	paragraph(w, "  ", b.Doc)
@@ -95,7 +116,7 @@ func (b *blockSchema) write(w *strings.Builder, path string) {
 	}
 	if b.Dynamic {
 		w.WriteString("\n")
-		paragraph(w, "  ", "The blocks inside may be made by dynamic blocks: dynamic \"TYPE\" { for_each = …, labels = […], content { … } }.")
+		paragraph(w, "  ", dynamicText)
 	}
 	if b.Example != "" {
 		w.WriteString("\n")
@@ -107,7 +128,7 @@ func (b *blockSchema) write(w *strings.Builder, path string) {
 		w.WriteString("\n")
 		b.Attrs[i].write(w)
 	}
-	for _, c := range append(append([]*blockSchema(nil), b.Blocks...), b.Variants...) {
+	for _, c := range b.children() {
 		w.WriteString("\n")
 		c.write(w, path+"."+c.Name)
 	}
@@ -116,6 +137,12 @@ func (b *blockSchema) write(w *strings.Builder, path string) {
 func (a *attrSchema) write(w *strings.Builder) {
 	fmt.Fprintf(w, "  %s = %s\n", a.Name, a.typeText())
 	paragraph(w, "      ", a.Doc)
+	paragraph(w, "      ", strings.Join(a.facts(), " "))
+}
+
+// facts are sentences about the attribute: first what holds when it is not
+// written, last the example if there is one.
+func (a *attrSchema) facts() []string {
 	var facts []string
 	switch {
 	case a.Required:
@@ -136,7 +163,7 @@ func (a *attrSchema) write(w *strings.Builder) {
 	if a.Example != "" {
 		facts = append(facts, "Example: "+a.Example)
 	}
-	paragraph(w, "      ", strings.Join(facts, " "))
+	return facts
 }
 
 // typeText names the type of an attribute for people.

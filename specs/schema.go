@@ -45,10 +45,13 @@ type attrSchema struct {
 	Sensitive bool      // the value is a secret: it may be marked sensitive and is never shown
 	Choices   []string
 	Min, Max  int64 // with numbers: limits, both inclusive; Max 0 means none
-	MaxLen    int   // bytes of a kindString; 0 means 255
+	MaxLen    int   // bytes of a kindString; 0 means defaultMaxLen
 	Doc       string
 	Example   string // HCL text of a value
 }
+
+// defaultMaxLen is how many bytes a text may have when its schema does not say.
+const defaultMaxLen = 255
 
 // labelSchema describes one label of a block.
 type labelSchema struct {

@@ -267,7 +267,7 @@ func (a *attrSchema) choice(s string) (any, *flaw) {
 func (a *attrSchema) textFlaw(s string) *flaw {
 	limit := a.MaxLen
 	if limit == 0 {
-		limit = 255
+		limit = defaultMaxLen
 	}
 	switch {
 	case strings.TrimSpace(s) == "":
