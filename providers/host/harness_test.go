@@ -213,7 +213,7 @@ func (l *lab) plan(p *Provider, spec *specs.Spec, adjust func(*plan.Input)) (*ru
 	if diags.HasErrors() {
 		l.t.Fatal(diags)
 	}
-	observed, err := p.Observe(ctx, plan.Scope{Stack: "acme-mail", Desired: desired, Known: func(plan.Ref) (plan.Value, bool) { return plan.Value{}, false }})
+	observed, err := p.Observe(ctx, scopeOf(desired))
 	if err != nil {
 		return nil, err
 	}
@@ -240,6 +240,10 @@ func (l *lab) plan(p *Provider, spec *specs.Spec, adjust func(*plan.Input)) (*ru
 		r.outputs[c.Address] = c.Outputs
 	}
 	return r, nil
+}
+
+func scopeOf(desired []plan.Resource) plan.Scope {
+	return plan.Scope{Stack: "acme-mail", Desired: desired, Known: func(plan.Ref) (plan.Value, bool) { return plan.Value{}, false }}
 }
 
 func compileCerts(changes []plan.Change) []plan.Op {

@@ -70,12 +70,15 @@ func onWantedHost(desired []plan.Resource, o plan.Object) bool {
 // observeHost returns what is on one host and how many commands that took.
 func (p *Provider) observeHost(ctx context.Context, t target) ([]plan.Object, int, error) {
 	f, calls, err := p.observeFacts(ctx, t)
+	p.mu.Lock()
+	delete(p.facts, t.host)
+	if f != nil {
+		p.facts[t.host] = f
+	}
+	p.mu.Unlock()
 	if err != nil || f == nil {
 		return nil, calls, err
 	}
-	p.mu.Lock()
-	p.facts[t.host] = f
-	p.mu.Unlock()
 	wanted := ""
 	if b, err := p.Agents.Agent(f.Arch); err == nil {
 		wanted = b.SHA256
