@@ -51,6 +51,8 @@ type Config struct {
 	// CloudFault and DNSFault make the vendors misbehave; nil for good days.
 	CloudFault func(alicloudsim.Call) alicloudsim.Fault
 	DNSFault   func(*http.Request) cloudflaresim.Fault
+	// Refuse lists names for which the certificate authority issues nothing.
+	Refuse []string
 }
 
 // The world's fixed names. Keys and tokens protect nothing: they exist so that
@@ -169,7 +171,7 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	if err := w.startAPI(); err != nil {
 		return nil, err
 	}
-	if w.ca, err = acmesim.New(acmesim.Config{ResolverAddr: w.names.Addr(), Log: c.Log}); err != nil {
+	if w.ca, err = acmesim.New(acmesim.Config{ResolverAddr: w.names.Addr(), Log: c.Log, Refuse: c.Refuse}); err != nil {
 		return nil, err
 	}
 	if w.proxy, err = startProxy(w.Dial); err != nil {
