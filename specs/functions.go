@@ -34,8 +34,8 @@ func (l *loader) functions() map[string]function.Function {
 }
 
 // functionTable lists every function of the language. None of them reads the
-// clock, the environment or the network; only file reads files, through the
-// loader, which may be nil for documentation.
+// clock, the environment or the network; only file and templatefile read files,
+// through the loader, which may be nil for documentation.
 func functionTable(l *loader) []functionDoc {
 	table := []functionDoc{
 		{"abs", "number", "The number without its sign.", stdlib.AbsoluteFunc},
@@ -43,6 +43,8 @@ func functionTable(l *loader) []functionDoc {
 		{"ceil", "number", "The next whole number above.", stdlib.CeilFunc},
 		{"chomp", "string", "The string without newlines at its end.", stdlib.ChompFunc},
 		{"chunklist", "list, size", "The list in pieces of that size.", stdlib.ChunklistFunc},
+		{"cidrhost", "network, number", "The address with that number in the network; negative numbers count from its end.", cidrHostFunc()},
+		{"cidrsubnet", "network, bits, number", "The subnet with that number, when the network's prefix grows by so many bits.", cidrSubnetFunc()},
 		{"cloudflare_ips", "", "The networks of Cloudflare's proxies as published at https://www.cloudflare.com/ips/ (" + cloudflareIPsDate + ").", cloudflareIPsFunc()},
 		{"coalesce", "values…", "The first that is neither null nor an empty string.", coalesceFunc()},
 		{"coalescelist", "lists…", "The first list that is not empty.", stdlib.CoalesceListFunc},
@@ -87,6 +89,7 @@ func functionTable(l *loader) []functionDoc {
 		{"startswith", "string, prefix", "Whether the string begins so.", testFunc("prefix", strings.HasPrefix)},
 		{"strrev", "string", "The string from its end.", stdlib.ReverseFunc},
 		{"substr", "string, offset, length", "A piece of the string.", stdlib.SubstrFunc},
+		{"templatefile", "path, vars", "The text of a template file, in which ${NAME} and %{ for … } use the variables given and every function but templatefile and sensitive. What a sensitive variable goes into is sensitive.", templateFunc(l)},
 		{"title", "string", "Each Word With A Capital.", stdlib.TitleFunc},
 		{"tobool", "value", "As true or false.", stdlib.MakeToFunc(cty.Bool)},
 		{"tolist", "value", "As a list.", stdlib.MakeToFunc(cty.List(cty.DynamicPseudoType))},
@@ -112,23 +115,31 @@ func fileFunc(l *loader) function.Function {
 		Params: []function.Parameter{{Name: "path", Type: cty.String}},
 		Type:   function.StaticReturnType(cty.String),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			p := args[0].AsString()
-			if l.o.Home == "" && (p == "~" || strings.HasPrefix(p, "~/")) {
-				return cty.NilVal, function.NewArgErrorf(0, "%s: the home folder is not known", p)
-			}
-			name := l.resolve(p)
-			b, err := l.files.read(name)
-			switch {
-			case errors.Is(err, errTooLarge):
-				return cty.NilVal, function.NewArgErrorf(0, "%s is too large; %s", name, lowerFirst(strings.TrimSuffix(tooLargeText, ".")))
-			case err != nil:
-				return cty.NilVal, function.NewArgErrorf(0, "%s cannot be read: %s", name, err)
-			case !utf8.Valid(b):
-				return cty.NilVal, function.NewArgErrorf(0, "%s is not UTF-8 text", name)
+			_, b, err := l.readText(args[0].AsString())
+			if err != nil {
+				return cty.NilVal, function.NewArgError(0, err)
 			}
 			return cty.StringVal(string(b)), nil
 		},
 	})
+}
+
+// readText reads a file that a function names. The error says which and why not.
+func (l *loader) readText(p string) (name string, text []byte, err error) {
+	if l.o.Home == "" && (p == "~" || strings.HasPrefix(p, "~/")) {
+		return "", nil, fmt.Errorf("%s: the home folder is not known", p)
+	}
+	name = l.resolve(p)
+	text, err = l.files.read(name)
+	switch {
+	case errors.Is(err, errTooLarge):
+		return "", nil, fmt.Errorf("%s is too large; %s", name, lowerFirst(strings.TrimSuffix(tooLargeText, ".")))
+	case err != nil:
+		return "", nil, fmt.Errorf("%s cannot be read: %w", name, err)
+	case !utf8.Valid(text):
+		return "", nil, fmt.Errorf("%s is not UTF-8 text", name)
+	}
+	return name, text, nil
 }
 
 // csvFunc is csvdecode that forgives the byte order mark spreadsheets write.

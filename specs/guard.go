@@ -26,7 +26,21 @@ func tooComplex(name string, text []byte) *Diagnostic {
 			Detail: "Keep data out of *.hcl files: read it with csvdecode(file(…)) or jsondecode(file(…))."}
 	}
 	tokens, _ := hclsyntax.LexConfig(text, name, hcl.InitialPos)
-	levels := []level{{lines: true}}
+	return tooDeep(tokens, level{lines: true})
+}
+
+// templateTooComplex looks at a template file's tokens before they are parsed.
+func templateTooComplex(name string, text []byte) *Diagnostic {
+	if estimateTokens(text) > maxTokens {
+		return &Diagnostic{Severity: SeverityError, Code: codeTooComplex, Summary: "it has too many symbols", Detail: "Split it."}
+	}
+	tokens, _ := hclsyntax.LexTemplate(text, name, hcl.InitialPos)
+	return tooDeep(tokens, level{text: true})
+}
+
+// tooDeep refuses tokens that would make parser and evaluator recurse too deeply.
+func tooDeep(tokens hclsyntax.Tokens, outermost level) *Diagnostic {
+	levels := []level{outermost}
 	for i, t := range tokens {
 		top := &levels[len(levels)-1]
 		switch t.Type {
@@ -34,7 +48,9 @@ func tooComplex(name string, text []byte) *Diagnostic {
 			top.chain++
 			levels = append(levels, level{lines: !startsFor(tokens[i+1:])})
 		case hclsyntax.TokenOParen, hclsyntax.TokenOBrack, hclsyntax.TokenOQuote, hclsyntax.TokenOHeredoc, hclsyntax.TokenTemplateInterp:
-			top.chain++
+			if !top.text {
+				top.chain++
+			}
 			levels = append(levels, level{})
 		case hclsyntax.TokenTemplateControl:
 			top.chain += 4 // may open a level of the template, which has no bracket
@@ -66,6 +82,7 @@ func tooComplex(name string, text []byte) *Diagnostic {
 type level struct {
 	chain int  // operators of the current expression
 	lines bool // a line's end ends an expression here
+	text  bool // a template file's own text, where one ${…} after the other makes no depth
 }
 
 // startsFor reports whether a brace opens a for expression, in which lines do not matter.

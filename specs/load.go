@@ -59,6 +59,8 @@ type loader struct {
 	root  *blockSchema
 	funcs map[string]function.Function
 
+	templates map[string]hclsyntax.Expression // parsed, by file name
+
 	bodies    []*hclsyntax.Body
 	variables map[string]*variable
 	varOrder  []*variable
@@ -70,7 +72,7 @@ func newLoader(o LoadOptions) *loader {
 	if o.Dir == "" {
 		o.Dir = "."
 	}
-	l := &loader{o: o, src: NewSources(), root: rootSchema(), variables: map[string]*variable{}, locals: map[string]*local{}}
+	l := &loader{o: o, src: NewSources(), root: rootSchema(), variables: map[string]*variable{}, locals: map[string]*local{}, templates: map[string]hclsyntax.Expression{}}
 	l.files = reader{open: o.Open, left: maxTotalBytes, cache: map[string][]byte{}}
 	l.funcs = l.functions()
 	return l
