@@ -109,6 +109,9 @@ func ecdsaSigner(t testing.TB) ssh.Signer {
 func newLab(t *testing.T, cfg hostsim.Config) *lab {
 	t.Helper()
 	l := &lab{t: t, key: newSigner(t), ca: newAuthority(t), dials: map[int]int{}, down: map[int]bool{}, now: time.Now()}
+	// Under the race detector this binary, which stands in for systemctl, would
+	// sleep for a second at each exit.
+	cfg.Env = append(cfg.Env, "GORACE=atexit_sleep_ms=0")
 	cfg.AuthorizedKeys = append(cfg.AuthorizedKeys, string(ssh.MarshalAuthorizedKey(l.key.PublicKey())))
 	h, err := hostsim.Start(cfg)
 	if err != nil {
