@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mailform/apply"
 	"mailform/cmd/mailform/internal/session"
 	"mailform/plan"
+	"mailform/specs"
 )
 
 // applyFlags are shared by apply and destroy.
@@ -154,7 +154,7 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 		return incomplete(err)
 	}
 	if !flags.asJSON {
-		a.summarise(planned.Plan, out, want.Destroy)
+		a.summarise(s.Spec, planned.Plan)
 	}
 	return blockedOr(planned.Plan, nil)
 }
@@ -231,12 +231,19 @@ func (a *app) showPasswords(secrets map[plan.Address]string, asJSON bool) {
 	fmt.Fprintf(a.term.out, "\nPass them on safely. A new one: mailform password %s\n", mailboxName(addresses[0]))
 }
 
-func (a *app) summarise(p *plan.Plan, out apply.Outcome, destroyed bool) {
-	if destroyed {
-		fmt.Fprintf(a.term.out, "\nDestroyed. %d changes applied; nothing of %s is left.\n", len(out.Completed), p.Stack)
+// summarise ends a complete apply.
+func (a *app) summarise(spec *specs.Spec, p *plan.Plan) {
+	n := count(p.Summary().Changes(), "change")
+	if !p.Destroy {
+		fmt.Fprintf(a.term.out, "\nApplied: %s. The world matches the spec.\n", n)
 		return
 	}
-	fmt.Fprintf(a.term.out, "\nApplied. %d changes made; the world matches the spec.\n", len(out.Completed))
+	fmt.Fprintf(a.term.out, "\nDestroyed: %s. Nothing of %s is left at the vendors.\n", n, p.Stack)
+	for _, h := range spec.Hosts {
+		if h.Address.IsValid() {
+			fmt.Fprintf(a.term.out, "The mail that was on %s is still there, in /var/lib/mailform.\n", h.Hostname)
+		}
+	}
 }
 
 func (a *app) destroyCommand() *cobra.Command {

@@ -233,7 +233,7 @@ func (r *Rehearsal) apply(ctx context.Context) (string, error) {
 			r.boxes = append(r.boxes, m.Local+"@"+d.Name)
 		}
 	}
-	return fmt.Sprintf("%d changes, %d vendor calls", len(out.Completed), r.World.Calls()), nil
+	return fmt.Sprintf("%d changes, %d vendor calls", p.Plan.Summary().Changes(), r.World.Calls()), nil
 }
 
 func (r *Rehearsal) carryOut(ctx context.Context, p *plan.Plan) (apply.Outcome, error) {
@@ -260,11 +260,10 @@ func (r *Rehearsal) destroy(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := r.carryOut(ctx, p.Plan)
-	if err != nil {
+	if _, err := r.carryOut(ctx, p.Plan); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d changes", len(out.Completed)), nil
+	return fmt.Sprintf("%d changes", p.Plan.Summary().Changes()), nil
 }
 
 func (r *Rehearsal) empty(context.Context) (string, error) {
