@@ -31,7 +31,7 @@ const (
 	codeWrongType            = "MF1204"
 	codeUnknownFunction      = "MF1205"
 	codeExposedSecret        = "MF1206"
-	codeLocalCycle           = "MF1207"
+	codeReferenceCycle       = "MF1207"
 	codeValueTooLarge        = "MF1208"
 	codeMissingVariable      = "MF1211"
 	codeBadVariableValue     = "MF1212"
@@ -109,12 +109,12 @@ func Codes() []Code {
 		{codeBadDynamic, "A dynamic block is malformed, or stands where none may."},
 
 		{codeUndefinedReference, "A reference names nothing that is defined."},
-		{codeReferenceUnavailable, "A reference to another block: its values are not available while a spec is read."},
+		{codeReferenceUnavailable, "A reference to another block's value that is not available while a spec is read."},
 		{codeEvaluation, "An expression cannot be evaluated."},
 		{codeWrongType, "A value has the wrong type."},
 		{codeUnknownFunction, "A function of this name does not exist."},
 		{codeExposedSecret, "A sensitive value stands where it would be shown."},
-		{codeLocalCycle, "Locals refer to each other in a circle."},
+		{codeReferenceCycle, "Locals, or other values that expressions use, refer to each other in a circle."},
 		{codeValueTooLarge, "A value grew beyond the limits."},
 		{codeMissingVariable, "A variable without a default was given no value."},
 		{codeBadVariableValue, "The value given for a variable does not fit its type."},

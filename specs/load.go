@@ -64,7 +64,8 @@ type loader struct {
 	bodies    []*hclsyntax.Body
 	variables map[string]*variable
 	varOrder  []*variable
-	locals    map[string]*local
+	locals    map[string]*named
+	exports   exports
 	ctx       *hcl.EvalContext
 }
 
@@ -72,7 +73,7 @@ func newLoader(o LoadOptions) *loader {
 	if o.Dir == "" {
 		o.Dir = "."
 	}
-	l := &loader{o: o, src: NewSources(), root: rootSchema(), variables: map[string]*variable{}, locals: map[string]*local{}, templates: map[string]hclsyntax.Expression{}}
+	l := &loader{o: o, src: NewSources(), root: rootSchema(), variables: map[string]*variable{}, locals: map[string]*named{}, exports: exports{}, templates: map[string]hclsyntax.Expression{}}
 	l.files = reader{open: o.Open, left: maxTotalBytes, cache: map[string][]byte{}}
 	l.funcs = l.functions()
 	return l
@@ -98,7 +99,7 @@ func (l *loader) load() *Spec {
 		l.checkBody(b, l.root, hcl.Range{}, scope{})
 	}
 	l.evalVariables()
-	l.evalLocals()
+	l.evalNamed()
 	return l.build(l.decodeRoot())
 }
 

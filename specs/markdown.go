@@ -55,6 +55,9 @@ func (b *blockSchema) writeMarkdown(w *strings.Builder, path string, level int) 
 	if b.Dynamic {
 		fmt.Fprintf(w, "\n%s\n", markdownText(dynamicText))
 	}
+	if len(b.Exports) > 0 {
+		fmt.Fprintf(w, "\n%s\n", markdownText(b.exportText()))
+	}
 	if b.Example != "" {
 		fmt.Fprintf(w, "\n```hcl\n%s\n```\n", b.Example)
 	}

@@ -118,6 +118,10 @@ func (b *blockSchema) write(w *strings.Builder, path string) {
 		w.WriteString("\n")
 		paragraph(w, "  ", dynamicText)
 	}
+	if len(b.Exports) > 0 {
+		w.WriteString("\n")
+		paragraph(w, "  ", b.exportText())
+	}
 	if b.Example != "" {
 		w.WriteString("\n")
 		for _, line := range strings.Split(b.Example, "\n") {

@@ -66,8 +66,9 @@ type blockSchema struct {
 	Labels   []labelSchema
 	Many     bool // may stand several times
 	Required bool
-	FreeForm bool // takes any attribute
-	Dynamic  bool // its nested blocks may be made by dynamic blocks
+	FreeForm bool     // takes any attribute
+	Dynamic  bool     // its nested blocks may be made by dynamic blocks
+	Exports  []string // what expressions may use of it: attributes, and "name" for the label
 	Doc      string
 	Example  string // HCL text
 	Attrs    []attrSchema
@@ -195,7 +196,7 @@ func variableSchema() *blockSchema {
 func localsSchema() *blockSchema {
 	return &blockSchema{
 		Name: "locals", Many: true, FreeForm: true,
-		Doc:     "Named expressions, used as local.NAME. They may use each other in any order.",
+		Doc:     "Named expressions, used as local.NAME. They may use each other in any order, and what hosts and domains export.",
 		Example: "locals {\n  people = csvdecode(file(\"people.csv\"))\n}",
 	}
 }
@@ -243,10 +244,10 @@ func providerSchema() *blockSchema {
 
 func hostSchema() *blockSchema {
 	return &blockSchema{
-		Name: "host", Many: true, Dynamic: true,
+		Name: "host", Many: true, Dynamic: true, Exports: []string{"name", "hostname", "address"},
 		Labels: []labelSchema{{"name", kindName, "The host's name inside the spec."}},
 		Doc: "A machine that serves mail: one that mailform creates (instance) or one that exists (address). Ports for mail and SSH are " +
-			"opened by themselves.",
+			"opened by themselves. The address of an instance is known only after apply and cannot be used in expressions.",
 		Example: `host "mx1" {
   hostname = "mail.acme.example"
 
@@ -315,7 +316,7 @@ func hostSchema() *blockSchema {
 
 func domainSchema() *blockSchema {
 	return &blockSchema{
-		Name: "domain", Many: true, Dynamic: true,
+		Name: "domain", Many: true, Dynamic: true, Exports: []string{"name"},
 		Labels: []labelSchema{{"name", kindDomain, "The part after the @. Its DNS zone must exist at Cloudflare."}},
 		Doc: "A mail domain: its DNS records and the people in it. postmaster and abuse always exist: unless a mailbox or alias takes " +
 			"them they go to the stack's contact if that is a mailbox here, else to catch_all, else to the first mailbox by name.",

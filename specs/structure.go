@@ -2,6 +2,7 @@ package specs
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -243,11 +244,20 @@ func (l *loader) checkDynamic(b *hclsyntax.Block, parent *blockSchema, header hc
 // one is replaced by an unknown value.
 func (l *loader) checkExpr(e *hclsyntax.Expression, header hcl.Range, sc scope) {
 	ok := true
+	whole := map[hcl.Range]bool{} // where all blocks of a type are meant
 	for _, t := range (*e).Variables() {
 		ok = l.checkReference(t, header, sc) && ok
+		if len(t) == 1 && l.exports[t.RootName()] != nil && !slices.Contains(sc.iterators, t.RootName()) {
+			whole[t.SourceRange()] = true
+		}
 	}
 	hclsyntax.VisitAll(*e, func(n hclsyntax.Node) hcl.Diagnostics {
 		switch n := n.(type) {
+		case *hclsyntax.SplatExpr:
+			if whole[n.Source.Range()] { // host[*] goes over the hosts, not over their names
+				at := n.Source.Range()
+				n.Source = &hclsyntax.FunctionCallExpr{Name: "values", Args: []hclsyntax.Expression{n.Source}, NameRange: at, OpenParenRange: at, CloseParenRange: at}
+			}
 		case *hclsyntax.FunctionCallExpr:
 			if _, known := l.funcs[n.Name]; !known {
 				l.unknownFunction(n, header)
@@ -306,6 +316,10 @@ func (l *loader) checkReference(t hcl.Traversal, header hcl.Range, sc scope) boo
 		l.errorAt(codeUndefinedReference, at, header, fmt.Sprintf("no variable %q", name), l.suggest(name, fmt.Sprintf("Declare it: variable %q { }", name)))
 	case root == "local" && sc.validates:
 		l.errorAt(codeUndefinedReference, at, header, "no locals here", "A validation rule may use variables only.")
+	case l.exports[root] != nil && sc.validates:
+		l.errorAt(codeUndefinedReference, at, header, "no other blocks here", "A validation rule may use variables only.")
+	case l.exports[root] != nil:
+		return l.checkExport(t, header)
 	case root == "local":
 		if l.locals[name] != nil {
 			return true
@@ -313,7 +327,7 @@ func (l *loader) checkReference(t hcl.Traversal, header hcl.Range, sc scope) boo
 		l.errorAt(codeUndefinedReference, at, header, fmt.Sprintf("no local %q", name), l.suggest(name, fmt.Sprintf("Define it: locals { %s = … }", name)))
 	case len(t) > 1 && (l.root.block(root) != nil || l.root.home(root) != ""):
 		l.errorAt(codeReferenceUnavailable, at, header, fmt.Sprintf("%s is not available here", traversalText(t)),
-			fmt.Sprintf("A spec cannot read another block's values: some, like addresses, are known only after apply. Where a %s is wanted, write its name as text; for a value used twice, define a local and use it in both places.", root))
+			"Of other blocks, only what hosts and domains export can be used: "+l.root.exportList()+". For a value used twice, define a local and use it in both places.")
 	case len(t) == 1:
 		l.errorAt(codeUndefinedReference, at, header, root+" is not defined", l.suggest(root, fmt.Sprintf("If it is meant as text, put it in quotes: %q", root)))
 	default:
@@ -354,7 +368,12 @@ func stepName(t hcl.Traversal) string {
 	if len(t) < 2 {
 		return ""
 	}
-	switch s := t[1].(type) {
+	return nameOf(t[1])
+}
+
+// nameOf is NAME in .NAME or ["NAME"].
+func nameOf(step hcl.Traverser) string {
+	switch s := step.(type) {
 	case hcl.TraverseAttr:
 		return s.Name
 	case hcl.TraverseIndex:

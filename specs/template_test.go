@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// named loads a spec whose only mailbox has the name that expr gives.
-func named(expr string, more files) (string, *Sources, Diagnostics) {
+// mailboxNamed loads a spec whose only mailbox has the name that expr gives.
+func mailboxNamed(expr string, more files) (string, *Sources, Diagnostics) {
 	f := files{"stack/main.hcl": base + mailboxWith("name = "+expr)}
 	for n, text := range more {
 		f[n] = text
@@ -39,12 +39,12 @@ func TestTemplateFile(t *testing.T) {
 		"too deep":        {strings.Repeat("${[", 200) + strings.Repeat("]}", 200), "{}", "", "too deeply"},
 		"too many levels": {strings.Repeat("%{ if true }", 200) + strings.Repeat("%{ endif }", 200), "{}", "", "too deeply"},
 	} {
-		got, src, ds := named("templatefile(\"t.tmpl\", "+c.vars+")", files{"stack/t.tmpl": c.template})
+		got, src, ds := mailboxNamed("templatefile(\"t.tmpl\", "+c.vars+")", files{"stack/t.tmpl": c.template})
 		if c.says == "" && (got != c.want || len(ds) > 0) || c.says != "" && (!ds.HasErrors() || !strings.Contains(fmt.Sprint(ds), c.says)) {
 			t.Errorf("%s: %q, want %q %q:\n%s", name, got, c.want, c.says, show(src, ds))
 		}
 	}
-	if _, _, ds := named(`templatefile("none.tmpl", {})`, nil); !strings.Contains(fmt.Sprint(ds), "stack/none.tmpl cannot be read") {
+	if _, _, ds := mailboxNamed(`templatefile("none.tmpl", {})`, nil); !strings.Contains(fmt.Sprint(ds), "stack/none.tmpl cannot be read") {
 		t.Errorf("a file that is not there: %v", ds)
 	}
 }
@@ -53,7 +53,7 @@ func TestTemplateFile(t *testing.T) {
 func TestTemplateKeepsSecrets(t *testing.T) {
 	const canary = "canary-7f3a"
 	for _, template := range []string{"x ${secret}", "${parseint(secret, 10)}", "${secret + 1}", "${regex(secret, 1)}", "${cidrhost(secret, 1)}"} {
-		_, src, ds := named(`templatefile("t.tmpl", { secret = var.s })`, files{
+		_, src, ds := mailboxNamed(`templatefile("t.tmpl", { secret = var.s })`, files{
 			"stack/t.tmpl": template, "stack/v.hcl": "variable \"s\" {\n  default = \"" + canary + "\"\n  sensitive = true\n}\n"})
 		if out := show(src, ds) + string(DiagnosticsJSON(src, ds)); !ds.HasErrors() || strings.Contains(out, canary) {
 			t.Errorf("%s:\n%s", template, out)
@@ -71,7 +71,7 @@ func TestNetworkFunctions(t *testing.T) {
 		`cidrsubnet("2001:db8::/48", 16, -1)`:          "2001:db8:0:ffff::/64",
 		`cidrhost(cidrsubnet("10.0.0.0/8", 24, 1), 0)`: "10.0.0.1",
 	} {
-		if got, src, ds := named(expr, nil); got != want {
+		if got, src, ds := mailboxNamed(expr, nil); got != want {
 			t.Errorf("%s = %q, want %q\n%s", expr, got, want, show(src, ds))
 		}
 	}
@@ -84,7 +84,7 @@ func TestNetworkFunctions(t *testing.T) {
 		`cidrsubnet("10.0.0.0/8", -1, 0)`:   "0 to 24 bits",
 		`cidrsubnet("10.0.0.0/8", 1, 2)`:    "from 0 to 1",
 	} {
-		if _, src, ds := named(expr, nil); !strings.Contains(fmt.Sprint(ds), says) {
+		if _, src, ds := mailboxNamed(expr, nil); !strings.Contains(fmt.Sprint(ds), says) {
 			t.Errorf("%s does not say %q:\n%s", expr, says, show(src, ds))
 		}
 	}
@@ -96,7 +96,7 @@ func FuzzTemplate(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, template string) {
-		_, src, ds := named(`templatefile("t.tmpl", { a = "x", b = [1, 2] })`, files{"stack/t.tmpl": template})
+		_, src, ds := mailboxNamed(`templatefile("t.tmpl", { a = "x", b = [1, 2] })`, files{"stack/t.tmpl": template})
 		for _, d := range ds {
 			if d.Code == codeInternal {
 				t.Fatal(show(src, ds))

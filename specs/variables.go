@@ -41,9 +41,14 @@ type assignment struct {
 	at    hcl.Range
 }
 
-// declare collects the names of all variables and locals, so that every
+// declare collects the names of all variables, locals and exporting blocks, so that every
 // reference can be checked before anything is evaluated.
 func (l *loader) declare() {
+	for _, s := range l.root.Blocks {
+		if len(s.Exports) > 0 {
+			l.exports[s.Name] = map[string]map[string]*named{}
+		}
+	}
 	for _, body := range l.bodies {
 		for _, b := range body.Blocks {
 			switch {
@@ -51,6 +56,8 @@ func (l *loader) declare() {
 				l.declareVariable(b)
 			case b.Type == "locals" && len(b.Labels) == 0:
 				l.declareLocals(b)
+			case len(b.Labels) == 1:
+				l.declareExports(b)
 			}
 		}
 	}
