@@ -91,7 +91,7 @@ func (t *text) wanted(attrs Attrs) (words []word, lines []string) {
 		v := attrs[name]
 		label := style.Clean(name)
 		switch {
-		case v.empty():
+		case v.empty(), v.kind == KindString && v.str == "":
 		case strings.HasSuffix(name, "_id"):
 			// The vendor's id of something else the plan shows: nothing a person chose.
 		case v.kind == KindUnknown:

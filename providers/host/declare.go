@@ -165,7 +165,6 @@ func declareDomain(h *specs.Host, d *specs.Domain) []plan.Resource {
 			},
 			ReplaceOn: []string{"host"},
 			Protected: mailboxProtected,
-			Effect:    b.Local + "@" + d.Name + " receives mail",
 			Origin:    b.Range,
 		}))
 	}
@@ -173,7 +172,6 @@ func declareDomain(h *specs.Host, d *specs.Domain) []plan.Resource {
 		rs = append(rs, on(h, plan.Resource{
 			Address: aliasAddr(a.Local, d.Name), Kind: kindAlias,
 			Attrs:  plan.Attrs{"host": plan.String(h.Name), "to": sorted(a.To)},
-			Effect: "mail for " + a.Local + "@" + d.Name + " goes on to others",
 			Origin: a.Range,
 		}))
 	}
