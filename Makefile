@@ -35,7 +35,8 @@ bench:
 lint:
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
 	$(GO) vet ./...
-	golangci-lint run
+	$(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2 ./...
+	if command -v golangci-lint >/dev/null; then golangci-lint run; fi
 
 fmt:
 	gofmt -w $$(git ls-files '*.go')
