@@ -71,6 +71,7 @@ type lab struct {
 	t       *testing.T
 	address string
 	host    *hostsim.Host // nil when the machine is a real one
+	others  map[string]*hostsim.Host
 	key     ssh.Signer
 	ca      *authority
 
@@ -139,8 +140,17 @@ func (l *lab) dial(ctx context.Context, network, addr string) (net.Conn, error) 
 	if l.host == nil {
 		return (&net.Dialer{}).DialContext(ctx, network, addr)
 	}
-	real, ok := l.host.Addr(port)
-	if ip != l.address || !ok || down {
+	host := l.host
+	if other := l.others[ip]; other != nil {
+		host = other
+	} else if ip != l.address {
+		host = nil
+	}
+	if host == nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("no route to host")}
+	}
+	real, ok := host.Addr(port)
+	if !ok || down {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
 	}
 	return (&net.Dialer{}).DialContext(ctx, network, real)

@@ -15,28 +15,27 @@ import (
 // Observe implements plan.Provider: one SSH connection per host that has an
 // address, however many mailboxes it serves.
 func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed, error) {
-	var (
-		out   plan.Observed
-		found [][]plan.Object
-		calls []int
-	)
-	g, ctx := errgroup.WithContext(ctx)
+	var targets []target
 	for _, r := range scope.Desired {
 		if r.Kind != kindAgent {
 			continue
 		}
 		host := r.Address.Segments()[1]
-		attrs := r.Attrs.Resolve(scope.Known)
-		t, ok := readTarget(targetInput(host, attrs))
-		if !ok {
-			continue // no address yet: nothing can be there
+		// Without an address there is nothing yet.
+		if t, ok := readTarget(targetInput(host, r.Attrs.Resolve(scope.Known))); ok {
+			p.remember(t)
+			targets = append(targets, t)
 		}
-		p.remember(t)
-		i := len(found)
-		found, calls = append(found, nil), append(calls, 0)
-		g.Go(func() error {
-			objects, n, err := p.observeHost(ctx, t)
-			found[i], calls[i] = objects, n
+	}
+	var (
+		out   plan.Observed
+		found = make([][]plan.Object, len(targets))
+		calls = make([]int, len(targets))
+	)
+	g, ctx := errgroup.WithContext(ctx)
+	for i, t := range targets {
+		g.Go(func() (err error) {
+			found[i], calls[i], err = p.observeHost(ctx, t)
 			return err
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -404,4 +405,59 @@ func TestSudo(t *testing.T) {
 			t.Errorf("sudo that asks: %v", err)
 		}
 	}
+}
+
+// Two hosts are read and converged side by side; a mailbox that moves between
+// them is not moved without being named, and stays served where it is.
+func TestTwoHosts(t *testing.T) {
+	const second = "203.0.113.8"
+	l := newLab(t, hostsim.Config{})
+	h, err := hostsim.Start(hostsim.Config{AuthorizedKeys: []string{string(ssh.MarshalAuthorizedKey(l.key.PublicKey()))}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Destroy() })
+	l.others = map[string]*hostsim.Host{second: h}
+	spec := l.spec()
+	spec.Hosts = append(spec.Hosts, &specs.Host{
+		Name: "mx2", Hostname: "mail2.acme.example", Address: netip.MustParseAddr(second),
+		SSH: specs.SSH{User: "root", Port: 22, HostKey: ssh.FingerprintSHA256(h.HostKey())},
+	})
+	spec.Domains = append(spec.Domains, &specs.Domain{Name: "b.example", Host: "mx2", Mailboxes: []*specs.Mailbox{{Local: "dora"}}})
+	r := l.converge(spec)
+	if n := l.dialed(22); n != 2 {
+		t.Errorf("%d SSH connections to two hosts", n)
+	}
+	if len(r.secrets) != 2 {
+		t.Errorf("%d first passwords", len(r.secrets))
+	}
+	l.mustSettle(spec)
+
+	spec.Domains[1].Host = "mx1"
+	r, err = l.plan(l.provider(spec), spec, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.apply(); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = l.plan(l.provider(spec), spec, nil); err != nil {
+		t.Fatal(err)
+	}
+	if f := r.p.facts["mx2"]; f.Passwords["dora@b.example"] != "host" {
+		t.Errorf("mx2 has stopped serving dora: %v", f.Passwords)
+	}
+	for _, c := range r.plan.Changes {
+		if c.Address == "mailbox/dora@b.example" && (c.Action != plan.Replace || c.Blocked == nil) {
+			t.Errorf("dora: %s %v", c.Action, c.Blocked)
+		}
+	}
+	// Named, it moves.
+	if r, err = l.plan(l.provider(spec), spec, func(in *plan.Input) { in.Allow = []string{"mailbox/dora@b.example"} }); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.apply(); err != nil {
+		t.Fatal(err)
+	}
+	l.mustSettle(spec)
 }
