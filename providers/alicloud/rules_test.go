@@ -246,7 +246,7 @@ func FuzzRule(f *testing.F) {
 		p := r.param("s")
 		again, ok := fromPermission(permission{IpProtocol: p.IpProtocol, PortRange: p.PortRange, SourceCidrIp: p.SourceCidrIp,
 			Ipv6SourceCidrIp: p.Ipv6SourceCidrIp, Policy: p.Policy, Priority: p.Priority})
-		if again.Name = "n"; ok && again.Ports == r.Ports && again.Source == r.Source && strings.ToUpper(r.Protocol) == strings.ToUpper(again.Protocol) && again.Priority != r.Priority {
+		if again.Name = "n"; ok && again.Ports == r.Ports && again.Source == r.Source && strings.EqualFold(r.Protocol, again.Protocol) && again.Priority != r.Priority {
 			t.Errorf("%+v comes back from the API as %+v", r, again)
 		}
 	})

@@ -60,7 +60,6 @@ type Rehearsal struct {
 	cfg     Config
 	session *session.Session
 	mail    *mailer
-	failed  bool
 	boxes   []string // e-mail addresses of the mailboxes that take part
 }
 
