@@ -69,14 +69,6 @@ func (c *converge) step(name, status, detail string) {
 	c.emit(manifest.AgentEvent{Step: name, Status: status, Detail: detail})
 }
 
-// did is the status of a step that has, or in a dry run would have, changed something.
-func (c *converge) did() string {
-	if c.req.DryRun {
-		return "would change"
-	}
-	return "changed"
-}
-
 func (c *converge) run(ctx context.Context) error {
 	a := c.a
 	old, oldSum, err := a.readManifest()

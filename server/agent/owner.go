@@ -77,7 +77,7 @@ func (a *Agent) claim(c manifest.Claim, create bool) error {
 		if err := mkdirAll(a.Layout.StateDir(), 0o750); err != nil {
 			return err
 		}
-		return a.writeOwner(manifest.Owner{Stack: c.Stack, Host: c.Host, Epoch: c.Epoch, Actor: c.Actor})
+		return a.writeOwner(manifest.Owner(c))
 	}
 	by := ""
 	if o.Actor != "" {

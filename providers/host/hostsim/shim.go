@@ -50,7 +50,7 @@ func ShimMain() int {
 	}
 	defer c.Close()
 	var r reply
-	if err := json.NewEncoder(c).Encode(call{program, os.Args[1:]}); err == nil {
+	if err = json.NewEncoder(c).Encode(call{program, os.Args[1:]}); err == nil {
 		err = json.NewDecoder(c).Decode(&r)
 	}
 	if err != nil {
