@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -37,6 +38,7 @@ const (
 	maxBatchBytes    = 4 << 20
 	maxBatchRequests = 1024
 	keepBuffer       = 8 << 20
+	maxYields        = 4
 	// maxProof bounds the transactions that are read back before they are
 	// written; longer ones are many of the same.
 	maxProof = 64 << 10
@@ -92,15 +94,22 @@ func (l *Log) commit(first *request) {
 		return
 	}
 	l.add(b, first)
-gather:
-	for len(b.requests) < maxBatchRequests && len(b.buf) < maxBatchBytes {
+	for yields := 0; len(b.requests) < maxBatchRequests && len(b.buf) < maxBatchBytes; {
 		select {
 		case r := <-l.requests:
 			l.add(b, r)
+			continue
 		default:
-			break gather
 		}
+		// Those answered with the last batch are about to come again: let them
+		// run, or batches of one and of all the others take turns.
+		if len(b.requests) >= l.gathered || yields == maxYields {
+			break
+		}
+		yields++
+		runtime.Gosched()
 	}
+	l.gathered = len(b.requests)
 	err := b.err
 	if err == nil && len(b.txns) > 0 {
 		err = l.write(b.buf)

@@ -58,6 +58,8 @@ type Log struct {
 	batch   uint64
 	buf     []byte
 	written int64 // octets since the last checkpoint was started
+	// gathered is how many requests the last batch had.
+	gathered int
 
 	checkpoints checkpoints
 	damage      damageList

@@ -14,13 +14,16 @@ import (
 // one was only written afterwards; only the last may be torn.
 type recovery struct {
 	log   *Log
-	lost  int64 // octets of damaged transactions that had been acknowledged
+	lost  int64 // octets of damaged transactions that had, or may have, been acknowledged
 	seg   *segment
 	file  string // seg's name for reports
 	items []scanned
 	batch uint64 // of items; 0 before the first record
 	maxID uint64 // highest segment a transaction refers to
 }
+
+// maxTornLost bounds what a torn batch counts for, which a crash may leave often.
+const maxTornLost = 64 << 10
 
 // recover brings the index to what the log says and gets the log ready to be
 // appended to.
@@ -63,10 +66,18 @@ func (l *Log) recover() error {
 		r.refer(e.Body)
 	}
 	l.seg.next = max(l.seg.next, r.maxID+1)
+	if err := l.tidy(); err != nil {
+		return err
+	}
 	if r.lost > 0 {
 		l.skipLost(r.lost)
+		// A tail that was cut will not be seen again; what was passed over must
+		// stay so.
+		if err := l.checkpoint(); err != nil {
+			l.opt.Logger.Warn("store: keep the numbers passed over", "error", err)
+		}
 	}
-	return l.tidy()
+	return nil
 }
 
 // chain returns the log segments that count, and where each ends according to
@@ -244,7 +255,6 @@ func (r *recovery) settle() {
 // A transaction in it counts when it and every body it stored are whole.
 // Remains of others are cut off at the end and marked as holes before it.
 func (r *recovery) settleLast(end int64) (int64, error) {
-	l := r.log
 	buf := make([]byte, blobBlock)
 	whole := map[int64]bool{}
 	for i, it := range r.items {
@@ -265,7 +275,7 @@ func (r *recovery) settleLast(end int64) (int64, error) {
 	}
 	for n := len(r.items); n > 0 && r.items[n-1].bad != nil; n-- {
 		it := r.items[n-1]
-		l.report(Damage{File: r.file, Offset: it.off, Length: it.length, What: "torn: " + it.bad.Error(), Tail: true})
+		r.torn(it)
 		end = it.off
 		r.items = r.items[:n-1]
 	}
@@ -273,7 +283,7 @@ func (r *recovery) settleLast(end int64) (int64, error) {
 		if it.bad == nil {
 			continue
 		}
-		l.report(Damage{File: r.file, Offset: it.off, Length: it.length, What: "torn: " + it.bad.Error(), Tail: true})
+		r.torn(it)
 		if it.length < recordHeader {
 			continue // cannot be: records are at least a header apart
 		}
@@ -286,6 +296,13 @@ func (r *recovery) settleLast(end int64) (int64, error) {
 	}
 	r.items = nil
 	return end, nil
+}
+
+// torn reports remains of the last batch. Nothing in it was acknowledged,
+// unless the disk is to blame: a few numbers are passed over in case it is.
+func (r *recovery) torn(it scanned) {
+	r.log.report(Damage{File: r.file, Offset: it.off, Length: it.length, What: "torn: " + it.bad.Error(), Tail: true})
+	r.lost += min(it.length, maxTornLost)
 }
 
 // apply decodes a transaction and makes it part of the index. With whole set,

@@ -94,17 +94,27 @@ func summary(text string) string {
 	return fmt.Sprintf("%s+%d", head, len(text)-len(head))
 }
 
-// apply changes the model as the action must change the account.
-func (m *model) apply(a action) {
+// apply changes the model as the action must change the account. It returns
+// false when the action must be refused.
+func (m *model) apply(a action) bool {
 	add := func(box string, msg modelMessage) {
 		b := m.Boxes[box]
 		b.Messages[b.Next] = msg
 		b.Next++
 	}
+	fresh := func() *modelBox { return &modelBox{Next: 1, Messages: map[store.UID]modelMessage{}} }
+	box := m.Boxes[a.Box]
+	switch a.Kind {
+	case "deliver", "create", "try", "unqueue":
+	default:
+		if box == nil {
+			return false
+		}
+	}
 	switch a.Kind {
 	case "deliver", "append":
-		if m.Boxes[a.Box] == nil {
-			m.Boxes[a.Box] = &modelBox{Next: 1, Messages: map[store.UID]modelMessage{}}
+		if box == nil {
+			m.Boxes[a.Box] = fresh()
 		}
 		add(a.Box, modelMessage{Text: summary(a.body())})
 		if a.Kind == "deliver" && a.ID != "" {
@@ -112,41 +122,54 @@ func (m *model) apply(a action) {
 		}
 	case "flag":
 		for _, uid := range a.UIDs {
-			if msg, ok := m.Boxes[a.Box].Messages[uid]; ok && !strings.Contains(msg.Flags, a.Flag) {
+			if msg, ok := box.Messages[uid]; ok && !strings.Contains(msg.Flags, a.Flag) {
 				f := append(strings.Fields(msg.Flags), a.Flag)
 				slices.Sort(f)
 				msg.Flags = strings.Join(f, " ")
-				m.Boxes[a.Box].Messages[uid] = msg
+				box.Messages[uid] = msg
 			}
 		}
 	case "expunge":
-		for uid, msg := range m.Boxes[a.Box].Messages {
+		for uid, msg := range box.Messages {
 			if strings.Contains(msg.Flags, `\Deleted`) {
-				delete(m.Boxes[a.Box].Messages, uid)
+				delete(box.Messages, uid)
 			}
 		}
 	case "copy", "move":
+		if m.Boxes[a.To] == nil {
+			return false
+		}
 		for _, uid := range a.UIDs {
-			if msg, ok := m.Boxes[a.Box].Messages[uid]; ok {
+			if msg, ok := box.Messages[uid]; ok {
 				add(a.To, msg)
 				if a.Kind == "move" {
-					delete(m.Boxes[a.Box].Messages, uid)
+					delete(box.Messages, uid)
 				}
 			}
 		}
 	case "create":
-		m.Boxes[a.Box] = &modelBox{Next: 1, Messages: map[store.UID]modelMessage{}}
+		if box != nil {
+			return false
+		}
+		m.Boxes[a.Box] = fresh()
 	case "rename":
-		m.Boxes[a.To] = m.Boxes[a.Box]
+		if m.Boxes[a.To] != nil {
+			return false
+		}
+		m.Boxes[a.To] = box
 		delete(m.Boxes, a.Box)
 	case "delete":
 		delete(m.Boxes, a.Box)
 	case "try":
-		text, _, _ := strings.Cut(m.Queue[a.ID], " ")
+		text, _, there := strings.Cut(m.Queue[a.ID], " ")
+		if !there {
+			return false
+		}
 		m.Queue[a.ID] = fmt.Sprintf("%s %d", text, a.N)
 	case "unqueue":
 		delete(m.Queue, a.ID)
 	}
+	return true
 }
 
 // choose makes up the next action for a model.

@@ -1,0 +1,156 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"mailform/server/store"
+)
+
+// BenchmarkDeliver measures durable deliveries of 4 KiB from n writers at once,
+// each to a mailbox of its own or all to one.
+func BenchmarkDeliver(b *testing.B) {
+	for _, writers := range []int{1, 8, 64} {
+		for _, shared := range []bool{false, true} {
+			b.Run(fmt.Sprintf("writers=%d/shared=%v", writers, shared), func(b *testing.B) {
+				ctx := context.Background()
+				l, err := store.Open(b.TempDir(), store.Options{})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer l.Close()
+				text := strings.Repeat("0123456789abcde\n", 256)
+				for i := range writers {
+					if err := l.EnsureAccount(ctx, account(i, shared), 0); err != nil {
+						b.Fatal(err)
+					}
+				}
+				each(b, writers, func(i int) error {
+					_, err := l.Deliver(ctx, store.Delivery{Body: strings.NewReader(text), Size: int64(len(text)),
+						Targets: []store.Target{{Account: account(i, shared), Mailbox: "INBOX", Prefix: []byte(prefix)}}})
+					return err
+				})
+			})
+		}
+	}
+}
+
+func account(i int, shared bool) string {
+	if shared {
+		i = 0
+	}
+	return fmt.Sprintf("a%d@example.org", i)
+}
+
+var prefix = strings.Repeat("Received: from there by here\r\n", 14)
+
+// each runs f b.N times on n goroutines.
+func each(b *testing.B, n int, f func(i int) error) {
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for i := range n {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := f(i); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
+}
+
+// BenchmarkFloor is what the disk allows: the same octets appended to one file,
+// with fdatasync shared by those who wait.
+func BenchmarkFloor(b *testing.B) {
+	for _, writers := range []int{1, 8, 64} {
+		b.Run(fmt.Sprintf("writers=%d", writers), func(b *testing.B) {
+			f, err := os.Create(filepath.Join(b.TempDir(), "log"))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer f.Close()
+			octets := make([]byte, 4096+len(prefix)+250)
+			waiting := make(chan chan error)
+			go func() {
+				var buf []byte
+				var batch []chan error
+				for first := range waiting {
+					batch, buf = append(batch[:0], first), append(buf[:0], octets...)
+				gather:
+					for {
+						select {
+						case c, ok := <-waiting:
+							if !ok {
+								break gather
+							}
+							batch, buf = append(batch, c), append(buf, octets...)
+						default:
+							break gather
+						}
+					}
+					_, err := f.Write(buf)
+					if err == nil {
+						err = unix.Fdatasync(int(f.Fd()))
+					}
+					for _, c := range batch {
+						c <- err
+					}
+				}
+			}()
+			each(b, writers, func(int) error {
+				c := make(chan error, 1)
+				waiting <- c
+				return <-c
+			})
+			close(waiting)
+		})
+	}
+}
+
+// BenchmarkOpen measures opening a mailbox of many messages.
+func BenchmarkOpen(b *testing.B) {
+	ctx := context.Background()
+	l, err := store.Open(b.TempDir(), store.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	const n = 100_000
+	if err := l.EnsureAccount(ctx, "a@b", 0); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := l.Deliver(ctx, store.Delivery{Body: strings.NewReader("x"), Size: 1, Targets: []store.Target{{Account: "a@b", Mailbox: "INBOX"}}}); err != nil {
+		b.Fatal(err)
+	}
+	for have := 1; have < n; have *= 2 {
+		uids := make([]store.UID, min(have, n-have))
+		for i := range uids {
+			uids[i] = store.UID(i + 1)
+		}
+		if _, _, _, err := l.Copy(ctx, "a@b", "INBOX", uids, "INBOX"); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ResetTimer()
+	for range b.N {
+		_, w, err := l.Open(ctx, "a@b", "INBOX")
+		if err != nil {
+			b.Fatal(err)
+		}
+		w.Close()
+	}
+}
