@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 
@@ -25,6 +26,11 @@ import (
 
 func (a *Agent) pendingKey(name string) string {
 	return filepath.Join(a.Layout.TLSDir(), ".pending", name+".pem")
+}
+
+// pendingNames is the list of names that the pending key was made for.
+func (a *Agent) pendingNames(name string) string {
+	return filepath.Join(a.Layout.TLSDir(), ".pending", name+".json")
 }
 
 func (a *Agent) certVersions() string { return filepath.Join(a.Layout.TLSDir(), ".versions") }
@@ -65,6 +71,9 @@ func (a *Agent) CSR(ctx context.Context, req manifest.CSRRequest) ([]byte, error
 		if err := writeFile(path, text, 0o600, -1); err != nil {
 			return nil, err
 		}
+	}
+	if err := writeJSON(a.pendingNames(req.Name), req.Names, 0o600); err != nil {
+		return nil, err
 	}
 	der, err := x509.CreateCertificateRequest(a.Rand, &x509.CertificateRequest{
 		Subject:  pkix.Name{CommonName: req.Names[0]},
@@ -114,13 +123,20 @@ func (a *Agent) InstallCert(ctx context.Context, req manifest.CertRequest) (mani
 	if err != nil {
 		return none, err
 	}
+	if pending {
+		if err := a.checkPendingNames(req.Name, chain[0]); err != nil {
+			return none, err
+		}
+	}
 	changed, err := a.installVersion(req, chain[0], key)
 	if err != nil {
 		return none, err
 	}
 	if pending {
-		if err := os.Remove(a.pendingKey(req.Name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return none, err
+		for _, path := range []string{a.pendingKey(req.Name), a.pendingNames(req.Name)} {
+			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return none, err
+			}
 		}
 	}
 	cert, err := a.certificate(req.Name)
@@ -133,6 +149,20 @@ func (a *Agent) InstallCert(ctx context.Context, req manifest.CertRequest) (mani
 		}
 	}
 	return *cert, nil
+}
+
+// checkPendingNames refuses a certificate that leaves out a name it was asked for.
+func (a *Agent) checkPendingNames(name string, leaf *x509.Certificate) error {
+	var names []string
+	if _, err := readJSON(a.pendingNames(name), &names); err != nil {
+		return err
+	}
+	for _, n := range names {
+		if !slices.Contains(leaf.DNSNames, n) {
+			return failf(manifest.ExitConflict, "the certificate is for %s, not for %s, which it was asked for", strings.Join(leaf.DNSNames, ", "), n)
+		}
+	}
+	return nil
 }
 
 // parseChain reads a PEM chain, leaf first.

@@ -1,0 +1,145 @@
+package agent
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"mailform/server/manifest"
+)
+
+// sign makes a certificate for a request, or for another key and names.
+func sign(t *testing.T, csrPEM []byte, key *ecdsa.PrivateKey, names []string) string {
+	t.Helper()
+	block, _ := pem.Decode(csrPEM)
+	if block == nil {
+		t.Fatalf("no PEM: %q", csrPEM)
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub := csr.PublicKey
+	if key != nil {
+		pub = key.Public()
+	}
+	if names == nil {
+		names = csr.DNSNames
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), DNSNames: names, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, pub, ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+func TestCertificateLife(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	ctx := context.Background()
+	names := []string{"mail.acme.example", "acme.example"}
+	request := func() []byte {
+		t.Helper()
+		csr, err := m.agent().CSR(ctx, manifest.CSRRequest{Claim: claim(), Name: "mx1", Names: names, Key: "ecdsa256"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return csr
+	}
+	install := func(chain string) (manifest.Certificate, error) {
+		return m.agent().InstallCert(ctx, manifest.CertRequest{Claim: claim(), Name: "mx1", Chain: chain, Meta: map[string]string{"directory": "https://ca.example/dir"}})
+	}
+	csr := request()
+	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, chain := range map[string]string{
+		"a key that is not on this host": sign(t, csr, stranger, nil),
+		"not for acme.example":           sign(t, csr, nil, names[:1]),
+		"the chain is empty":             "rubbish",
+	} {
+		if _, err := install(chain); err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("want an error that says %q, got %v", what, err)
+		}
+	}
+	// Asking again takes up the pending key: the first answer still fits.
+	first := sign(t, csr, nil, nil)
+	request()
+	cert, err := install(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cert.Name != "mx1" || cert.Key != "ecdsa256" || cert.Directory != "https://ca.example/dir" || !slices.Equal(cert.Names, []string{"acme.example", "mail.acme.example"}) {
+		t.Errorf("%+v", cert)
+	}
+	serves := func() {
+		t.Helper()
+		if _, err := tls.LoadX509KeyPair(m.layout.CertChain("mx1"), m.layout.CertKey("mx1")); err != nil {
+			t.Error(err)
+		}
+	}
+	serves()
+	m.mustConverge(wanted())
+
+	// A renewal has a new key; the running daemon is told.
+	m.calls = nil
+	if _, err := install(sign(t, request(), nil, nil)); err != nil {
+		t.Fatal(err)
+	}
+	serves()
+	if !slices.Contains(m.calls, "reload") {
+		t.Errorf("the daemon was not told: %q", m.calls)
+	}
+	// Beside the version in use only the one before it stays.
+	if _, err := install(sign(t, request(), nil, nil)); err != nil {
+		t.Fatal(err)
+	}
+	versions, err := os.ReadDir(filepath.Join(m.layout.TLSDir(), ".versions"))
+	if err != nil || len(versions) != 2 {
+		t.Errorf("versions: %v %v", versions, err)
+	}
+	f := m.observe()
+	if len(f.Certificates) != 1 || len(f.Service.Drift) != 0 {
+		t.Errorf("%+v %q", f.Certificates, f.Service.Drift)
+	}
+}
+
+func TestAccountKey(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	get := func(dir string) string {
+		t.Helper()
+		b, err := m.agent().AccountKey(context.Background(), manifest.AccountRequest{Claim: claim(), Directory: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if a, b, other := get("https://a.example"), get("https://a.example"), get("https://b.example"); a != b || a == other {
+		t.Error("an account key per directory, always the same, is wanted")
+	}
+	files, err := filepath.Glob(filepath.Join(m.layout.ACMEDir(), "*.pem"))
+	if err != nil || len(files) != 2 {
+		t.Fatal(files, err)
+	}
+	if fi, err := os.Stat(files[0]); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", fi, err)
+	}
+}
