@@ -33,6 +33,7 @@ type builtDomain struct {
 func (l *loader) build(root *node) *Spec {
 	b := &built{root: root, spec: &Spec{secrets: map[string]string{}}}
 	s := b.spec
+	l.applyRules(root)
 	if n := first(root, "stack"); n != nil {
 		s.Stack = Stack{Name: n.label(), Contact: get[string](n, "contact"), Range: rangeOf(n.header)}
 	}
@@ -51,6 +52,7 @@ func (l *loader) build(root *node) *Spec {
 	l.checkDomains(b)
 	l.checkRegion(b)
 	l.checkMail(b)
+	l.checkSense(b)
 
 	for _, h := range b.hosts {
 		s.Hosts = append(s.Hosts, h.Host)

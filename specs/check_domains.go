@@ -20,7 +20,7 @@ func (l *loader) checkDomains(b *built) {
 			hosts = append(hosts, name)
 		}
 	}
-	seen := map[string]*builtDomain{}
+	seen, ours := map[string]*builtDomain{}, b.byName()
 	serving := map[string]bool{}
 	broken := false // a host's name was refused: "no such host" would only confuse
 	for _, h := range b.hosts {
@@ -36,7 +36,7 @@ func (l *loader) checkDomains(b *built) {
 			l.checkServedBy(d, hosts)
 		}
 		serving[d.Host] = true
-		l.checkSPF(d)
+		l.checkSPF(ours, d)
 		l.checkDKIM(d)
 		l.checkReports(b, d)
 	}
@@ -84,12 +84,12 @@ const (
 	txtMost    = 2048
 )
 
-func (l *loader) checkSPF(d *builtDomain) {
+func (l *loader) checkSPF(ours map[string]*builtDomain, d *builtDomain) {
 	if d.SPF == nil {
 		return
 	}
 	n, _ := d.n.one("spf")
-	if lookups := 1 + len(d.SPF.Include); lookups > spfLookups {
+	if lookups := spfCost(ours, d, map[*builtDomain]bool{}); lookups > spfLookups {
 		l.warnAt(codeSPFLookups, n.at("include"), n.header, fmt.Sprintf("the SPF record needs at least %d DNS lookups", lookups),
 			"Receivers stop at ten and treat the record as broken (RFC 7208 4.6.4): mx is one, each include is one and adds those inside it. Use ip for services that publish fixed addresses.")
 	}

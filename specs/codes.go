@@ -61,22 +61,24 @@ const (
 	codeBadText         = "MF1319"
 	codeBadHostPort     = "MF1320"
 
-	codeDuplicateHost      = "MF1401"
-	codeSharedName         = "MF1402"
-	codeDuplicateDomain    = "MF1403"
-	codeAddressTaken       = "MF1404"
-	codeUnknownHost        = "MF1405"
-	codeOutsideZones       = "MF1406"
-	codeInstanceOrAddress  = "MF1407"
-	codeAliasCycle         = "MF1408"
-	codeUnknownRecipient   = "MF1409"
-	codeUnknownCatchAll    = "MF1410"
-	codeNoPostmaster       = "MF1411"
-	codeDuplicateAllow     = "MF1412"
-	codeZoneOutsideRegion  = "MF1413"
-	codeRecordTooLong      = "MF1414"
-	codeHalfCredentials    = "MF1415"
-	codeAlgorithmConflict  = "MF1416"
+	codeDuplicateHost     = "MF1401"
+	codeSharedName        = "MF1402"
+	codeDuplicateDomain   = "MF1403"
+	codeAddressTaken      = "MF1404"
+	codeUnknownHost       = "MF1405"
+	codeOutsideZones      = "MF1406"
+	codeInstanceOrAddress = "MF1407"
+	codeAliasCycle        = "MF1408"
+	codeUnknownRecipient  = "MF1409"
+	codeUnknownCatchAll   = "MF1410"
+	codeNoPostmaster      = "MF1411"
+	codeDuplicateAllow    = "MF1412"
+	codeZoneOutsideRegion = "MF1413"
+	codeRecordTooLong     = "MF1414"
+	codeHalfCredentials   = "MF1415"
+	codeAlgorithmConflict = "MF1416"
+	codeSPFCircle         = "MF1417"
+
 	codeSSHOpen            = "MF1501"
 	codeSPFLookups         = "MF1502"
 	codeReportsElsewhere   = "MF1503"
@@ -87,6 +89,15 @@ const (
 	codeEd25519Only        = "MF1508"
 	codeLongSPF            = "MF1509"
 	codeReadableSecret     = "MF1510"
+	codeNoAlignment        = "MF1511"
+	codeRelayOutsideSPF    = "MF1512"
+	codeWeakSubdomains     = "MF1513"
+	codeWideSPF            = "MF1514"
+	codePrivateAddress     = "MF1515"
+	codeNeedsFiling        = "MF1516"
+	codeManyReports        = "MF1517"
+	codeSmallQuota         = "MF1518"
+	codeLargeQuota         = "MF1519"
 )
 
 // Codes lists every code this package reports, in order.
@@ -160,6 +171,7 @@ func Codes() []Code {
 		{codeRecordTooLong, "A DNS record would exceed the limits of its name or text."},
 		{codeHalfCredentials, "A user name without a password, or the other way round."},
 		{codeAlgorithmConflict, "DKIM algorithms that exclude each other, or none at all."},
+		{codeSPFCircle, "SPF records include each other in a circle; receivers treat them as broken."},
 
 		{codeSSHOpen, "SSH is open to the whole internet because the spec does not say to whom."},
 		{codeSPFLookups, "The SPF record needs more than ten DNS lookups; receivers will refuse it."},
@@ -171,5 +183,14 @@ func Codes() []Code {
 		{codeEd25519Only, "Only Ed25519 signatures, which many receivers cannot verify."},
 		{codeLongSPF, "The SPF record is longer than what fits one DNS answer over UDP."},
 		{codeReadableSecret, "A password stands readable in the spec."},
+		{codeNoAlignment, "DMARC asks for SPF or DKIM, and the spec manages neither."},
+		{codeRelayOutsideSPF, "Mail leaves through a relay that the SPF record does not allow."},
+		{codeWeakSubdomains, "DMARC is weaker for subdomains than for the domain itself."},
+		{codeWideSPF, "SPF allows a network too wide to be one sender's, or one that no receiver sees."},
+		{codePrivateAddress, "A host's address cannot be reached from the internet."},
+		{codeNeedsFiling, "A web port in a mainland-China region, which needs an ICP filing."},
+		{codeManyReports, "More DMARC report addresses than every receiver serves."},
+		{codeSmallQuota, "A mailbox's quota is smaller than one message may be."},
+		{codeLargeQuota, "A mailbox's quota is larger than the disk."},
 	}
 }

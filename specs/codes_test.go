@@ -191,6 +191,12 @@ func codeCases() []codeCase {
 		{codeHalfCredentials, "server {\n  relay {\n    host = \"r.example\"\n    username = \"u\"\n  }\n}", `"u"`, "a username but no password"},
 		{codeAlgorithmConflict, domainWith("dkim { algorithms = [\"rsa2048\", \"rsa4096\"] }"), `["rsa2048", "rsa4096"]`, "one RSA key"},
 		{codeAlgorithmConflict, domainWith("dkim { algorithms = [] }"), "[]", "needs an algorithm"},
+		{codeRecordTooLong, domainWith("dmarc { reports = [for i in range(150) : \"rua${i}@reports.example\"] }"), `[for i in range(150) : "rua${i}@reports.example"]`, "2048 can be stored"},
+		{codeSPFCircle, domainWith("spf { include = [\"b.example\"] }") + "domain \"b.example\" {\n  spf { include = [\"acme.example\"] }\n}\n", `["b.example"]`, "acme.example → b.example → acme.example"},
+		{codeSPFCircle, domainWith("spf { include = [\"acme.example\"] }"), `["acme.example"]`, "includes itself"},
+		{codeUnknownAttribute, "rules { MF1404 = \"ignore\" }", "MF1404", "MF1404 cannot be changed"},
+		{codeUnknownAttribute, "rules { MF1551 = \"ignore\" }", "MF1551", "Did you mean"},
+		{codeBadChoice, "rules { MF1501 = \"off\" }", `"off"`, `"error", "warning" or "ignore"`},
 
 		{codeSSHOpen, "stack \"a\" {}\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n  instance {}\n}\n" + domainWith(""), `host "mx1"`, "open to everyone"},
 		{codeSSHOpen, "stack \"a\" {}\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n  instance {}\n  ssh { port = 23 }\n}\n" + domainWith(""), "ssh", "open to everyone"},
@@ -203,8 +209,23 @@ func codeCases() []codeCase {
 		{codeEd25519Only, domainWith("dkim { algorithms = [\"ed25519\"] }"), `["ed25519"]`, `Add "rsa2048"`},
 		{codeLongSPF, domainWith("spf { ip = [for i in range(30) : \"192.0.2.${i}\"] }"), "spf", "RFC 7208 3.4"},
 		{codeReadableSecret, "server {\n  relay {\n    host = \"r.example\"\n    username = \"u\"\n    password = \"p\"\n  }\n}", `"p"`, "MAILFORM_VAR_relay_password"},
+		{codeSPFLookups, domainWith("spf { include = [\"b.example\", \"x.example\"] }") + "domain \"b.example\" {\n  spf { include = [for i in range(7) : \"s${i}.example\"] }\n}\n", `["b.example", "x.example"]`, "at least 11 DNS lookups"},
+		{codeNoAlignment, domainWith("spf { manage = false }\n  dkim { manage = false }\n  dmarc { policy = \"reject\" }"), "dmarc", "passes neither SPF nor DKIM"},
+		{codeRelayOutsideSPF, relay("smtp.relay.example") + domainWith(""), `domain "acme.example"`, "smtp.relay.example may not send for acme.example"},
+		{codeRelayOutsideSPF, relay("192.0.2.1") + domainWith("spf { ip = [\"192.0.2.2\"] }\n  dkim { manage = false }"), "spf", "Without DKIM nothing is left"},
+		{codeWeakSubdomains, domainWith("dmarc {\n    policy = \"reject\"\n    subdomain_policy = \"none\"\n  }"), `"none"`, "subdomains of acme.example can be forged"},
+		{codeWideSPF, domainWith("spf { ip = [\"192.0.2.1\", \"128.0.0.0/1\"] }"), `"128.0.0.0/1"`, "everyone in 128.0.0.0/1 may send as acme.example"},
+		{codeWideSPF, domainWith("spf { ip = [\"2001::/16\"] }"), `"2001::/16"`, "everyone"},
+		{codeWideSPF, domainWith("spf { ip = [\"10.1.2.3\"] }"), `"10.1.2.3"`, "never see"},
+		{codePrivateAddress, "stack \"a\" {}\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n  address = \"192.168.1.5\"\n}\n" + domainWith(""), `"192.168.1.5"`, "cannot be reached"},
+		{codeNeedsFiling, "provider \"alicloud\" { region = \"cn-hangzhou\" }\n" + strings.Replace(fmt.Sprintf(instance, ""), "  instance", "  allow \"web\" { port = \"400-500\" }\n  instance", 1), `"400-500"`, "port 443 needs an ICP filing in cn-hangzhou"},
+		{codeManyReports, domainWith("dmarc { reports = [\"alice\", \"abuse\", \"postmaster\"] }"), `["alice", "abuse", "postmaster"]`, "RFC 7489 6.2"},
+		{codeSmallQuota, mailboxWith("quota = \"49MiB\""), `"49MiB"`, "a message of 50MiB does not fit alice"},
+		{codeLargeQuota, strings.Replace(fmt.Sprintf(instance, ""), `mailbox "alice" {}`, "mailbox \"alice\" { quota = \"41GiB\" }\n  mailbox \"bob\" { quota = \"1TiB\" }", 1), `"41GiB"`, "the quota of alice and one more is larger"},
 	}
 }
+
+func relay(host string) string { return "server {\n  relay { host = \"" + host + "\" }\n}\n" }
 
 // doubling is a spec of a few lines whose last local would have gigabytes.
 func doubling() string {

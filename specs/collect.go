@@ -16,12 +16,19 @@ const maxFindings = 500
 
 // collector gathers findings: each once, at most maxFindings.
 type collector struct {
-	found   Diagnostics
-	seen    map[string]bool
-	dropped int
+	found    Diagnostics
+	seen     map[string]bool
+	severity map[string]Severity // of rules, by code; see applyRules
+	dropped  Diagnostics
 }
 
 func (c *collector) add(d Diagnostic) {
+	if s := c.severity[d.Code]; s != "" {
+		d.Severity = s
+	}
+	if d.Severity == severityIgnore {
+		return
+	}
 	key := d.Code + "\x00" + d.Summary + "\x00" + d.Detail
 	if d.Subject != nil {
 		key += "\x00" + d.Subject.String()
@@ -30,7 +37,7 @@ func (c *collector) add(d Diagnostic) {
 		return
 	}
 	if len(c.found) >= maxFindings {
-		c.dropped++
+		c.dropped = append(c.dropped, Diagnostic{Severity: d.Severity})
 		return
 	}
 	if c.seen == nil {
@@ -53,9 +60,13 @@ func (c *collector) warnAt(code string, subject, context hcl.Range, summary, det
 func (c *collector) done() Diagnostics {
 	ds := c.found
 	sort.SliceStable(ds, func(i, j int) bool { return before(ds[i], ds[j]) })
-	if c.dropped > 0 {
-		ds = append(ds, Diagnostic{Severity: SeverityError, Code: codeMoreToSay,
-			Summary: fmt.Sprintf("and %d more findings", c.dropped), Detail: "They are likely of the same kind as those above."})
+	if len(c.dropped) > 0 {
+		severity := SeverityWarning
+		if c.dropped.HasErrors() {
+			severity = SeverityError
+		}
+		ds = append(ds, Diagnostic{Severity: severity, Code: codeMoreToSay,
+			Summary: fmt.Sprintf("and %d more findings", len(c.dropped)), Detail: "They are likely of the same kind as those above."})
 	}
 	return ds
 }

@@ -139,7 +139,7 @@ func rootSchema() *blockSchema {
 			"Files named *.vars.hcl are not read; they are for --var-file.",
 		Blocks: []*blockSchema{
 			stackSchema(), variableSchema(), localsSchema(), providerSchema(),
-			hostSchema(), domainSchema(), tlsSchema(), serverSchema(),
+			hostSchema(), domainSchema(), tlsSchema(), serverSchema(), rulesSchema(),
 		},
 	}
 }

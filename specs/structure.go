@@ -61,6 +61,8 @@ func sortedAttrs(body *hclsyntax.Body) []*hclsyntax.Attribute {
 func (l *loader) unknownAttribute(a *hclsyntax.Attribute, s *blockSchema, header hcl.Range) {
 	detail := ""
 	switch near := spell(a.Name, s.attrNames()); {
+	case s.Name == "rules" && fixedRule(a) != "":
+		detail = fixedRule(a)
 	case s.block(a.Name) != nil:
 		detail = fmt.Sprintf("%q is a block: write %s { … } without the equals sign.", a.Name, a.Name)
 	case near != "":
