@@ -57,7 +57,7 @@ func (l *loader) checkServedBy(d *builtDomain, hosts []string) {
 		}
 		detail := "The spec defines no host."
 		if len(hosts) > 0 {
-			detail = "There are " + strings.Join(hosts, ", ") + "."
+			detail = thereAre(hosts)
 		}
 		if near := spell(d.Host, hosts); near != "" {
 			detail = fmt.Sprintf("Did you mean %q?", near)

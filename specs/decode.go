@@ -125,7 +125,7 @@ func checkForEach(v cty.Value, e hcl.Expression, _ *hcl.EvalContext) hcl.Diagnos
 	case plain.IsNull():
 		return bad("for_each is null", "It must be a list, set or map; an empty one makes no blocks.", nil)
 	case !plain.CanIterateElements():
-		return bad("for_each must be a list, set or map", fmt.Sprintf("The value is %s.", article(plain.Type().FriendlyName())), nil)
+		return bad("for_each must be a list, set or map", fmt.Sprintf("The value is %s.", typeWords(plain.Type())), nil)
 	case v.IsMarked():
 		return bad("for_each is sensitive", "How many blocks there are, and their names, cannot be kept secret. Use nonsensitive(…) if they need not be.", nil)
 	}
@@ -160,7 +160,7 @@ func (l *loader) decodeBody(n *node, body hcl.Body) {
 		} else {
 			n.setDefault(a)
 			if a.Required {
-				l.errorAt(codeMissingAttribute, n.header, hcl.Range{}, a.Name+" is missing", fmt.Sprintf("%s needs it: %s. For example: %s = %s", capital(article(n.schema.Name)), lowerFirst(firstSentence(a.Doc)), a.Name, a.Example))
+				l.errorAt(codeMissingAttribute, n.header, hcl.Range{}, a.Name+" is missing", fmt.Sprintf("%s needs it: %s. For example: %s = %s", capital(article(n.schema.Name+" block")), lowerFirst(firstSentence(a.Doc)), a.Name, a.Example))
 				n.values[a.Name] = value{item: item{bad: true, at: n.header}}
 			}
 		}
@@ -240,7 +240,7 @@ func (l *loader) decodeAttr(n *node, a *attrSchema, attr *hcl.Attribute) {
 		n.setDefault(a)
 		v = n.values[a.Name]
 		if a.Required {
-			v.item = refuse(&flaw{codeMissingAttribute, a.Name + " is null", fmt.Sprintf("%s needs a value here.", capital(article(n.schema.Name)))}, at)
+			v.item = refuse(&flaw{codeMissingAttribute, a.Name + " is null", fmt.Sprintf("%s needs a value here.", capital(article(n.schema.Name+" block")))}, at)
 		}
 		return
 	}

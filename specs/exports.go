@@ -134,7 +134,7 @@ func (l *loader) checkExport(t hcl.Traversal, header hcl.Range) bool {
 		labels := sortedKeys(l.exports[root])
 		detail := fmt.Sprintf("The spec has no %s.", root)
 		if len(labels) > 0 {
-			detail = "There are " + strings.Join(labels[:min(len(labels), 10)], ", ") + "."
+			detail = thereAre(labels)
 		}
 		if near := spell(label, labels); near != "" {
 			detail = fmt.Sprintf("Did you mean %q?", near)

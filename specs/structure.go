@@ -68,7 +68,7 @@ func (l *loader) unknownAttribute(a *hclsyntax.Attribute, s *blockSchema, header
 	case near != "":
 		detail = fmt.Sprintf("Did you mean %q?", near)
 	case s.Name == "":
-		detail = "Outside of blocks there are no attributes. Values of variables belong into a file for --var-file; named *.vars.hcl it may stay in this folder."
+		detail = "Outside of blocks there are no attributes. Values of variables belong in a file for --var-file; named *.vars.hcl it may stay in this folder."
 	case spell(a.Name, s.blockNames()) != "":
 		detail = fmt.Sprintf("Did you mean the block %q?", spell(a.Name, s.blockNames()))
 	default:
@@ -81,7 +81,7 @@ func (l *loader) unknownAttribute(a *hclsyntax.Attribute, s *blockSchema, header
 func (b *blockSchema) offers() string {
 	name := "A spec"
 	if b.Name != "" {
-		name = capital(article(b.Name)) + " block"
+		name = capital(article(b.Name + " block"))
 	}
 	var parts []string
 	if n := b.attrNames(); len(n) > 0 {
@@ -131,7 +131,7 @@ func (l *loader) unknownBlock(name string, at hcl.Range, parent *blockSchema, he
 	default:
 		detail = parent.offers()
 		if home := l.root.home(name); home != "" {
-			detail = fmt.Sprintf("A block of this type belongs into %s. %s", home, detail)
+			detail = fmt.Sprintf("A block of this type belongs in %s. %s", home, detail)
 		}
 	}
 	l.errorAt(codeUnknownBlock, at, header, fmt.Sprintf("unknown block %q", name), detail)
@@ -141,7 +141,7 @@ func (l *loader) unknownBlock(name string, at hcl.Range, parent *blockSchema, he
 func (b *blockSchema) home(name string) string {
 	for _, c := range b.Blocks {
 		if c.block(name) != nil {
-			return article(c.Name) + " block"
+			return article(c.Name + " block")
 		}
 		if h := c.home(name); h != "" {
 			return h
@@ -159,7 +159,7 @@ func (l *loader) wrongLabels(b *hclsyntax.Block, s *blockSchema, header hcl.Rang
 	if len(b.Labels) > len(s.Labels) {
 		at = b.LabelRanges[len(s.Labels)]
 	}
-	l.errorAt(codeWrongLabels, at, header, fmt.Sprintf("%s has %s", article(s.Name), counted(len(s.Labels), "label")),
+	l.errorAt(codeWrongLabels, at, header, fmt.Sprintf("%s has %s", article(s.Name+" block"), counted(len(s.Labels), "label")),
 		fmt.Sprintf("This one has %d. Write: %s { … }", len(b.Labels), form))
 }
 
@@ -178,7 +178,7 @@ func (l *loader) unknownVariant(b *hclsyntax.Block, s *blockSchema) {
 	for _, v := range s.Variants {
 		names = append(names, v.Name)
 	}
-	detail := "There are " + strings.Join(names, ", ") + "."
+	detail := thereAre(names)
 	if near := spell(b.Labels[0], names); near != "" {
 		detail = fmt.Sprintf("Did you mean %q? %s", near, detail)
 	}
@@ -213,9 +213,9 @@ func (l *loader) checkDynamic(b *hclsyntax.Block, parent *blockSchema, header hc
 	}
 	if (labels != nil) != (len(s.Labels) > 0) {
 		if labels != nil {
-			return bad(labels.NameRange, fmt.Sprintf("%s has no labels", article(s.Name)), "Leave the attribute out.")
+			return bad(labels.NameRange, fmt.Sprintf("%s has no labels", article(s.Name+" block")), "Leave the attribute out.")
 		}
-		return bad(b.DefRange(), "a dynamic block for labelled blocks needs labels", fmt.Sprintf("%s has a label: labels = [%s.value]", capital(article(s.Name)), s.Name))
+		return bad(b.DefRange(), "a dynamic block for labelled blocks needs labels", fmt.Sprintf("%s has a label: labels = [%s.value]", capital(article(s.Name+" block")), s.Name))
 	}
 	if len(b.Body.Blocks) != 1 || b.Body.Blocks[0].Type != "content" || len(b.Body.Blocks[0].Labels) != 0 {
 		return bad(b.DefRange(), "a dynamic block needs one content block", fmt.Sprintf("content { … } holds what stands inside each %s.", s.Name))

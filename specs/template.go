@@ -58,7 +58,7 @@ func (l *loader) template(path string) (hclsyntax.Expression, error) {
 }
 
 // unusableFunction finds a call of a function that templates do not have. What
-// sensitive(…) would mark could stand in an error's text, so it belongs into the call.
+// sensitive(…) would mark could stand in an error's text, so it belongs in the call.
 func (l *loader) unusableFunction(tpl hclsyntax.Expression) (found *hclsyntax.FunctionCallExpr) {
 	hclsyntax.VisitAll(tpl, func(n hclsyntax.Node) hcl.Diagnostics {
 		if f, ok := n.(*hclsyntax.FunctionCallExpr); ok && found == nil {

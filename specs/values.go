@@ -227,7 +227,7 @@ var (
 )
 
 func (a *attrSchema) wrongType(want string, v cty.Value) *flaw {
-	return &flaw{codeWrongType, fmt.Sprintf("%s must be %s", a.Name, want), fmt.Sprintf("The value is %s.", article(v.Type().FriendlyName()))}
+	return &flaw{codeWrongType, fmt.Sprintf("%s must be %s", a.Name, want), fmt.Sprintf("The value is %s.", typeWords(v.Type()))}
 }
 
 func (a *attrSchema) integer(v cty.Value) (int64, *flaw) {
@@ -508,11 +508,37 @@ func capital(s string) string {
 	return string(unicode.ToUpper(r)) + s[n:]
 }
 
+// article puts "a" or "an" before a noun, as it is spoken: "an mx block".
 func article(noun string) string {
-	if noun != "" && strings.ContainsRune("aeiou", rune(noun[0])) {
+	switch word, _, _ := strings.Cut(noun, " "); {
+	case word == "mx", word == "spf", word == "ssh", word != "" && strings.ContainsRune("aeiou", rune(word[0])):
 		return "an " + noun
 	}
 	return "a " + noun
+}
+
+// typeWords names a value's type for people.
+func typeWords(ty cty.Type) string {
+	switch {
+	case ty.IsTupleType() || ty.IsListType():
+		return "a list"
+	case ty.IsSetType():
+		return "a set"
+	case ty.IsMapType():
+		return "a map"
+	}
+	return article(ty.FriendlyName())
+}
+
+// thereAre lists what could have been meant.
+func thereAre(names []string) string {
+	switch {
+	case len(names) == 1:
+		return "There is only " + names[0] + "."
+	case len(names) > 10:
+		return fmt.Sprintf("There are %s and %d more.", strings.Join(names[:10], ", "), len(names)-10)
+	}
+	return "There are " + strings.Join(names[:len(names)-1], ", ") + " and " + names[len(names)-1] + "."
 }
 
 func quoteAll(ss []string) []string {

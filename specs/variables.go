@@ -386,7 +386,7 @@ func (l *loader) validate(v *variable, b *hclsyntax.Block) {
 	}
 	truth, err := convert.Convert(ok, cty.Bool)
 	if err != nil || truth.IsNull() {
-		l.errorAt(codeWrongType, cond.Expr.Range(), v.header, "condition must be true or false", fmt.Sprintf("The value is %s.", article(ok.Type().FriendlyName())))
+		l.errorAt(codeWrongType, cond.Expr.Range(), v.header, "condition must be true or false", fmt.Sprintf("The value is %s.", typeWords(ok.Type())))
 		return
 	}
 	if truth.True() {
