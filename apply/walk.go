@@ -151,6 +151,7 @@ func (w *walk) run(ctx context.Context) {
 	defer cancel()
 	finished := make(chan finish)
 	running := 0
+	asked := soft.Done()
 	for {
 		for w.mayBegin(soft) && running < w.Parallelism && len(w.ready) > 0 {
 			n := w.ready[0]
@@ -166,9 +167,16 @@ func (w *walk) run(ctx context.Context) {
 		if running == 0 {
 			break
 		}
-		f := <-finished
-		running--
-		w.settleNode(f)
+		select {
+		case f := <-finished:
+			running--
+			w.settleNode(f)
+		case <-asked:
+			asked = nil
+			if ctx.Err() == nil {
+				w.emit(Event{Kind: EventWarning, Message: "stopping: what is in flight is finished first, nothing more is begun; asked again, it is given up"})
+			}
+		}
 	}
 }
 
