@@ -427,6 +427,10 @@ func unreachable(t target, err error, tries int, waited time.Duration) error {
 		Err:  err,
 		Fix:  "Is the machine up, and may your address reach its SSH port? Nothing was changed on it; run the same command again.",
 	}
+	if tries > 1 {
+		// The wait was here; the same once more for each retry would be half an hour.
+		e.Class = plan.ErrFatal
+	}
 	if t.created {
 		e.Fix = "Is the instance running, and is your address within ssh { from }? A machine that has just been made may need a minute. What was made before stays; run the same command again to continue."
 	}
