@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"mailform/apply"
 	"mailform/cmd/mailform/internal/session"
 	"mailform/plan"
 	"mailform/specs"
@@ -106,12 +109,14 @@ func (g gate) approved() bool { return g.hash != "" || g.planFile != "" }
 
 // applyStack is the whole of apply and destroy: lock, fold, plan, show, ask, run.
 func (a *app) applyStack(ctx context.Context, opts session.Options, want session.PlanOptions, flags applyFlags, g gate) error {
-	soft, cancel := a.interruptible(ctx)
-	defer cancel()
 	s, err := session.Open(a.env, opts)
 	if err != nil {
 		return err
 	}
+	soft, cancel := a.interruptible(ctx)
+	defer cancel()
+	// Who reads the output may leave; the apply goes on to a good end.
+	signal.Ignore(syscall.SIGPIPE)
 	verb := "apply"
 	if want.Destroy {
 		verb = "destroy"
@@ -123,9 +128,9 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	sink, closeSink := a.applySink(flags.asJSON)
 	defer closeSink()
 	folded, err := s.Fold(soft, sink)
-	a.showPasswords(folded.Secrets, flags.asJSON)
+	a.showPasswords(folded.Secrets, flags.asJSON, opts.Dir)
 	if err != nil {
-		return err
+		return interrupted(soft, err)
 	}
 	planned, err := a.makePlan(soft, s, want, flags.asJSON)
 	if err != nil {
@@ -140,6 +145,10 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 		return err
 	}
 	if !planned.Plan.HasChanges() {
+		if flags.asJSON {
+			// A reader of events waits for the end, also of a run with nothing to do.
+			sink(apply.Event{Kind: apply.EventEnd, Time: a.env.Now()})
+		}
 		return blockedOr(planned.Plan, nil)
 	}
 	if !flags.autoApprove && !g.approved() {
@@ -149,7 +158,7 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	}
 	out, err := s.Apply(ctx, planned.Plan, session.RunOptions{Sink: sink, Stop: a.stopping, Parallelism: flags.parallelism})
 	closeSink()
-	a.showPasswords(out.Secrets, flags.asJSON)
+	a.showPasswords(out.Secrets, flags.asJSON, opts.Dir)
 	if err != nil {
 		return incomplete(err)
 	}
@@ -210,14 +219,14 @@ func (a *app) confirm(ctx context.Context, g gate) error {
 
 // showPasswords prints first passwords, once and only to a terminal: a log that
 // others can read is no place for them.
-func (a *app) showPasswords(secrets map[plan.Address]string, asJSON bool) {
+func (a *app) showPasswords(secrets map[plan.Address]string, asJSON bool, dir string) {
 	if len(secrets) == 0 {
 		return
 	}
 	addresses := sortedNames(secrets)
 	if asJSON || !a.term.live {
-		fmt.Fprintf(a.term.err, "%d mailboxes got a first password, which is only shown on a terminal.\nTo make and print a new one: mailform password %s\n",
-			len(addresses), mailboxName(addresses[0]))
+		fmt.Fprintf(a.term.err, "%s got a first password, which is only shown on a terminal.\nTo make and print a new one: %s\n",
+			count(len(addresses), "mailbox"), passwordCommandFor(addresses[0], dir))
 		return
 	}
 	fmt.Fprintf(a.term.out, "\nFirst passwords, shown this once:\n\n")
@@ -228,7 +237,12 @@ func (a *app) showPasswords(secrets map[plan.Address]string, asJSON bool) {
 	for _, addr := range addresses {
 		fmt.Fprintf(a.term.out, "  %-*s  %s\n", width, mailboxName(addr), secrets[addr])
 	}
-	fmt.Fprintf(a.term.out, "\nPass them on safely. A new one: mailform password %s\n", mailboxName(addresses[0]))
+	fmt.Fprintf(a.term.out, "\nPass them on safely. A new one: %s\n", passwordCommandFor(addresses[0], dir))
+}
+
+// passwordCommandFor is the command line that makes a mailbox a new password.
+func passwordCommandFor(mailbox plan.Address, dir string) string {
+	return commandLine("mailform password "+mailboxName(mailbox), dir)
 }
 
 // summarise ends a complete apply.

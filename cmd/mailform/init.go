@@ -50,16 +50,12 @@ func (a *app) initCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			where := ""
-			if dir != "." {
-				where = " " + dir
-			}
 			fmt.Fprintf(a.term.out, "Wrote %s. Next:\n\n", name)
 			for _, next := range [][2]string{
-				{"$EDITOR " + name, "name the mailboxes, choose the server"},
-				{"mailform rehearse" + where, "try it here, without an account"},
-				{"mailform plan" + where, "see what it takes"},
-				{"mailform apply" + where, "do it"},
+				{"$EDITOR " + shellQuote(name), "name the mailboxes, choose the server"},
+				{commandLine("mailform rehearse", dir), "try it here, without an account"},
+				{commandLine("mailform plan", dir), "see what it takes"},
+				{commandLine("mailform apply", dir), "do it"},
 			} {
 				fmt.Fprintf(a.term.out, "  %-28s  # %s\n", next[0], next[1])
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,6 +41,9 @@ func run(args []string) int {
 	root := app.root()
 	root.SetArgs(args)
 	err = root.ExecuteContext(ctx)
+	if err == nil {
+		err = app.term.out.lost()
+	}
 	app.report(err)
 	return exitCode(err)
 }
@@ -50,6 +54,8 @@ type app struct {
 	env  session.Env
 	// stopping is closed by the first ^C: finish what is in flight, begin nothing new.
 	stopping chan struct{}
+	// graceful says that the running command heeds stopping; others just end.
+	graceful atomic.Bool
 }
 
 func newApp() (*app, error) {
@@ -78,26 +84,42 @@ func newApp() (*app, error) {
 // patience is how long the second ^C waits for calls in flight to give up.
 const patience = 3 * time.Second
 
-// signals returns a context that the second ^C (or SIGTERM) cancels; the first
-// only closes stopping.
+// echo is how soon after the first signal another one is no second request:
+// timeout(1) signals its child and then the child's group, closing terminals do alike.
+const echo = 200 * time.Millisecond
+
+// signals returns a context that the second ^C (or SIGTERM, or the end of the
+// terminal) cancels; the first only closes stopping.
 func (a *app) signals() (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ch := make(chan os.Signal, 2)
 	signal.Notify(ch, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup's wish
+		signal.Notify(ch, syscall.SIGHUP)
+	}
 	done := make(chan struct{})
 	go func() {
-		for n := 0; ; n++ {
+		var first time.Time
+		for {
 			select {
 			case <-done:
 				return
 			case <-ch:
-				if n == 0 {
+				switch {
+				case !a.graceful.Load():
+					a.term.restore()
+					os.Exit(exitInterrupted)
+				case first.IsZero():
+					first = time.Now()
 					close(a.stopping)
-				} else {
+				case time.Since(first) > echo:
 					// What is in flight is aborted; the next run finds out what became
 					// of it. A call that does not notice must not keep the person waiting.
 					cancel()
-					time.AfterFunc(patience, func() { os.Exit(exitInterrupted) })
+					time.AfterFunc(patience, func() {
+						a.term.restore()
+						os.Exit(exitInterrupted)
+					})
 				}
 			}
 		}
@@ -109,6 +131,7 @@ func (a *app) signals() (context.Context, func()) {
 // reading, planning, waiting for an answer.
 func (a *app) interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
+	a.graceful.Store(true)
 	go func() {
 		select {
 		case <-a.stopping:
@@ -117,6 +140,15 @@ func (a *app) interruptible(ctx context.Context) (context.Context, context.Cance
 		}
 	}()
 	return ctx, cancel
+}
+
+// interrupted says so of work that ended because a person wanted it; ctx is
+// from interruptible, and nothing that ran under it changes anything.
+func interrupted(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	return &codeError{exitInterrupted, errors.New("interrupted; nothing was changed")}
 }
 
 func (a *app) warn(text string) {
@@ -157,13 +189,14 @@ func (a *app) reportOne(err error) {
 		head = a.term.style.Red("Error " + e.Code + ":")
 	}
 	fmt.Fprintln(a.term.err, head, e.Step)
-	for _, row := range [][2]string{{"sent", e.Sent}, {"got", e.Got}, {"to do", e.Fix}} {
+	got := e.Got
+	if got == "" && e.Err != nil {
+		got = e.Err.Error()
+	}
+	for _, row := range [][2]string{{"sent", e.Sent}, {"got", got}, {"to do", e.Fix}} {
 		if row[1] != "" {
 			fmt.Fprintf(a.term.err, "  %-5s  %s\n", row[0], row[1])
 		}
-	}
-	if e.Got == "" && e.Err != nil {
-		fmt.Fprintf(a.term.err, "  %-5s  %v\n", "got", e.Err)
 	}
 }
 

@@ -28,8 +28,6 @@ old one stops working at once. For a mailbox with a password_hash in the spec,
 change that instead.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx, cancel := a.interruptible(c.Context())
-			defer cancel()
 			opts, err := stack.options(args[1:])
 			if err != nil {
 				return err
@@ -38,6 +36,8 @@ change that instead.`,
 			if err != nil {
 				return err
 			}
+			ctx, cancel := a.interruptible(c.Context())
+			defer cancel()
 			if err := s.Lock("mailform password"); err != nil {
 				return err
 			}

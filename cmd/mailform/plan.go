@@ -29,8 +29,6 @@ func (a *app) planCommand() *cobra.Command {
 		Short: "show how the world differs from the spec; changes nothing",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx, cancel := a.interruptible(c.Context())
-			defer cancel()
 			opts, err := stack.options(args)
 			if err != nil {
 				return err
@@ -39,6 +37,8 @@ func (a *app) planCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			ctx, cancel := a.interruptible(c.Context())
+			defer cancel()
 			planned, err := a.makePlan(ctx, s, session.PlanOptions{Destroy: destroy, Allow: change.allow, Take: change.take}, asJSON || markdown)
 			if err != nil {
 				return err
@@ -61,7 +61,7 @@ func (a *app) planCommand() *cobra.Command {
 				if err := writePlan(out, planned.Plan); err != nil {
 					return err
 				}
-				fmt.Fprintf(a.term.err, "Saved to %s. To apply exactly this: mailform apply %s %s\n", out, out, opts.Dir)
+				fmt.Fprintf(a.term.err, "Saved to %s. To apply exactly this: %s\n", out, commandLine("mailform apply "+shellQuote(out), opts.Dir))
 			}
 			if planned.Plan.HasBlocked() {
 				return &codeError{code: exitBlocked}
@@ -89,7 +89,7 @@ func (a *app) makePlan(ctx context.Context, s *session.Session, opts session.Pla
 	planned, err := s.Plan(ctx, opts, sink)
 	done()
 	if err != nil {
-		return nil, err
+		return nil, interrupted(ctx, err)
 	}
 	if !quiet && len(planned.Warnings) > 0 {
 		specs.WriteDiagnostics(a.term.err, s.Sources, planned.Warnings, a.term.width, a.term.color)

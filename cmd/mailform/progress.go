@@ -39,10 +39,15 @@ func (a *app) applySink(asJSON bool) (apply.Sink, func()) {
 	return closing(progress.NewPlain(a.term.out, progress.PlainOptions{Color: a.term.color}), nil)
 }
 
-// readingSink shows the reading of the world while a person watches stderr.
+// readingSink shows the reading of the world while a person watches. Elsewhere
+// it only says on stderr what is waited for, which can take minutes.
 func (a *app) readingSink(quiet bool) (apply.Sink, func()) {
 	if quiet || !a.term.live {
-		return nil, func() {}
+		return func(e apply.Event) {
+			if e.Kind == apply.EventRetry {
+				a.warn(fmt.Sprintf("%s; trying again in %s", e.Message, round(e.Wait)))
+			}
+		}, func() {}
 	}
 	tick := time.NewTicker(redraw)
 	return closing(progress.NewTTY(a.term.out, progress.TTYOptions{

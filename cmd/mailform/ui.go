@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
+	"syscall"
 
 	"golang.org/x/term"
 
@@ -15,20 +17,23 @@ import (
 
 // terminal is what a command knows about the person at the other end.
 type terminal struct {
-	in       io.Reader
-	out, err io.Writer
+	in  io.Reader
+	out *output
+	err io.Writer
 	// interactive: a person can answer questions. live: out is a terminal that can be redrawn.
 	interactive, live bool
 	color             bool        // of out
 	style             style.Sheet // of err
 	outStyle          style.Sheet
 	width             int
+	state             *term.State // of in, as it was found; nil when that is no terminal
 }
 
 const plainWidth = 100 // columns when the output is not a terminal
 
 func openTerminal(getenv func(string) string) *terminal {
-	t := &terminal{in: os.Stdin, out: os.Stdout, err: os.Stderr, width: plainWidth}
+	t := &terminal{in: os.Stdin, out: &output{w: os.Stdout}, err: os.Stderr, width: plainWidth}
+	t.state, _ = term.GetState(int(os.Stdin.Fd()))
 	t.interactive = term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))
 	t.style = style.New(term.IsTerminal(int(os.Stderr.Fd())) && getenv("TERM") != "dumb" && getenv("NO_COLOR") == "")
 	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
@@ -40,6 +45,64 @@ func openTerminal(getenv func(string) string) *terminal {
 	}
 	t.outStyle = style.New(t.color)
 	return t
+}
+
+// output is stdout. It remembers the first failed write, so that no command
+// ends well after what it had to say got lost.
+type output struct {
+	w  io.Writer
+	mu sync.Mutex
+	e  error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	if err != nil {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.e == nil {
+			o.e = err
+		}
+	}
+	return n, err
+}
+
+// lost returns the first failed write, but for that of a reader who had enough.
+func (o *output) lost() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.e == nil || errors.Is(o.e, syscall.EPIPE) {
+		return nil
+	}
+	return fmt.Errorf("the output could not be written: %w", o.e)
+}
+
+// commandLine is a command for a person to copy, with the stack's folder when it
+// is not the current one.
+func commandLine(command, dir string) string {
+	if dir == "." {
+		return command
+	}
+	return command + " " + shellQuote(dir)
+}
+
+// shellQuote makes one word of a path for a POSIX shell.
+func shellQuote(s string) string {
+	plain := func(r rune) bool {
+		return r > 0x7f || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("-_./,:=@%+", r)
+	}
+	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// restore undoes what was set on the terminal, for ends that skip deferred calls
+// such as the one that turns the echo of typed characters on again.
+func (t *terminal) restore() {
+	if t.state != nil {
+		term.Restore(int(os.Stdin.Fd()), t.state)
+	}
 }
 
 // ask prints a question and returns the answered line, without its newline.

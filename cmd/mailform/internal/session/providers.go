@@ -4,9 +4,13 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"unicode"
 
 	"golang.org/x/crypto/ssh"
 
@@ -22,12 +26,19 @@ import (
 // providers makes the outside systems. An endpoint in the spec goes before one
 // in the environment; without either the vendor's own is used.
 func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
-	spec, getenv := s.Spec, s.env.Getenv
+	spec := s.Spec
 	stack := spec.Stack.Name
+	// Values that come out of files have a newline at their end easily.
+	getenv := func(name string) string { return strings.TrimSpace(s.env.Getenv(name)) }
 
+	resolver := first(spec.Resolver, getenv("MAILFORM_RESOLVER"))
+	if err := checkResolver(resolver); err != nil {
+		return nil, err
+	}
 	keys, err := host.OperatorKeys(s.env.Home, getenv)
 	if err != nil {
-		return nil, err
+		return nil, &plan.Error{Class: plan.ErrCredentials, Code: "MF4012", Step: "read the SSH key to log in with",
+			Err: err, Fix: "set MAILFORM_SSH_KEY to the file of an unencrypted private key, or leave it out and use an SSH agent"}
 	}
 	s.closers = append(s.closers, keys.Close)
 	for _, note := range keys.Notes {
@@ -54,8 +65,13 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
+	token := getenv("CLOUDFLARE_API_TOKEN")
+	if strings.ContainsFunc(token, unicode.IsControl) || strings.Contains(token, " ") {
+		missing = append(missing, &plan.Error{Class: plan.ErrCredentials, Code: "MF4013", Step: "read the Cloudflare API token",
+			Got: "CLOUDFLARE_API_TOKEN holds spaces or control characters", Fix: "set CLOUDFLARE_API_TOKEN to the token and nothing else"})
+	}
 	dns, err := cloudflare.New(cloudflare.Config{
-		Token:   getenv("CLOUDFLARE_API_TOKEN"),
+		Token:   token,
 		BaseURL: first(spec.Cloudflare.BaseURL, getenv("CLOUDFLARE_BASE_URL")),
 		Roots:   roots,
 		Stack:   stack,
@@ -87,7 +103,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Directory:  first(spec.ACME.Directory, getenv("MAILFORM_ACME_DIRECTORY")),
 		Contact:    spec.Stack.Contact,
 		Roots:      roots,
-		Resolver:   first(spec.Resolver, getenv("MAILFORM_RESOLVER")),
+		Resolver:   resolver,
 		Challenger: dns,
 		Hosts:      s.hosts,
 		Now:        s.env.Now,
@@ -96,6 +112,19 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		return nil, err
 	}
 	return []plan.Provider{cloud, dns, s.hosts, certs}, nil
+}
+
+// checkResolver wants host:port, or "" for the system's.
+func checkResolver(resolver string) error {
+	if resolver == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(resolver)
+	if n, perr := strconv.ParseUint(port, 10, 16); err == nil && host != "" && perr == nil && n > 0 {
+		return nil
+	}
+	return &plan.Error{Class: plan.ErrSpec, Code: "MF4014", Step: "read the resolver's address",
+		Got: fmt.Sprintf("%q is not host:port", resolver), Fix: `give resolver (or MAILFORM_RESOLVER) as host:port, like "9.9.9.9:53", or leave it out`}
 }
 
 func (s *Session) knownHosts() string {
