@@ -86,3 +86,20 @@ func trailingLiteral(line []byte) (l literal, ok, bad bool) {
 	l.start = open
 	return l, true, false
 }
+
+// openQuote says that a quoted string is not closed on its line, where it must
+// end, RFC 9051 9; imapserver would read on.
+func openQuote(line []byte) bool {
+	open := false
+	for i := 0; i < len(line); i++ {
+		switch line[i] {
+		case '\\':
+			if open {
+				i++
+			}
+		case '"':
+			open = !open
+		}
+	}
+	return open
+}

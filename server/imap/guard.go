@@ -68,6 +68,7 @@ type guard struct {
 	farewell  string // BYE's text
 	failed    error  // of writing
 	over      bool   // the client has gone or is sent away
+	mute      bool   // in the middle of a command: imapserver's view of that is of no use
 	closed    bool
 }
 
@@ -174,6 +175,7 @@ func (g *guard) end(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.over = true
+	g.mute = g.cmd.name != "" && g.cmd.name != "IDLE"
 	switch {
 	case g.farewell != "" || err == errEnd || err == io.EOF:
 	case errors.As(err, &ne) && ne.Timeout():
@@ -329,11 +331,11 @@ func (g *guard) nextLine() error {
 	}
 	g.inside = false
 	l, ok, bad := trailingLiteral(line)
-	if bad {
+	if bad || openQuote(line) {
 		if boundary {
-			return g.badLine(g.cmd.tag, "Literal makes no sense")
+			return g.badLine(g.cmd.tag, "A literal or quoted string makes no sense")
 		}
-		return g.stop("Literal makes no sense")
+		return g.stop("A literal or quoted string makes no sense")
 	}
 	if ok {
 		if handled, err := g.admit(l, boundary); handled {
@@ -437,6 +439,9 @@ func (g *guard) Write(p []byte) (int, error) {
 	n := len(p)
 	if g.failed != nil {
 		return 0, g.failed
+	}
+	if g.mute {
+		return n, nil
 	}
 	if g.skipGreeting {
 		i := slices.Index(p, '\n')

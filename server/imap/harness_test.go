@@ -293,3 +293,14 @@ func (l *line) login() {
 	l.send("login LOGIN " + alice + " " + secret + "\r\n")
 	l.expect("login OK [CAPABILITY *] Logged in")
 }
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// fixedStore answers without the help of other goroutines, which a test with a
+// clock of its own does not control.
+type fixedStore struct{ store.Store }
+
+func (fixedStore) Append(_ context.Context, _, _ string, r io.Reader, _ int64, _ []string, _ time.Time) (store.Message, uint32, error) {
+	_, err := io.Copy(io.Discard, r)
+	return store.Message{UID: 1}, 1, err
+}

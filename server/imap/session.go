@@ -53,7 +53,7 @@ func (s *session) Close() error {
 	err := s.Unselect()
 	if s.account != "" {
 		s.c.srv.leave(s.account)
-		s.log.Info("logged out", "account", s.account, "duration", time.Since(s.opened).Round(time.Millisecond))
+		s.log.Info("logged out", "duration", time.Since(s.opened).Round(time.Millisecond))
 	}
 	return err
 }
@@ -111,6 +111,9 @@ func (s *session) answer(err error, missing imap.ResponseCode) error {
 		return nil
 	case errors.As(err, &ie):
 		return ie
+	case s.g.isOver():
+		s.log.Debug("command broke off", "command", s.command(), "err", err)
+		return no(imap.ResponseCodeUnavailable, "The connection broke off")
 	case errors.Is(err, store.ErrNoMailbox):
 		return no(missing, "Mailbox does not exist")
 	case errors.Is(err, store.ErrMailboxExists):
