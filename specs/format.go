@@ -3,6 +3,7 @@ package specs
 import (
 	"bytes"
 
+	"github.com/aymanbagabas/go-udiff"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/hashicorp/hcl/v2/hclwrite"
@@ -37,4 +38,25 @@ func Format(name string, src []byte) ([]byte, Diagnostics) {
 		out = nil
 	}
 	return out, nil
+}
+
+// FormatDiff is the unified diff between a file and what Format makes of it, ""
+// when they are equal. Passwords that stand in the file are masked in it.
+func FormatDiff(name string, src, formatted []byte) string {
+	return udiff.Unified(name, name+" (formatted)", masked(src), masked(formatted))
+}
+
+// masked is a spec's text without the secrets that stand in it.
+func masked(text []byte) string {
+	s := NewSources()
+	s.Add("", text)
+	var b bytes.Buffer
+	at := 0
+	for _, h := range s.files[""].hidden { // in order, and apart from each other
+		b.Write(text[at:h[0]])
+		b.WriteString(mask)
+		at = h[1]
+	}
+	b.Write(text[at:])
+	return b.String()
 }

@@ -27,6 +27,34 @@ func TestFormat(t *testing.T) {
 	}
 }
 
+func TestFormatDiff(t *testing.T) {
+	src := []byte("domain \"a.example\" {\n  mailbox \"x\" {\n    name = \"X\"\n    password_hash=\"canary-1\"\n  }\n}\n\n\n")
+	now, ds := Format("a.hcl", src)
+	if len(ds) > 0 {
+		t.Fatal(ds)
+	}
+	want := `--- a.hcl
++++ a.hcl (formatted)
+@@ -1,8 +1,6 @@
+ domain "a.example" {
+   mailbox "x" {
+-    name = "X"
+-    password_hash="•••
++    name          = "X"
++    password_hash = "•••
+   }
+ }
+-
+-
+`
+	if got := FormatDiff("a.hcl", src, now); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := FormatDiff("a.hcl", now, now); got != "" {
+		t.Errorf("no difference gives %q", got)
+	}
+}
+
 func TestExamplesAreFormatted(t *testing.T) {
 	names, _ := filepath.Glob("../examples/*/*.hcl")
 	if len(names) < 4 {

@@ -23,6 +23,9 @@ const (
 // Sources keeps the text of what was read, so that findings can show it.
 type Sources struct{ files map[string]*source }
 
+// mask stands for a secret.
+const mask = "•••"
+
 type source struct {
 	text   []byte
 	hidden [][2]int // byte ranges that hold secrets and are never shown
@@ -85,7 +88,7 @@ func (s *Sources) line(file string, n int) (string, bool) {
 			continue
 		}
 		// The mask's length says nothing about the secret's, but columns left of it stay right.
-		b.WriteString("•••")
+		b.WriteString(mask)
 		i = to
 	}
 	return strings.TrimRight(b.String(), "\r"), true

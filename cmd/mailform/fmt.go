@@ -14,7 +14,7 @@ import (
 )
 
 func (a *app) fmtCommand() *cobra.Command {
-	var check bool
+	var check, diff bool
 	c := &cobra.Command{
 		Use:   "fmt [FOLDER]",
 		Short: "put the spec's files into their standard form",
@@ -47,8 +47,12 @@ func (a *app) fmtCommand() *cobra.Command {
 					continue
 				}
 				changed++
-				fmt.Fprintln(a.term.out, name)
-				if !check {
+				if diff {
+					fmt.Fprint(a.term.out, specs.FormatDiff(name, was, now))
+				} else {
+					fmt.Fprintln(a.term.out, name)
+				}
+				if !check && !diff {
 					if err := replaceFile(name, now); err != nil {
 						return err
 					}
@@ -61,6 +65,7 @@ func (a *app) fmtCommand() *cobra.Command {
 		},
 	}
 	c.Flags().BoolVar(&check, "check", false, "write nothing; exit 3 when a file is not formatted")
+	c.Flags().BoolVar(&diff, "diff", false, "write nothing; print what would change as a unified diff")
 	return c
 }
 
