@@ -39,7 +39,9 @@ func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, o *imap.Fetc
 			if errors.As(err, &broken) {
 				// A literal was begun that cannot be ended: the client must not
 				// take what follows for its octets.
-				s.log.Error("fetch broke off", "mailbox", s.mailbox, "uid", n.msg.UID, "err", err)
+				if !s.g.isOver() {
+					s.log.Error("fetch broke off", "mailbox", s.mailbox, "uid", n.msg.UID, "err", err)
+				}
 				s.g.abort()
 				return err
 			}

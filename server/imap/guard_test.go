@@ -270,6 +270,7 @@ func TestLoginTrouble(t *testing.T) {
 			return 7 * time.Second
 		}
 	})
+	w.troubled = true
 	w.talk(`
 		-a< * OK *
 		-a> 1 LOGIN nobody x
@@ -283,13 +284,6 @@ func TestLoginTrouble(t *testing.T) {
 		-a> 1 LOGIN trouble x
 		-a< 1 NO [UNAVAILABLE] *
 	`)
-	w.log.reset()
-}
-
-func (l *logBuffer) reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.b.Reset()
 }
 
 // A shutdown says BYE to all, idle or not, and lets a command end.
