@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +18,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"mailform/apply"
+	"mailform/providers/alicloud/alicloudsim"
+	"mailform/providers/cloudflare/cloudflaresim"
 	"mailform/providers/host/hostsim"
 	"mailform/providers/world"
 )
@@ -52,7 +56,12 @@ func testMain(m *testing.M) int {
 // The scripts in testdata read as documentation: each is a session at a shell.
 //
 //	exits CODE COMMAND…   runs a command that must end with that exit code
-//	world                 starts a simulated world and turns the environment to it
+//	world [NAME…]         starts a simulated world and turns the environment to it;
+//	                      its CA refuses certificates for those names
+//	fault cloud ACTION JSON, fault dns METHOD JSON, fault off
+//	                      makes a vendor answer so from now on (alicloudsim.Fault,
+//	                      cloudflaresim.Fault)
+//	inventory N           that many things exist in the vendors' accounts
 //	sub FILE OLD NEW      replaces text in a file; \n is a new line
 //	hold FOLDER, release  somebody else takes the stack's lock, and gives it back
 func TestScripts(t *testing.T) {
@@ -67,11 +76,13 @@ func TestScripts(t *testing.T) {
 			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   scriptExits,
-			"world":   scriptWorld,
-			"sub":     scriptSub,
-			"hold":    scriptHold,
-			"release": scriptRelease,
+			"exits":     scriptExits,
+			"world":     scriptWorld,
+			"fault":     scriptFault,
+			"inventory": scriptInventory,
+			"sub":       scriptSub,
+			"hold":      scriptHold,
+			"release":   scriptRelease,
 		},
 	})
 }
@@ -96,14 +107,88 @@ func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 0 {
-		ts.Fatalf("usage: world")
+	if neg {
+		ts.Fatalf("usage: world [NAME…]")
 	}
-	w, err := world.Start(context.Background(), world.Config{Dir: ts.MkAbs("world"), Zones: []string{"example.com"}})
+	f := &faults{cloud: map[string]alicloudsim.Fault{}, dns: map[string]cloudflaresim.Fault{}}
+	w, err := world.Start(context.Background(), world.Config{
+		Dir: ts.MkAbs("world"), Zones: []string{"example.com"}, Refuse: args, CloudFault: f.ofCloud, DNSFault: f.ofDNS,
+	})
 	ts.Check(err)
 	ts.Defer(w.Close)
+	worlds.Store(ts, scripted{w, f})
+	ts.Defer(func() { worlds.Delete(ts) })
 	for name, value := range w.Environment() {
 		ts.Setenv(name, value)
+	}
+}
+
+// faults are what the vendors of a script's world do wrong.
+type faults struct {
+	mu    sync.Mutex
+	cloud map[string]alicloudsim.Fault   // by action
+	dns   map[string]cloudflaresim.Fault // by method
+}
+
+func (f *faults) ofCloud(c alicloudsim.Call) alicloudsim.Fault {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cloud[c.Action]
+}
+
+func (f *faults) ofDNS(r *http.Request) cloudflaresim.Fault {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dns[r.Method]
+}
+
+// scripted is the world of one script.
+type scripted struct {
+	*world.World
+	faults *faults
+}
+
+// worlds are those of the running scripts.
+var worlds sync.Map
+
+func worldOf(ts *testscript.TestScript) scripted {
+	w, ok := worlds.Load(ts)
+	if !ok {
+		ts.Fatalf("no world was started")
+	}
+	return w.(scripted)
+}
+
+func scriptFault(ts *testscript.TestScript, neg bool, args []string) {
+	f := worldOf(ts).faults
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case neg:
+	case len(args) == 3 && args[0] == "cloud":
+		var fault alicloudsim.Fault
+		ts.Check(json.Unmarshal([]byte(args[2]), &fault))
+		f.cloud[args[1]] = fault
+		return
+	case len(args) == 3 && args[0] == "dns":
+		var fault cloudflaresim.Fault
+		ts.Check(json.Unmarshal([]byte(args[2]), &fault))
+		f.dns[args[1]] = fault
+		return
+	case len(args) == 1 && args[0] == "off":
+		clear(f.cloud)
+		clear(f.dns)
+		return
+	}
+	ts.Fatalf("usage: fault cloud ACTION JSON | fault dns METHOD JSON | fault off")
+}
+
+func scriptInventory(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: inventory N")
+	}
+	if have := worldOf(ts).Inventory(); strconv.Itoa(len(have)) != args[0] {
+		ts.Fatalf("%d things exist, expected %s: %q", len(have), args[0], have)
 	}
 }
 
