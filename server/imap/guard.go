@@ -177,7 +177,7 @@ func (g *guard) end(err error) error {
 	g.over = true
 	g.mute = g.cmd.name != "" && g.cmd.name != "IDLE"
 	switch {
-	case g.farewell != "" || err == errEnd || err == io.EOF:
+	case g.farewell != "" || errors.Is(err, errEnd) || errors.Is(err, io.EOF):
 	case errors.As(err, &ne) && ne.Timeout():
 		g.farewell = "You were idle for too long"
 	default:
@@ -278,7 +278,7 @@ func (g *guard) readLine() ([]byte, error) {
 		if err == nil {
 			return g.line, nil
 		}
-		if err != bufio.ErrBufferFull {
+		if !errors.Is(err, bufio.ErrBufferFull) {
 			return nil, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -106,7 +107,7 @@ func newWorld(t testing.TB, change ...func(*Config, *Settings)) *world {
 			t.Fatal(err)
 		}
 		wg.Go(func() {
-			if err := w.srv.Serve(l, implicit); err != ErrServerClosed {
+			if err := w.srv.Serve(l, implicit); !errors.Is(err, ErrServerClosed) {
 				t.Error(err)
 			}
 		})

@@ -325,7 +325,7 @@ func (q *query) find(r io.Reader, needle string) (bool, error) {
 			window = append(window[:0], window[len(window)-keep:]...)
 		}
 		rest = copy(q.buf, chunk[cut:])
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return false, nil
 		}
 		if err != nil {

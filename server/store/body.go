@@ -50,7 +50,7 @@ func (l *Log) spool(r io.Reader, size int64) (b *body, err error) {
 		if int64(len(buf)) > l.opt.MemoryBody {
 			return l.spoolLong(b, buf, r, size)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -95,7 +95,7 @@ func (l *Log) spoolLong(b *body, head []byte, r io.Reader, size int64) (_ *body,
 				return nil, err
 			}
 		}
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			break
 		}
 		if err != nil {

@@ -149,7 +149,7 @@ func (l *Log) checkSegment(id uint64, k segmentKind, limit int64) (errs []error)
 	buf := make([]byte, blobBlock)
 	for {
 		it, err := sc.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return errs
 		}
 		if err != nil {

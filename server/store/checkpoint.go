@@ -73,7 +73,7 @@ func (l *Log) startCheckpoint() {
 	l.checkpoints.wg.Go(func() {
 		defer l.checkpoints.mu.Unlock()
 		if err := l.writeCheckpoint(at); err != nil {
-			l.opt.Logger.Warn("store: write a checkpoint; the log keeps everything it would have held", "error", err)
+			l.opt.Logger.Warn("store: write a checkpoint; the log keeps everything it would have held", "err", err)
 		}
 	})
 }

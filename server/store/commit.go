@@ -220,7 +220,7 @@ func (l *Log) ready() error {
 	}
 	if l.active != nil {
 		if err := l.seg.release(l.active); err != nil {
-			l.opt.Logger.Warn("store: close a full segment", "segment", prev, "error", err)
+			l.opt.Logger.Warn("store: close a full segment", "segment", prev, "err", err)
 		}
 	}
 	l.active, l.last, l.end, l.torn = seg, seg.info.ID, segmentHeader, false
@@ -249,9 +249,9 @@ func (l *Log) write(buf []byte) error {
 		l.written += int64(len(buf))
 		return nil
 	}
-	l.opt.Logger.Error("store: leaving the segment after an error", "segment", l.active.info.ID, "end", l.end, "error", err)
+	l.opt.Logger.Error("store: leaving the segment after an error", "segment", l.active.info.ID, "end", l.end, "err", err)
 	if rerr := l.seg.release(l.active); rerr != nil {
-		l.opt.Logger.Warn("store: close the segment", "segment", l.last, "error", rerr)
+		l.opt.Logger.Warn("store: close the segment", "segment", l.last, "err", rerr)
 	}
 	l.active = nil
 	return err
@@ -273,7 +273,7 @@ func (l *Log) afterCommit() {
 			continue
 		}
 		if err := l.seg.remove(id); err != nil {
-			l.opt.Logger.Warn("store: remove the segment of an expunged message", "segment", id, "error", err)
+			l.opt.Logger.Warn("store: remove the segment of an expunged message", "segment", id, "err", err)
 		}
 	}
 	if l.written >= l.opt.CheckpointBytes {

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -137,7 +138,7 @@ func FuzzTransaction(f *testing.F) {
 	sc := &scanner{r: bytes.NewReader(seg), marker: info.Marker, pos: segmentHeader, end: int64(len(seg))}
 	for {
 		it, err := sc.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

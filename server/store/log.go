@@ -113,6 +113,8 @@ func Open(dir string, o Options) (*Log, error) {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), l.seg.close(), lock.Close())
 	}
 	go l.loop()
+	o.Logger.Info("store: opened", "dir", dir, "accounts", len(l.ix.accounts), "queued", len(l.ix.queue),
+		"log_segments", len(l.seg.ids(kindLog)), "body_segments", len(l.seg.ids(kindBody)), "damage", len(l.Damage()))
 	return l, nil
 }
 

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"testing"
 
 	"mailform/server/store"
@@ -28,7 +29,7 @@ type checked struct {
 }
 
 func (c checked) Close() error {
-	if err := c.Check(c.t.Context()); err != nil && err != store.ErrClosed {
+	if err := c.Check(c.t.Context()); err != nil && !errors.Is(err, store.ErrClosed) {
 		c.t.Error(err)
 	}
 	if d := c.Damage(); len(d) > 0 {

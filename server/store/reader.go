@@ -47,7 +47,7 @@ func (r *messageReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.readAt(p, r.pos)
 	r.pos += int64(n)
-	if n > 0 && err == io.EOF {
+	if n > 0 && errors.Is(err, io.EOF) {
 		err = nil
 	}
 	return n, err

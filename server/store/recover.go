@@ -74,7 +74,7 @@ func (l *Log) recover() error {
 		// A tail that was cut will not be seen again; what was passed over must
 		// stay so.
 		if err := l.checkpoint(); err != nil {
-			l.opt.Logger.Warn("store: keep the numbers passed over", "error", err)
+			l.opt.Logger.Warn("store: keep the numbers passed over", "err", err)
 		}
 	}
 	return nil
@@ -170,7 +170,7 @@ func (r *recovery) replay(id uint64, from, limit int64, last bool) error {
 	sc := &scanner{r: seg.file, marker: seg.info.Marker, pos: from, end: end}
 	for {
 		it, err := sc.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

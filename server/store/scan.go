@@ -81,7 +81,7 @@ func (s *scanner) resync(off int64, why error) (scanned, error) {
 	from := off + recordAlign
 	for from < s.end {
 		n, err := s.r.ReadAt(buf[:min(int64(len(buf)), s.end-from)], from)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return scanned{}, err
 		}
 		if n == 0 {

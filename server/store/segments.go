@@ -282,7 +282,7 @@ func (s *segments) close() error {
 func readSegmentInfo(f io.ReaderAt, id uint64) (segmentInfo, error) {
 	b := make([]byte, segmentHeader+recordHeader)
 	n, err := f.ReadAt(b, 0)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return segmentInfo{}, err
 	}
 	info, err := decodeSegmentInfo(b[:n])

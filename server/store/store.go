@@ -12,7 +12,7 @@
 // before its transaction is queued, so that no slow client and no large message
 // holds up the others. What follows from that:
 //
-//   - The index is in memory: about 350 octets for each message.
+//   - The index is in memory: about 200 octets for each message.
 //   - The space of an expunged message comes back when nothing in its segment is
 //     used any more: at once for a large message, which has a segment to itself;
 //     for small ones when the last of a segment's neighbours has gone. Until

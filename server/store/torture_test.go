@@ -19,7 +19,7 @@ import (
 )
 
 // seeds is how many stores each torture test goes through; more of them find more.
-var seeds = flag.Uint64("store.seeds", 80, "number of simulated stores in each torture test")
+var seeds = flag.Uint64("store.seeds", 40, "number of simulated stores in each torture test")
 
 // action is one change that a worker makes, as plain data: a ledger can hold it.
 type action struct {

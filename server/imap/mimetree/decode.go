@@ -3,6 +3,7 @@ package mimetree
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"io"
 	"mime"
 	"strings"
@@ -94,7 +95,7 @@ func (f *base64Filter) Read(p []byte) (int, error) {
 			}
 		}
 		f.n += len(keep)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			f.done = true
 			if f.n%4 == 1 { // half an octet
 				if len(keep) > 0 {
@@ -145,7 +146,7 @@ func (q *qpReader) Read(p []byte) (n int, err error) {
 	for n < len(p) {
 		b := q.r.peek(3)
 		if len(b) == 0 {
-			if n > 0 && q.r.err == io.EOF {
+			if n > 0 && errors.Is(q.r.err, io.EOF) {
 				return n, nil
 			}
 			return n, q.r.err

@@ -9,6 +9,7 @@ package mimetree
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"strings"
 )
@@ -112,10 +113,10 @@ func (s *scanner) next() bool {
 			first = false
 		}
 		switch {
-		case err == bufio.ErrBufferFull:
+		case errors.Is(err, bufio.ErrBufferFull):
 			cr = b[len(b)-1] == '\r'
 			continue
-		case err != nil && err != io.EOF:
+		case err != nil && !errors.Is(err, io.EOF):
 			s.err = err
 			return false
 		}

@@ -281,7 +281,7 @@ type brokenReader struct {
 
 func (b *brokenReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = b.err
 	}
 	return n, err
