@@ -23,6 +23,15 @@ type Input struct {
 	Allow []string // addresses or globs (see Match) whose protection is lifted
 	Take  []string // addresses or globs of unmarked objects that become ours although they differ
 
+	Only    []string // addresses or globs: change these and what they cannot do without; all when empty
+	Except  []string // addresses or globs: leave these as they are, and block what cannot do without them
+	Replace []string // addresses or globs: make these anew although they do not differ
+
+	// Approved is a saved plan that is to be carried out: what it was asked is
+	// asked again, and only what it changes is changed. Compare says whether it
+	// still can be.
+	Approved *Plan
+
 	// Compilers holds Provider.Compile by provider name. Nil gives a plan without
 	// operations, which is enough to look for drift.
 	Compilers map[string]func([]Change) []Op
@@ -40,12 +49,20 @@ type Input struct {
 // mailboxes, keys and server to nothing, and whatever would have waited for
 // them waits for what they waited for.
 func Build(in Input) (*Plan, specs.Diagnostics) {
+	if saved := in.Approved; saved != nil {
+		var asked Asked
+		if saved.Asked != nil {
+			asked = *saved.Asked
+		}
+		in.Destroy, in.Allow, in.Take = saved.Destroy, asked.Allow, asked.Take
+		in.Only, in.Except, in.Replace = asked.Only, asked.Except, asked.Replace
+	}
 	b := &builder{in: in, at: map[Address]*node{}}
 	for _, pass := range []func(){
 		b.match,   // desired and observed meet at their addresses
 		b.link,    // who depends on whom; no dangling reference, no cycle
-		b.decide,  // actions, fields, reasons, dependencies first
-		b.protect, // what may not happen without being allowed by name
+		b.choose,  // what the plan is to be about
+		b.decide,  // actions, fields, reasons, risks, and what is blocked
 		b.compile, // operations
 		b.order,   // and their order
 	} {
@@ -74,9 +91,18 @@ type node struct {
 	want  *Resource // nil when the spec does not want it (any more)
 	have  *Object   // nil when it was not found
 
-	deps   []*node // what it depends on
-	users  []*node // what depends on it
-	former []*node // things on their way out that the wanted object, as found, depends on
+	deps    []*node // what it depends on
+	users   []*node // what depends on it
+	former  []*node // things on their way out that the wanted object, as found, depends on
+	leavers []*node // the other way round: what depends on it, as found, and stays
+
+	chosen   bool    // the plan may change it
+	excluded bool    // named by --except
+	asked    bool    // named by --replace
+	brought  bool    // chosen although nobody named it
+	because  string  // why, where the change itself does not say it
+	held     *Block  // a block that stays although what led to it is put off
+	off      *Change // the change that is put off because it is not chosen
 
 	idle    bool // there is nothing at this address and nothing to do
 	allowed bool // named by --allow
@@ -170,6 +196,10 @@ func (b *builder) plan() *Plan {
 		Destroy:       b.in.Destroy,
 		Changes:       make([]Change, 0, len(b.nodes)),
 		Ops:           b.ops,
+	}
+	asked := Asked{Only: b.in.Only, Except: b.in.Except, Replace: b.in.Replace, Allow: b.in.Allow, Take: b.in.Take}
+	if !asked.none() {
+		p.Asked = &asked
 	}
 	for _, n := range b.nodes {
 		if !n.idle {

@@ -80,6 +80,7 @@ type Change struct {
 	Risk      Risk      `json:"risk,omitempty"`
 	Effect    string    `json:"effect,omitempty"`
 	DependsOn []Address `json:"depends_on,omitempty"` // explicit and through references
+	LeftOut   Action    `json:"left_out,omitempty"`   // of a NoOp: what it would be, were the plan not about something else
 	Blocked   *Block    `json:"blocked,omitempty"`
 }
 
@@ -107,6 +108,7 @@ type Plan struct {
 	FormatVersion int       `json:"format_version"`
 	Stack         string    `json:"stack"`
 	Destroy       bool      `json:"destroy,omitempty"`
+	Asked         *Asked    `json:"asked,omitempty"`
 	Changes       []Change  `json:"changes"` // sorted by address; includes NoOps
 	Ops           []Op      `json:"ops"`     // sorted by id
 	Foreign       []Foreign `json:"foreign,omitempty"`

@@ -6,9 +6,12 @@ import (
 )
 
 // Compare says what moved between a saved plan and one made afresh, a line for
-// each, for a person to read; nothing when the saved plan can still be applied.
+// each, for a person to read; nothing when the fresh one does what the saved one
+// said. Make the fresh one with Input.Approved: it then has the saved plan's
+// changes and leaves everything else as it is now.
 // Only what the saved plan touches counts: its pending changes, what they refer
-// to, and whether what they depend on is still there.
+// to, whether what they depend on is still there, and that nothing else has to
+// change as well.
 func Compare(saved, fresh *Plan) []string {
 	if saved.Stack != fresh.Stack {
 		return []string{fmt.Sprintf("the plan is for stack %q, this is %q", saved.Stack, fresh.Stack)}
@@ -38,6 +41,7 @@ func Compare(saved, fresh *Plan) []string {
 			continue
 		}
 		f, ok := fresh.Change(c.Address)
+		before := len(moved)
 		switch {
 		case !ok:
 			moved = append(moved, fmt.Sprintf("%s: is gone", c.Address))
@@ -49,6 +53,12 @@ func Compare(saved, fresh *Plan) []string {
 			for _, d := range Diff(c.Outputs, f.Outputs) {
 				moved = append(moved, movedField(c.Address, d))
 			}
+		}
+		touched[c.Address] = len(moved) > before
+	}
+	for _, f := range fresh.Changes {
+		if f.Pending() && !touched[f.Address] {
+			moved = append(moved, fmt.Sprintf("%s: would have to be %s as well", f.Address, past(f.Action)))
 		}
 	}
 	return moved

@@ -7,10 +7,33 @@ import (
 )
 
 // decide gives every node its change, dependencies first: what happens to a
-// thing decides what is known of its outputs, and so what its users become.
+// thing decides what is known of its outputs, and so what its users become. What
+// may not happen without being allowed by name is blocked; see protect.
+// When the plan is about a part of the stack, the rest stays as it was found;
+// what then turns out to be needed is chosen, too, and all is decided once more.
 func (b *builder) decide() {
-	take := newPatterns(b.in.Take)
+	take, allow := newPatterns(b.in.Take), newPatterns(b.in.Allow)
+	for _, n := range b.nodes {
+		n.allowed = allow.match(n.addr)
+	}
+	for again := true; again; again = b.reconsider() {
+		for more := true; more; more = b.widen() {
+			b.decideAll(take)
+			if b.diags.HasErrors() {
+				return
+			}
+		}
+		b.bar()
+		b.protect()
+	}
+	b.explain()
+	b.unused("--take", "has no effect: nothing there is in the way without our mark", take)
+	b.unused("--allow", "matches nothing in the plan", allow)
+}
+
+func (b *builder) decideAll(take *patterns) {
 	for _, n := range b.sort {
+		n.idle, n.off, n.guarded = false, nil, n.guarded && n.held != nil
 		n.change = Change{Address: n.addr, Action: NoOp}
 		c := &n.change
 		if n.want != nil {
@@ -37,11 +60,16 @@ func (b *builder) decide() {
 		default:
 			b.converge(n, take)
 		}
+		if n.held != nil && c.Action != NoOp {
+			c.Blocked = n.held
+		}
+		if !n.chosen {
+			n.leaveOut()
+		}
 		if n.have != nil && !n.renewed() {
 			c.Outputs = n.have.Outputs
 		}
 	}
-	b.unused("--take", "has no effect: nothing there is in the way without our mark", take)
 }
 
 // destroy deletes what is ours. What is only looked up stays in the plan, so
@@ -104,6 +132,8 @@ func (b *builder) converge(n *node, take *patterns) {
 	if home != nil {
 		c.Action, c.Fields = Replace, nil
 		c.Reason = cause(home)
+	} else if n.asked {
+		c.Action, c.Reason = Replace, reasonAsked
 	} else if n.have.Tainted != "" {
 		c.Action, c.Reason = Replace, n.have.Tainted
 	} else if len(c.Fields) > 0 {

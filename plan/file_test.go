@@ -84,6 +84,7 @@ func TestCompareSaysWhatMoved(t *testing.T) {
 		{"what it stands on", Input{Desired: in.Desired, Observed: []Object{obj(y, "1")}}, []string{"other/x: the plan counts on it, now it would be created"}},
 		{"no longer wanted", Input{Desired: []Resource{res(x, "1")}, Observed: []Object{obj(x, "1")}}, []string{"other/y: is neither in the spec nor there any more"}},
 	} {
+		test.in.Approved = saved
 		if got := Compare(saved, mustBuild(t, test.in)); !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}

@@ -25,9 +25,23 @@ type jsonPlan struct {
 	Destroy       bool         `json:"destroy"`
 	Hash          string       `json:"hash"` // what apply --approve takes
 	Summary       Summary      `json:"summary"`
-	Changes       []jsonChange `json:"changes"` // sorted by address; what stays as it is is left out
-	Ops           []jsonOp     `json:"ops"`     // sorted by id
-	Foreign       []Foreign    `json:"foreign"` // seen and left alone, by scope
+	Changes       []jsonChange `json:"changes"`  // sorted by address; what stays as it is is left out
+	Ops           []jsonOp     `json:"ops"`      // sorted by id
+	LeftOut       []jsonLeft   `json:"left_out"` // changes that --only or --except put off, by address
+	Foreign       []Foreign    `json:"foreign"`  // seen and left alone, by scope
+	Stats         *Stats       `json:"stats,omitempty"`
+}
+
+type jsonLeft struct {
+	Address Address `json:"address"`
+	Action  Action  `json:"action"`
+}
+
+// Stats is what it cost to make a plan.
+type Stats struct {
+	Calls map[string]int `json:"calls"` // requests to the outside systems, by provider
+	Total int            `json:"total"`
+	Depth int            `json:"depth"` // longest chain of providers that had to wait for each other
 }
 
 type jsonChange struct {
@@ -79,8 +93,13 @@ func (a publicAttrs) MarshalJSON() ([]byte, error) {
 }
 
 // RenderJSON writes the plan as a document for other programs. Its shape is
-// that of the types above; no key is ever left out but id.
-func RenderJSON(w io.Writer, p *Plan) error {
+// that of the types above; no key is ever left out but id and stats.
+func RenderJSON(w io.Writer, p *Plan) error { return renderJSON(w, p, nil) }
+
+// RenderJSONStats writes the same document with what it cost to make the plan.
+func RenderJSONStats(w io.Writer, p *Plan, stats Stats) error { return renderJSON(w, p, &stats) }
+
+func renderJSON(w io.Writer, p *Plan, stats *Stats) error {
 	doc := jsonPlan{
 		FormatVersion: JSONFormatVersion,
 		Stack:         p.Stack,
@@ -89,9 +108,14 @@ func RenderJSON(w io.Writer, p *Plan) error {
 		Summary:       p.Summary(),
 		Changes:       []jsonChange{},
 		Ops:           make([]jsonOp, len(p.Ops)),
+		LeftOut:       []jsonLeft{},
 		Foreign:       list(p.Foreign),
+		Stats:         stats,
 	}
 	for _, c := range p.Changes {
+		if c.LeftOut != "" {
+			doc.LeftOut = append(doc.LeftOut, jsonLeft{c.Address, c.LeftOut})
+		}
 		if c.Action == NoOp {
 			continue
 		}

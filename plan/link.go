@@ -47,6 +47,9 @@ func (b *builder) link() {
 	for _, n := range b.nodes {
 		n.deps = distinct(n.deps)
 		n.former = distinct(n.former)
+		for _, d := range n.former {
+			d.leavers = append(d.leavers, n)
+		}
 		for _, d := range n.deps {
 			d.users = append(d.users, n)
 		}

@@ -16,7 +16,16 @@ type mailRule struct {
 	losing Risk
 	// loss says in words what a delete means; %s is the address without its kind.
 	loss string
+	// whole says why asking to replace it means nothing; "" when it can be replaced.
+	whole string
 }
+
+// What there is no second of beside which a new one could be made.
+const (
+	wholeMailbox  = "a new one in its place would have no mail; to lose the mail, take it out of the spec, apply, and put it in again"
+	wholeSettings = "it is a part of the server's settings, which every apply writes as a whole"
+	wholeKey      = "what it has signed could no longer be verified; a new selector makes a new key beside it"
+)
 
 // mailRules is the one table of mail's order. The first match counts.
 var mailRules = []mailRule{
@@ -24,13 +33,13 @@ var mailRules = []mailRule{
 	{pattern: "dns/*/acme-challenge/*", phase: 1, waits: true},
 	{pattern: "dns/*/a/*", phase: 1, waits: true, losing: RiskInterrupts},
 	{pattern: "dns/*", phase: 1, waits: true},
-	{pattern: "mailbox/*", phase: 2, losing: RiskLosesData, loss: "%s no longer receives mail"},
-	{pattern: "alias/*", phase: 2, loss: "%s no longer receives mail"},
-	{pattern: "catch-all/*", phase: 2, loss: "mail to unknown recipients at %s is refused"},
+	{pattern: "mailbox/*", phase: 2, losing: RiskLosesData, loss: "%s no longer receives mail", whole: wholeMailbox},
+	{pattern: "alias/*", phase: 2, loss: "%s no longer receives mail", whole: wholeSettings},
+	{pattern: "catch-all/*", phase: 2, loss: "mail to unknown recipients at %s is refused", whole: wholeSettings},
 	{pattern: "cert/*", phase: 2, waits: true, losing: RiskInterrupts},
-	{pattern: "server/*", phase: 2, waits: true, losing: RiskInterrupts, loss: "%s no longer serves mail"},
-	{pattern: "dkim/*", phase: 2, waits: true},
-	{pattern: "host/*/agent", phase: 2, waits: true, losing: RiskInterrupts},
+	{pattern: "server/*", phase: 2, waits: true, losing: RiskInterrupts, loss: "%s no longer serves mail", whole: wholeSettings},
+	{pattern: "dkim/*", phase: 2, waits: true, whole: wholeKey},
+	{pattern: "host/*/agent", phase: 2, waits: true, losing: RiskInterrupts, whole: wholeSettings},
 	{pattern: "host/*/instance", phase: 3, waits: true, losing: RiskLosesData},
 	{pattern: "host/*/data-disk", phase: 3, waits: true, losing: RiskLosesData},
 	{pattern: "host/*/address", phase: 3, waits: true, losing: RiskInterrupts},

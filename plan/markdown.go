@@ -18,9 +18,17 @@ func RenderMarkdown(w io.Writer, p *Plan) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "### mailform plan for stack %s\n\n", code(p.Stack))
 	if !p.HasChanges() && !p.HasBlocked() {
-		b.WriteString("**No changes.** The world matches the spec.\n")
-		if f := foreignWords(p.Foreign); f != "" {
-			fmt.Fprintf(&b, "\n%s.\n", f)
+		sum := p.Summary()
+		first, rest, _ := strings.Cut(nothingToDo(p, sum), ". ")
+		fmt.Fprintf(&b, "**%s.**", prose(strings.TrimSuffix(first, ".")))
+		if rest != "" {
+			fmt.Fprintf(&b, " %s", prose(rest))
+		}
+		b.WriteByte('\n')
+		for _, s := range []string{leftOutWords(p, sum), foreignWords(p.Foreign)} {
+			if s != "" {
+				fmt.Fprintf(&b, "\n%s.\n", prose(s))
+			}
 		}
 		_, err := w.Write(b.Bytes())
 		return err
@@ -29,6 +37,8 @@ func RenderMarkdown(w io.Writer, p *Plan) error {
 	for i, word := range summaryWords(p, p.Summary(), style.Sheet{}) {
 		if i == 0 {
 			word.text = "**" + word.text + "**"
+		} else {
+			word.text = prose(word.text)
 		}
 		parts = append(parts, word.text)
 	}

@@ -142,12 +142,6 @@ func (g *opGraph) dependencies() {
 // releases makes whatever deletes a thing wait until those that depended on it,
 // as found, are gone or changed, wherever that is possible.
 func (g *opGraph) releases() {
-	users := map[*node][]*node{}
-	for _, u := range g.b.nodes {
-		for _, d := range u.former {
-			users[d] = append(users[d], u)
-		}
-	}
 	for _, ops := range [][][]int{g.rem, g.make} {
 		for o, op := range g.b.ops {
 			for _, a := range op.Addresses {
@@ -155,7 +149,7 @@ func (g *opGraph) releases() {
 				if n.change.Action != Delete {
 					continue
 				}
-				for _, u := range users[n] {
+				for _, u := range n.leavers {
 					for _, p := range ops[u.index] {
 						if !slices.Contains(g.preds[o], p) && !g.after(p, o) {
 							g.wait(o, p)

@@ -236,3 +236,23 @@ func TestPropertySortAndReduce(t *testing.T) {
 		}
 	})
 }
+
+// An operation may use what an earlier one of the same change has brought about:
+// that is no dependency of the change on itself.
+func TestOwnOutputsAreNoCycle(t *testing.T) {
+	in := Input{Desired: []Resource{res("cert/a", "1", "other/host"), res("other/host", "1"), res("server/a", "1", "cert/a")}}
+	in.Compilers = compilers(in, func(changes []Change) []Op {
+		var ops []Op
+		for _, op := range eachAlone(changes) {
+			if a := op.Addresses[0]; a == "cert/a" {
+				ops = append(ops, Op{ID: "request", Provider: "p", Addresses: op.Addresses},
+					Op{ID: "obtain", Provider: "p", Addresses: op.Addresses, Inputs: Attrs{"csr": Unknown(a, "csr")}, After: []string{"request"}},
+					Op{ID: "install", Provider: "p", Addresses: op.Addresses, Inputs: Attrs{"chain": Unknown(a, "chain")}, After: []string{"obtain"}})
+				continue
+			}
+			ops = append(ops, op)
+		}
+		return ops
+	})
+	inOrder(t, mustBuild(t, in), "p.create other/host", "request", "obtain", "install", "p.create server/a")
+}

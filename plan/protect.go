@@ -13,10 +13,6 @@ import (
 // plan goes ahead; in particular whatever only comes after a blocked change in
 // order, because what it stands on is there, as it was, and sound.
 func (b *builder) protect() {
-	allow := newPatterns(b.in.Allow)
-	for _, n := range b.nodes {
-		n.allowed = allow.match(n.addr)
-	}
 	for _, n := range b.nodes {
 		c := &n.change
 		if n.idle || b.in.Destroy || c.Blocked != nil || c.Action != Delete && c.Action != Replace {
@@ -30,7 +26,6 @@ func (b *builder) protect() {
 			n.guarded = true
 		}
 	}
-	b.unused("--allow", "matches nothing in the plan", allow)
 	b.spread()
 }
 
@@ -87,7 +82,7 @@ func (n *node) keep() (more bool) {
 			more = true
 		}
 	}
-	if home := n.lostWith(); home != nil && home.change.Action == Replace && home.change.Blocked == nil {
+	if home := n.lostWith(); home != nil && n.have != nil && home.change.Action == Replace && home.change.Blocked == nil {
 		home.block(fmt.Sprintf("%s would be lost with it", n.addr), n)
 		more = true
 	}

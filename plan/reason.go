@@ -16,6 +16,7 @@ const (
 	reasonDrift     = "changed outside mailform since the last apply"
 	reasonConflict  = "the spec changed, and so did the world outside mailform"
 	reasonUnknown   = "differs from the spec"
+	reasonAsked     = "replaced as asked"
 )
 
 // remembered returns what the ledger knows about an address.

@@ -13,6 +13,7 @@ type Summary struct {
 	Wait    int `json:"wait"`
 	NoOp    int `json:"no_op"`
 	Blocked int `json:"blocked"`
+	LeftOut int `json:"left_out"` // changes that --only or --except put off; they count in NoOp, too
 
 	Foreign    int `json:"foreign"`    // objects seen and left alone
 	Operations int `json:"operations"` // steps of applying
@@ -49,6 +50,9 @@ func (p *Plan) Summary() Summary {
 			s.Wait++
 		case NoOp:
 			s.NoOp++
+			if c.LeftOut != "" {
+				s.LeftOut++
+			}
 		}
 	}
 	for _, f := range p.Foreign {

@@ -61,13 +61,11 @@ func (t *text) line(indent int, parts ...string) {
 func (t *text) plan(p *Plan) {
 	sum := p.Summary()
 	if !p.HasChanges() && !p.HasBlocked() {
-		message := "No changes. The world matches the spec."
-		if p.Destroy {
-			message = "Nothing to destroy: nothing of stack " + style.Clean(p.Stack) + " is left."
-		}
-		t.line(0, t.sheet.Bold(message))
-		if s := foreignWords(p.Foreign); s != "" {
-			t.line(0, t.sheet.Dim(s))
+		t.line(0, t.sheet.Bold(nothingToDo(p, sum)))
+		for _, s := range []string{leftOutWords(p, sum), foreignWords(p.Foreign)} {
+			if s != "" {
+				t.line(0, t.sheet.Dim(s))
+			}
 		}
 		return
 	}
@@ -86,6 +84,44 @@ func (t *text) plan(p *Plan) {
 	for _, line := range t.wrap(summaryWords(p, sum, t.sheet), " · ", t.width) {
 		t.line(0, line)
 	}
+}
+
+// nothingToDo is a plan without changes in a sentence or two.
+func nothingToDo(p *Plan, s Summary) string {
+	switch {
+	case s.LeftOut > 0:
+		return "No changes in what was asked for."
+	case p.Destroy:
+		return "Nothing to destroy: nothing of stack " + style.Clean(p.Stack) + " is left."
+	}
+	return "No changes. The world matches the spec."
+}
+
+// leftOutWords says how much of the plan was put off: "3 changes left out by --only cert/*".
+func leftOutWords(p *Plan, s Summary) string {
+	if s.LeftOut == 0 || p.Asked == nil {
+		return ""
+	}
+	var flags []string
+	for _, glob := range p.Asked.Only {
+		flags = append(flags, lift("only", Address(glob)))
+	}
+	for _, glob := range p.Asked.Except {
+		flags = append(flags, lift("except", Address(glob)))
+	}
+	const shown = 3
+	if len(flags) > shown {
+		flags = append(flags[:shown], "…")
+	}
+	what := " changes left out"
+	if s.LeftOut == 1 {
+		what = " change left out"
+	}
+	words := thousands(s.LeftOut) + what
+	if len(flags) > 0 {
+		words += " by " + style.Clean(strings.Join(flags, " "))
+	}
+	return words
 }
 
 func legend(p *Plan) string {
@@ -266,6 +302,9 @@ func summaryWords(p *Plan, s Summary, sheet style.Sheet) []word {
 	words := []word{{"Plan: " + strings.Join(counts, ", "), sheet.Bold}}
 	if s.Blocked > 0 {
 		words = append(words, word{thousands(s.Blocked) + " blocked", sheet.Red})
+	}
+	if l := leftOutWords(p, s); l != "" {
+		words = append(words, word{l, plain})
 	}
 	if f := foreignWords(p.Foreign); f != "" {
 		words = append(words, word{f, plain})
