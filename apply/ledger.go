@@ -122,7 +122,8 @@ func nextLedger(old plan.Ledger, w *walk, generations map[plan.Address]int) plan
 		next.Entries[a] = e
 	}
 	for _, c := range w.plan.Changes {
-		if c.Blocked != nil || (c.Action != plan.NoOp && !w.completed[c.Address]) {
+		// What was put off keeps what is remembered of it: it was not applied as it is.
+		if c.Blocked != nil || c.LeftOut != "" || (c.Action != plan.NoOp && !w.completed[c.Address]) {
 			continue
 		}
 		e := plan.LedgerEntry{Generation: next.Entries[c.Address].Generation}

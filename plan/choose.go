@@ -5,6 +5,12 @@ import (
 	"slices"
 )
 
+// The codes of diagnostics about what was asked for, not about the spec.
+const (
+	CodeNamesNothing   = "MF3011" // a flag names an address that is nowhere
+	CodeNotReplaceable = "MF3012" // --replace names what cannot be replaced
+)
+
 // Asked is what a person asked of a plan beyond the spec: addresses or globs (see
 // Match). A saved plan keeps it, so that it can be made again.
 type Asked struct {
@@ -62,7 +68,7 @@ func (b *builder) choose() {
 	b.unnamed("--replace", renew)
 	for _, glob := range renew.globs {
 		if !can[glob] && cannot[glob] != "" {
-			b.fail("MF3012", "--replace "+glob+" names nothing that can be replaced", cannot[glob], nil)
+			b.fail(CodeNotReplaceable, "--replace "+glob+" names nothing that can be replaced", cannot[glob], nil)
 		}
 	}
 }
@@ -256,7 +262,7 @@ func (b *builder) unnamed(flag string, ps *patterns) {
 		if near := b.near(glob); len(near) > 0 {
 			detail = "Did you mean " + either(near) + "?"
 		}
-		b.fail("MF3011", fmt.Sprintf("%s %s names nothing", flag, glob),
+		b.fail(CodeNamesNothing, fmt.Sprintf("%s %s names nothing", flag, glob),
 			detail+" Addresses are written as in the plan; * stands for anything, slashes included.", nil)
 	}
 }

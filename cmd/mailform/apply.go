@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -53,7 +54,17 @@ or refuses.`,
 			if err != nil {
 				return err
 			}
-			return a.applyStack(c.Context(), opts, session.PlanOptions{Allow: change.allow, Take: change.take}, flags, gate{planFile: planFile, hash: approve})
+			want, g := change.options(), gate{hash: approve}
+			if planFile != "" {
+				if change.given() {
+					return errors.New("a saved plan holds what it was asked; leave out --only, --except, --replace, --allow and --take")
+				}
+				if g.saved, err = readPlan(planFile); err != nil {
+					return err
+				}
+				want = session.PlanOptions{Destroy: g.saved.Destroy, Approved: g.saved}
+			}
+			return a.applyStack(c.Context(), opts, want, flags, g)
 		},
 	}
 	stack.add(c)
@@ -70,42 +81,59 @@ func isFile(path string) bool {
 
 // gate is what decides whether a plan may be carried out, beside the person.
 type gate struct {
-	planFile string // must be the same plan
-	hash     string // must have this hash
+	saved *plan.Plan // the plan must do the same as this one
+	hash  string     // must have this hash
 	// question replaces the usual one; answer is what must be typed.
 	question, answer string
 }
 
 // check refuses a plan that is not the one that was approved.
 func (g gate) check(p *plan.Plan) error {
-	if g.hash != "" && plan.Hash(p) != g.hash {
-		return &plan.Error{Class: plan.ErrStale, Code: "MF4010", Step: "compare the plan with the approved one",
-			Got: "its hash is " + plan.Hash(p) + ", not " + g.hash, Fix: "look at the plan again and approve its hash"}
+	named := p
+	if g.saved != nil {
+		named = g.saved // the one that was looked at; p leaves out what was blocked in it
 	}
-	if g.planFile == "" {
+	if g.hash != "" && plan.Hash(named) != g.hash {
+		return &plan.Error{Class: plan.ErrStale, Code: "MF4010", Step: "compare the plan with the approved one",
+			Got: "its hash is " + plan.Hash(named) + ", not " + g.hash, Fix: "look at the plan again and approve its hash"}
+	}
+	if g.saved == nil {
 		return nil
 	}
-	data, err := os.ReadFile(g.planFile)
-	if err != nil {
-		return fmt.Errorf("read the saved plan: %w", err)
-	}
-	saved, err := plan.Decode(data)
-	if err != nil {
-		return fmt.Errorf("read the saved plan %s: %w", g.planFile, err)
-	}
-	if moved := plan.Compare(saved, p); len(moved) > 0 {
-		got := moved[0]
-		if len(moved) > 1 {
-			got += fmt.Sprintf(" (and %d more)", len(moved)-1)
-		}
+	if moved := plan.Compare(g.saved, p); len(moved) > 0 {
 		return &plan.Error{Class: plan.ErrStale, Code: "MF4011", Step: "compare the world with the saved plan",
-			Got: got, Fix: "plan again, look at it, and apply the new plan"}
+			Got: movedWords(moved), Fix: "plan again, look at it, and apply the new plan"}
 	}
 	return nil
 }
 
+// maxMoved bounds how much of what moved is told.
+const maxMoved = 20
+
+// movedWords says what moved since a plan was saved, a line for each.
+func movedWords(moved []string) string {
+	shown := moved[:min(len(moved), maxMoved)]
+	text := strings.Join(shown, "\n         ") // below what the error's first line begins with
+	if more := len(moved) - len(shown); more > 0 {
+		text += fmt.Sprintf("\n         … and %d more", more)
+	}
+	return text
+}
+
+func readPlan(path string) (*plan.Plan, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the saved plan: %w", err)
+	}
+	saved, err := plan.Decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("read the saved plan %s: %w", path, err)
+	}
+	return saved, nil
+}
+
 // approved reports whether the gate stands for the person's yes.
-func (g gate) approved() bool { return g.hash != "" || g.planFile != "" }
+func (g gate) approved() bool { return g.hash != "" || g.saved != nil }
 
 // applyStack is the whole of apply and destroy: lock, fold, plan, show, ask, run.
 func (a *app) applyStack(ctx context.Context, opts session.Options, want session.PlanOptions, flags applyFlags, g gate) error {
@@ -247,7 +275,12 @@ func passwordCommandFor(mailbox plan.Address, dir string) string {
 
 // summarise ends a complete apply.
 func (a *app) summarise(spec *specs.Spec, p *plan.Plan) {
-	n := count(p.Summary().Changes(), "change")
+	sum := p.Summary()
+	n := count(sum.Changes(), "change")
+	if sum.LeftOut > 0 {
+		fmt.Fprintf(a.term.out, "\nApplied: %s; left out: %d.\n", n, sum.LeftOut)
+		return
+	}
 	if !p.Destroy {
 		fmt.Fprintf(a.term.out, "\nApplied: %s. The world matches the spec.\n", n)
 		return

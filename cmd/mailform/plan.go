@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -39,11 +40,16 @@ func (a *app) planCommand() *cobra.Command {
 			}
 			ctx, cancel := a.interruptible(c.Context())
 			defer cancel()
-			planned, err := a.makePlan(ctx, s, session.PlanOptions{Destroy: destroy, Allow: change.allow, Take: change.take}, asJSON || markdown)
+			want := change.options()
+			want.Destroy = destroy
+			planned, err := a.makePlan(ctx, s, want, asJSON || markdown)
 			if err != nil {
 				return err
 			}
 			switch {
+			case asJSON && stats:
+				st := planned.Stats
+				err = plan.RenderJSONStats(a.term.out, planned.Plan, plan.Stats{Calls: st.Calls, Total: st.Total(), Depth: st.Depth})
 			case asJSON:
 				err = plan.RenderJSON(a.term.out, planned.Plan)
 			case markdown:
@@ -54,7 +60,7 @@ func (a *app) planCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if stats {
+			if stats && !asJSON {
 				a.showStats(planned.Stats)
 			}
 			if out != "" {
@@ -78,7 +84,7 @@ func (a *app) planCommand() *cobra.Command {
 	c.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when there are changes, 0 when there are none")
 	c.Flags().BoolVar(&asJSON, "json", false, "print the plan as JSON")
 	c.Flags().BoolVar(&markdown, "markdown", false, "print the plan as Markdown, for pull requests")
-	c.Flags().BoolVar(&stats, "stats", false, "print how many calls the plan took")
+	c.Flags().BoolVar(&stats, "stats", false, "print how many calls the plan took, and how many waited for each other")
 	c.Flags().BoolVar(&destroy, "destroy", false, "plan to delete everything instead")
 	return c
 }
@@ -89,12 +95,26 @@ func (a *app) makePlan(ctx context.Context, s *session.Session, opts session.Pla
 	planned, err := s.Plan(ctx, opts, sink)
 	done()
 	if err != nil {
-		return nil, interrupted(ctx, err)
+		return nil, badFlag(interrupted(ctx, err))
 	}
 	if !quiet && len(planned.Warnings) > 0 {
 		specs.WriteDiagnostics(a.term.err, s.Sources, planned.Warnings, a.term.width, a.term.color)
 	}
 	return planned, nil
+}
+
+// badFlag gives flags that name nothing their exit code: the spec is not at fault.
+func badFlag(err error) error {
+	var spec *session.SpecError
+	if !errors.As(err, &spec) {
+		return err
+	}
+	for _, d := range spec.Diagnostics {
+		if d.Severity == specs.SeverityError && d.Code != plan.CodeNamesNothing && d.Code != plan.CodeNotReplaceable {
+			return err
+		}
+	}
+	return &codeError{exitError, err}
 }
 
 func (a *app) showPlan(p *plan.Plan) error {

@@ -56,11 +56,23 @@ func (f *stackFlags) options(args []string) (session.Options, error) {
 
 // changeFlags are the flags of every command that makes a plan.
 type changeFlags struct {
-	allow, take []string
+	allow, take, only, except, replace []string
+}
+
+func (f *changeFlags) options() session.PlanOptions {
+	return session.PlanOptions{Allow: f.allow, Take: f.take, Only: f.only, Except: f.except, Replace: f.replace}
+}
+
+// given reports whether one of the flags was used.
+func (f *changeFlags) given() bool {
+	return len(f.allow)+len(f.take)+len(f.only)+len(f.except)+len(f.replace) > 0
 }
 
 func (f *changeFlags) add(c *cobra.Command) {
 	c.Flags().StringArrayVar(&f.allow, "allow", nil, "lift the protection of an `address` (repeatable, globs work)")
+	c.Flags().StringArrayVar(&f.only, "only", nil, "change only what is at an `address`, and what that needs (repeatable, globs work)")
+	c.Flags().StringArrayVar(&f.except, "except", nil, "leave what is at an `address` as it is (repeatable, globs work)")
+	c.Flags().StringArrayVar(&f.replace, "replace", nil, "make what is at an `address` anew (repeatable, globs work)")
 	c.Flags().StringArrayVar(&f.take, "take", nil, "take over a foreign object at an `address` (repeatable)")
 }
 

@@ -158,8 +158,11 @@ func (s *Session) warn(text string) {
 
 // PlanOptions are what a person may ask of a plan.
 type PlanOptions struct {
-	Destroy     bool
-	Allow, Take []string
+	Destroy               bool
+	Allow, Take           []string
+	Only, Except, Replace []string
+	// Approved is a saved plan to be made again; it decides all of the above.
+	Approved *plan.Plan
 }
 
 // Planned is a plan and what it cost to make.
@@ -194,6 +197,10 @@ func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (
 		Destroy:   opts.Destroy,
 		Allow:     opts.Allow,
 		Take:      opts.Take,
+		Only:      opts.Only,
+		Except:    opts.Except,
+		Replace:   opts.Replace,
+		Approved:  opts.Approved,
 		Compilers: map[string]func([]plan.Change) []plan.Op{},
 		Mergers:   map[string]plan.Merger{},
 	}
