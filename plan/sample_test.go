@@ -15,6 +15,9 @@ const (
 	dkimTXT = "v=DKIM1; k=rsa; p=MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAu0fTOYxXYGVDVKjnUDOFgWkqJpm1iPqZ5v8SmDXS6v0e7KkqKkHqfWhnq2eTa1yXn1wIDAQAB"
 )
 
+// relayPassword is made once: it takes its time.
+var relayPassword = Secret(specs.Fingerprint(canary))
+
 func rule(name, ports, source string) Value {
 	return Map(map[string]Value{"name": String(name), "protocol": String("tcp"), "ports": String(ports), "source": String(source)})
 }
@@ -53,7 +56,7 @@ func sampleDesired(mailboxes ...string) []Resource {
 			DependsOn: []Address{"host/mx1/agent"}, Within: "host/mx1/instance", Outputs: []string{"txt"}},
 		{Address: "server/mx1", Provider: "host", Kind: "server", Outputs: []string{"ready"}, Effect: "mx1 serves SMTP and IMAP",
 			Attrs: Attrs{"hostname": String("mail.acme.example"), "relay": Map(map[string]Value{
-				"host": String("smtp.relay.example"), "password": Secret(specs.Fingerprint(canary))})},
+				"host": String("smtp.relay.example"), "password": relayPassword})},
 			DependsOn: []Address{"host/mx1/agent", "cert/mx1", "dkim/acme.example/mf1-rsa"}, Within: "host/mx1/instance"},
 		{Address: "zone/acme.example", Provider: "cloudflare", Kind: "zone", Attrs: Attrs{"name": String(d)}, Lookup: true, Outputs: []string{"id", "name"}},
 		record("a/mx1", "A", Unknown("host/mx1/address-link", "ip"), ""),
@@ -70,7 +73,7 @@ func sampleDesired(mailboxes ...string) []Resource {
 	}
 	for _, m := range mailboxes {
 		rs = append(rs, Resource{Address: Addr("mailbox", m+"@"+d), Provider: "host", Kind: "mailbox",
-			Attrs:     Attrs{"name": String(strings.ToUpper(m[:1]) + m[1:]), "quota": Int(5 << 30), "password": Secret(specs.Fingerprint(canary + m))},
+			Attrs:     Attrs{"name": String(strings.ToUpper(m[:1]) + m[1:]), "quota": Int(5 << 30), "password": Secret(specs.Fingerprint("$argon2id$" + canary + m))},
 			DependsOn: []Address{"server/mx1"}, Within: "host/mx1/instance", Protected: "it holds mail", Effect: m + "@acme.example receives mail"})
 	}
 	return append(rs, Resource{Address: "alias/postmaster@acme.example", Provider: "host", Kind: "alias",
