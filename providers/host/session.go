@@ -154,6 +154,9 @@ func (p *Provider) connect(ctx context.Context, tr *trust, wait patience, progre
 		if auth {
 			limit = min(limit, wait.auth)
 		}
+		if auth && len(p.Signers()) == 0 {
+			limit = 0 // no wait brings a key
+		}
 		waited := p.Now().Sub(start)
 		if waited+pause > limit {
 			if auth {
