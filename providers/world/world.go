@@ -61,6 +61,7 @@ const (
 	AccessKeyID     = "LTAI-simulated"
 	AccessKeySecret = "simulated-secret"
 	APIToken        = "simulated-token"
+	envFile         = "env"
 	outsideDomain   = "elsewhere.example"
 	defaultRegion   = "cn-hongkong"
 )
@@ -149,6 +150,10 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 		c.Operator = defaultOperator
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	// Of an earlier world: who waits for env must not find that one's.
+	if err := os.Remove(filepath.Join(c.Dir, envFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	w := &World{cfg: c, net: newNetwork(), machines: map[netip.Addr]*machine{}, hostKeys: map[netip.Addr]string{}}
@@ -280,7 +285,7 @@ func (w *World) writeFiles() error {
 	if err := os.WriteFile(tmp, []byte(b.String()), 0o600); err != nil {
 		return err
 	}
-	return os.Rename(tmp, filepath.Join(w.cfg.Dir, "env"))
+	return os.Rename(tmp, filepath.Join(w.cfg.Dir, envFile))
 }
 
 // environment lists the variables of Environment in the order of the env file.
@@ -372,6 +377,7 @@ func (w *World) Inventory() []string {
 // Close ends everything, hosts and their processes included.
 func (w *World) Close() {
 	w.once.Do(func() {
+		os.Remove(filepath.Join(w.cfg.Dir, envFile))
 		w.mu.Lock()
 		machines := slices.Clone(w.booted)
 		w.mu.Unlock()
