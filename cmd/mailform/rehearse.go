@@ -23,6 +23,7 @@ type rehearsalResult struct {
 	OK            bool             `json:"ok"`
 	Millis        int64            `json:"elapsed_ms"`
 	Steps         []rehearsal.Step `json:"steps"`
+	Kept          string           `json:"kept,omitempty"` // the folder with everything a failed rehearsal wrote
 }
 
 func (a *app) rehearseCommand() *cobra.Command {
@@ -70,6 +71,11 @@ account, no privilege and no network.`,
 			// nothing of it outside this process and its folder.
 			r.Close()
 			result := rehearsalResult{FormatVersion: 1, OK: err == nil, Millis: time.Since(begun).Milliseconds(), Steps: show.steps}
+			var spec *session.SpecError
+			broken, stopped := errors.As(err, &spec), failedCode(err) == exitInterrupted
+			if err != nil && !broken && !stopped {
+				result.Kept = work
+			}
 			if asJSON {
 				enc := json.NewEncoder(a.term.out)
 				enc.SetIndent("", "  ")
@@ -78,10 +84,12 @@ account, no privilege and no network.`,
 				}
 			}
 			if err != nil {
-				var spec *session.SpecError
-				if errors.As(err, &spec) {
+				if broken {
 					a.report(spec)
-					return &codeError{code: exitSpec}
+					return &codeError{exitSpec, os.RemoveAll(work)}
+				}
+				if stopped {
+					return &codeError{exitInterrupted, errors.Join(errors.New("interrupted; the simulated world is gone"), os.RemoveAll(work))}
 				}
 				if !asJSON {
 					fmt.Fprintf(a.term.out, "\nThe rehearsal failed after %s. Everything it wrote is in %s\n", round(time.Since(begun)), work)

@@ -75,7 +75,7 @@ func Run(ctx context.Context, cfg Config) (*Rehearsal, error) {
 		look string
 		do   func(context.Context) (string, error)
 	}{
-		{"read the spec", "the diagnostics above; mailform validate " + cfg.Dir, r.readSpec},
+		{"read the spec", "what is said about the spec; mailform validate " + cfg.Dir, r.readSpec},
 		{"start the simulated cloud, DNS, CA and hosts", "the log in " + cfg.Work, r.startWorld},
 		{"plan", "the message above", r.plan},
 		{"apply", "the failed operation above, and the logs in " + cfg.Work, r.apply},
