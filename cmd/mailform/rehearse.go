@@ -59,7 +59,6 @@ account, no privilege and no network.`,
 				Env: a.env, Dir: opts.Dir, Vars: opts.Vars, VarFiles: opts.VarFiles,
 				Work: work, Log: log, Begin: show.begin, End: show.end, Plan: show.plan, Apply: show.apply, Stop: a.stopping,
 			})
-			defer r.Close()
 			switch {
 			case err == nil && keep:
 				a.printKept(r)
