@@ -51,6 +51,29 @@ func WriteMermaid(w io.Writer, p *Plan) error {
 	return err
 }
 
+// GraphFormatVersion is the version of the document that WriteGraphJSON writes.
+const GraphFormatVersion = 1
+
+// WriteGraphJSON writes the same as a list of nodes and a list of edges.
+func WriteGraphJSON(w io.Writer, p *Plan) error {
+	type edge struct {
+		From string `json:"from"` // id of the operation that comes first
+		To   string `json:"to"`
+	}
+	doc := struct {
+		FormatVersion int      `json:"format_version"`
+		Stack         string   `json:"stack"`
+		Nodes         []jsonOp `json:"nodes"` // sorted by id
+		Edges         []edge   `json:"edges"`
+	}{GraphFormatVersion, p.Stack, jsonOps(p), []edge{}}
+	for _, op := range p.Ops {
+		for _, id := range op.After {
+			doc.Edges = append(doc.Edges, edge{id, op.ID})
+		}
+	}
+	return writeJSON(w, doc)
+}
+
 func graphLabel(op Op) string {
 	label := op.Title
 	if label == "" {

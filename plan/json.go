@@ -107,7 +107,7 @@ func renderJSON(w io.Writer, p *Plan, stats *Stats) error {
 		Hash:          Hash(p),
 		Summary:       p.Summary(),
 		Changes:       []jsonChange{},
-		Ops:           make([]jsonOp, len(p.Ops)),
+		Ops:           jsonOps(p),
 		LeftOut:       []jsonLeft{},
 		Foreign:       list(p.Foreign),
 		Stats:         stats,
@@ -129,9 +129,26 @@ func renderJSON(w io.Writer, p *Plan, stats *Stats) error {
 			Reason: c.Reason, Risk: c.Risk, Effect: c.Effect, DependsOn: list(c.DependsOn), Blocked: c.Blocked,
 		})
 	}
+	return writeJSON(w, doc)
+}
+
+func jsonOps(p *Plan) []jsonOp {
+	ops := make([]jsonOp, len(p.Ops))
 	for i, op := range p.Ops {
-		doc.Ops[i] = jsonOp{op.ID, op.Provider, op.Kind, op.Title, list(op.Addresses), list(op.After), op.ReadOnly, op.Seconds}
+		ops[i] = jsonOp{op.ID, op.Provider, op.Kind, op.Title, list(op.Addresses), list(op.After), op.ReadOnly, op.Seconds}
 	}
+	return ops
+}
+
+// list makes an absent list an empty one.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}
+
+func writeJSON(w io.Writer, doc any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
@@ -141,12 +158,4 @@ func renderJSON(w io.Writer, p *Plan, stats *Stats) error {
 	}
 	_, err := w.Write(b.Bytes())
 	return err
-}
-
-// list makes an absent list an empty one.
-func list[T any](l []T) []T {
-	if l == nil {
-		return []T{}
-	}
-	return l
 }

@@ -72,6 +72,8 @@ func samples(t testing.TB) map[string]*Plan {
 			foreignMX[i].Attrs["content"] = String("mx.oldhoster.example")
 		}
 	}
+	part := changedInput
+	part.Only, part.Except = []string{"cert/*", "mailbox/*"}, []string{"mailbox/carol@*"}
 	destroy := sampleInput(now, applied(now))
 	destroy.Destroy = true
 	return map[string]*Plan{
@@ -82,6 +84,7 @@ func samples(t testing.TB) map[string]*Plan {
 		"replaced": mustBuild(t, allowed),
 		"conflict": mustBuild(t, sampleInput(now, foreignMX)),
 		"destroy":  mustBuild(t, destroy),
+		"part":     mustBuild(t, part),
 		"many":     mustBuild(t, sampleInput(sampleDesired(many(5000)...), applied(sampleDesired("user0000")))),
 	}
 }
@@ -121,7 +124,7 @@ func TestRenderOthers(t *testing.T) {
 			continue
 		}
 		for suffix, render := range map[string]func(io.Writer, *Plan) error{
-			"json": RenderJSON, "md": RenderMarkdown, "dot": WriteDot, "mermaid": WriteMermaid,
+			"json": RenderJSON, "md": RenderMarkdown, "dot": WriteDot, "mermaid": WriteMermaid, "graph.json": WriteGraphJSON,
 		} {
 			var b bytes.Buffer
 			if err := render(&b, p); err != nil {

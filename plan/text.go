@@ -21,16 +21,20 @@ type TextOptions struct {
 // RenderText writes the plan for people: what happens to what, why, at what
 // risk, and what to do about what is blocked. What stays as it is is not shown.
 func RenderText(w io.Writer, p *Plan, o TextOptions) error {
+	t := newText(o)
+	t.plan(p)
+	_, err := w.Write(t.out.Bytes())
+	return err
+}
+
+func newText(o TextOptions) *text {
 	if o.Width == 0 {
 		o.Width = 80
 	}
 	if o.Fold == 0 {
 		o.Fold = 10
 	}
-	t := &text{sheet: style.New(o.Color), width: max(o.Width, 40), fold: o.Fold}
-	t.plan(p)
-	_, err := w.Write(t.out.Bytes())
-	return err
+	return &text{sheet: style.New(o.Color), width: max(o.Width, 40), fold: o.Fold}
 }
 
 // text lays a plan out line by line.

@@ -13,7 +13,7 @@ const (
 	exitOK          = 0   // nothing to do, or done
 	exitError       = 1   // something else failed
 	exitChanges     = 2   // plan --detailed-exitcode: changes pending
-	exitDrift       = 3   // fmt --check: a file is not formatted
+	exitDrift       = 3   // drift: the world differs from the spec; fmt --check: a file is not formatted
 	exitSpec        = 4   // the spec is invalid
 	exitBlocked     = 5   // protection or a conflict stopped a change
 	exitStale       = 6   // the saved plan no longer fits the world

@@ -168,6 +168,7 @@ type PlanOptions struct {
 // Planned is a plan and what it cost to make.
 type Planned struct {
 	Plan     *plan.Plan
+	Input    plan.Input // what it was made of
 	Warnings specs.Diagnostics
 	Stats    apply.Stats
 }
@@ -215,7 +216,7 @@ func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (
 	if diags.HasErrors() {
 		return nil, &SpecError{s.Sources, diags}
 	}
-	return &Planned{Plan: built, Warnings: diags, Stats: stats}, nil
+	return &Planned{Plan: built, Input: in, Warnings: diags, Stats: stats}, nil
 }
 
 // ledger returns what the last apply left behind.

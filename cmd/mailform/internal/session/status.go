@@ -1,0 +1,75 @@
+package session
+
+import (
+	"context"
+	"sync"
+
+	"mailform/apply"
+	"mailform/plan"
+	"mailform/providers/alicloud"
+	"mailform/providers/host"
+)
+
+// HostStatus is what became of asking one host about itself.
+type HostStatus struct {
+	Name, Hostname string
+	host.Inspection
+	Err error // why it could not be asked
+}
+
+// Status asks every host of the spec about itself, all at the same time: one
+// that does not answer says nothing about the others.
+func (s *Session) Status(ctx context.Context, sink apply.Sink) ([]HostStatus, error) {
+	known, err := s.cloudOutputs(ctx, sink)
+	if err != nil {
+		return nil, err
+	}
+	agents := map[string]plan.Resource{}
+	desired, diags := s.hosts.Declare(s.Spec)
+	if diags.HasErrors() {
+		return nil, &SpecError{s.Sources, diags}
+	}
+	for _, r := range desired {
+		if host.IsAgent(r) {
+			agents[r.Address.Segments()[1]] = r
+		}
+	}
+	out := make([]HostStatus, len(s.Spec.Hosts))
+	var wg sync.WaitGroup
+	for i, h := range s.Spec.Hosts {
+		wg.Go(func() {
+			st := HostStatus{Name: h.Name, Hostname: h.Hostname}
+			st.Inspection, st.Err = s.hosts.Inspect(ctx, agents[h.Name], known)
+			out[i] = st
+		})
+	}
+	wg.Wait()
+	return out, ctx.Err()
+}
+
+// cloudOutputs reads the cloud for the addresses and host keys of its instances.
+func (s *Session) cloudOutputs(ctx context.Context, sink apply.Sink) (func(plan.Ref) (plan.Value, bool), error) {
+	outputs := map[plan.Address]plan.Attrs{}
+	c := s.config(sink)
+	for _, p := range s.Providers {
+		if p.Name() != alicloud.Name {
+			continue
+		}
+		desired, diags := p.Declare(s.Spec)
+		if diags.HasErrors() {
+			return nil, &SpecError{s.Sources, diags}
+		}
+		c.Providers = []plan.Provider{p}
+		objects, _, _, err := apply.Observe(ctx, c, s.Spec.Stack.Name, desired)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range objects {
+			outputs[o.Address] = o.Outputs
+		}
+	}
+	return func(r plan.Ref) (plan.Value, bool) {
+		v := outputs[r.Address][r.Attr]
+		return v, !v.IsNull()
+	}, nil
+}

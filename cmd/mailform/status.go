@@ -1,0 +1,192 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"mailform/cmd/mailform/internal/session"
+	"mailform/plan/style"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var (
+		stack  stackFlags
+		asJSON bool
+	)
+	c := &cobra.Command{
+		Use:   "status [FOLDER]",
+		Short: "ask every host how it is; changes nothing",
+		Long: `status connects to every host of the spec and prints what it says about itself:
+version, service, certificate, queue and mailboxes. It ends with 1 when a host
+cannot be reached or does not serve mail.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			opts, err := stack.options(args)
+			if err != nil {
+				return err
+			}
+			s, err := session.Open(a.env, opts)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			s.ReadOnly()
+			ctx, cancel := a.interruptible(c.Context())
+			defer cancel()
+			sink, done := a.readingSink(asJSON)
+			hosts, err := s.Status(ctx, sink)
+			done()
+			if err != nil {
+				return interrupted(ctx, err)
+			}
+			views := make([]hostView, len(hosts))
+			well := true
+			for i, h := range hosts {
+				views[i] = viewHost(h)
+				well = well && views[i].Serving
+			}
+			if asJSON {
+				err = writeStatusJSON(a.term.out, s.Spec.Stack.Name, views)
+			} else {
+				for i, v := range views {
+					if i > 0 {
+						fmt.Fprintln(a.term.out)
+					}
+					a.showHost(v)
+				}
+			}
+			if err != nil {
+				return err
+			}
+			var failed []error
+			for _, h := range hosts {
+				failed = append(failed, h.Err)
+			}
+			if err := errors.Join(failed...); err != nil {
+				return err
+			}
+			if !well {
+				return &codeError{code: exitError}
+			}
+			return nil
+		},
+	}
+	stack.add(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	return c
+}
+
+// hostView is a host in the document of `status --json`. Times are RFC 3339 in UTC.
+type hostView struct {
+	Name         string            `json:"name"`
+	Hostname     string            `json:"hostname"`
+	Address      string            `json:"address"` // "" while it has none
+	Reachable    bool              `json:"reachable"`
+	Serving      bool              `json:"serving"` // reachable, and the service is active and answers
+	System       string            `json:"system"`  // "debian 12 amd64"
+	Version      string            `json:"version"` // of the installed mailformd; "" without one
+	Service      string            `json:"service"` // systemd's ActiveState; "" without one
+	Since        *time.Time        `json:"since"`   // when the server started; null when it does not run
+	Ports        []int             `json:"ports"`   // that listen
+	Certificates []certificateView `json:"certificates"`
+	Queue        *int              `json:"queue"` // messages waiting for other hosts; null when the server does not run
+	Mailboxes    int               `json:"mailboxes"`
+
+	now time.Time // the host's clock
+}
+
+type certificateView struct {
+	Name     string    `json:"name"`
+	Names    []string  `json:"names"`
+	NotAfter time.Time `json:"not_after"`
+	DaysLeft int       `json:"days_left"` // below 0 once it has expired
+}
+
+func viewHost(h session.HostStatus) hostView {
+	v := hostView{Name: h.Name, Hostname: h.Hostname, Address: h.Address, Ports: []int{}, Certificates: []certificateView{}, Mailboxes: h.Mailboxes}
+	v.Reachable = h.Err == nil && h.Address != ""
+	f := h.Facts
+	if f == nil {
+		return v
+	}
+	v.System, v.now = strings.TrimSpace(f.OS+" "+f.OSVersion+" "+f.Arch), f.Now
+	v.Version, v.Service = f.Agent.Version, f.Service.Active
+	v.Ports = append(v.Ports, f.Service.Ports...)
+	for _, c := range f.Certificates {
+		v.Certificates = append(v.Certificates, certificateView{c.Name, c.Names, c.NotAfter.UTC(), int(c.NotAfter.Sub(f.Now).Hours() / 24)})
+	}
+	if s := h.Server; s != nil {
+		since, queue := s.Started.UTC(), s.Queue
+		v.Since, v.Queue, v.Serving = &since, &queue, v.Reachable
+	}
+	return v
+}
+
+func writeStatusJSON(w io.Writer, stack string, hosts []hostView) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	return enc.Encode(struct {
+		FormatVersion int        `json:"format_version"`
+		Stack         string     `json:"stack"`
+		Hosts         []hostView `json:"hosts"` // in the spec's order
+	}{1, stack, hosts})
+}
+
+func (a *app) showHost(v hostView) {
+	sheet := a.term.outStyle
+	row := func(name, text string, paint func(string) string) {
+		fmt.Fprintf(a.term.out, "  %s  %s\n", sheet.Dim(style.Pad(name, 11)), paint(style.Clean(text)))
+	}
+	plain := func(s string) string { return s }
+	good := func(ok bool) func(string) string {
+		if ok {
+			return sheet.Green
+		}
+		return sheet.Red
+	}
+	fmt.Fprintln(a.term.out, sheet.Bold(v.Name)+"  "+v.Hostname)
+	switch {
+	case v.Address == "":
+		row("reachable", "no: it has no address yet", good(false))
+		return
+	case !v.Reachable:
+		row("reachable", "no, at "+v.Address, good(false))
+		return
+	}
+	row("reachable", "yes, at "+v.Address, good(true))
+	if v.Version == "" {
+		row("mailformd", "not installed", good(false))
+		return
+	}
+	row("system", v.System, plain)
+	row("mailformd", v.Version, plain)
+	service := v.Service
+	if v.Since != nil {
+		service += " since " + v.Since.Format("2006-01-02 15:04") + " UTC"
+	}
+	row("service", service, good(v.Serving))
+	if len(v.Ports) > 0 {
+		row("ports", strings.Trim(fmt.Sprint(v.Ports), "[]"), plain)
+	}
+	if len(v.Certificates) == 0 {
+		row("certificate", "none", good(false))
+	}
+	for _, c := range v.Certificates {
+		left := count(c.DaysLeft, "day") + " left"
+		if c.NotAfter.Before(v.now) {
+			left = "expired"
+		}
+		row("certificate", fmt.Sprintf("%s, until %s (%s)", strings.Join(c.Names, " "), c.NotAfter.Format(time.DateOnly), left), good(c.NotAfter.After(v.now)))
+	}
+	if v.Queue != nil {
+		row("queue", count(*v.Queue, "message")+" waiting", plain)
+	}
+	row("mailboxes", fmt.Sprint(v.Mailboxes), plain)
+}

@@ -1,0 +1,228 @@
+package plan
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"mailform/plan/style"
+)
+
+// Cause says who made a difference, as far as the ledger knows.
+type Cause string
+
+// The causes.
+const (
+	CauseUnknown Cause = "unknown" // no ledger here remembers what was applied
+	CauseWorld   Cause = "world"   // changed outside mailform since the last apply
+	CauseSpec    Cause = "spec"    // the spec changed and was not applied yet
+	CauseBoth    Cause = "both"
+	CauseFollows Cause = "follows" // only differs because something else does
+)
+
+// causeOf reads the cause off a change's reason, which is made of the ledger.
+func causeOf(c Change) Cause {
+	first, _, _ := strings.Cut(c.Reason, "; ")
+	switch {
+	case first == reasonDrift, first == reasonRemoved:
+		return CauseWorld
+	case first == reasonSpec, first == reasonUnwanted:
+		return CauseSpec
+	case first == reasonConflict:
+		return CauseBoth
+	case strings.HasSuffix(first, " is replaced"), strings.HasSuffix(first, " is created"):
+		return CauseFollows
+	}
+	return CauseUnknown
+}
+
+// Drift is how the world differs from the spec: a plan to be read, not applied.
+type Drift struct {
+	Stack       string
+	Differences []Change // sorted by address
+	Due         []Change // renewals whose time has come; no difference to the spec
+	Ignored     int      // differences that a pattern told to ignore, fields and objects
+	Foreign     []Foreign
+}
+
+// FindDrift takes the differences out of a plan. ignore holds globs (see Match)
+// over "ADDRESS" and "ADDRESS.FIELD"; those that matched nothing are returned:
+// most likely they outlived what they were written for.
+func FindDrift(p *Plan, ignore []string) (d Drift, unused []string) {
+	d = Drift{Stack: p.Stack, Foreign: p.Foreign}
+	globs := newPatterns(ignore)
+	for _, c := range p.Changes {
+		switch {
+		case c.Action == NoOp:
+			continue
+		case c.Action == Rotate:
+			d.Due = append(d.Due, c)
+			continue
+		case globs.match(c.Address):
+			d.Ignored++
+			continue
+		}
+		all := c.Fields
+		c.Fields = slices.DeleteFunc(slices.Clone(all), func(f Field) bool {
+			return globs.match(c.Address + Address("."+f.Path))
+		})
+		d.Ignored += len(all) - len(c.Fields)
+		if len(all) > 0 && len(c.Fields) == 0 {
+			continue
+		}
+		c.Blocked = nil // nothing is about to be done here that could be
+		d.Differences = append(d.Differences, c)
+	}
+	for i, g := range globs.globs {
+		if !globs.used[i] {
+			unused = append(unused, g)
+		}
+	}
+	return d, unused
+}
+
+// words sums a drift up: "2 changed outside mailform", "1 changed in the spec and not applied".
+func (d Drift) words() []string {
+	count := map[Cause]int{}
+	for _, c := range d.Differences {
+		count[causeOf(c)]++
+	}
+	var out []string
+	for _, w := range []struct {
+		cause Cause
+		what  string
+	}{
+		{CauseWorld, "changed outside mailform"}, {CauseBoth, "changed outside mailform and in the spec"},
+		{CauseSpec, "changed in the spec and not applied"}, {CauseFollows, "following from others"},
+		{CauseUnknown, "of unknown cause"},
+	} {
+		if n := count[w.cause]; n > 0 {
+			out = append(out, thousands(n)+" "+w.what)
+		}
+	}
+	if d.Ignored > 0 {
+		out = append(out, thousands(d.Ignored)+" ignored")
+	}
+	for _, c := range d.Due {
+		out = append(out, string(c.Address)+" "+c.Reason)
+	}
+	if f := foreignWords(d.Foreign); f != "" {
+		out = append(out, f)
+	}
+	return out
+}
+
+func (d Drift) headline() string {
+	switch n := len(d.Differences); n {
+	case 0:
+		return "No drift."
+	case 1:
+		return "Drift in stack " + style.Clean(d.Stack) + ": 1 difference"
+	default:
+		return "Drift in stack " + style.Clean(d.Stack) + ": " + thousands(n) + " differences"
+	}
+}
+
+// RenderDriftText writes a drift for people. A field reads from what is to what
+// the spec says.
+func RenderDriftText(w io.Writer, d Drift, o TextOptions) error {
+	t := newText(o)
+	t.line(0, t.sheet.Bold(d.headline()))
+	for _, g := range (&Plan{Changes: d.Differences}).groups() {
+		t.line(0)
+		t.line(0, t.sheet.Bold(style.Clean(g.Title)))
+		t.group(g)
+	}
+	if len(d.Differences) > 0 {
+		t.line(0)
+	}
+	var words []word
+	for _, s := range d.words() {
+		words = append(words, word{style.Clean(s), plain})
+	}
+	for _, line := range t.wrap(words, " · ", t.width) {
+		t.line(0, line)
+	}
+	_, err := w.Write(t.out.Bytes())
+	return err
+}
+
+// RenderDriftMarkdown writes a drift as GitHub-flavoured Markdown, for an issue
+// or the summary of a CI job.
+func RenderDriftMarkdown(w io.Writer, d Drift) error {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "### mailform drift of stack %s\n\n**%s**\n", code(d.Stack), prose(strings.TrimSuffix(d.headline(), ".")))
+	for _, s := range d.words() {
+		fmt.Fprintf(&b, "- %s\n", prose(s))
+	}
+	if len(d.Differences) > 0 {
+		b.WriteString("\n| Address | Is → the spec says | Why |\n|---|---|---|\n")
+	}
+	for _, c := range d.Differences {
+		what := markdownWhat(c)
+		switch c.Action {
+		case Create:
+			what = "is not there"
+		case Delete:
+			what = "should not be there"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", code(string(c.Address)), what, prose(c.Reason))
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// DriftFormatVersion is the version of the document that RenderDriftJSON writes.
+const DriftFormatVersion = 1
+
+// jsonDrift is the document of `drift --json`. Values are as in jsonPlan.
+type jsonDrift struct {
+	FormatVersion int              `json:"format_version"`
+	Stack         string           `json:"stack"`
+	Drift         bool             `json:"drift"`
+	Differences   []jsonDifference `json:"differences"` // sorted by address
+	Due           []jsonDue        `json:"due"`         // renewals whose time has come; no drift
+	Ignored       int              `json:"ignored"`
+	Foreign       []Foreign        `json:"foreign"`
+}
+
+type jsonDifference struct {
+	Address  Address          `json:"address"`
+	Provider string           `json:"provider"`
+	Kind     string           `json:"kind"`
+	Action   Action           `json:"action"` // what an apply would do about it
+	ID       string           `json:"id,omitempty"`
+	Cause    Cause            `json:"cause"`
+	Reason   string           `json:"reason"`
+	Fields   []jsonDriftField `json:"fields"` // none when it is not there, or should not be
+}
+
+type jsonDriftField struct {
+	Path   string      `json:"path"`
+	Is     publicValue `json:"is"`
+	Wanted publicValue `json:"wanted"`
+}
+
+type jsonDue struct {
+	Address Address `json:"address"`
+	Reason  string  `json:"reason"`
+}
+
+// RenderDriftJSON writes a drift as a document for other programs.
+func RenderDriftJSON(w io.Writer, d Drift) error {
+	doc := jsonDrift{FormatVersion: DriftFormatVersion, Stack: d.Stack, Drift: len(d.Differences) > 0,
+		Differences: []jsonDifference{}, Due: []jsonDue{}, Ignored: d.Ignored, Foreign: list(d.Foreign)}
+	for _, c := range d.Differences {
+		fields := []jsonDriftField{}
+		for _, f := range c.Fields {
+			fields = append(fields, jsonDriftField{f.Path, publicValue{f.Before}, publicValue{f.After}})
+		}
+		doc.Differences = append(doc.Differences, jsonDifference{c.Address, c.Provider, c.Kind, c.Action, c.ID, causeOf(c), c.Reason, fields})
+	}
+	for _, c := range d.Due {
+		doc.Due = append(doc.Due, jsonDue{c.Address, c.Reason})
+	}
+	return writeJSON(w, doc)
+}

@@ -1,0 +1,233 @@
+package plan
+
+import (
+	"io"
+	"slices"
+	"strings"
+
+	"mailform/plan/style"
+)
+
+// View is everything known about one address: what the spec wants, what was
+// found, what was applied last, and what a plan would do.
+type View struct {
+	Change  Change
+	Wanted  Attrs   // nil when the spec does not want it; outputs it needs are filled in where known
+	Object  *Object // nil when nothing was found
+	Applied Attrs   // from the ledger; nil when it does not remember
+}
+
+// Views returns what is known about every address of a plan, sorted by address.
+func Views(in Input, p *Plan) []View {
+	wanted := map[Address]bool{}
+	for _, r := range in.Desired {
+		wanted[r.Address] = true
+	}
+	objects := map[Address]*Object{}
+	for i := range in.Observed {
+		objects[in.Observed[i].Address] = &in.Observed[i]
+	}
+	views := make([]View, 0, len(p.Changes))
+	for _, c := range p.Changes {
+		v := View{Change: c, Object: objects[c.Address]}
+		if wanted[c.Address] {
+			v.Wanted = c.After
+		}
+		if in.Ledger != nil {
+			v.Applied = in.Ledger.Entries[c.Address].Applied
+		}
+		views = append(views, v)
+	}
+	return views
+}
+
+// state says in two words how the address stands.
+func (v View) state() string {
+	switch {
+	case v.Object == nil:
+		return "missing"
+	case v.Wanted == nil:
+		return "not wanted"
+	case v.Change.Action == NoOp:
+		return "as wanted"
+	case v.Change.Action == Rotate:
+		return "due"
+	case v.Change.Action == Adopt:
+		return "as wanted, no mark"
+	}
+	return "differs"
+}
+
+func (v View) owner() string {
+	switch {
+	case v.Object == nil:
+		return ""
+	case v.Object.Owner == OtherStack:
+		return "stack " + v.Object.OwnedBy
+	}
+	return v.Object.Owner.String()
+}
+
+// RenderViews writes a line for each address, by host and domain.
+func RenderViews(w io.Writer, views []View, o TextOptions) error {
+	t := newText(o)
+	at := map[Address]View{}
+	shown := &Plan{}
+	column := 0
+	for _, v := range views {
+		at[v.Change.Address] = v
+		c := v.Change
+		c.Action = Wait // any that is grouped: here what stays as it is counts, too
+		shown.Changes = append(shown.Changes, c)
+		column = max(column, style.Width(style.Clean(string(c.Address))))
+	}
+	column = min(column, t.width/2)
+	for i, g := range shown.groups() {
+		if i > 0 {
+			t.line(0)
+		}
+		t.line(0, t.sheet.Bold(style.Clean(g.Title)))
+		for _, c := range g.Changes {
+			v := at[c.Address]
+			paint := plain
+			if s := v.state(); s != "as wanted" {
+				paint = t.sheet.Yellow
+			}
+			address := style.Elide(style.Clean(string(c.Address)), column)
+			words := []string{paint(style.Pad(v.state(), 10)), style.Pad(v.owner(), 7)}
+			if v.Object != nil && v.Object.ID != "" {
+				words = append(words, t.sheet.Dim(style.Clean(v.Object.ID)))
+			}
+			t.line(2, t.address(style.Pad(address, column)), "  ", strings.Join(words, "  "))
+		}
+	}
+	_, err := w.Write(t.out.Bytes())
+	return err
+}
+
+// RenderView writes all that is known about one address.
+func RenderView(w io.Writer, v View, o TextOptions) error {
+	t := newText(o)
+	c := v.Change
+	t.line(0, t.sheet.Bold(style.Clean(string(c.Address))), t.sheet.Dim("  "+style.Clean(c.Provider+" "+c.Kind)))
+	row := func(name, text string) {
+		if text != "" {
+			t.line(2, t.sheet.Dim(style.Pad(name, 10)), "  ", style.Clean(text))
+		}
+	}
+	state := v.state()
+	if c.Reason != "" {
+		state += ": " + c.Reason
+	}
+	row("state", state)
+	row("owner", v.owner())
+	if v.Object != nil {
+		row("id", v.Object.ID)
+		row("broken", v.Object.Tainted)
+	}
+	if c.Blocked != nil {
+		row("blocked", strings.TrimSuffix(c.Blocked.Why+"; to go ahead: "+c.Blocked.Allow, "; to go ahead: "))
+	}
+	var deps []string
+	for _, d := range c.DependsOn {
+		deps = append(deps, string(d))
+	}
+	row("needs", strings.Join(deps, ", "))
+
+	var is Attrs
+	if v.Object != nil {
+		is = v.Object.Attrs
+	}
+	names := slices.Concat(v.Wanted.Names(), is.Names())
+	slices.Sort(names)
+	names = slices.Compact(names)
+	column := 0
+	for _, name := range names {
+		column = max(column, style.Width(style.Clean(name)))
+	}
+	if len(names) > 0 {
+		t.line(0)
+	}
+	for _, name := range names {
+		label := style.Pad(style.Clean(name), column)
+		found, want, applied := is[name], v.Wanted[name], v.Applied[name]
+		switch {
+		case v.Object == nil:
+			t.line(2, label, "  ", full(want))
+			continue
+		case found.IsNull() && !want.IsNull():
+			t.line(2, label, "  ", full(want), t.sheet.Dim("  (only used when it is made)"))
+			continue
+		}
+		t.line(2, label, "  ", full(found))
+		// An attribute that is not in the spec is not managed.
+		if !want.IsNull() && !want.Equal(found) {
+			t.line(2, style.Pad("", column), "  ", t.sheet.Yellow("the spec says "+another(want)))
+		}
+		if !applied.IsNull() && !applied.Equal(found) {
+			t.line(2, style.Pad("", column), "  ", t.sheet.Dim("last applied "+another(applied)))
+		}
+	}
+	if v.Object != nil && len(v.Object.Outputs) > 0 {
+		t.line(0)
+		for _, name := range v.Object.Outputs.Names() {
+			t.line(2, t.sheet.Dim("output "), style.Clean(name), " = ", full(v.Object.Outputs[name]))
+		}
+	}
+	_, err := w.Write(t.out.Bytes())
+	return err
+}
+
+// full is a value as a plan shows it, not shortened; texts are quoted.
+func full(v Value) string {
+	if v.kind == KindInt {
+		return size(v.num)
+	}
+	return style.Clean(v.String())
+}
+
+// another is a value beside one that it differs from, which with secrets nobody sees.
+func another(v Value) string {
+	if v.kind == KindSecret {
+		return "another one"
+	}
+	return full(v)
+}
+
+// ShowFormatVersion is the version of the document that RenderViewsJSON writes.
+const ShowFormatVersion = 1
+
+type jsonView struct {
+	Address   Address     `json:"address"`
+	Provider  string      `json:"provider"`
+	Kind      string      `json:"kind"`
+	State     string      `json:"state"` // "as wanted", "as wanted, no mark", "differs", "due", "missing" or "not wanted"
+	Owner     string      `json:"owner"` // "ours", "unowned", "stack NAME"; "" when nothing was found
+	ID        string      `json:"id,omitempty"`
+	Action    Action      `json:"action"` // what a plan would do
+	Reason    string      `json:"reason"`
+	Wanted    publicAttrs `json:"wanted"`   // null when the spec does not want it
+	Observed  publicAttrs `json:"observed"` // null when nothing was found
+	Applied   publicAttrs `json:"applied"`  // null when the ledger does not remember
+	Outputs   publicAttrs `json:"outputs"`
+	DependsOn []Address   `json:"depends_on"`
+}
+
+// RenderViewsJSON writes views as a document for other programs; values are as in jsonPlan.
+func RenderViewsJSON(w io.Writer, stack string, views []View) error {
+	doc := struct {
+		FormatVersion int        `json:"format_version"`
+		Stack         string     `json:"stack"`
+		Objects       []jsonView `json:"objects"` // sorted by address
+	}{ShowFormatVersion, stack, []jsonView{}}
+	for _, v := range views {
+		j := jsonView{Address: v.Change.Address, Provider: v.Change.Provider, Kind: v.Change.Kind, State: v.state(), Owner: v.owner(),
+			Action: v.Change.Action, Reason: v.Change.Reason, Wanted: publicAttrs(v.Wanted), Applied: publicAttrs(v.Applied),
+			DependsOn: list(v.Change.DependsOn)}
+		if v.Object != nil {
+			j.ID, j.Observed, j.Outputs = v.Object.ID, publicAttrs(v.Object.Attrs), publicAttrs(v.Object.Outputs)
+		}
+		doc.Objects = append(doc.Objects, j)
+	}
+	return writeJSON(w, doc)
+}
