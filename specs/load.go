@@ -126,8 +126,19 @@ func (l *loader) parseFiles() bool {
 			Detail: fmt.Sprintf("%s holds %d *.hcl files; %d are allowed.", l.o.Dir, len(names), maxSpecFiles)})
 		return false
 	}
+	special := map[string]bool{} // pipes, sockets and devices, whose reading may never end
+	for _, e := range entries {
+		if t := e.Type(); !t.IsRegular() && t&fs.ModeSymlink == 0 {
+			special[path.Join(l.o.Dir, e.Name())] = true
+		}
+	}
 	ok := true
 	for _, n := range names {
+		if special[n] {
+			l.add(fileFinding(n, errors.New("it is not a regular file")))
+			ok = false
+			continue
+		}
 		text, err := l.files.read(n)
 		if err != nil {
 			l.add(fileFinding(n, err))
