@@ -188,7 +188,14 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	closeSink()
 	a.showPasswords(out.Secrets, flags.asJSON, opts.Dir)
 	if err != nil {
-		return incomplete(err)
+		err = incomplete(err)
+		if a.term.live && !flags.asJSON && out.Count(apply.StatusFailed) > 0 {
+			// The live view has shown the failures in full, just above.
+			fmt.Fprintf(a.term.err, "\nNot finished: %d of %d steps are done. The same command continues with what is left.\n",
+				out.Count(apply.StatusDone), len(out.Ops))
+			return &codeError{code: exitCode(err)}
+		}
+		return err
 	}
 	if !flags.asJSON {
 		a.summarise(s.Spec, planned.Plan)
