@@ -66,3 +66,19 @@ type Merger interface {
 	// Merge returns the joined wish and true, or false when the two conflict.
 	Merge(Resource, Object) (Resource, bool)
 }
+
+// Price is what one thing costs while it exists, before taxes.
+type Price struct {
+	Address  Address `json:"address"`
+	Monthly  float64 `json:"monthly"`  // for 730 hours
+	Currency string  `json:"currency"` // ISO 4217: "CNY"
+	Note     string  `json:"note,omitempty"`
+}
+
+// Pricer is a provider that knows what its things cost. Prices are shown beside
+// a plan and are no part of it: the same plan stays the same plan when they move.
+type Pricer interface {
+	// Price asks for the prices of what the changes make or make larger. It only
+	// reads, and answers nothing for changes that cost nothing.
+	Price(context.Context, []Change) ([]Price, error)
+}

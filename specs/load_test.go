@@ -23,7 +23,7 @@ domain "acme.example" {
 `)
 	h := s.Hosts[0]
 	open := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
-	if h.Instance.Type != "ecs.u1-c1m2.large" || h.Instance.Image != "debian-12" || h.Instance.SystemDisk != (Disk{"cloud_essd", 40}) || h.Instance.Bandwidth != 10 {
+	if h.Instance.Type != "ecs.u1-c1m2.large" || h.Instance.Image != "debian-12" || h.Instance.SystemDisk != (Disk{Category: "cloud_essd", SizeGiB: 40}) || h.Instance.Bandwidth != 10 {
 		t.Errorf("instance defaults: %+v", h.Instance)
 	}
 	if h.SSH.User != "root" || h.SSH.Port != 22 || !reflect.DeepEqual(h.SSH.From, open) || h.SSH.AuthorizedKeys != nil {
@@ -154,7 +154,7 @@ server {
 		t.Errorf("providers: %+v %+v %+v %q %q", s.AliCloud, s.Cloudflare, s.ACME, s.CABundle, s.Resolver)
 	}
 	h := s.Host("mx1")
-	if h.Hostname != "mail.acme.example" || h.Instance.SystemDisk != (Disk{"cloud_auto", 100}) || h.Instance.Bandwidth != 200 {
+	if h.Hostname != "mail.acme.example" || h.Instance.SystemDisk != (Disk{Category: "cloud_auto", SizeGiB: 100}) || h.Instance.Bandwidth != 200 {
 		t.Errorf("host: %+v %+v", h, h.Instance)
 	}
 	if fmt.Sprint(h.SSH.From) != "[198.51.100.7/32 2001:db8::/32]" || len(h.SSH.AuthorizedKeys) != 1 || h.SSH.AuthorizedKeys[0] != key {

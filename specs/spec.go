@@ -23,8 +23,15 @@ type Spec struct {
 	CABundle   string    // PEM file trusted beside the system's roots, as written: relative to the stack's folder; "" for none
 	Hosts      []*Host   // sorted by name
 	Domains    []*Domain // sorted by name
+	Zones      []*Zone   // sorted by name: what a zone block says about a DNS zone
 	TLS        TLS
 	Server     Server
+	Backup     *Backup // nil: no backups
+	Monitor    Monitor
+	Lock       *Lock      // nil: only this machine's file lock and the host's lease
+	Protection Protection // what needs permission beyond the defaults, and what does not
+	Ignore     []Ignore   // differences that are left alone, in source order
+	Forget     []Forget   // things that stop being ours, in source order
 
 	// secrets maps fingerprints to texts; see Secret.
 	secrets map[string]string
@@ -87,18 +94,38 @@ type Host struct {
 
 // Instance is an ECS instance to create.
 type Instance struct {
-	Type       string // "ecs.g7.large"
-	Zone       string // "" lets the provider choose one that sells the type
-	Image      string // "debian-12" or a vendor image id
+	Type  string // "ecs.g7.large"
+	Zone  string // "" lets the provider choose one that sells the type
+	Image string // "debian-12" or a vendor image id
+	// Instead are further types, in order of preference, for when Type is out of
+	// stock; they count only when the instance is created.
+	Instead    []string
+	RAMRole    string // name of the RAM role the instance may use; "" for none
 	SystemDisk Disk
-	Bandwidth  int // of the public address, Mbit/s, 1 to 200
+	DataDisk   *DataDisk // nil: mail lives on the system disk
+	Bandwidth  int       // of the public address, Mbit/s, 1 to 200
 	Range      Range
 }
 
 // Disk is a cloud disk.
 type Disk struct {
-	Category string // "cloud_essd"
-	SizeGiB  int
+	Category  string // "cloud_essd"
+	SizeGiB   int
+	Encrypted bool // with the account's default KMS key; decided at creation
+}
+
+// DataDisk is the disk the mail is on. It outlives the instance.
+type DataDisk struct {
+	Disk
+	Snapshots *Snapshots // nil: none are made
+	Range     Range
+}
+
+// Snapshots is a disk's automatic snapshot policy.
+type Snapshots struct {
+	Hour  int // 0 to 23, UTC+8, as the vendor counts
+	Days  int // snapshots are kept this long, 1 to 65535
+	Range Range
 }
 
 // SSH is how mailform and people log in.
@@ -129,6 +156,10 @@ type Domain struct {
 	SPF       *SPF       // nil: not managed (spf block with manage = false)
 	DKIM      *DKIM      // nil: nothing is signed and no key published (manage = false)
 	DMARC     *DMARC     // nil: not managed (manage = false)
+	MTASTS    *MTASTS    // nil: no policy is published
+	TLSRPT    *TLSRPT    // nil: no reports are asked for
+	Discovery bool       // SRV records and autoconfig names for mail programs
+	DANE      bool       // TLSA records for the host's certificate key; needs a signed zone
 	Mailboxes []*Mailbox // sorted by Local; postmaster and abuse delivery are always resolved, see Aliases
 	Aliases   []*Alias   // sorted by Local; includes postmaster and abuse when nothing else serves them
 	CatchAll  string     // local part of a mailbox; "" refuses unknown recipients
@@ -151,8 +182,9 @@ type SPF struct {
 
 // DKIM is the signing policy, RFC 6376 and RFC 8463.
 type DKIM struct {
-	Selector   string   // prefix of the selectors: "mf1" gives mf1-rsa and mf1-ed25519
-	Algorithms []string // of "rsa2048", "rsa4096", "ed25519"
+	Selector   string        // prefix of the selectors: "mf1" gives mf1-rsa and mf1-ed25519
+	Algorithms []string      // of "rsa2048", "rsa4096", "ed25519"
+	Rotate     time.Duration // a new key after this long; 0: never by itself
 	Range      Range
 }
 
@@ -162,6 +194,20 @@ type DMARC struct {
 	SubdomainPolicy string   // "" follows Policy
 	Reports         []string // addresses for aggregate reports; full addresses
 	Range           Range
+}
+
+// MTASTS is the policy by which senders insist on TLS, RFC 8461. The host serves
+// it at https://mta-sts.DOMAIN/.well-known/mta-sts.txt.
+type MTASTS struct {
+	Mode   string        // "testing", "enforce" or "none"
+	MaxAge time.Duration // 1 day to 1 year
+	Range  Range
+}
+
+// TLSRPT asks senders for reports about TLS, RFC 8460.
+type TLSRPT struct {
+	Reports []string // full addresses
+	Range   Range
 }
 
 // Mailbox is one person's mailbox.
@@ -192,8 +238,28 @@ type TLS struct {
 // Server is the mail server's settings.
 type Server struct {
 	MaxMessageBytes int64 // default 50 MiB
+	Limits          Limits
+	Filter          Filter
 	Relay           *Relay
 	Range           Range
+}
+
+// Limits bound what clients may do. All are at least 1.
+type Limits struct {
+	Connections          int // at the same time, all services together
+	ConnectionsPerClient int // at the same time, per IPv4 address or IPv6 /64
+	RecipientsPerMessage int
+	MessagesPerHour      int // that one account may submit
+	Range                Range
+}
+
+// Filter is what is done about unwanted mail from outside.
+type Filter struct {
+	DNSBL       []string // zones, such as "zen.spamhaus.org"; a listed client is refused
+	Greylist    bool     // first contacts that look suspicious are asked to come back
+	DMARC       bool     // obey the sender domain's DMARC policy: refuse for reject, Junk for quarantine
+	Attachments []string // refused file name extensions, lower case without the dot
+	Range       Range
 }
 
 // Relay is a smarthost for outbound mail.
@@ -203,4 +269,90 @@ type Relay struct {
 	Username string
 	Password string // sensitive
 	Range    Range
+}
+
+// Zone is what a zone block says about a DNS zone at Cloudflare, beyond its mail
+// records. nil and "" mean that a setting is not managed.
+type Zone struct {
+	Name          string   // lower-case punycode
+	SecurityLevel string   // "essentially_off", "low", "medium", "high" or "under_attack"
+	SSL           string   // "off", "flexible", "full" or "strict"
+	MinTLS        string   // "1.0", "1.1", "1.2" or "1.3"
+	CAA           []string // who may issue certificates for the zone, such as "letsencrypt.org"
+	Web           []Web
+	Rules         []ZoneRule // WAF custom rules, in order
+	Range         Range
+}
+
+// Web is a name that leads to a host's web service on port 443.
+type Web struct {
+	Name    string // relative to the zone, "@" for the zone itself
+	Host    string // name of a Host
+	Proxied bool   // through Cloudflare, which then alone may reach the host's port 443
+	Range   Range
+}
+
+// ZoneRule is a WAF custom rule.
+type ZoneRule struct {
+	Name       string
+	Expression string // in Cloudflare's rules language
+	Action     string // "block", "challenge", "js_challenge" or "managed_challenge"
+	Range      Range
+}
+
+// Backup is where the host copies the mail to: an S3-compatible bucket.
+type Backup struct {
+	Endpoint        string // URL of the service: "https://oss-cn-hongkong.aliyuncs.com"
+	Bucket          string
+	Region          string
+	Prefix          string // of the keys, without slashes at its ends; "" for none
+	AccessKeyID     string
+	SecretAccessKey string        // sensitive
+	Every           time.Duration // 15 minutes to 7 days
+	Keep            time.Duration // how far back a restore can go, 1 day to 10 years
+	Range           Range
+}
+
+// Monitor says when the host writes to somebody about itself.
+type Monitor struct {
+	Alerts          []string      // full addresses; the stack's contact when none are given
+	DiskFreePercent int           // less free space than this is reported, 1 to 90
+	QueueAge        time.Duration // a message waiting longer than this is reported
+	Certificate     time.Duration // less than this left on a certificate is reported
+	Metrics         string        // host:port on which Prometheus metrics are served to the machine itself; "" for none
+	Range           Range
+}
+
+// Lock is a lock that a team shares.
+type Lock struct {
+	Kind     string // "bucket" or "postgres"
+	Endpoint string // URL of the S3-compatible service, with Kind bucket
+	Bucket   string
+	Region   string
+	Key      string // of the lock object, with Kind bucket
+	URL      string // of the database, sensitive, with Kind postgres; "" for the environment's MAILFORM_LOCK_URL
+	Range    Range
+}
+
+// Protection changes what needs --allow.
+type Protection struct {
+	Protect   []string // address globs that need permission to be replaced or deleted, too
+	Unprotect []string // address globs that do not
+	// ZonePercent is the share of a zone's own records that one plan may change or
+	// delete without permission, 1 to 100.
+	ZonePercent int
+	Range       Range
+}
+
+// Ignore leaves differences alone.
+type Ignore struct {
+	Address string   // glob
+	Fields  []string // globs over field paths; never empty
+	Range   Range
+}
+
+// Forget makes things foreign: their marks are taken off, they stay as they are.
+type Forget struct {
+	Address string // glob
+	Range   Range
 }

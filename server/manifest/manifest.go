@@ -20,8 +20,51 @@ type Manifest struct {
 	Hostname string `json:"hostname"` // FQDN for greeting and certificate
 
 	MaxMessageBytes int64    `json:"max_message_bytes"`
+	Limits          *Limits  `json:"limits,omitempty"` // nil: the daemon's defaults
+	Filter          *Filter  `json:"filter,omitempty"` // nil: nothing is filtered
 	Relay           *Relay   `json:"relay,omitempty"`
+	Web             bool     `json:"web,omitempty"`       // port 443: MTA-STS policies and set-up of mail programs
+	DataDisk        string   `json:"data_disk,omitempty"` // serial number of the disk the mail is on; "" when that is the system disk
+	Backup          *Backup  `json:"backup,omitempty"`
+	Monitor         *Monitor `json:"monitor,omitempty"`
 	Domains         []Domain `json:"domains"`
+}
+
+// Limits bound what clients may do; 0 leaves one at the daemon's default.
+type Limits struct {
+	Connections          int `json:"connections,omitempty"`            // at the same time, all services together
+	ConnectionsPerClient int `json:"connections_per_client,omitempty"` // at the same time, per IPv4 address or IPv6 /64
+	RecipientsPerMessage int `json:"recipients_per_message,omitempty"`
+	MessagesPerHour      int `json:"messages_per_hour,omitempty"` // that one account may submit
+}
+
+// Filter is what is done about unwanted mail on port 25.
+type Filter struct {
+	DNSBL       []string `json:"dnsbl,omitempty"`       // zones; a listed client is refused
+	Greylist    bool     `json:"greylist,omitempty"`    // suspicious first contacts are asked to come back
+	DMARC       bool     `json:"dmarc,omitempty"`       // obey the sender domain's policy
+	Attachments []string `json:"attachments,omitempty"` // refused file name extensions, lower case without the dot
+}
+
+// Backup is the S3-compatible bucket the mail is copied to.
+type Backup struct {
+	Endpoint        string `json:"endpoint"` // URL
+	Bucket          string `json:"bucket"`
+	Region          string `json:"region,omitempty"`
+	Prefix          string `json:"prefix,omitempty"`
+	AccessKeyID     string `json:"access_key_id,omitempty"`
+	SecretAccessKey string `json:"secret_access_key,omitempty"`
+	EverySeconds    int64  `json:"every_seconds"`
+	KeepSeconds     int64  `json:"keep_seconds"`
+}
+
+// Monitor says when the host writes to somebody about itself.
+type Monitor struct {
+	Alerts             []string `json:"alerts,omitempty"` // full addresses
+	DiskFreePercent    int      `json:"disk_free_percent,omitempty"`
+	QueueAgeSeconds    int64    `json:"queue_age_seconds,omitempty"`
+	CertificateSeconds int64    `json:"certificate_seconds,omitempty"` // less than this left is reported
+	Metrics            string   `json:"metrics,omitempty"`             // loopback host:port for Prometheus
 }
 
 // Relay is the smarthost for mail to other domains.
@@ -39,12 +82,21 @@ type Domain struct {
 	Mailboxes []Mailbox `json:"mailboxes,omitempty"`
 	Aliases   []Alias   `json:"aliases,omitempty"`
 	CatchAll  string    `json:"catch_all,omitempty"` // local part
+	MTASTS    *MTASTS   `json:"mta_sts,omitempty"`   // served at https://mta-sts.NAME/.well-known/mta-sts.txt
+	Discovery bool      `json:"discovery,omitempty"` // autoconfig.NAME and autodiscover.NAME answer
+}
+
+// MTASTS is a policy of RFC 8461; its mx is the manifest's Hostname.
+type MTASTS struct {
+	Mode          string `json:"mode"` // "testing", "enforce" or "none"
+	MaxAgeSeconds int64  `json:"max_age_seconds"`
 }
 
 // DKIMKey names a signing key that exists in Layout.DKIMKey.
 type DKIMKey struct {
 	Selector  string `json:"selector"`
-	Algorithm string `json:"algorithm"` // "rsa2048", "rsa4096" or "ed25519"
+	Algorithm string `json:"algorithm"`      // "rsa2048", "rsa4096" or "ed25519"
+	Idle      bool   `json:"idle,omitempty"` // published, but not signed with: coming up or retired
 }
 
 // Mailbox is an account with an address of its own.

@@ -11,7 +11,7 @@ func sample() Manifest {
 		Format: Format, Stack: "acme-mail", Host: "mx1", Hostname: "mail.acme.example", MaxMessageBytes: 50 << 20,
 		Domains: []Domain{{
 			Name:      "acme.example",
-			DKIM:      []DKIMKey{{"mf1-ed25519", "ed25519"}},
+			DKIM:      []DKIMKey{{Selector: "mf1-ed25519", Algorithm: "ed25519"}},
 			Mailboxes: []Mailbox{{Local: "alice", Aliases: []string{"a"}}, {Local: "bob"}},
 		}},
 	}
