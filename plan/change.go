@@ -13,6 +13,11 @@ const (
 	Adopt   Action = "adopt" // an unmarked object that already is as wanted gets our mark
 	Rotate  Action = "rotate"
 	Wait    Action = "wait"
+	// Forget takes our mark off an object of ours and leaves it exactly as it is:
+	// the next observation must report it as Unowned or count it as foreign. Before
+	// holds what was observed, After is nil. Only an Object that its provider calls
+	// Forgettable gets this action, and its provider must compile an operation for it.
+	Forget Action = "forget"
 )
 
 // Glyph is the rune that stands for the action in a terminal.
@@ -32,6 +37,8 @@ func (a Action) Glyph() string {
 		return "↻"
 	case Wait:
 		return "…"
+	case Forget:
+		return "○"
 	}
 	return " "
 }

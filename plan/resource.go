@@ -58,7 +58,10 @@ type Object struct {
 	DependsOn []Address // what must outlive it, for ordering deletes of things no longer in the spec
 	Protected string    // as Resource.Protected, for things no longer in the spec
 	Tainted   string    // why it is broken and must be replaced; "" when it is sound
-	Due       string    // why it must be renewed in place now: "expires in 20 days"; "" when it need not
+	// Forgettable is set when the provider can take our mark off and leave the
+	// object as it is; see Forget. What lives inside our own server cannot be forgotten.
+	Forgettable bool
+	Due         string // why it must be renewed in place now: "expires in 20 days"; "" when it need not
 }
 
 // Foreign counts what was seen in a scope and left alone.
