@@ -39,13 +39,17 @@ type key struct {
 	signer   crypto.Signer
 }
 
-// Load reads the signing keys that m names. With an error it still returns the
+// Load reads the signing keys that m names, but for idle ones: a key that is coming
+// up may not be seen by every resolver yet, and one that was retired soon will not be. With an error it still returns the
 // keys that could be read, so that a starting server can choose to work with them.
 func Load(layout manifest.Layout, m *manifest.Manifest) (*Keys, error) {
 	k := &Keys{byDomain: map[string][]key{}}
 	var errs []error
 	for _, d := range m.Domains {
 		for _, dk := range d.DKIM {
+			if dk.Idle {
+				continue
+			}
 			signer, err := readKey(layout.DKIMKey(d.Name, dk.Selector), dk.Algorithm)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("DKIM key %s of %s: %w", dk.Selector, d.Name, err))

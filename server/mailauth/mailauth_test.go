@@ -189,6 +189,33 @@ func TestLoadReportsAndKeepsWhatWorks(t *testing.T) {
 	}
 }
 
+// A key that is coming up, or was retired, is published and not signed with; its
+// file may not even be there.
+func TestIdleKeysDoNotSign(t *testing.T) {
+	layout := manifest.Layout{Root: t.TempDir()}
+	_, edKey, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeKey(t, layout, "now", edKey)
+	writeKey(t, layout, "next", edKey)
+	keys, err := Load(layout, &manifest.Manifest{Domains: []manifest.Domain{
+		{Name: "example.com", DKIM: []manifest.DKIMKey{
+			{Selector: "gone", Algorithm: "rsa2048", Idle: true}, {Selector: "now", Algorithm: "ed25519"}, {Selector: "next", Algorithm: "ed25519", Idle: true}}},
+		{Name: "other.example", DKIM: []manifest.DKIMKey{{Selector: "next", Algorithm: "ed25519", Idle: true}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := keys.Sign("example.com", strings.NewReader(message))
+	if err != nil || strings.Count(string(lines), "DKIM-Signature:") != 1 || !strings.Contains(string(lines), "s=now") {
+		t.Errorf("signed with\n%s, %v", lines, err)
+	}
+	if keys.Has("other.example") {
+		t.Error("a domain with nothing but an idle key is said to sign")
+	}
+}
+
 func FuzzSign(f *testing.F) {
 	keys, _ := testKeys(f)
 	f.Add([]byte(message))

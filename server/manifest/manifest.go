@@ -23,7 +23,7 @@ type Manifest struct {
 	Limits          *Limits  `json:"limits,omitempty"` // nil: the daemon's defaults
 	Filter          *Filter  `json:"filter,omitempty"` // nil: nothing is filtered
 	Relay           *Relay   `json:"relay,omitempty"`
-	Web             bool     `json:"web,omitempty"`       // port 443: MTA-STS policies and set-up of mail programs
+	Web             bool     `json:"web,omitempty"`       // port 443 (ServicesOf, WebNames): MTA-STS policies and set-up of mail programs
 	DataDisk        string   `json:"data_disk,omitempty"` // serial number of the disk the mail is on; "" when that is the system disk
 	Backup          *Backup  `json:"backup,omitempty"`
 	Monitor         *Monitor `json:"monitor,omitempty"`
@@ -32,10 +32,10 @@ type Manifest struct {
 
 // Limits bound what clients may do; 0 leaves one at the daemon's default.
 type Limits struct {
-	Connections          int `json:"connections,omitempty"`            // at the same time, all services together
+	Connections          int `json:"connections,omitempty"`            // at the same time, all services together; a quarter of them is kept for our users
 	ConnectionsPerClient int `json:"connections_per_client,omitempty"` // at the same time, per IPv4 address or IPv6 /64
-	RecipientsPerMessage int `json:"recipients_per_message,omitempty"`
-	MessagesPerHour      int `json:"messages_per_hour,omitempty"` // that one account may submit
+	RecipientsPerMessage int `json:"recipients_per_message,omitempty"` // from outside and from our users
+	MessagesPerHour      int `json:"messages_per_hour,omitempty"`      // that one account may submit
 }
 
 // Filter is what is done about unwanted mail on port 25.
@@ -209,23 +209,4 @@ type Status struct {
 	Listening      []string  `json:"listening"`       // service names
 	Queue          int       `json:"queue"`           // messages waiting for other hosts
 	CertNotAfter   time.Time `json:"cert_not_after"`
-}
-
-// ServicePort is one of the daemon's listening services. Name is the
-// FileDescriptorName of its socket unit and what LISTEN_FDNAMES carries.
-type ServicePort struct {
-	Name string
-	Port int
-	TLS  bool // TLS from the first byte
-}
-
-// Services lists every listening service in port order.
-func Services() []ServicePort {
-	return []ServicePort{
-		{"smtp", 25, false},
-		{"imap", 143, false},
-		{"submissions", 465, true},
-		{"submission", 587, false},
-		{"imaps", 993, true},
-	}
 }

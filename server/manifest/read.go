@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"golang.org/x/crypto/argon2"
@@ -131,6 +132,13 @@ func (m *Manifest) Validate() error {
 	if !ValidDomain(m.Hostname) {
 		return fmt.Errorf("manifest: bad hostname %q", m.Hostname)
 	}
+	if f := m.Filter; f != nil {
+		for _, zone := range f.DNSBL {
+			if !ValidDomain(zone) {
+				return fmt.Errorf("manifest: bad blocklist zone %q", zone)
+			}
+		}
+	}
 	seen := make(map[string]bool)
 	for _, d := range m.Domains {
 		if !ValidDomain(d.Name) {
@@ -140,6 +148,9 @@ func (m *Manifest) Validate() error {
 			return fmt.Errorf("manifest: domain %s stands twice", d.Name)
 		}
 		seen[d.Name] = true
+		if p := d.MTASTS; p != nil && !slices.Contains([]string{"testing", "enforce", "none"}, p.Mode) {
+			return fmt.Errorf("manifest: bad MTA-STS mode %q of %s", p.Mode, d.Name)
+		}
 		for _, k := range d.DKIM {
 			if !ValidSelector(k.Selector) {
 				return fmt.Errorf("manifest: bad selector %q of %s", k.Selector, d.Name)

@@ -38,6 +38,8 @@ func TestReadManifest(t *testing.T) {
 		"bad host name":       func(m *Manifest) { m.Host = "" },
 		"bad hostname":        func(m *Manifest) { m.Hostname = "mail acme" },
 		"bad mailbox":         func(m *Manifest) { m.Domains[0].Mailboxes[0].Local = "a/b" },
+		"bad blocklist zone":  func(m *Manifest) { m.Filter = &Filter{DNSBL: []string{"zen example"}} },
+		"bad MTA-STS mode":    func(m *Manifest) { m.Domains[0].MTASTS = &MTASTS{Mode: "enforce\r\nmx: evil.example"} },
 		"bob@acme.example st": func(m *Manifest) { m.Domains[0].Mailboxes[0].Local = "bob" },
 	} {
 		m := sample()
