@@ -51,8 +51,11 @@ type Config struct {
 
 	// OpenStore opens the mail store; default store.Open.
 	OpenStore func(dir string) (store.Store, error)
-	Now       func() time.Time                                 // default time.Now
-	Sleep     func(ctx context.Context, d time.Duration) error // delays answers to guesses; default waits
+	// Local are the clients that only the limit on all connections is for, and
+	// that mail from outside does not come from; default this machine's loopback addresses.
+	Local []netip.Prefix
+	Now   func() time.Time                                 // default time.Now
+	Sleep func(ctx context.Context, d time.Duration) error // delays answers to guesses; default waits
 }
 
 // shutdownTime is how long transactions may take to end.
@@ -68,6 +71,7 @@ type daemon struct {
 	smtp    *smtp.Server
 	imap    *imap.Server
 	queue   *queue.Queue
+	conns   *conns
 	tls     *tls.Config
 
 	reloading sync.Mutex
@@ -157,6 +161,9 @@ func start(ctx context.Context, cfg Config) (*daemon, error) {
 	}
 	def(cfg.Notify != nil, func() { cfg.Notify = func(string) error { return nil } })
 	def(cfg.Now != nil, func() { cfg.Now = time.Now })
+	def(cfg.Local != nil, func() {
+		cfg.Local = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
+	})
 	def(cfg.Sleep != nil, func() { cfg.Sleep = sleep })
 	def(cfg.Dial != nil, func() { cfg.Dial = (&net.Dialer{}).DialContext })
 	def(cfg.OpenStore != nil, func() {
@@ -204,6 +211,7 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 	}
 	d.auth = &authenticator{accounts: accounts, penalties: limits.NewPenalties(limits.PenaltyOptions{Now: d.cfg.Now}), sleep: d.cfg.Sleep}
 	d.state.Store(s)
+	d.conns = newConns(s.manifest.Limits, d.cfg.Local, d.cfg.Now)
 	if d.queue, err = queue.New(queue.Config{
 		Store: d.store, Resolver: d.cfg.Resolver, Dial: d.cfg.Dial, Roots: d.cfg.Roots, Logger: d.log.With("part", "queue"), Now: d.cfg.Now,
 	}, d.queueSettings(s)); err != nil {
@@ -251,6 +259,9 @@ func (d *daemon) smtpSettings(s *state) *smtp.Settings {
 			return a.QuotaBytes
 		},
 	}
+	if l := s.manifest.Limits; l != nil {
+		st.MaxRecipients, st.MessagesPerHour = l.RecipientsPerMessage, l.MessagesPerHour
+	}
 	if s.cert != nil {
 		st.TLS = d.tls
 	}
@@ -287,20 +298,16 @@ func (d *daemon) tell(s *state) {
 	}
 }
 
-// serveListeners hands each socket to its service, behind the limits. Servers
-// and users have separate ones: a burst of mail does not keep people out.
+// serveListeners hands each socket to its service, behind the limits.
 func (d *daemon) serveListeners(serve func(what string, f func() error)) {
-	exempt := []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
-	servers := limits.NewConns(limits.Config{Exempt: exempt, Now: d.cfg.Now})
-	users := limits.NewConns(limits.Config{Total: 10_000, PerAddress: 300, PerNetwork: 1000, PerMinute: 600, Exempt: exempt, Now: d.cfg.Now})
 	for _, p := range manifest.Services() {
 		for _, l := range d.cfg.Listeners[p.Name] {
-			limited := &limits.Listener{Listener: l, Conns: users, Refused: func(a netip.Addr) {
+			limited := &limits.Listener{Listener: l, Conns: d.conns.users, Refused: func(a netip.Addr) {
 				d.log.Warn("too many connections", "service", p.Name, "remote", a.String())
 			}}
 			switch p.Name {
 			case "smtp":
-				limited.Conns, limited.Refusal = servers, "421 4.7.0 Too many connections, try again later\r\n"
+				limited.Conns, limited.Refusal = d.conns.servers, "421 4.7.0 Too many connections, try again later\r\n"
 				serve(p.Name, func() error { return ignore(d.smtp.Serve(limited, smtp.MX, p.TLS), smtp.ErrServerClosed) })
 			case "submission", "submissions":
 				if !p.TLS {
@@ -362,6 +369,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.smtp.Set(d.smtpSettings(s))
 	d.imap.Set(d.imapSettings(s))
 	d.queue.Set(d.queueSettings(s))
+	d.conns.set(s.manifest.Limits)
 	d.tell(s)
 	d.log.Info("reloaded", "manifest", s.sha256, "accounts", len(s.directory.Accounts()))
 	return nil
@@ -391,7 +399,7 @@ func (d *daemon) status(ctx context.Context) (manifest.Status, error) {
 	}
 	s := d.state.Load()
 	st := manifest.Status{Version: d.cfg.Version, PID: os.Getpid(), Started: d.started.UTC(), ManifestSHA256: s.sha256,
-		Listening: d.listening(), Queue: len(entries)}
+		Listening: d.listening(), Queue: len(entries), Connections: d.conns.all.Open(), Refused: d.conns.refused()}
 	if s.cert != nil {
 		st.CertNotAfter = s.cert.Leaf.NotAfter
 	}

@@ -58,6 +58,7 @@ type host struct {
 	notified chan string
 	dns      *fakeDNS
 	dial     Dial
+	local    []netip.Prefix
 	hangup   chan os.Signal
 	store    store.Store
 
@@ -202,7 +203,7 @@ func (h *host) start() {
 	done := make(chan error, 1)
 	cfg := Config{
 		Layout: h.layout, Version: "test", Logger: slog.New(slog.NewJSONHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Listeners: listeners, Hangup: h.hangup, Resolver: h.dns, Dial: h.dial,
+		Listeners: listeners, Hangup: h.hangup, Resolver: h.dns, Dial: h.dial, Local: h.local,
 		Notify: func(state string) error { h.notified <- state; return nil },
 		Sleep:  func(context.Context, time.Duration) error { return nil },
 		OpenStore: func(dir string) (store.Store, error) {

@@ -20,11 +20,12 @@ var ErrTooMany = errors.New("too many connections")
 
 // Config sets the limits on connections. Zero fields take the defaults.
 type Config struct {
+
 	Total      int // open connections of all clients; default 2,000
 	PerAddress int // open connections of one client (IPv4 /32, IPv6 /64); default 50
 	PerNetwork int // open connections of one network (IPv4 /24, IPv6 /48); default 200
 	// PerMinute is how many new connections a client may make each minute,
-	// after a burst of as many; default 120.
+	// after a burst of as many; default 120, -1 for any number.
 	PerMinute int
 	Exempt    []netip.Prefix   // clients that count towards Total only
 	Now       func() time.Time // default time.Now
@@ -32,10 +33,12 @@ type Config struct {
 
 // Conns counts open connections.
 type Conns struct {
-	cfg Config
+	within *Conns // counts the connections of several Conns together; may be nil
 
-	mu    sync.Mutex
-	total int
+	mu      sync.Mutex
+	cfg     Config
+	total   int
+	refused int64
 	open  map[netip.Prefix]int
 	rates map[netip.Prefix]*rate.Limiter
 }
@@ -43,20 +46,47 @@ type Conns struct {
 // maxRates bounds the memory for clients that came once: about 100 octets each.
 const maxRates = 50_000
 
-// NewConns returns a counter with these limits.
-func NewConns(cfg Config) *Conns {
+// NewConns returns a counter with these limits. Its connections also count in
+// within, unless that is nil.
+func NewConns(within *Conns, cfg Config) *Conns {
+	c := &Conns{within: within, open: map[netip.Prefix]int{}, rates: map[netip.Prefix]*rate.Limiter{}}
+	c.Set(cfg)
+	return c
+}
+
+// Set exchanges the limits. Connections that are open stay open, and count.
+func (c *Conns) Set(cfg Config) {
 	for _, d := range []struct {
 		field *int
 		value int
 	}{{&cfg.Total, 2000}, {&cfg.PerAddress, 50}, {&cfg.PerNetwork, 200}, {&cfg.PerMinute, 120}} {
-		if *d.field <= 0 {
+		if *d.field == 0 {
 			*d.field = d.value
 		}
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	return &Conns{cfg: cfg, open: map[netip.Prefix]int{}, rates: map[netip.Prefix]*rate.Limiter{}}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cfg.PerMinute != c.cfg.PerMinute {
+		clear(c.rates) // each has the old rate
+	}
+	c.cfg = cfg
+}
+
+// Open returns how many connections are open.
+func (c *Conns) Open() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.total
+}
+
+// Refused returns how many connections were refused so far.
+func (c *Conns) Refused() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refused
 }
 
 // Prefixes returns the client and the network an address belongs to. IPv6 hands
@@ -85,34 +115,46 @@ func AddrOf(a net.Addr) netip.Addr {
 // Enter counts a new connection from a. It returns ErrTooMany, or a function
 // that must be called once, when the connection has ended.
 func (c *Conns) Enter(a netip.Addr) (leave func(), err error) {
+	inner, err := c.enter(a)
+	if err != nil || c.within == nil {
+		return inner, err
+	}
+	outer, err := c.within.Enter(a)
+	if err != nil {
+		inner()
+		return nil, err
+	}
+	return func() {
+		inner()
+		outer()
+	}, nil
+}
+
+func (c *Conns) enter(a netip.Addr) (leave func(), err error) {
 	client, network := Prefixes(a)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	exempt := !a.IsValid()
 	for _, p := range c.cfg.Exempt {
 		exempt = exempt || p.Contains(a.Unmap())
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.total >= c.cfg.Total {
-		return nil, ErrTooMany
-	}
-	if exempt {
-		c.total++
-		return sync.OnceFunc(func() {
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			c.total--
-		}), nil
-	}
-	if c.open[client] >= c.cfg.PerAddress || c.open[network] >= c.cfg.PerNetwork || !c.allowRate(client) {
+	if c.total >= c.cfg.Total ||
+		!exempt && (c.open[client] >= c.cfg.PerAddress || c.open[network] >= c.cfg.PerNetwork || !c.allowRate(client)) {
+		c.refused++
 		return nil, ErrTooMany
 	}
 	c.total++
-	c.open[client]++
-	c.open[network]++
+	if !exempt {
+		c.open[client]++
+		c.open[network]++
+	}
 	return sync.OnceFunc(func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.total--
+		if exempt {
+			return
+		}
 		for _, p := range []netip.Prefix{client, network} {
 			if c.open[p]--; c.open[p] <= 0 {
 				delete(c.open, p)
@@ -122,6 +164,9 @@ func (c *Conns) Enter(a netip.Addr) (leave func(), err error) {
 }
 
 func (c *Conns) allowRate(client netip.Prefix) bool {
+	if c.cfg.PerMinute < 0 {
+		return true
+	}
 	now := c.cfg.Now()
 	l := c.rates[client]
 	if l == nil {

@@ -10,7 +10,7 @@ import (
 )
 
 func TestConnsPerClientAndNetwork(t *testing.T) {
-	c := NewConns(Config{PerAddress: 2, PerNetwork: 3, Total: 5})
+	c := NewConns(nil, Config{PerAddress: 2, PerNetwork: 3, Total: 5})
 	enter := func(a string) (func(), error) { return c.Enter(netip.MustParseAddr(a)) }
 	leave1, err := enter("192.0.2.1")
 	if err != nil {
@@ -45,7 +45,7 @@ func TestConnsPerClientAndNetwork(t *testing.T) {
 
 func TestConnsRate(t *testing.T) {
 	now := time.Unix(0, 0)
-	c := NewConns(Config{PerMinute: 3, Now: func() time.Time { return now }, Exempt: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	c := NewConns(nil, Config{PerMinute: 3, Now: func() time.Time { return now }, Exempt: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
 	try := func(a string) bool {
 		leave, err := c.Enter(netip.MustParseAddr(a))
 		if err == nil {
@@ -72,6 +72,57 @@ func TestConnsRate(t *testing.T) {
 	}
 }
 
+// New limits hold for new connections; those that are open count and stay.
+func TestConnsSet(t *testing.T) {
+	addr := netip.MustParseAddr("192.0.2.1")
+	c := NewConns(nil, Config{PerAddress: 3})
+	var leave []func()
+	for range 3 {
+		l, err := c.Enter(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave = append(leave, l)
+	}
+	c.Set(Config{PerAddress: 2})
+	leave[0]()
+	if _, err := c.Enter(addr); !errors.Is(err, ErrTooMany) {
+		t.Errorf("with two open of two: %v", err)
+	}
+	leave[1]()
+	if _, err := c.Enter(addr); err != nil {
+		t.Errorf("with one open of two: %v", err)
+	}
+	if c.Open() != 2 || c.Refused() != 1 {
+		t.Errorf("%d open, %d refused; want 2, 1", c.Open(), c.Refused())
+	}
+}
+
+// Two groups share what is counted around them, and a connection refused there
+// counts nowhere.
+func TestConnsWithin(t *testing.T) {
+	addr := netip.MustParseAddr("192.0.2.1")
+	all := NewConns(nil, Config{Total: 2, PerMinute: -1})
+	servers, users := NewConns(all, Config{Total: 1}), NewConns(all, Config{})
+	leave, err := servers.Enter(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := servers.Enter(addr); !errors.Is(err, ErrTooMany) {
+		t.Errorf("second in a group of one: %v", err)
+	}
+	if _, err := users.Enter(addr); err != nil {
+		t.Errorf("the other group: %v", err)
+	}
+	if _, err := users.Enter(addr); !errors.Is(err, ErrTooMany) || users.Open() != 1 {
+		t.Errorf("third of all: %v, %d open", err, users.Open())
+	}
+	leave()
+	if _, err := users.Enter(addr); err != nil || all.Open() != 2 {
+		t.Errorf("when one has left: %v, %d open", err, all.Open())
+	}
+}
+
 func TestListenerRefuses(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -79,7 +130,7 @@ func TestListenerRefuses(t *testing.T) {
 	}
 	defer inner.Close()
 	refused := 0
-	l := &Listener{Listener: inner, Conns: NewConns(Config{PerAddress: 1}), Refusal: "421 4.7.0 too many\r\n", Refused: func(netip.Addr) { refused++ }}
+	l := &Listener{Listener: inner, Conns: NewConns(nil, Config{PerAddress: 1}), Refusal: "421 4.7.0 too many\r\n", Refused: func(netip.Addr) { refused++ }}
 	dial := func() net.Conn {
 		c, err := net.Dial("tcp", inner.Addr().String())
 		if err != nil {

@@ -209,4 +209,6 @@ type Status struct {
 	Listening      []string  `json:"listening"`       // service names
 	Queue          int       `json:"queue"`           // messages waiting for other hosts
 	CertNotAfter   time.Time `json:"cert_not_after"`
+	Connections    int       `json:"connections"` // open now, all services together
+	Refused        int64     `json:"refused"`     // connections refused by the limits since Started
 }

@@ -95,6 +95,7 @@ type ConvergeRequest struct {
 	Manifest          Manifest          `json:"manifest"`
 	KeepPasswords     map[string]string `json:"keep_passwords,omitempty"` // mailbox address -> fingerprint
 	KeepRelayPassword string            `json:"keep_relay_password,omitempty"`
+	KeepBackupSecret  string            `json:"keep_backup_secret,omitempty"`
 	DryRun            bool              `json:"dry_run,omitempty"`
 }
 

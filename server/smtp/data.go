@@ -49,6 +49,11 @@ func (s *session) receive(tx *transaction, r io.Reader) *smtp.SMTPError {
 	}
 	trace = append(trace, added...)
 
+	if s.kind == Submission {
+		if ok, wait := s.srv.cfg.Sent.Take(tx.account, tx.settings.MessagesPerHour); !ok {
+			return s.tooMany(tx.account, tx.settings.MessagesPerHour, wait)
+		}
+	}
 	d := s.delivery(tx, trace)
 	d.Body, d.Size = sp.reader(), sp.size
 	if _, err := s.srv.cfg.Store.Deliver(s.srv.ctx, d); err != nil {

@@ -55,10 +55,7 @@ func (s *Server) handle(c *conn, kind Kind, implicitTLS bool) {
 	}))
 	gs.Domain = st.Hostname
 	gs.MaxMessageBytes = st.MaxMessageBytes
-	gs.MaxRecipients = s.cfg.MaxRecipients
-	if kind == Submission {
-		gs.MaxRecipients *= 5
-	}
+	gs.MaxRecipients = st.maxRecipients(kind)
 	gs.MaxLineLength = maxLine
 	gs.ReadTimeout = s.cfg.Timeouts.Command
 	gs.WriteTimeout = s.cfg.Timeouts.Write

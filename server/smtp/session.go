@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -106,6 +107,11 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 			return reply(550, "5.7.1", "<%s> is not an address of yours", from)
 		}
 	} // a null sender is for notifications, RFC 5321 4.5.5; on submission the From field is still checked
+	if s.kind == Submission {
+		if wait := s.srv.cfg.Sent.Wait(account, st.MessagesPerHour); wait > 0 {
+			return s.tooMany(account, st.MessagesPerHour, wait)
+		}
+	}
 	if opts.Size > st.MaxMessageBytes {
 		return reply(552, "5.3.4", "Message is too large, the limit is %d octets", st.MaxMessageBytes)
 	}
@@ -114,6 +120,21 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	s.tx = &transaction{id: newID(), settings: st, account: account, from: from, size: opts.Size}
 	s.conn.setBusy(true)
 	return nil
+}
+
+// tooMany refuses a message of an account that has sent its share.
+func (s *session) tooMany(account string, limit int, wait time.Duration) *smtp.SMTPError {
+	s.log.Warn("sending limit reached", "account", account, "per_hour", limit)
+	return reply(450, "4.7.1", "You have reached your limit of messages per hour (%d); try again in %s", limit, minutes(wait))
+}
+
+// minutes puts a wait into words.
+func minutes(d time.Duration) string {
+	n := int((d + time.Minute - 1) / time.Minute)
+	if n == 1 {
+		return "1 minute"
+	}
+	return strconv.Itoa(n) + " minutes"
 }
 
 // Rcpt adds a recipient, if the message could be delivered to it now.
@@ -126,6 +147,9 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 	s.mu.Unlock()
 	if tx == nil {
 		return reply(503, "5.5.1", "MAIL first")
+	}
+	if n := tx.settings.maxRecipients(s.kind); len(tx.rcpts) >= n { // go-smtp knows what was so when the connection began
+		return reply(452, "4.5.3", "A message may have at most %d recipients", n)
 	}
 	local, domain, err := route.Split(to)
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 	"syscall"
 	"time"
 
+	"mailform/server/limits"
 	"mailform/server/route"
 	"mailform/server/store"
 )
@@ -53,6 +54,17 @@ type Store interface {
 	Usage(ctx context.Context, account string) (bytes int64, messages int64, err error)
 }
 
+// maxRecipients is how many recipients a message to this kind of listener may have.
+func (st *Settings) maxRecipients(kind Kind) int {
+	switch {
+	case st.MaxRecipients > 0:
+		return st.MaxRecipients
+	case kind == Submission:
+		return 500
+	}
+	return 100 // RFC 5321 4.5.3.1.8
+}
+
 // Signer makes the DKIM-Signature lines for a message; mailauth.Keys is one.
 type Signer interface {
 	Sign(domain string, message io.Reader) ([]byte, error)
@@ -65,6 +77,8 @@ type Settings struct {
 	Routes          *route.Table
 	Quota           func(account string) int64 // octets; 0 is no limit; may be nil
 	Signer          Signer                     // may be nil
+	MaxRecipients   int                        // of a message; 0: 100 on MX, 500 on Submission
+	MessagesPerHour int                        // that one account may submit; 0: 1,000
 	// TLS has the certificate. While it is nil STARTTLS is not offered and
 	// connections to ports with implicit TLS are closed.
 	TLS *tls.Config
@@ -90,6 +104,9 @@ type Config struct {
 	// with 535, other errors with 454. It may take its time to answer a wrong one.
 	Auth   func(ctx context.Context, user, password string, remote netip.Addr) (account string, err error)
 	Logger *slog.Logger
+	// Sent counts what accounts submit, so that a reload does not begin anew;
+	// default is a count of the server's own.
+	Sent *limits.Hourly
 	// Queued is called after a message for elsewhere was made durable; may be nil.
 	Queued func()
 	// SpoolDir is where messages of more than SpoolMemory octets wait while
@@ -98,7 +115,6 @@ type Config struct {
 	SpoolMemory int // default 128 KiB
 	Timeouts    Timeouts
 
-	MaxRecipients  int   // of a message on MX; default 100. Five times as many on Submission
 	MaxBadRcpt     int   // refused recipients before the connection is closed; default 10
 	MaxBadAuth     int   // failed logins before the connection is closed; default 3
 	MaxHops        int   // Received lines of a message that is not looping; default 100, RFC 5321 6.3
@@ -139,7 +155,6 @@ func New(cfg Config, st *Settings) (*Server, error) {
 		return nil, errors.New("smtp.Config needs Store, Auth and Logger")
 	}
 	def(&cfg.SpoolMemory, 128<<10)
-	def(&cfg.MaxRecipients, 100)
 	def(&cfg.MaxBadRcpt, 10)
 	def(&cfg.MaxBadAuth, 3)
 	def(&cfg.MaxHops, 100)
@@ -158,6 +173,9 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	if cfg.Sleep == nil {
 		cfg.Sleep = sleep
 	}
+	if cfg.Sent == nil {
+		cfg.Sent = limits.NewHourly(cfg.Now)
+	}
 	if cfg.Queued == nil {
 		cfg.Queued = func() {}
 	}
@@ -171,6 +189,7 @@ func New(cfg Config, st *Settings) (*Server, error) {
 func (s *Server) Set(st *Settings) {
 	copied := *st
 	def(&copied.MaxMessageBytes, 50<<20)
+	def(&copied.MessagesPerHour, 1000)
 	if copied.mxTLS = copied.TLS.Clone(); copied.mxTLS != nil {
 		// Tickets would let a passer-by link a server's connections, and servers
 		// that come once have no use for them.
