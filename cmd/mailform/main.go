@@ -36,15 +36,19 @@ func run(args []string) int {
 		fmt.Fprintln(os.Stderr, "mailform:", err)
 		return exitError
 	}
-	ctx, stop := app.signals()
+	return app.run(args)
+}
+
+func (a *app) run(args []string) int {
+	ctx, stop := a.signals()
 	defer stop()
-	root := app.root()
+	root := a.root()
 	root.SetArgs(args)
-	err = root.ExecuteContext(ctx)
+	err := root.ExecuteContext(ctx)
 	if err == nil {
-		err = app.term.out.lost()
+		err = a.term.out.lost()
 	}
-	app.report(err)
+	a.report(err)
 	return exitCode(err)
 }
 

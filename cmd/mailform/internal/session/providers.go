@@ -60,7 +60,9 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Credentials:  credentials,
 		OperatorKeys: keys.Public(),
 		Roots:        roots,
+		Transport:    s.env.Transport,
 		Now:          s.env.Now,
+		Sleep:        s.env.Sleep,
 	})
 	if err != nil {
 		return nil, err
@@ -75,15 +77,22 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		BaseURL: first(spec.Cloudflare.BaseURL, getenv("CLOUDFLARE_BASE_URL")),
 		Roots:   roots,
 		Stack:   stack,
-		Now:     s.env.Now,
+
+		Transport: s.env.Transport,
+		Now:       s.env.Now,
+		Sleep:     s.env.Sleep,
 	})
 	missing = append(missing, err)
 	if err := errors.Join(missing...); err != nil {
 		return nil, err
 	}
-	executable, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("find this program's own file: %w", err)
+	agents := s.env.Agents
+	if agents == nil {
+		executable, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find this program's own file: %w", err)
+		}
+		agents = agentbin.Default(executable)
 	}
 	s.hosts = host.New(host.Config{
 		Stack:      stack,
@@ -93,10 +102,11 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Signers:    func() []ssh.Signer { return keys.Signers },
 		KnownHosts: s.knownHosts(),
 		Confirm:    s.confirmHostKey,
-		Agents:     agentbin.Default(executable),
+		Agents:     agents,
 		Secret:     spec.Secret,
 		Roots:      roots,
 		Now:        s.env.Now,
+		Sleep:      s.env.Sleep,
 	})
 	s.closers = append(s.closers, s.hosts.Close)
 	certs, err := acme.New(acme.Config{
@@ -106,7 +116,9 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Resolver:   resolver,
 		Challenger: dns,
 		Hosts:      s.hosts,
+		Transport:  s.env.Transport,
 		Now:        s.env.Now,
+		Sleep:      s.env.Sleep,
 	})
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"mailform/apply"
 	"mailform/plan"
 	"mailform/providers/host"
+	"mailform/providers/host/agentbin"
 	"mailform/specs"
 )
 
@@ -32,6 +34,13 @@ type Env struct {
 	// Confirm asks the person whether an unknown SSH host key is right. nil answers no.
 	Confirm func(question string) bool
 	Warn    func(string)
+
+	// What follows is nil for the real things: tests stand in for the disk of the
+	// state directory, for time that passes while waiting, and for the network.
+	Files     apply.FS
+	Sleep     func(context.Context, time.Duration) error
+	Transport http.RoundTripper // of all vendors' APIs
+	Agents    agentbin.Source   // gives the mailformd that is put on hosts
 }
 
 // Options say which stack and how.
@@ -147,7 +156,11 @@ func (s *Session) Lock(command string) error {
 }
 
 func (s *Session) dir() *apply.Dir {
-	return apply.NewDir(apply.OS{}, first(s.opts.StateDir, s.opts.Dir))
+	var files apply.FS = apply.OS{}
+	if s.env.Files != nil {
+		files = s.env.Files
+	}
+	return apply.NewDir(files, first(s.opts.StateDir, s.opts.Dir))
 }
 
 func (s *Session) warn(text string) {
@@ -295,6 +308,7 @@ func (s *Session) config(sink apply.Sink) apply.Config {
 		State:     s.state,
 		Sink:      sink,
 		Now:       s.env.Now,
+		Sleep:     s.env.Sleep,
 		// Well below what the vendors allow one user; others may be working too.
 		Limits: map[string]apply.Limit{
 			"alicloud":   {PerSecond: 10, Burst: 20},
