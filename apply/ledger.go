@@ -127,7 +127,7 @@ func nextLedger(old plan.Ledger, w *walk, generations map[plan.Address]int) plan
 			continue
 		}
 		e := plan.LedgerEntry{Generation: next.Entries[c.Address].Generation}
-		if c.Action != plan.Delete {
+		if c.Action != plan.Delete && c.Action != plan.Forget {
 			e.ID = c.ID
 			if id := w.results[c.Address]["id"].Str(); id != "" {
 				e.ID = id

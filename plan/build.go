@@ -18,7 +18,16 @@ type Input struct {
 	Observed []Object   // of all providers, complete
 	Foreign  []Foreign
 	Ledger   *Ledger // may be nil: then less is known about who caused a difference
-	Destroy  bool    // delete everything that is ours
+
+	// What the spec says about how far the plan may go.
+	Protection specs.Protection // a ZonePercent of 0 is 50
+	Ignore     []specs.Ignore
+	Forget     []specs.Forget
+	// Overlook are globs over "ADDRESS" and "ADDRESS.FIELD" whose differences a
+	// look at the world leaves out. Only for plans without operations.
+	Overlook []string
+
+	Destroy bool // delete everything that is ours
 
 	Allow []string // addresses or globs (see Match) whose protection is lifted
 	Take  []string // addresses or globs of unmarked objects that become ours although they differ
@@ -57,11 +66,12 @@ func Build(in Input) (*Plan, specs.Diagnostics) {
 		in.Destroy, in.Allow, in.Take = saved.Destroy, asked.Allow, asked.Take
 		in.Only, in.Except, in.Replace = asked.Only, asked.Except, asked.Replace
 	}
-	b := &builder{in: in, at: map[Address]*node{}}
+	b := &builder{in: in, at: map[Address]*node{}, rules: newRules(in)}
 	for _, pass := range []func(){
 		b.match,   // desired and observed meet at their addresses
 		b.link,    // who depends on whom; no dangling reference, no cycle
 		b.choose,  // what the plan is to be about
+		b.permit,  // what must be allowed by name
 		b.decide,  // actions, fields, reasons, risks, and what is blocked
 		b.compile, // operations
 		b.order,   // and their order
@@ -77,11 +87,14 @@ func Build(in Input) (*Plan, specs.Diagnostics) {
 // builder carries the plan through the passes.
 type builder struct {
 	in    Input
+	rules rules
 	nodes []*node // sorted by address
 	at    map[Address]*node
 	sort  []*node // the same, dependencies before what depends on them
 	ops   []Op    // sorted by id
 	diags specs.Diagnostics
+
+	forgotten map[Address]bool // declared, and taken out by a forget rule
 }
 
 // node is one address on its way to a Change.
@@ -103,6 +116,8 @@ type node struct {
 	because  string  // why, where the change itself does not say it
 	held     *Block  // a block that stays although what led to it is put off
 	off      *Change // the change that is put off because it is not chosen
+
+	guard string // why deleting or replacing it must be allowed by name; "" when it need not
 
 	idle    bool // there is nothing at this address and nothing to do
 	allowed bool // named by --allow
@@ -144,7 +159,7 @@ func (b *builder) report(s specs.Severity, code, summary, detail string, origin 
 // match puts desired resources and observed objects together by address. What
 // is neither wanted nor ours is left out: it is none of our business.
 func (b *builder) match() {
-	desired := slices.Clone(b.in.Desired)
+	desired := slices.Clone(b.forgets(b.in.Desired))
 	slices.SortStableFunc(desired, func(x, y Resource) int { return cmp.Compare(x.Address, y.Address) })
 	observed := slices.Clone(b.in.Observed)
 	slices.SortStableFunc(observed, func(x, y Object) int { return cmp.Compare(x.Address, y.Address) })

@@ -81,6 +81,7 @@ type Change struct {
 	Before  Attrs   `json:"before,omitempty"`  // observed; nil for a create
 	After   Attrs   `json:"after,omitempty"`   // wanted; nil for a delete
 	Fields  []Field `json:"fields,omitempty"`  // the differences; none for a create or delete, where Before or After says all
+	Ignored []Field `json:"ignored,omitempty"` // differences that the spec ignores: After is what the spec would give
 	Outputs Attrs   `json:"outputs,omitempty"` // what is already known of the object's outputs, and stays so
 
 	Reason    string    `json:"reason,omitempty"`

@@ -7,6 +7,7 @@ import (
 
 // The codes of diagnostics about what was asked for, not about the spec.
 const (
+	CodeUnusedFlag     = "MF3009" // a flag changes nothing
 	CodeNamesNothing   = "MF3011" // a flag names an address that is nowhere
 	CodeNotReplaceable = "MF3012" // --replace names what cannot be replaced
 )
@@ -203,6 +204,9 @@ func (b *builder) requires(n *node, tell func(d *node, because, without string))
 				tell(u, fmt.Sprintf("%s goes, and it stands on that", n.addr), fmt.Sprintf("%s is left out by --except and needs it", u.addr))
 			}
 		}
+		return
+	}
+	if n.change.Action == Forget {
 		return
 	}
 	need := func(d *node) {

@@ -112,6 +112,8 @@ func past(a Action) string {
 		return "waited for"
 	case Adopt:
 		return "adopted"
+	case Forget:
+		return "forgotten"
 	}
 	return strings.TrimSuffix(string(a), "e") + "ed"
 }

@@ -29,6 +29,8 @@ func (b *builder) decide() {
 	b.explain()
 	b.unused("--take", "has no effect: nothing there is in the way without our mark", take)
 	b.unused("--allow", "matches nothing in the plan", allow)
+	b.unused("--ignore", "ignores nothing", b.rules.overlook)
+	b.unusedRules()
 }
 
 func (b *builder) decideAll(take *patterns) {
@@ -51,6 +53,8 @@ func (b *builder) decideAll(take *patterns) {
 		}
 
 		switch {
+		case n.want == nil && b.rules.forget.match(n.addr):
+			b.release(n)
 		case b.in.Destroy:
 			b.destroy(n)
 		case n.want == nil:
@@ -59,6 +63,13 @@ func (b *builder) decideAll(take *patterns) {
 			b.lookUp(n)
 		default:
 			b.converge(n, take)
+		}
+		if c.Action != NoOp && c.Action != Rotate && len(b.in.Overlook) > 0 && b.rules.overlook.match(n.addr) {
+			c.Ignored = append(c.Ignored, c.Fields...)
+			if len(c.Fields) == 0 {
+				c.Ignored = append(c.Ignored, Field{})
+			}
+			c.Action, c.Fields, c.Reason, c.Risk, c.Blocked = NoOp, nil, "", RiskNone, nil
 		}
 		if n.held != nil && c.Action != NoOp {
 			c.Blocked = n.held
@@ -113,6 +124,7 @@ func (b *builder) converge(n *node, take *patterns) {
 		c.Action, c.Reason = Create, b.whyMissing(n)
 		return
 	}
+	c.Ignored = b.overlay(n)
 	c.Fields = b.compare(n)
 
 	home := n.lostWith()
@@ -123,7 +135,8 @@ func (b *builder) converge(n *node, take *patterns) {
 		return
 	case home != nil && n.have.Owner == Unowned:
 		c.Action, c.Reason = Create, cause(home)
-		c.ID, c.Before, c.Fields = "", nil, nil
+		c.ID, c.Before, c.Fields, c.Ignored = "", nil, nil, nil
+		c.After = b.wish(n, n.want.Attrs)
 		return
 	case n.have.Owner == Unowned:
 		b.claim(n, take)
@@ -153,6 +166,7 @@ func (b *builder) claim(n *node, take *patterns) {
 			wish.Attrs = c.After
 			if joined, ok := m.Merge(wish, *n.have); ok {
 				c.After = b.wish(n, joined.Attrs)
+				c.Ignored = b.overlay(n)
 				c.Fields = b.compare(n)
 				if len(c.Fields) > 0 {
 					c.Action, c.Reason = n.changeInPlace(), "joined with what is there, which stays in it"

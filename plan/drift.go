@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"mailform/plan/style"
@@ -28,7 +27,7 @@ func causeOf(c Change) Cause {
 	switch {
 	case first == reasonDrift, first == reasonRemoved:
 		return CauseWorld
-	case first == reasonSpec, first == reasonUnwanted:
+	case first == reasonSpec, first == reasonUnwanted, first == reasonForgotten:
 		return CauseSpec
 	case first == reasonConflict:
 		return CauseBoth
@@ -43,44 +42,25 @@ type Drift struct {
 	Stack       string
 	Differences []Change // sorted by address
 	Due         []Change // renewals whose time has come; no difference to the spec
-	Ignored     int      // differences that a pattern told to ignore, fields and objects
+	Ignored     int      // differences that the spec or a flag told to ignore, fields and objects
 	Foreign     []Foreign
 }
 
-// FindDrift takes the differences out of a plan. ignore holds globs (see Match)
-// over "ADDRESS" and "ADDRESS.FIELD"; those that matched nothing are returned:
-// most likely they outlived what they were written for.
-func FindDrift(p *Plan, ignore []string) (d Drift, unused []string) {
-	d = Drift{Stack: p.Stack, Foreign: p.Foreign}
-	globs := newPatterns(ignore)
+// FindDrift takes the differences out of a plan. What Input.Ignore and
+// Input.Overlook name is no difference there already.
+func FindDrift(p *Plan) Drift {
+	d := Drift{Stack: p.Stack, Foreign: p.Foreign, Ignored: p.Summary().Ignored}
 	for _, c := range p.Changes {
-		switch {
-		case c.Action == NoOp:
-			continue
-		case c.Action == Rotate:
+		switch c.Action {
+		case NoOp:
+		case Rotate:
 			d.Due = append(d.Due, c)
-			continue
-		case globs.match(c.Address):
-			d.Ignored++
-			continue
-		}
-		all := c.Fields
-		c.Fields = slices.DeleteFunc(slices.Clone(all), func(f Field) bool {
-			return globs.match(c.Address + Address("."+f.Path))
-		})
-		d.Ignored += len(all) - len(c.Fields)
-		if len(all) > 0 && len(c.Fields) == 0 {
-			continue
-		}
-		c.Blocked = nil // nothing is about to be done here that could be
-		d.Differences = append(d.Differences, c)
-	}
-	for i, g := range globs.globs {
-		if !globs.used[i] {
-			unused = append(unused, g)
+		default:
+			c.Blocked = nil // nothing is about to be done here that could be
+			d.Differences = append(d.Differences, c)
 		}
 	}
-	return d, unused
+	return d
 }
 
 // words sums a drift up: "2 changed outside mailform", "1 changed in the spec and not applied".
@@ -167,6 +147,8 @@ func RenderDriftMarkdown(w io.Writer, d Drift) error {
 			what = "is not there"
 		case Delete:
 			what = "should not be there"
+		case Forget:
+			what = "still carries our mark"
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", code(string(c.Address)), what, prose(c.Reason))
 	}

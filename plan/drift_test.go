@@ -33,10 +33,13 @@ func driftInput() Input {
 }
 
 func TestDrift(t *testing.T) {
-	d, unused := FindDrift(mustBuild(t, driftInput()), []string{"host/mx1/nothing"})
-	if !slices.Equal(unused, []string{"host/mx1/nothing"}) {
-		t.Errorf("unused: %q", unused)
+	in := driftInput()
+	in.Overlook = []string{"host/mx1/nothing"}
+	p, diags := Build(in)
+	if len(diags) != 1 || diags[0].Code != CodeUnusedFlag || !strings.Contains(diags[0].Summary, "--ignore host/mx1/nothing") {
+		t.Errorf("diagnostics: %v", diags)
 	}
+	d := FindDrift(p)
 	causes := map[Address]Cause{}
 	for _, c := range d.Differences {
 		causes[c.Address] = causeOf(c)
@@ -75,7 +78,6 @@ func noSecrets(t *testing.T, where, text string) {
 }
 
 func TestDriftIgnores(t *testing.T) {
-	p := mustBuild(t, driftInput())
 	for _, test := range []struct {
 		ignore           string
 		differences, not int
@@ -87,12 +89,14 @@ func TestDriftIgnores(t *testing.T) {
 		{"mailbox/*", 2, 3},
 		{"*", 0, 5},
 	} {
-		d, _ := FindDrift(p, []string{test.ignore})
+		in := driftInput()
+		in.Overlook = []string{test.ignore}
+		d := FindDrift(mustBuild(t, in))
 		if len(d.Differences) != test.differences || d.Ignored != test.not {
 			t.Errorf("--ignore %s: %d differences, %d ignored; want %d, %d", test.ignore, len(d.Differences), d.Ignored, test.differences, test.not)
 		}
 	}
-	if d, _ := FindDrift(mustBuild(t, sampleInput(sampleDesired("alice"), applied(sampleDesired("alice")))), nil); len(d.Differences) > 0 || d.headline() != "No drift." {
+	if d := FindDrift(mustBuild(t, sampleInput(sampleDesired("alice"), applied(sampleDesired("alice"))))); len(d.Differences) > 0 || d.headline() != "No drift." {
 		t.Errorf("drift of what is as wanted: %+v", d)
 	}
 }

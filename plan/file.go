@@ -102,7 +102,7 @@ func (p *Plan) check() error {
 		switch {
 		case i > 0 && p.Changes[i-1].Address >= c.Address:
 			return fmt.Errorf("changes are not sorted at %s", c.Address)
-		case !slices.Contains([]Action{NoOp, Create, Update, Replace, Delete, Adopt, Rotate, Wait}, c.Action):
+		case !slices.Contains([]Action{NoOp, Create, Update, Replace, Delete, Adopt, Rotate, Wait, Forget}, c.Action):
 			return fmt.Errorf("%s: unknown action %q", c.Address, c.Action)
 		case !slices.Contains([]Risk{RiskNone, RiskInterrupts, RiskLosesData}, c.Risk):
 			return fmt.Errorf("%s: unknown risk %q", c.Address, c.Risk)
@@ -152,7 +152,7 @@ func essence(p *Plan) *Plan {
 	for _, c := range p.Changes {
 		switch {
 		case c.Action != NoOp:
-			c.Reason = ""
+			c.Reason, c.Ignored = "", nil
 			e.Changes = append(e.Changes, c)
 		case read[c.Address]:
 			e.Changes = append(e.Changes, Change{Address: c.Address, Action: NoOp, ID: c.ID, Outputs: c.Outputs})

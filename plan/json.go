@@ -48,11 +48,12 @@ type jsonChange struct {
 	Address   Address     `json:"address"`
 	Provider  string      `json:"provider"`
 	Kind      string      `json:"kind"`
-	Action    Action      `json:"action"` // "create", "update", "replace", "delete", "adopt", "rotate", "wait"
+	Action    Action      `json:"action"` // "create", "update", "replace", "delete", "adopt", "rotate", "wait", "forget"
 	ID        string      `json:"id,omitempty"`
-	Before    publicAttrs `json:"before"` // observed; null for a create
-	After     publicAttrs `json:"after"`  // wanted; null for a delete
-	Fields    []jsonField `json:"fields"` // the differences of an update, a replacement or a conflict
+	Before    publicAttrs `json:"before"`  // observed; null for a create
+	After     publicAttrs `json:"after"`   // wanted; null for a delete
+	Fields    []jsonField `json:"fields"`  // the differences of an update, a replacement or a conflict
+	Ignored   []jsonField `json:"ignored"` // differences that the spec ignores: after is what it would give
 	Reason    string      `json:"reason"`
 	Risk      Risk        `json:"risk"`   // "", "interrupts mail" or "loses data"
 	Effect    string      `json:"effect"` // what it means for mail; may be ""
@@ -119,17 +120,21 @@ func renderJSON(w io.Writer, p *Plan, stats *Stats) error {
 		if c.Action == NoOp {
 			continue
 		}
-		fields := make([]jsonField, len(c.Fields))
-		for i, f := range c.Fields {
-			fields[i] = jsonField{f.Path, publicValue{f.Before}, publicValue{f.After}, f.Replaces}
-		}
 		doc.Changes = append(doc.Changes, jsonChange{
 			Address: c.Address, Provider: c.Provider, Kind: c.Kind, Action: c.Action, ID: c.ID,
-			Before: publicAttrs(c.Before), After: publicAttrs(c.After), Fields: fields,
+			Before: publicAttrs(c.Before), After: publicAttrs(c.After), Fields: jsonFields(c.Fields), Ignored: jsonFields(c.Ignored),
 			Reason: c.Reason, Risk: c.Risk, Effect: c.Effect, DependsOn: list(c.DependsOn), Blocked: c.Blocked,
 		})
 	}
 	return writeJSON(w, doc)
+}
+
+func jsonFields(fields []Field) []jsonField {
+	out := make([]jsonField, len(fields))
+	for i, f := range fields {
+		out[i] = jsonField{f.Path, publicValue{f.Before}, publicValue{f.After}, f.Replaces}
+	}
+	return out
 }
 
 func jsonOps(p *Plan) []jsonOp {

@@ -76,6 +76,9 @@ func (b *builder) link() {
 func (b *builder) need(n *node, a Address, attr string) {
 	d := b.at[a]
 	switch {
+	case b.forgotten[a]:
+		b.fail("MF3002", fmt.Sprintf("%s needs %s, which is forgotten", n.addr, a),
+			"What a forget rule names is no longer made or read. Forget both, or take what refers to it out of the spec.", n.want)
 	case d == nil || d.want == nil:
 		b.fail("MF3002", fmt.Sprintf("%s needs %s, which is not declared", n.addr, a),
 			"Nothing in the spec makes it. Declare it, or take out what refers to it.", n.want)

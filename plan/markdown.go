@@ -25,7 +25,7 @@ func RenderMarkdown(w io.Writer, p *Plan) error {
 			fmt.Fprintf(&b, " %s", prose(rest))
 		}
 		b.WriteByte('\n')
-		for _, s := range []string{leftOutWords(p, sum), foreignWords(p.Foreign)} {
+		for _, s := range []string{leftOutWords(p, sum), ignoredWords(sum.Ignored), foreignWords(p.Foreign)} {
 			if s != "" {
 				fmt.Fprintf(&b, "\n%s.\n", prose(s))
 			}

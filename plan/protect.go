@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -21,11 +22,12 @@ func (b *builder) protect() {
 		if n.covered() {
 			continue
 		}
-		if why := n.protected(); why != "" && !n.allowed {
+		if why := n.guard; why != "" && !n.allowed {
 			c.Blocked = &Block{Why: why, Allow: lift("allow", n.addr)}
 			n.guarded = true
 		}
 	}
+	b.limitZones()
 	b.spread()
 }
 
@@ -40,7 +42,7 @@ func (b *builder) spread() {
 			}
 		}
 		for _, n := range b.nodes {
-			if n.change.Blocked != nil {
+			if n.change.Blocked != nil || n.change.Action == Forget {
 				again = n.keep() || again
 			}
 		}
@@ -51,7 +53,7 @@ func (b *builder) spread() {
 // where it is decided: who allows that by name allows what it means.
 func (n *node) covered() bool {
 	home := n.lostWith()
-	return home != nil && (home.protected() != "" || home.covered())
+	return home != nil && (home.guard != "" || home.covered())
 }
 
 // hold blocks a pending change that cannot be done without a blocked one: it
@@ -76,7 +78,8 @@ func (n *node) hold() bool {
 // or the blocked node itself.
 func (n *node) keep() (more bool) {
 	for _, d := range slices.Concat(n.former, n.deps) {
-		if d.change.Action == Delete && d.change.Blocked == nil {
+		goes := d.change.Action == Delete || n.change.Action == Forget && d.change.Action == Replace
+		if goes && d.change.Blocked == nil {
 			d.block(fmt.Sprintf("%s stays and needs it", n.addr), n)
 			d.keep()
 			more = true
@@ -91,7 +94,7 @@ func (n *node) keep() (more bool) {
 
 // misses reports whether n cannot be done while d is blocked.
 func (n *node) misses(d *node) bool {
-	if n.change.Action == Delete {
+	if n.change.Action == Delete || n.change.Action == Forget {
 		return false
 	}
 	if !d.ours() || d.have.Tainted != "" || n.have != nil && n.lostWith() == d {
@@ -106,14 +109,58 @@ func (n *node) misses(d *node) bool {
 }
 
 func (n *node) block(why string, root *node) {
-	n.change.Blocked = &Block{Why: why, Allow: root.change.Blocked.Allow}
+	n.change.Blocked = &Block{Why: why}
+	if root.change.Blocked != nil {
+		n.change.Blocked.Allow = root.change.Blocked.Allow
+	}
+}
+
+// Bounds of how much of a zone one plan may change or delete without permission.
+// Half of a zone is more than an everyday change makes (a host's new address, a
+// key's rotation, another policy) and less than a domain taken out by mistake. A
+// zone in which little is ours is easily looked through, and easily over half.
+const (
+	defaultZonePercent = 50
+	minZoneRecords     = 10
+)
+
+// limitZones blocks the changes and deletes of our own records in a zone of which
+// the plan would change more than may go unnoticed. What it adds goes ahead.
+func (b *builder) limitZones() {
+	percent := cmp.Or(b.in.Protection.ZonePercent, defaultZonePercent)
+	owned, moving := map[string]int{}, map[string][]*node{}
+	for _, n := range b.nodes {
+		if b.in.Destroy || n.addr.Kind() != "dns" || !n.ours() {
+			continue
+		}
+		zone := n.addr.Segments()[1]
+		owned[zone]++
+		switch n.change.Action {
+		case Update, Replace, Delete:
+			if n.change.Blocked == nil && !n.allowed {
+				moving[zone] = append(moving[zone], n)
+			}
+		}
+	}
+	for _, zone := range sortedKeys(moving) {
+		all, some := owned[zone], moving[zone]
+		if all < minZoneRecords || len(some)*100 <= percent*all {
+			continue
+		}
+		for _, n := range some {
+			n.change.Blocked = &Block{
+				Why:   fmt.Sprintf("the plan changes or deletes %d of our %d records of %s, more than %d %%", len(some), all, zone, percent),
+				Allow: lift("allow", Addr("dns", zone, "*")),
+			}
+		}
+	}
 }
 
 // unused warns about patterns that matched nothing: most likely a typing error.
 func (b *builder) unused(name, why string, ps *patterns) {
 	for i, g := range ps.globs {
 		if !ps.used[i] {
-			b.report(specs.SeverityWarning, "MF3009", fmt.Sprintf("%s %s %s", name, g, why),
+			b.report(specs.SeverityWarning, CodeUnusedFlag, fmt.Sprintf("%s %s %s", name, g, why),
 				"Addresses are written as in the plan, for example mailbox/alice@acme.example; * stands for anything.", nil)
 		}
 	}

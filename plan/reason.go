@@ -17,6 +17,7 @@ const (
 	reasonConflict  = "the spec changed, and so did the world outside mailform"
 	reasonUnknown   = "differs from the spec"
 	reasonAsked     = "replaced as asked"
+	reasonForgotten = "forgotten as the spec says"
 )
 
 // remembered returns what the ledger knows about an address.

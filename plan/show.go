@@ -46,6 +46,8 @@ func (v View) state() string {
 	switch {
 	case v.Object == nil:
 		return "missing"
+	case v.Change.Action == Forget:
+		return "forgotten"
 	case v.Wanted == nil:
 		return "not wanted"
 	case v.Change.Action == NoOp:
@@ -97,6 +99,9 @@ func RenderViews(w io.Writer, views []View, o TextOptions) error {
 			words := []string{paint(style.Pad(v.state(), 10)), style.Pad(v.owner(), 7)}
 			if v.Object != nil && v.Object.ID != "" {
 				words = append(words, t.sheet.Dim(style.Clean(v.Object.ID)))
+			}
+			if i := ignoredWords(len(v.Change.Ignored)); i != "" {
+				words = append(words, t.sheet.Dim(i))
 			}
 			t.line(2, t.address(style.Pad(address, column)), "  ", strings.Join(words, "  "))
 		}
@@ -164,6 +169,11 @@ func RenderView(w io.Writer, v View, o TextOptions) error {
 		if !want.IsNull() && !want.Equal(found) {
 			t.line(2, style.Pad("", column), "  ", t.sheet.Yellow("the spec says "+another(want)))
 		}
+		for _, f := range c.Ignored {
+			if f.Path == name || strings.HasPrefix(f.Path, name+".") || strings.HasPrefix(f.Path, name+"[") {
+				t.line(2, style.Pad("", column), "  ", t.sheet.Dim(ignoredField(name, f)))
+			}
+		}
 		if !applied.IsNull() && !applied.Equal(found) {
 			t.line(2, style.Pad("", column), "  ", t.sheet.Dim("last applied "+another(applied)))
 		}
@@ -176,6 +186,18 @@ func RenderView(w io.Writer, v View, o TextOptions) error {
 	}
 	_, err := w.Write(t.out.Bytes())
 	return err
+}
+
+// ignoredField says what the spec gives for a field whose difference it ignores.
+func ignoredField(attr string, f Field) string {
+	where := ""
+	if f.Path != attr {
+		where = " for " + style.Clean(f.Path)
+	}
+	if f.After.IsNull() {
+		return "ignored: the spec has nothing" + where
+	}
+	return "ignored: the spec says " + another(f.After) + where
 }
 
 // full is a value as a plan shows it, not shortened; texts are quoted.
@@ -201,13 +223,14 @@ type jsonView struct {
 	Address   Address     `json:"address"`
 	Provider  string      `json:"provider"`
 	Kind      string      `json:"kind"`
-	State     string      `json:"state"` // "as wanted", "as wanted, no mark", "differs", "due", "missing" or "not wanted"
+	State     string      `json:"state"` // "as wanted", "as wanted, no mark", "differs", "due", "missing", "not wanted" or "forgotten"
 	Owner     string      `json:"owner"` // "ours", "unowned", "stack NAME"; "" when nothing was found
 	ID        string      `json:"id,omitempty"`
 	Action    Action      `json:"action"` // what a plan would do
 	Reason    string      `json:"reason"`
 	Wanted    publicAttrs `json:"wanted"`   // null when the spec does not want it
 	Observed  publicAttrs `json:"observed"` // null when nothing was found
+	Ignored   []jsonField `json:"ignored"`  // differences that the spec ignores, as in jsonPlan
 	Applied   publicAttrs `json:"applied"`  // null when the ledger does not remember
 	Outputs   publicAttrs `json:"outputs"`
 	DependsOn []Address   `json:"depends_on"`
@@ -223,7 +246,7 @@ func RenderViewsJSON(w io.Writer, stack string, views []View) error {
 	for _, v := range views {
 		j := jsonView{Address: v.Change.Address, Provider: v.Change.Provider, Kind: v.Change.Kind, State: v.state(), Owner: v.owner(),
 			Action: v.Change.Action, Reason: v.Change.Reason, Wanted: publicAttrs(v.Wanted), Applied: publicAttrs(v.Applied),
-			DependsOn: list(v.Change.DependsOn)}
+			Ignored: jsonFields(v.Change.Ignored), DependsOn: list(v.Change.DependsOn)}
 		if v.Object != nil {
 			j.ID, j.Observed, j.Outputs = v.Object.ID, publicAttrs(v.Object.Attrs), publicAttrs(v.Object.Outputs)
 		}

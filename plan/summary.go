@@ -11,10 +11,12 @@ type Summary struct {
 	Adopt   int `json:"adopt"`
 	Rotate  int `json:"rotate"`
 	Wait    int `json:"wait"`
+	Forget  int `json:"forget"`
 	NoOp    int `json:"no_op"`
 	Blocked int `json:"blocked"`
 	LeftOut int `json:"left_out"` // changes that --only or --except put off; they count in NoOp, too
 
+	Ignored    int `json:"ignored"`    // differences that the spec ignores
 	Foreign    int `json:"foreign"`    // objects seen and left alone
 	Operations int `json:"operations"` // steps of applying
 	Seconds    int `json:"seconds"`    // typical duration with siblings in parallel; 0 when unknown
@@ -22,13 +24,14 @@ type Summary struct {
 
 // Changes is the number of changes that would be applied.
 func (s Summary) Changes() int {
-	return s.Create + s.Update + s.Replace + s.Delete + s.Adopt + s.Rotate + s.Wait
+	return s.Create + s.Update + s.Replace + s.Delete + s.Adopt + s.Rotate + s.Wait + s.Forget
 }
 
 // Summary counts the plan's changes.
 func (p *Plan) Summary() Summary {
 	s := Summary{Operations: len(p.Ops), Seconds: p.seconds()}
 	for _, c := range p.Changes {
+		s.Ignored += len(c.Ignored)
 		if c.Blocked != nil {
 			s.Blocked++
 			continue
@@ -48,6 +51,8 @@ func (p *Plan) Summary() Summary {
 			s.Rotate++
 		case Wait:
 			s.Wait++
+		case Forget:
+			s.Forget++
 		case NoOp:
 			s.NoOp++
 			if c.LeftOut != "" {

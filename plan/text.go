@@ -66,7 +66,7 @@ func (t *text) plan(p *Plan) {
 	sum := p.Summary()
 	if !p.HasChanges() && !p.HasBlocked() {
 		t.line(0, t.sheet.Bold(nothingToDo(p, sum)))
-		for _, s := range []string{leftOutWords(p, sum), foreignWords(p.Foreign)} {
+		for _, s := range []string{leftOutWords(p, sum), ignoredWords(sum.Ignored), foreignWords(p.Foreign)} {
 			if s != "" {
 				t.line(0, t.sheet.Dim(s))
 			}
@@ -130,7 +130,7 @@ func leftOutWords(p *Plan, s Summary) string {
 
 func legend(p *Plan) string {
 	var parts []string
-	for _, a := range []Action{Create, Update, Replace, Rotate, Adopt, Wait, Delete} {
+	for _, a := range []Action{Create, Update, Replace, Rotate, Adopt, Wait, Forget, Delete} {
 		if slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Action == a }) {
 			parts = append(parts, a.Glyph()+" "+verb(a))
 		}
@@ -297,7 +297,7 @@ func summaryWords(p *Plan, s Summary, sheet style.Sheet) []word {
 	for _, extra := range []struct {
 		n    int
 		what string
-	}{{s.Replace, "replace"}, {s.Rotate, "rotate"}, {s.Adopt, "adopt"}, {s.Wait, "wait for"}} {
+	}{{s.Replace, "replace"}, {s.Rotate, "rotate"}, {s.Adopt, "adopt"}, {s.Wait, "wait for"}, {s.Forget, "forget"}} {
 		if extra.n > 0 {
 			counts = append(counts, thousands(extra.n)+" to "+extra.what)
 		}
@@ -310,6 +310,9 @@ func summaryWords(p *Plan, s Summary, sheet style.Sheet) []word {
 	if l := leftOutWords(p, s); l != "" {
 		words = append(words, word{l, plain})
 	}
+	if i := ignoredWords(s.Ignored); i != "" {
+		words = append(words, word{i, plain})
+	}
 	if f := foreignWords(p.Foreign); f != "" {
 		words = append(words, word{f, plain})
 	}
@@ -317,6 +320,17 @@ func summaryWords(p *Plan, s Summary, sheet style.Sheet) []word {
 		words = append(words, word{d, plain})
 	}
 	return words
+}
+
+// ignoredWords says how many differences the spec ignores.
+func ignoredWords(n int) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return "1 difference ignored"
+	}
+	return thousands(n) + " differences ignored"
 }
 
 // foreignWords says what was seen and left alone: "35 foreign records and 2

@@ -25,14 +25,16 @@ earlier apply ran on this machine it also says who made a difference: the spec,
 or somebody outside mailform. A certificate whose renewal is due is no drift.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			planned, err := a.look(c, &stack, args, session.PlanOptions{})
+			planned, err := a.look(c, &stack, args, session.PlanOptions{Differences: true, Overlook: ignore})
 			if err != nil {
 				return err
 			}
-			found, unused := plan.FindDrift(planned.Plan, ignore)
-			for _, g := range unused {
-				a.warn("--ignore " + g + " ignores nothing")
+			for _, d := range planned.Warnings {
+				if d.Code == plan.CodeUnusedFlag || d.Code == plan.CodeUnusedRule {
+					a.warn(d.Summary)
+				}
 			}
+			found := plan.FindDrift(planned.Plan)
 			switch {
 			case asJSON:
 				err = plan.RenderDriftJSON(a.term.out, found)

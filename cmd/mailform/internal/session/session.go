@@ -176,6 +176,9 @@ type PlanOptions struct {
 	Only, Except, Replace []string
 	// Approved is a saved plan to be made again; it decides all of the above.
 	Approved *plan.Plan
+
+	Differences bool     // only the differences are of interest: no operations
+	Overlook    []string // with Differences: see plan.Input
 }
 
 // Planned is a plan and what it cost to make.
@@ -203,23 +206,31 @@ func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (
 		return nil, err
 	}
 	in := plan.Input{
-		Stack:     s.Spec.Stack.Name,
-		Desired:   desired,
-		Observed:  objects,
-		Foreign:   foreign,
-		Ledger:    s.ledger(),
-		Destroy:   opts.Destroy,
-		Allow:     opts.Allow,
-		Take:      opts.Take,
-		Only:      opts.Only,
-		Except:    opts.Except,
-		Replace:   opts.Replace,
-		Approved:  opts.Approved,
-		Compilers: map[string]func([]plan.Change) []plan.Op{},
-		Mergers:   map[string]plan.Merger{},
+		Stack:      s.Spec.Stack.Name,
+		Desired:    desired,
+		Observed:   objects,
+		Foreign:    foreign,
+		Ledger:     s.ledger(),
+		Protection: s.Spec.Protection,
+		Ignore:     s.Spec.Ignore,
+		Forget:     s.Spec.Forget,
+		Overlook:   opts.Overlook,
+		Destroy:    opts.Destroy,
+		Allow:      opts.Allow,
+		Take:       opts.Take,
+		Only:       opts.Only,
+		Except:     opts.Except,
+		Replace:    opts.Replace,
+		Approved:   opts.Approved,
+		Mergers:    map[string]plan.Merger{},
+	}
+	if !opts.Differences {
+		in.Compilers = map[string]func([]plan.Change) []plan.Op{}
 	}
 	for _, p := range s.Providers {
-		in.Compilers[p.Name()] = p.Compile
+		if in.Compilers != nil {
+			in.Compilers[p.Name()] = p.Compile
+		}
 		if m, ok := p.(plan.Merger); ok {
 			in.Mergers[p.Name()] = m
 		}
