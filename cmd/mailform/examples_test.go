@@ -13,19 +13,8 @@ import (
 // TestExamples rehearses every example with the real program, at the same time.
 func TestExamples(t *testing.T) {
 	t.Parallel()
-	specs, err := filepath.Glob("../../examples/*/*.hcl")
-	if err != nil {
-		t.Fatal(err)
-	}
-	folders := map[string]bool{}
-	for _, name := range specs {
-		folders[filepath.Dir(name)] = true
-	}
-	if len(folders) < 2 {
-		t.Fatalf("only these examples were found: %v", folders)
-	}
-	for dir := range folders {
-		t.Run(filepath.Base(dir), func(t *testing.T) {
+	for name, dir := range exampleFolders(t) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tmp := t.TempDir()
 			s := shell{dir: dir, env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "TMPDIR=" + tmp}}
