@@ -203,10 +203,13 @@ func (h *hostChanges) converging() []plan.Address {
 	return addrs
 }
 
-// manifest is what the host is to serve, as a value: see decodeManifest.
+// manifest is what the host is to serve, as a value: see convergeRequest.
 func (h *hostChanges) manifest() plan.Value {
 	server := effective(*h.server)
-	type domain struct{ mailboxes, aliases, sign []plan.Value }
+	type domain struct {
+		settings           plan.Value
+		mailboxes, aliases []plan.Value
+	}
 	domains := map[string]*domain{}
 	catchAll := map[string]plan.Value{}
 	at := func(name string) *domain {
@@ -216,11 +219,7 @@ func (h *hostChanges) manifest() plan.Value {
 		return domains[name]
 	}
 	for _, name := range server["domains"].FieldNames() {
-		d := at(name)
-		for _, key := range server["domains"].Field(name).Field("sign").Texts() {
-			selector, algorithm, _ := strings.Cut(key, ":")
-			d.sign = append(d.sign, plan.Map(map[string]plan.Value{"selector": plan.String(selector), "algorithm": plan.String(algorithm)}))
-		}
+		at(name).settings = server["domains"].Field(name)
 	}
 	for _, c := range h.things {
 		attrs := effective(c)
@@ -246,15 +245,21 @@ func (h *hostChanges) manifest() plan.Value {
 	list := make([]plan.Value, 0, len(names))
 	for _, n := range names {
 		d := domains[n]
-		list = append(list, plan.Map(map[string]plan.Value{
-			"name": plan.String(n), "sign": plan.List(d.sign...), "mailboxes": plan.List(d.mailboxes...),
-			"aliases": plan.List(d.aliases...), "catch_all": catchAll[n],
-		}))
+		fields := map[string]plan.Value{
+			"name": plan.String(n), "mailboxes": plan.List(d.mailboxes...), "aliases": plan.List(d.aliases...), "catch_all": catchAll[n],
+		}
+		for _, f := range d.settings.FieldNames() {
+			fields[f] = d.settings.Field(f)
+		}
+		list = append(list, plan.Map(fields))
 	}
-	return plan.Map(map[string]plan.Value{
-		"hostname": server["hostname"], "max_message_bytes": server["max_message_bytes"], "relay": server["relay"],
-		"domains": plan.List(list...),
-	})
+	fields := map[string]plan.Value{"domains": plan.List(list...)}
+	for _, name := range server.Names() {
+		if name != "domains" && name != "version" && name != "drift" {
+			fields[name] = server[name]
+		}
+	}
+	return plan.Map(fields)
 }
 
 func withLocal(local string, attrs plan.Attrs) plan.Value {

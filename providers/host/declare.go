@@ -2,9 +2,11 @@ package host
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"mailform/plan"
+	"mailform/server/manifest"
 	"mailform/specs"
 )
 
@@ -70,55 +72,44 @@ func (p *Provider) declareHost(spec *specs.Spec, h *specs.Host) []plan.Resource 
 		agent.DependsOn = []plan.Address{plan.Addr("host", h.Name, "address-link"), plan.Addr("host", h.Name, "firewall")}
 	}
 
+	settings := settingsOf(spec, h)
 	server := plan.Resource{
 		Address: serverAddr(h.Name), Kind: kindServer,
-		Attrs: plan.Attrs{
-			"version":           plan.String(p.Version),
-			"hostname":          plan.String(h.Hostname),
-			"max_message_bytes": plan.Int(spec.Server.MaxMessageBytes),
-			"relay":             relayValue(spec.Server.Relay),
-			"drift":             plan.List(),
-		},
+		Attrs:     settingsAttrs(settings),
 		Outputs:   []string{"ready"},
 		DependsOn: []plan.Address{certAddr(h.Name)},
-		Effect:    h.Name + " answers as " + h.Hostname + " on ports 25, 143, 465, 587 and 993",
+		Effect:    h.Name + " answers as " + h.Hostname + " on ports " + portsOf(settings),
 		Origin:    h.Range,
 	}
-	domains := map[string]plan.Value{}
-	for _, d := range spec.Domains {
-		if d.Host != h.Name {
-			continue
+	server.Attrs["version"] = plan.String(p.Version)
+	server.Attrs["drift"] = plan.List()
+	for _, d := range settings.Domains {
+		for _, k := range d.DKIM {
+			server.DependsOn = append(server.DependsOn, dkimAddr(d.Name, k.Selector))
 		}
-		var keys []string
-		for _, k := range signingKeys(d) {
-			keys = append(keys, k.selector+":"+k.algorithm)
-			server.DependsOn = append(server.DependsOn, dkimAddr(d.Name, k.selector))
-		}
-		domains[d.Name] = domainValue(keys)
 	}
-	server.Attrs["domains"] = plan.Map(domains)
 	return []plan.Resource{on(h, agent), on(h, server)}
 }
 
-// domainValue is a domain in the server's attributes: "selector:algorithm" of
-// the keys it signs with.
-func domainValue(keys []string) plan.Value {
-	slices.Sort(keys)
-	return plan.Map(map[string]plan.Value{"sign": plan.Strings(keys...)})
+// portsOf lists the ports that a manifest has served: "25, 143 and 993".
+func portsOf(m *manifest.Manifest) string {
+	services := manifest.ServicesOf(m)
+	var words []string
+	for _, s := range services[:len(services)-1] {
+		words = append(words, strconv.Itoa(s.Port))
+	}
+	return strings.Join(words, ", ") + " and " + strconv.Itoa(services[len(services)-1].Port)
 }
 
-func relayValue(r *specs.Relay) plan.Value {
-	if r == nil {
-		return plan.Null()
-	}
-	v := map[string]plan.Value{"host": plan.String(r.Host), "port": plan.Int(int64(r.Port)), "username": plan.String(r.Username)}
-	if r.Password != "" {
-		v["password"] = plan.Secret(specs.Fingerprint(r.Password))
-	}
-	return plan.Map(v)
-}
-
+// signingKey is written "selector:algorithm" in attributes.
 type signingKey struct{ selector, algorithm string }
+
+func (k signingKey) String() string { return k.selector + ":" + k.algorithm }
+
+func parseKey(s string) signingKey {
+	selector, algorithm, _ := strings.Cut(s, ":")
+	return signingKey{selector, algorithm}
+}
 
 // signingKeys are a domain's keys: the selector's prefix and the kind of key.
 func signingKeys(d *specs.Domain) []signingKey {

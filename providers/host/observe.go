@@ -200,26 +200,10 @@ func (p *Provider) serverAttrs(f *manifest.Facts, label, wanted string) plan.Att
 	default:
 		label = "still running " + short(running)
 	}
-	domains := map[string]plan.Value{}
-	for _, d := range m.Domains {
-		var keys []string
-		for _, k := range d.DKIM {
-			keys = append(keys, k.Selector+":"+k.Algorithm)
-		}
-		domains[d.Name] = domainValue(keys)
-	}
-	relay := plan.Null()
-	if r := m.Relay; r != nil {
-		v := map[string]plan.Value{"host": plan.String(r.Host), "port": plan.Int(int64(r.Port)), "username": plan.String(r.Username)}
-		if r.Password != "" {
-			v["password"] = plan.Secret(r.Password) // the agent has sent its fingerprint
-		}
-		relay = plan.Map(v)
-	}
-	return plan.Attrs{
-		"version": plan.String(label), "hostname": plan.String(m.Hostname), "max_message_bytes": plan.Int(m.MaxMessageBytes),
-		"relay": relay, "domains": plan.Map(domains), "drift": plan.Strings(f.Service.Drift...),
-	}
+	attrs := settingsAttrs(m) // of secrets the agent has sent the fingerprints
+	attrs["version"] = plan.String(label)
+	attrs["drift"] = plan.Strings(f.Service.Drift...)
+	return attrs
 }
 
 // counted is "1 mailbox" or "3 mailboxes".

@@ -11,35 +11,24 @@ import (
 // Secrets that Config.Secret does not know are the host's to keep.
 func (p *Provider) convergeRequest(host string, v plan.Value) (manifest.ConvergeRequest, error) {
 	req := manifest.ConvergeRequest{Claim: p.claim(host), KeepPasswords: map[string]string{}}
-	m := manifest.Manifest{
-		Format: manifest.Format, Stack: p.Stack, Host: host,
-		Hostname: v.Field("hostname").Str(), MaxMessageBytes: v.Field("max_message_bytes").Num(),
-		Domains: []manifest.Domain{},
+	m := readSettings(v)
+	m.Format, m.Stack, m.Host, m.Domains = manifest.Format, p.Stack, host, []manifest.Domain{}
+	if m.Relay != nil {
+		m.Relay.Password, req.KeepRelayPassword = p.secretOrKeep(m.Relay.Password)
 	}
-	if r := v.Field("relay"); !r.IsNull() {
-		m.Relay = &manifest.Relay{Host: r.Field("host").Str(), Port: int(r.Field("port").Num()), Username: r.Field("username").Str()}
-		if print := r.Field("password").Fingerprint(); print != "" {
-			var known bool
-			if m.Relay.Password, known = p.secret(print); !known {
-				req.KeepRelayPassword = print
-			}
-		}
+	if m.Backup != nil {
+		m.Backup.SecretAccessKey, req.KeepBackupSecret = p.secretOrKeep(m.Backup.SecretAccessKey)
 	}
 	for _, dv := range v.Field("domains").Items() {
-		d := manifest.Domain{Name: dv.Field("name").Str(), CatchAll: dv.Field("catch_all").Str()}
-		for _, k := range dv.Field("sign").Items() {
-			d.DKIM = append(d.DKIM, manifest.DKIMKey{Selector: k.Field("selector").Str(), Algorithm: k.Field("algorithm").Str()})
-		}
+		d := readDomain(dv)
 		for _, bv := range dv.Field("mailboxes").Items() {
 			b := manifest.Mailbox{
 				Local: bv.Field("local").Str(), Name: bv.Field("name").Str(), QuotaBytes: bv.Field("quota_bytes").Num(),
 				Aliases: bv.Field("aliases").Texts(),
 			}
-			if print := bv.Field("password").Fingerprint(); print != "" {
-				var known bool
-				if b.PasswordHash, known = p.secret(print); !known {
-					req.KeepPasswords[b.Local+"@"+d.Name] = print
-				}
+			var keep string
+			if b.PasswordHash, keep = p.secretOrKeep(bv.Field("password").Fingerprint()); keep != "" {
+				req.KeepPasswords[b.Local+"@"+d.Name] = keep
 			}
 			d.Mailboxes = append(d.Mailboxes, b)
 		}
@@ -55,11 +44,18 @@ func (p *Provider) convergeRequest(host string, v plan.Value) (manifest.Converge
 	return req, nil
 }
 
-func (p *Provider) secret(fingerprint string) (string, bool) {
-	if p.Secret == nil {
-		return "", false
+// secretOrKeep returns the text behind a fingerprint or, when only the host
+// knows it, the fingerprint of what is to be kept.
+func (p *Provider) secretOrKeep(fingerprint string) (text, keep string) {
+	if fingerprint == "" {
+		return "", ""
 	}
-	return p.Secret(fingerprint)
+	if p.Secret != nil {
+		if text, known := p.Secret(fingerprint); known {
+			return text, ""
+		}
+	}
+	return "", fingerprint
 }
 
 // served reports whether a host's facts are what a request would bring about.
@@ -72,6 +68,11 @@ func served(req manifest.ConvergeRequest, f *manifest.Facts) bool {
 		relay := *want.Relay
 		relay.Password = fingerprintOr(relay.Password, req.KeepRelayPassword)
 		want.Relay = &relay
+	}
+	if want.Backup != nil {
+		backup := *want.Backup
+		backup.SecretAccessKey = fingerprintOr(backup.SecretAccessKey, req.KeepBackupSecret)
+		want.Backup = &backup
 	}
 	want.Domains = append([]manifest.Domain{}, want.Domains...)
 	for i, d := range want.Domains {
@@ -90,6 +91,7 @@ func served(req manifest.ConvergeRequest, f *manifest.Facts) bool {
 	return errA == nil && errB == nil && string(a) == string(b)
 }
 
+// fingerprintOr is a secret's fingerprint, or print when there is no secret.
 func fingerprintOr(secret, print string) string {
 	if secret == "" {
 		return print

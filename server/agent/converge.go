@@ -144,7 +144,7 @@ func (a *Agent) settledItems(m *manifest.Manifest) ([]item, error) {
 	if path := a.Layout.ManifestFile(); fileExists(path) {
 		items = append(items, &accessItem{a, path})
 	}
-	for _, u := range a.unitItems() {
+	for _, u := range a.unitItems(manifest.ServicesOf(m)) {
 		items = append(items, u)
 	}
 	return items, nil
@@ -178,6 +178,12 @@ func keepSecrets(want, old *manifest.Manifest, req manifest.ConvergeRequest) err
 			return failf(manifest.ExitRequest, "the relay's password is not the one this host has: plan again")
 		}
 		want.Relay.Password = old.Relay.Password
+	}
+	if req.KeepBackupSecret != "" && want.Backup != nil {
+		if old == nil || old.Backup == nil || manifest.Fingerprint(old.Backup.SecretAccessKey) != req.KeepBackupSecret {
+			return failf(manifest.ExitRequest, "the backup's secret access key is not the one this host has: plan again")
+		}
+		want.Backup.SecretAccessKey = old.Backup.SecretAccessKey
 	}
 	return nil
 }

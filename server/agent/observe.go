@@ -79,6 +79,13 @@ func redact(m *manifest.Manifest, creds manifest.Credentials) (*manifest.Manifes
 		}
 		out.Relay = &relay
 	}
+	if m.Backup != nil {
+		backup := *m.Backup
+		if backup.SecretAccessKey != "" {
+			backup.SecretAccessKey = manifest.Fingerprint(backup.SecretAccessKey)
+		}
+		out.Backup = &backup
+	}
 	out.Domains = make([]manifest.Domain, len(m.Domains))
 	for i, d := range m.Domains {
 		boxes := make([]manifest.Mailbox, len(d.Mailboxes))
@@ -139,14 +146,15 @@ func (a *Agent) osRelease() (id, version string) {
 // service reports the daemon's state as systemd and the daemon itself see it.
 func (a *Agent) service(ctx context.Context) (manifest.Service, error) {
 	s := manifest.Service{Unit: ServiceUnit}
-	states, err := a.Systemd.Units(ctx, append([]string{ServiceUnit}, socketUnits()...)...)
+	services := everyService()
+	states, err := a.Systemd.Units(ctx, append([]string{ServiceUnit}, socketUnits(services)...)...)
 	if err != nil {
 		return s, err
 	}
 	s.Active = states[0].ActiveState
 	s.Enabled = states[0].UnitFileState == "enabled"
 	s.BinarySHA256 = versionOf(states[0].MainExe)
-	for i, p := range manifest.Services() {
+	for i, p := range services {
 		if states[i+1].ActiveState == "active" {
 			s.Ports = append(s.Ports, p.Port)
 		}
@@ -196,10 +204,13 @@ func (a *Agent) drift(ctx context.Context, m *manifest.Manifest, sum string, s m
 	for _, p := range s.Ports {
 		listening[p] = true
 	}
-	for _, p := range manifest.Services() {
+	for _, p := range manifest.ServicesOf(m) {
 		if !listening[p.Port] {
 			out = append(out, SocketUnit(p)+" does not listen")
 		}
+	}
+	for _, p := range a.strayServices(m) {
+		out = append(out, SocketUnit(p)+" is there, though nothing asks for it")
 	}
 	if s.ManifestLoaded != sum {
 		out = append(out, "the running mailformd does not serve the manifest on disk")

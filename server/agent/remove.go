@@ -23,7 +23,7 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := a.claim(req.Claim, false); err != nil {
 		return out, err
 	}
-	units := a.unitItems()
+	units := a.unitItems(everyService())
 	for _, u := range units {
 		if _, err := u.check(); err != nil {
 			return out, err
@@ -94,7 +94,7 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 
 // stopUnits stops and disables what exists of our units.
 func (a *Agent) stopUnits(ctx context.Context) error {
-	names := append([]string{ServiceUnit}, socketUnits()...)
+	names := append([]string{ServiceUnit}, socketUnits(everyService())...)
 	states, err := a.Systemd.Units(ctx, names...)
 	if err != nil {
 		return err

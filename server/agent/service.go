@@ -2,6 +2,9 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -20,8 +23,12 @@ func (c *converge) service(ctx context.Context, items []item) error {
 			written[f.path] = true
 		}
 	}
-	units := a.unitItems()
-	names := append([]string{ServiceUnit}, socketUnits()...)
+	if err := c.strays(ctx); err != nil {
+		return err
+	}
+	services := manifest.ServicesOf(&c.req.Manifest)
+	units := a.unitItems(services)
+	names := append([]string{ServiceUnit}, socketUnits(services)...)
 	states, err := a.Systemd.Units(ctx, names...)
 	if err != nil {
 		return err
@@ -51,17 +58,50 @@ func (c *converge) service(ctx context.Context, items []item) error {
 		}
 		c.step("systemd", "changed", "enabled "+strings.Join(enable, ", "))
 	}
-	if err := c.sockets(ctx, units[1:], written, states); err != nil {
+	if err := c.sockets(ctx, services, units[1:], written, states); err != nil {
 		return err
 	}
 	return c.daemon(ctx, written[units[0].path])
 }
 
+// strays takes away the sockets of services that are not asked for any more. The
+// service's unit does not require them by now, so it keeps running.
+func (c *converge) strays(ctx context.Context) error {
+	strays := c.a.strayServices(&c.req.Manifest)
+	if len(strays) == 0 {
+		return nil
+	}
+	a, names := c.a, socketUnits(strays)
+	// Before they are stopped: the unit in memory may still require them.
+	if err := a.Systemd.DaemonReload(ctx); err != nil {
+		return err
+	}
+	if err := a.Systemd.Stop(ctx, names...); err != nil {
+		return err
+	}
+	if err := a.Systemd.Disable(ctx, names...); err != nil {
+		return err
+	}
+	for _, p := range strays {
+		if err := os.Remove(a.socketFile(p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := syncDir(a.Layout.UnitDir()); err != nil {
+		return err
+	}
+	if err := a.Systemd.DaemonReload(ctx); err != nil {
+		return err
+	}
+	c.step("sockets", "changed", "no longer listening: "+strings.Join(names, ", "))
+	return nil
+}
+
 // sockets starts the sockets that do not listen and restarts those whose unit changed.
-func (c *converge) sockets(ctx context.Context, units []*fileItem, written map[string]bool, states []UnitState) error {
+func (c *converge) sockets(ctx context.Context, services []manifest.ServicePort, units []*fileItem, written map[string]bool, states []UnitState) error {
 	a := c.a
 	var start, restart []string
-	for i, p := range manifest.Services() {
+	for i, p := range services {
 		switch {
 		case states[i+1].ActiveState != "active":
 			start = append(start, SocketUnit(p))

@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"mailform/server/manifest"
@@ -14,30 +15,46 @@ const ServiceUnit = "mailformd.service"
 // SocketUnit is the socket unit of a listening service.
 func SocketUnit(p manifest.ServicePort) string { return "mailformd-" + p.Name + ".socket" }
 
-func socketUnits() []string {
+func socketUnits(services []manifest.ServicePort) []string {
 	var names []string
-	for _, p := range manifest.Services() {
+	for _, p := range services {
 		names = append(names, SocketUnit(p))
 	}
 	return names
 }
 
-// unitItems are the unit files: the service first, then its sockets in the
-// order of manifest.Services.
-func (a *Agent) unitItems() []*fileItem {
-	items := []*fileItem{a.file(filepath.Join(a.Layout.UnitDir(), ServiceUnit), serviceText(), 0o644)}
-	for _, p := range manifest.Services() {
-		items = append(items, a.file(filepath.Join(a.Layout.UnitDir(), SocketUnit(p)), socketText(p), 0o644))
+// everyService is every service that a host may have, asked for or not.
+func everyService() []manifest.ServicePort { return manifest.ServicesOf(&manifest.Manifest{Web: true}) }
+
+// unitItems are the unit files of some services: the service first, then its
+// sockets in their order.
+func (a *Agent) unitItems(services []manifest.ServicePort) []*fileItem {
+	items := []*fileItem{a.file(filepath.Join(a.Layout.UnitDir(), ServiceUnit), serviceText(services), 0o644)}
+	for _, p := range services {
+		items = append(items, a.file(a.socketFile(p), socketText(p), 0o644))
 	}
 	return items
+}
+
+func (a *Agent) socketFile(p manifest.ServicePort) string {
+	return filepath.Join(a.Layout.UnitDir(), SocketUnit(p))
+}
+
+// strayServices are the services whose socket unit is there although nobody
+// asks for them any more.
+func (a *Agent) strayServices(m *manifest.Manifest) []manifest.ServicePort {
+	wanted := manifest.ServicesOf(m)
+	return slices.DeleteFunc(everyService(), func(p manifest.ServicePort) bool {
+		return slices.Contains(wanted, p) || !fileExists(a.socketFile(p))
+	})
 }
 
 // serviceText is the service unit. The sockets are systemd's, so the service
 // needs no capability at all, and connections wait in the kernel while it
 // restarts. Paths are those of a real machine: units are read by its systemd.
-func serviceText() string {
+func serviceText(services []manifest.ServicePort) string {
 	real := manifest.Layout{Root: "/"}
-	sockets := strings.Join(socketUnits(), " ")
+	sockets := strings.Join(socketUnits(services), " ")
 	return fmt.Sprintf(`[Unit]
 Description=mailform mail server
 Wants=network-online.target

@@ -1,0 +1,223 @@
+package host
+
+import (
+	"slices"
+	"time"
+
+	"mailform/plan"
+	"mailform/server/manifest"
+	"mailform/specs"
+)
+
+// settingsOf is what the spec wants of a host's server, in the form in which
+// the host tells what it serves: every secret is its fingerprint, and there are
+// no mailboxes and aliases, which are resources of their own.
+func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
+	m := &manifest.Manifest{
+		Hostname:        h.Hostname,
+		MaxMessageBytes: spec.Server.MaxMessageBytes,
+		Web:             servesWeb(spec, h),
+	}
+	if l := spec.Server.Limits; l.Connections+l.ConnectionsPerClient+l.RecipientsPerMessage+l.MessagesPerHour > 0 {
+		m.Limits = &manifest.Limits{
+			Connections: l.Connections, ConnectionsPerClient: l.ConnectionsPerClient,
+			RecipientsPerMessage: l.RecipientsPerMessage, MessagesPerHour: l.MessagesPerHour,
+		}
+	}
+	if f := spec.Server.Filter; f.Greylist || f.DMARC || len(f.DNSBL)+len(f.Attachments) > 0 {
+		m.Filter = &manifest.Filter{DNSBL: slices.Clone(f.DNSBL), Greylist: f.Greylist, DMARC: f.DMARC, Attachments: slices.Sorted(slices.Values(f.Attachments))}
+	}
+	if r := spec.Server.Relay; r != nil {
+		m.Relay = &manifest.Relay{Host: r.Host, Port: r.Port, Username: r.Username, Password: fingerprintOr(r.Password, "")}
+	}
+	if b := spec.Backup; b != nil {
+		m.Backup = &manifest.Backup{
+			Endpoint: b.Endpoint, Bucket: b.Bucket, Region: b.Region, Prefix: b.Prefix, AccessKeyID: b.AccessKeyID,
+			SecretAccessKey: fingerprintOr(b.SecretAccessKey, ""), EverySeconds: seconds(b.Every), KeepSeconds: seconds(b.Keep),
+		}
+	}
+	if w := spec.Monitor; len(w.Alerts) > 0 || w.Metrics != "" {
+		m.Monitor = &manifest.Monitor{
+			Alerts: slices.Clone(w.Alerts), DiskFreePercent: w.DiskFreePercent, QueueAgeSeconds: seconds(w.QueueAge),
+			CertificateSeconds: seconds(w.Certificate), Metrics: w.Metrics,
+		}
+	}
+	for _, d := range spec.Domains {
+		if d.Host != h.Name {
+			continue
+		}
+		md := manifest.Domain{Name: d.Name, Discovery: d.Discovery}
+		if p := d.MTASTS; p != nil {
+			md.MTASTS = &manifest.MTASTS{Mode: p.Mode, MaxAgeSeconds: seconds(p.MaxAge)}
+		}
+		for _, k := range signingKeys(d) {
+			md.DKIM = append(md.DKIM, manifest.DKIMKey{Selector: k.selector, Algorithm: k.algorithm})
+		}
+		m.Domains = append(m.Domains, md)
+	}
+	return m
+}
+
+// servesWeb reports whether a host answers HTTPS: for a policy, for mail
+// programs that ask how they are set up, or because a name of a zone leads there.
+func servesWeb(spec *specs.Spec, h *specs.Host) bool {
+	return slices.ContainsFunc(spec.Domains, func(d *specs.Domain) bool {
+		return d.Host == h.Name && (d.MTASTS != nil || d.Discovery)
+	}) || slices.ContainsFunc(spec.Zones, func(z *specs.Zone) bool {
+		return slices.ContainsFunc(z.Web, func(w specs.Web) bool { return w.Host == h.Name })
+	})
+}
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
+
+// settingsAttrs are the attributes of server/H that say how it serves. Both what
+// is wanted and what was found go through it; secrets are fingerprints.
+func settingsAttrs(m *manifest.Manifest) plan.Attrs {
+	domains := map[string]plan.Value{}
+	for _, d := range m.Domains {
+		domains[d.Name] = domainValue(d)
+	}
+	return plan.Attrs{
+		"hostname":          plan.String(m.Hostname),
+		"max_message_bytes": plan.Int(m.MaxMessageBytes),
+		"limits":            limitsValue(m.Limits),
+		"filter":            filterValue(m.Filter),
+		"relay":             relayValue(m.Relay),
+		"web":               plan.Bool(m.Web),
+		"backup":            backupValue(m.Backup),
+		"monitor":           monitorValue(m.Monitor),
+		"domains":           plan.Map(domains),
+	}
+}
+
+// domainValue is a domain in the server's attributes. Its keys are written
+// "selector:algorithm": those it signs with, and those that only stand in DNS.
+func domainValue(d manifest.Domain) plan.Value {
+	var sign, idle []string
+	for _, k := range d.DKIM {
+		if k.Idle {
+			idle = append(idle, k.Selector+":"+k.Algorithm)
+		} else {
+			sign = append(sign, k.Selector+":"+k.Algorithm)
+		}
+	}
+	v := map[string]plan.Value{"sign": sorted(sign), "idle": sorted(idle), "discovery": plan.Bool(d.Discovery)}
+	if p := d.MTASTS; p != nil {
+		v["mta_sts"] = plan.Map(map[string]plan.Value{"mode": plan.String(p.Mode), "max_age_seconds": plan.Int(p.MaxAgeSeconds)})
+	}
+	return plan.Map(v)
+}
+
+func limitsValue(l *manifest.Limits) plan.Value {
+	if l == nil {
+		return plan.Null()
+	}
+	return plan.Map(map[string]plan.Value{
+		"connections": number(l.Connections), "connections_per_client": number(l.ConnectionsPerClient),
+		"recipients_per_message": number(l.RecipientsPerMessage), "messages_per_hour": number(l.MessagesPerHour),
+	})
+}
+
+func filterValue(f *manifest.Filter) plan.Value {
+	if f == nil {
+		return plan.Null()
+	}
+	return plan.Map(map[string]plan.Value{
+		"dnsbl": plan.Strings(f.DNSBL...), "greylist": plan.Bool(f.Greylist), "dmarc": plan.Bool(f.DMARC), "attachments": plan.Strings(f.Attachments...),
+	})
+}
+
+func relayValue(r *manifest.Relay) plan.Value {
+	if r == nil {
+		return plan.Null()
+	}
+	return plan.Map(map[string]plan.Value{
+		"host": plan.String(r.Host), "port": number(r.Port), "username": plan.String(r.Username), "password": secretValue(r.Password),
+	})
+}
+
+func backupValue(b *manifest.Backup) plan.Value {
+	if b == nil {
+		return plan.Null()
+	}
+	return plan.Map(map[string]plan.Value{
+		"endpoint": plan.String(b.Endpoint), "bucket": plan.String(b.Bucket), "region": plan.String(b.Region), "prefix": plan.String(b.Prefix),
+		"access_key_id": plan.String(b.AccessKeyID), "secret_access_key": secretValue(b.SecretAccessKey),
+		"every_seconds": plan.Int(b.EverySeconds), "keep_seconds": plan.Int(b.KeepSeconds),
+	})
+}
+
+func monitorValue(w *manifest.Monitor) plan.Value {
+	if w == nil {
+		return plan.Null()
+	}
+	return plan.Map(map[string]plan.Value{
+		"alerts": plan.Strings(w.Alerts...), "disk_free_percent": number(w.DiskFreePercent), "queue_age_seconds": plan.Int(w.QueueAgeSeconds),
+		"certificate_seconds": plan.Int(w.CertificateSeconds), "metrics": plan.String(w.Metrics),
+	})
+}
+
+func number(n int) plan.Value { return plan.Int(int64(n)) }
+
+func secretValue(fingerprint string) plan.Value {
+	if fingerprint == "" {
+		return plan.Null()
+	}
+	return plan.Secret(fingerprint)
+}
+
+// readSettings is the inverse of settingsAttrs but for the domains: see
+// readDomain. Where a secret stands it leaves the fingerprint.
+func readSettings(v plan.Value) manifest.Manifest {
+	m := manifest.Manifest{
+		Hostname: v.Field("hostname").Str(), MaxMessageBytes: v.Field("max_message_bytes").Num(),
+		Web: v.Field("web").True(), DataDisk: v.Field("data_disk").Str(),
+	}
+	if l := v.Field("limits"); !l.IsNull() {
+		m.Limits = &manifest.Limits{
+			Connections: count(l, "connections"), ConnectionsPerClient: count(l, "connections_per_client"),
+			RecipientsPerMessage: count(l, "recipients_per_message"), MessagesPerHour: count(l, "messages_per_hour"),
+		}
+	}
+	if f := v.Field("filter"); !f.IsNull() {
+		m.Filter = &manifest.Filter{
+			DNSBL: f.Field("dnsbl").Texts(), Greylist: f.Field("greylist").True(), DMARC: f.Field("dmarc").True(), Attachments: f.Field("attachments").Texts(),
+		}
+	}
+	if r := v.Field("relay"); !r.IsNull() {
+		m.Relay = &manifest.Relay{
+			Host: r.Field("host").Str(), Port: count(r, "port"), Username: r.Field("username").Str(), Password: r.Field("password").Fingerprint(),
+		}
+	}
+	if b := v.Field("backup"); !b.IsNull() {
+		m.Backup = &manifest.Backup{
+			Endpoint: b.Field("endpoint").Str(), Bucket: b.Field("bucket").Str(), Region: b.Field("region").Str(), Prefix: b.Field("prefix").Str(),
+			AccessKeyID: b.Field("access_key_id").Str(), SecretAccessKey: b.Field("secret_access_key").Fingerprint(),
+			EverySeconds: b.Field("every_seconds").Num(), KeepSeconds: b.Field("keep_seconds").Num(),
+		}
+	}
+	if w := v.Field("monitor"); !w.IsNull() {
+		m.Monitor = &manifest.Monitor{
+			Alerts: w.Field("alerts").Texts(), DiskFreePercent: count(w, "disk_free_percent"), QueueAgeSeconds: w.Field("queue_age_seconds").Num(),
+			CertificateSeconds: w.Field("certificate_seconds").Num(), Metrics: w.Field("metrics").Str(),
+		}
+	}
+	return m
+}
+
+func count(v plan.Value, field string) int { return int(v.Field(field).Num()) }
+
+// readDomain is the inverse of domainValue, with the domain's name in the value.
+func readDomain(v plan.Value) manifest.Domain {
+	d := manifest.Domain{Name: v.Field("name").Str(), Discovery: v.Field("discovery").True(), CatchAll: v.Field("catch_all").Str()}
+	if p := v.Field("mta_sts"); !p.IsNull() {
+		d.MTASTS = &manifest.MTASTS{Mode: p.Field("mode").Str(), MaxAgeSeconds: p.Field("max_age_seconds").Num()}
+	}
+	for _, state := range []string{"sign", "idle"} {
+		for _, key := range v.Field(state).Texts() {
+			k := parseKey(key)
+			d.DKIM = append(d.DKIM, manifest.DKIMKey{Selector: k.selector, Algorithm: k.algorithm, Idle: state == "idle"})
+		}
+	}
+	return d
+}
