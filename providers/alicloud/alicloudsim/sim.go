@@ -117,7 +117,8 @@ type Sim struct {
 	serial sync.Mutex // one request at a time, with its effects on machines
 
 	mu        sync.RWMutex
-	count     int // of ids
+	count     int            // of ids
+	made      map[string]int // by kind
 	calls     []Call
 	nonces    map[string]bool
 	tokens    map[string]replay
@@ -142,6 +143,7 @@ func New(cfg Config) *Sim {
 	s := &Sim{
 		cfg:       cfg,
 		settle:    max(cfg.Settle, 0),
+		made:      map[string]int{},
 		nonces:    map[string]bool{},
 		tokens:    map[string]replay{},
 		vpcs:      map[string]*vpcState{},
@@ -201,6 +203,7 @@ func (s *Sim) Empty() bool { return len(s.Inventory()) == 0 }
 // id makes a new one in the vendor's form: "vpc-j6c0s4tq8l1yk3u7bn2w".
 func (s *Sim) id(kind string) string {
 	s.count++
+	s.made[kind]++
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, s.count))
 	text := strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
 	return kind + "-j6c" + text[:17]

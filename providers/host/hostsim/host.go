@@ -44,6 +44,9 @@ type Config struct {
 	Listen string
 	// Arch is what uname says, in Go's names; "" means this machine's.
 	Arch string
+	// Watch is asked at every step of every command that comes over SSH, and may
+	// take its time. False ends the connection there. Nil watches nothing.
+	Watch func(Step) bool
 }
 
 // Host is a simulated machine. Its methods may be called from many goroutines.

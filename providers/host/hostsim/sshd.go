@@ -112,7 +112,7 @@ func (s *sshServer) serve(c net.Conn) {
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
-				s.session(conn.User(), ch)
+				s.session(conn, ch)
 			}()
 		case "direct-tcpip":
 			wg.Add(1)
@@ -128,7 +128,7 @@ func (s *sshServer) serve(c net.Conn) {
 }
 
 // session serves one session channel: a single exec request.
-func (s *sshServer) session(user string, nc ssh.NewChannel) {
+func (s *sshServer) session(conn *ssh.ServerConn, nc ssh.NewChannel) {
 	ch, reqs, err := nc.Accept()
 	if err != nil {
 		return
@@ -144,11 +144,28 @@ func (s *sshServer) session(user string, nc ssh.NewChannel) {
 		}
 		req.Reply(true, nil)
 		go ssh.DiscardRequests(reqs)
-		run := &session{host: s.host, sup: s.sup, root: user == "root", stdin: ch, stdout: ch, stderr: ch.Stderr()}
+		run := &session{host: s.host, sup: s.sup, root: conn.User() == "root", stdin: ch, stdout: ch, stderr: ch.Stderr()}
+		if s.host.cfg.Watch == nil {
+			s.exit(ch, run.run(ctx, payload.Command))
+			return
+		}
+		w := &watched{command: payload.Command, watch: s.host.cfg.Watch, cut: func() { conn.Close() }, stdin: ch, stdout: ch}
+		run.stdin, run.stdout = w, w
+		if !w.ask(Asked, 0) {
+			return
+		}
 		status := run.run(ctx, payload.Command)
-		ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(status)}))
+		w.flush()
+		if w.ask(Ended, 0) {
+			s.exit(ch, status)
+		}
 		return
 	}
+}
+
+// exit tells the client how its command ended.
+func (s *sshServer) exit(ch ssh.Channel, status int) {
+	ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(status)}))
 }
 
 // forward connects a tunnel to one of the host's own ports.
