@@ -28,6 +28,10 @@ type Config struct {
 	// out what became of it.
 	Stop <-chan struct{}
 
+	// Leases are those the run depends on: once one is lost, Run begins nothing
+	// new, as after Stop, and ends with plan.ErrIncomplete. nil: none.
+	Leases *Leases
+
 	Parallelism int              // operations at a time; 0 means 8
 	Limits      map[string]Limit // calls by provider; a provider without one is not limited
 	Retry       Retry
@@ -142,7 +146,7 @@ func (e *engine) stopping(ctx context.Context) bool {
 	case <-e.Stop:
 		return true
 	default:
-		return ctx.Err() != nil
+		return ctx.Err() != nil || e.Leases.Err() != nil
 	}
 }
 

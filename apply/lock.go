@@ -5,24 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
-	"time"
-	"unicode"
 
 	"mailform/plan"
 )
 
-// Holder says who holds the lock. Its fields are shown to the next person who
-// wants it, so Command must not carry secrets given as flags.
-type Holder struct {
-	Who     string    `json:"who"`     // login name
-	Host    string    `json:"host"`    // machine
-	PID     int       `json:"pid"`     // process
-	Command string    `json:"command"` // "mailform apply"
-	Since   time.Time `json:"since"`
-}
+// Holder says who holds the lock.
+type Holder = plan.Holder
 
 // maxHolderBytes bounds what is read from a lock file.
 const maxHolderBytes = 4 << 10
@@ -63,6 +54,29 @@ func (d *Dir) Lock(h Holder) (*Lock, error) {
 	return &Lock{file: f}, nil
 }
 
+// Holder tells who holds the lock, nil when nobody does. It makes nothing: a
+// directory that does not exist is not locked.
+func (d *Dir) Holder() (*Holder, error) {
+	name := filepath.Join(d.path, lockName)
+	f, err := d.fs.OpenFile(name, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, d.failure("open the lock file", err)
+	}
+	defer f.Close()
+	free, err := d.fs.TryLock(f)
+	if err != nil {
+		return nil, d.failure("try to lock "+name, err)
+	}
+	if free {
+		return nil, nil
+	}
+	h := readHolder(f)
+	return &h, nil
+}
+
 // Release gives the lock back.
 func (l *Lock) Release() error {
 	// Emptied, so that nobody reads the name of a holder that has left.
@@ -92,8 +106,7 @@ func readHolder(r io.Reader) Holder {
 	if err != nil || json.Unmarshal(data, &h) != nil {
 		return Holder{}
 	}
-	h.Who, h.Host, h.Command = printable(h.Who), printable(h.Host), printable(h.Command)
-	return h
+	return h.Printable()
 }
 
 func lockedError(path string, h Holder) *plan.Error {
@@ -107,19 +120,8 @@ func lockedError(path string, h Holder) *plan.Error {
 	if h.PID == 0 {
 		return e
 	}
-	e.Got = fmt.Sprintf("held by %s on %s (process %d, %q) since %s",
-		h.Who, h.Host, h.PID, h.Command, h.Since.Format(time.RFC3339))
+	e.Got = "held by " + h.String()
 	e.Fix = fmt.Sprintf("wait until it is done, or stop it with ^C (kill -INT %d on %s) and run this again; the lock frees itself when that process ends, however it ends",
 		h.PID, h.Host)
 	return e
-}
-
-// printable keeps control characters of a file's content away from terminals.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar {
-			return '?'
-		}
-		return r
-	}, s)
 }

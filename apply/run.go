@@ -132,6 +132,10 @@ func (w *walk) verdict(out Outcome) error {
 		// Everything begun went well, but its end could not be written down.
 		failed = append(failed, OpOutcome{ID: "journal", Err: w.journalErr})
 	}
+	if lost := w.lostLease(); lost != nil && len(failed) == 0 {
+		lost.Got += "; " + state
+		return lost
+	}
 	if len(failed) == 0 {
 		return &plan.Error{
 			Class: plan.ErrInterrupted, Code: codeStopped,
@@ -174,7 +178,7 @@ func (w *walk) verdict(out Outcome) error {
 // class says what kind of ending it is: the person's own stop first, then what a
 // person has to act on, then what time heals.
 func (w *walk) class(failed []OpOutcome) plan.ErrorClass {
-	if w.stopped {
+	if w.stopped && w.lostLease() == nil {
 		return plan.ErrInterrupted
 	}
 	throttled := 0

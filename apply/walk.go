@@ -149,6 +149,7 @@ func (w *walk) run(ctx context.Context) {
 
 	soft, cancel := w.stoppable(ctx)
 	defer cancel()
+	defer w.Leases.whenLost(cancel)()
 	finished := make(chan finish)
 	running := 0
 	asked := soft.Done()
@@ -173,7 +174,9 @@ func (w *walk) run(ctx context.Context) {
 			w.settleNode(f)
 		case <-asked:
 			asked = nil
-			if ctx.Err() == nil {
+			if lost := w.Leases.Err(); lost != nil {
+				w.emit(Event{Kind: EventWarning, Message: lost.Error() + "; what is in flight is finished, nothing more is begun", Err: lost})
+			} else if ctx.Err() == nil {
 				w.emit(Event{Kind: EventWarning, Message: "stopping: what is in flight is finished first, nothing more is begun; asked again, it is given up"})
 			}
 		}
@@ -337,7 +340,11 @@ func (w *walk) effect(ctx, soft context.Context, n *node, op plan.Op) finish {
 	renewals := 0
 	for attempt := 1; ; attempt++ {
 		// Waiting for the token bucket is not being in flight.
-		if err := w.admit(soft, op.Provider); err != nil {
+		err := w.admit(soft, op.Provider)
+		if err == nil {
+			err = w.Leases.Err() // the last look before the effect
+		}
+		if err != nil {
 			f.err, f.stopped = err, true
 			if r.Token != "" {
 				f.journal = write(recAborted, false)
