@@ -15,6 +15,7 @@ type built struct {
 	root    *node
 	hosts   []*builtHost // in source order
 	domains []*builtDomain
+	zones   []*builtZone
 }
 
 type builtHost struct {
@@ -47,10 +48,15 @@ func (l *loader) build(root *node) *Spec {
 	tls, _ := root.one("tls")
 	s.TLS = TLS{Key: get[string](tls, "key"), RenewAfter: get[time.Duration](tls, "renew_before"), Range: rangeOf(tls.header)}
 	l.buildServer(b)
+	for _, n := range root.blocks["zone"] {
+		b.zones = append(b.zones, buildZone(n))
+	}
+	l.buildOperation(b)
 
 	l.checkHosts(b)
 	l.checkDomains(b)
 	l.checkRegion(b)
+	l.checkZones(b)
 	l.checkMail(b)
 	l.checkSense(b)
 
@@ -64,8 +70,15 @@ func (l *loader) build(root *node) *Spec {
 	}
 	sort.SliceStable(s.Hosts, func(i, j int) bool { return s.Hosts[i].Name < s.Hosts[j].Name })
 	sort.SliceStable(s.Domains, func(i, j int) bool { return s.Domains[i].Name < s.Domains[j].Name })
+	for _, z := range b.zones {
+		s.Zones = append(s.Zones, z.Zone)
+	}
+	sort.SliceStable(s.Zones, func(i, j int) bool { return s.Zones[i].Name < s.Zones[j].Name })
 	if s.Stack.Contact == "" && len(s.Domains) > 0 {
 		s.Stack.Contact = "postmaster@" + s.Domains[0].Name
+	}
+	if len(s.Monitor.Alerts) == 0 && s.Stack.Contact != "" {
+		s.Monitor.Alerts = []string{s.Stack.Contact}
 	}
 	return s
 }
@@ -102,13 +115,7 @@ func (l *loader) buildProviders(b *built) {
 func (l *loader) buildHost(n *node) *Host {
 	h := &Host{Name: n.label(), Hostname: get[string](n, "hostname"), Address: get[netip.Addr](n, "address"), Range: rangeOf(n.header)}
 	if i := first(n, "instance"); i != nil {
-		disk, _ := i.one("system_disk")
-		ip, _ := i.one("public_ip")
-		h.Instance = &Instance{
-			Type: get[string](i, "type"), Zone: get[string](i, "zone"), Image: get[string](i, "image"),
-			SystemDisk: Disk{Category: get[string](disk, "category"), SizeGiB: get[int](disk, "size")},
-			Bandwidth:  get[int](ip, "bandwidth"), Range: rangeOf(i.header),
-		}
+		h.Instance = buildInstance(i)
 	}
 	ssh, _ := n.one("ssh")
 	h.SSH = SSH{
@@ -126,8 +133,30 @@ func (l *loader) buildHost(n *node) *Host {
 	return h
 }
 
+func buildInstance(i *node) *Instance {
+	disk, _ := i.one("system_disk")
+	ip, _ := i.one("public_ip")
+	out := &Instance{
+		Type: get[string](i, "type"), Zone: get[string](i, "zone"), Image: get[string](i, "image"),
+		Instead: unique(list[string](i, "fallback_types")), RAMRole: get[string](i, "ram_role"),
+		SystemDisk: buildDisk(disk), Bandwidth: get[int](ip, "bandwidth"), Range: rangeOf(i.header),
+	}
+	if d := first(i, "data_disk"); d != nil {
+		out.DataDisk = &DataDisk{Disk: buildDisk(d), Range: rangeOf(d.header)}
+		if s := first(d, "snapshots"); s != nil {
+			out.DataDisk.Snapshots = &Snapshots{Hour: get[int](s, "at"), Days: get[int](s, "keep"), Range: rangeOf(s.header)}
+		}
+	}
+	return out
+}
+
+func buildDisk(n *node) Disk {
+	return Disk{Category: get[string](n, "category"), SizeGiB: get[int](n, "size"), Encrypted: get[bool](n, "encrypted")}
+}
+
 func (l *loader) buildDomain(b *built, n *node) *builtDomain {
-	d := &Domain{Name: n.label(), Host: get[string](n, "host"), CatchAll: get[string](n, "catch_all"), Range: rangeOf(n.header)}
+	d := &Domain{Name: n.label(), Host: get[string](n, "host"), CatchAll: get[string](n, "catch_all"),
+		Discovery: get[bool](n, "discovery"), DANE: get[bool](n, "dane"), Range: rangeOf(n.header)}
 	out := &builtDomain{Domain: d, n: n, mailboxes: map[*Mailbox]*node{}, aliases: map[*Alias]*node{}}
 	mx, _ := n.one("mx")
 	d.MX = MX{Priority: int(get[int64](mx, "priority")), Range: rangeOf(mx.header)}
@@ -135,14 +164,18 @@ func (l *loader) buildDomain(b *built, n *node) *builtDomain {
 		d.SPF = &SPF{Include: unique(list[string](spf, "include")), IP: unique(list[netip.Prefix](spf, "ip")), All: get[string](spf, "all"), Range: rangeOf(spf.header)}
 	}
 	if dkim, _ := n.one("dkim"); get[bool](dkim, "manage") {
-		d.DKIM = &DKIM{Selector: get[string](dkim, "selector"), Algorithms: unique(list[string](dkim, "algorithms")), Range: rangeOf(dkim.header)}
+		d.DKIM = &DKIM{Selector: get[string](dkim, "selector"), Algorithms: unique(list[string](dkim, "algorithms")),
+			Rotate: get[time.Duration](dkim, "rotate"), Range: rangeOf(dkim.header)}
 	}
 	if dmarc, _ := n.one("dmarc"); get[bool](dmarc, "manage") {
 		d.DMARC = &DMARC{Policy: get[string](dmarc, "policy"), SubdomainPolicy: get[string](dmarc, "subdomain_policy"), Range: rangeOf(dmarc.header)}
-		for _, r := range list[string](dmarc, "reports") {
-			d.DMARC.Reports = append(d.DMARC.Reports, full(r, d.Name))
-		}
-		d.DMARC.Reports = unique(d.DMARC.Reports)
+		d.DMARC.Reports = recipients(dmarc, "reports", d.Name)
+	}
+	if m := first(n, "mta_sts"); m != nil {
+		d.MTASTS = &MTASTS{Mode: get[string](m, "mode"), MaxAge: get[time.Duration](m, "max_age"), Range: rangeOf(m.header)}
+	}
+	if r := first(n, "tls_rpt"); r != nil {
+		d.TLSRPT = &TLSRPT{Reports: recipients(r, "reports", d.Name), Range: rangeOf(r.header)}
 	}
 	for _, m := range n.blocks["mailbox"] {
 		box := &Mailbox{Local: m.label(), Name: get[string](m, "name"), QuotaBytes: get[int64](m, "quota"),
@@ -153,39 +186,11 @@ func (l *loader) buildDomain(b *built, n *node) *builtDomain {
 		out.mailboxes[box] = m
 	}
 	for _, a := range n.blocks["alias"] {
-		alias := &Alias{Local: a.label(), Range: rangeOf(a.header)}
-		for _, t := range list[string](a, "to") {
-			alias.To = append(alias.To, full(t, d.Name))
-		}
-		alias.To = unique(alias.To)
+		alias := &Alias{Local: a.label(), To: recipients(a, "to", d.Name), Range: rangeOf(a.header)}
 		d.Aliases = append(d.Aliases, alias)
 		out.aliases[alias] = a
 	}
 	return out
-}
-
-func (l *loader) buildServer(b *built) {
-	n, _ := b.root.one("server")
-	s := &b.spec.Server
-	*s = Server{MaxMessageBytes: get[int64](n, "max_message_size"), Range: rangeOf(n.header)}
-	r := first(n, "relay")
-	if r == nil {
-		return
-	}
-	s.Relay = &Relay{Host: get[string](r, "host"), Port: int(get[int64](r, "port")), Username: get[string](r, "username"),
-		Password: get[string](r, "password"), Range: rangeOf(r.header)}
-	b.spec.keep(s.Relay.Password)
-	if user, pass := r.given("username"), r.given("password"); user != pass {
-		has, lacks := "username", "password"
-		if pass {
-			has, lacks = lacks, has
-		}
-		l.errorAt(codeHalfCredentials, r.at(has), r.header, "the relay has a "+has+" but no "+lacks, "Give both, or neither for a relay that knows this host by its address.")
-	}
-	if p := r.values["password"]; p.given && !p.bad && !p.marked && p.v != nil {
-		l.warnAt(codeReadableSecret, p.at, r.header, "the relay's password stands readable in the spec",
-			"Who reads the spec can use it. Declare variable \"relay_password\" { sensitive = true }, write password = var.relay_password, and set "+EnvPrefix+"relay_password.")
-	}
 }
 
 // keep files a secret under its fingerprint.
@@ -201,6 +206,15 @@ func full(recipient, domain string) string {
 		return recipient
 	}
 	return recipient + "@" + domain
+}
+
+// recipients are the full addresses of a list of recipients, each once.
+func recipients(n *node, name, domain string) []string {
+	var out []string
+	for _, r := range list[string](n, name) {
+		out = append(out, full(r, domain))
+	}
+	return unique(out)
 }
 
 // unique keeps the first of equal elements, in order.

@@ -2,6 +2,7 @@ package specs
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -14,25 +15,16 @@ func (l *loader) checkDomains(b *built) {
 		l.warnAt(codeEmptySpec, n.header, hcl.Range{}, "the spec describes no host and no domain", "Applying it removes everything that this stack has made.")
 		return
 	}
-	var hosts []string
-	for _, h := range b.hosts {
-		if name, ok := h.n.labels[0].v.(string); ok {
-			hosts = append(hosts, name)
-		}
-	}
+	hosts, known := b.hostNames()
 	seen, ours := map[string]*builtDomain{}, b.byName()
 	serving := map[string]bool{}
-	broken := false // a host's name was refused: "no such host" would only confuse
-	for _, h := range b.hosts {
-		broken = broken || h.Name == ""
-	}
 	for _, d := range b.domains {
 		if f := seen[d.Name]; f != nil && d.Name != "" {
 			l.errorAt(codeDuplicateDomain, d.n.labels[0].at, hcl.Range{}, fmt.Sprintf("domain %q is defined twice", d.Name), fmt.Sprintf("It is first defined at %s. Put both into one block.", f.Range))
 		} else {
 			seen[d.Name] = d
 		}
-		if !broken && !d.n.values["host"].bad {
+		if known && !d.n.values["host"].bad {
 			l.checkServedBy(d, hosts)
 		}
 		serving[d.Host] = true
@@ -49,30 +41,48 @@ func (l *loader) checkDomains(b *built) {
 
 // checkServedBy settles which host serves a domain.
 func (l *loader) checkServedBy(d *builtDomain, hosts []string) {
-	if d.n.given("host") && d.Host != "" {
-		for _, h := range hosts {
-			if h == d.Host {
-				return
-			}
+	d.Host = l.settleHost(d.n, d.Host, d.Name, hosts)
+}
+
+// settleHost is the host that a block names, or the only one there is.
+func (l *loader) settleHost(n *node, host, what string, hosts []string) string {
+	if n.given("host") && host != "" {
+		if slices.Contains(hosts, host) {
+			return host
 		}
 		detail := "The spec defines no host."
 		if len(hosts) > 0 {
 			detail = thereAre(hosts)
 		}
-		if near := spell(d.Host, hosts); near != "" {
+		if near := spell(host, hosts); near != "" {
 			detail = fmt.Sprintf("Did you mean %q?", near)
 		}
-		l.errorAt(codeUnknownHost, d.n.at("host"), d.n.header, fmt.Sprintf("no host %q", d.Host), detail)
-		return
+		l.errorAt(codeUnknownHost, n.at("host"), n.header, fmt.Sprintf("no host %q", host), detail)
+		return host
 	}
 	switch len(hosts) {
 	case 1:
-		d.Host = hosts[0]
+		return hosts[0]
 	case 0:
-		l.errorAt(codeUnknownHost, d.n.header, hcl.Range{}, fmt.Sprintf("nothing serves %s", d.Name), "Define a host: host \"mx1\" { … }")
+		l.errorAt(codeUnknownHost, n.header, hcl.Range{}, fmt.Sprintf("nothing serves %s", what), "Define a host: host \"mx1\" { … }")
 	default:
-		l.errorAt(codeUnknownHost, d.n.header, hcl.Range{}, fmt.Sprintf("which host serves %s?", d.Name), fmt.Sprintf("There are several, so the domain must say: host = %q", hosts[0]))
+		l.errorAt(codeUnknownHost, n.header, hcl.Range{}, fmt.Sprintf("which host serves %s?", what), fmt.Sprintf("There are several, so the %s block must say: host = %q", n.schema.Name, hosts[0]))
 	}
+	return host
+}
+
+// hostNames are the names of the hosts; ok is false when one was refused, after
+// which "no such host" would only confuse.
+func (b *built) hostNames() (names []string, ok bool) {
+	ok = true
+	for _, h := range b.hosts {
+		if h.Name == "" {
+			ok = false
+			continue
+		}
+		names = append(names, h.Name)
+	}
+	return names, ok
 }
 
 // SPF limits. RFC 7208 4.6.4: ten lookups; 3.4: a record should fit a DNS answer

@@ -60,6 +60,10 @@ const (
 	codeOutOfRange      = "MF1318"
 	codeBadText         = "MF1319"
 	codeBadHostPort     = "MF1320"
+	codeBadTime         = "MF1321"
+	codeBadPercent      = "MF1322"
+	codeBadGlob         = "MF1323"
+	codeBadBucket       = "MF1324"
 
 	codeDuplicateHost     = "MF1401"
 	codeSharedName        = "MF1402"
@@ -154,6 +158,10 @@ func Codes() []Code {
 		{codeOutOfRange, "A number outside its limits."},
 		{codeBadText, "Empty, too long, or with characters that do not belong."},
 		{codeBadHostPort, "Not HOST:PORT."},
+		{codeBadTime, "Not a time of day, or not a full hour."},
+		{codeBadPercent, "Not a percentage, or outside its limits."},
+		{codeBadGlob, "Not a pattern over addresses or fields that could match one."},
+		{codeBadBucket, "Not a name that a bucket or an object in it can have."},
 
 		{codeDuplicateHost, "Two hosts have the same name."},
 		{codeSharedName, "Two hosts share a hostname or an address."},

@@ -28,8 +28,25 @@ func mailboxWith(s string) string {
 	return "domain \"acme.example\" {\n  mailbox \"alice\" {\n    " + s + "\n  }\n}\n"
 }
 
+func backup(s string) string {
+	lines := "  endpoint = \"https://s3.example\"\n  bucket = \"acme\"\n  access_key_id = \"a\"\n  secret_access_key = sensitive(\"b\")\n"
+	if name, _, _ := strings.Cut(s, " ="); strings.Contains(lines, name+" =") {
+		var kept []string
+		for _, line := range strings.Split(lines, "\n") {
+			if !strings.Contains(line, " "+name+" =") {
+				kept = append(kept, line)
+			}
+		}
+		lines = strings.Join(kept, "\n")
+	}
+	return "backup {\n" + lines + "  " + s + "\n}\n"
+}
+
+func zone(s string) string { return "zone \"acme.example\" {\n  " + s + "\n}\n" }
+
 func codeCases() []codeCase {
 	instance := "stack \"acme\" {}\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n  ssh { from = [\"::1\"] }\n  instance {\n    %s\n  }\n}\n" + domainWith("")
+	dataDisk := func(s string) string { return fmt.Sprintf(instance, "data_disk {\n      "+s+"\n    }") }
 	long := strings.Repeat("a", 60)
 	longDomain := strings.Join([]string{long, long, long, "bb", "example"}, ".") // 193 characters
 	return []codeCase{
@@ -160,6 +177,41 @@ func codeCases() []codeCase {
 		{codeBadText, mailboxWith("name = \"a\\nb\""), `"a\nb"`, "trimspace"},
 		{codeBadText, mailboxWith("name = \"" + strings.Repeat("x", 200) + "\""), `"` + strings.Repeat("x", 200) + `"`, "128 are allowed"},
 		{codeBadHostPort, "provider \"acme\" { resolver = \"9.9.9.9\" }", `"9.9.9.9"`, "9.9.9.9:53"},
+
+		{codeBadTime, dataDisk(`snapshots { at = "3:30" }`), `"3:30"`, `"00:00" to "23:00"`},
+		{codeBadTime, dataDisk(`snapshots { at = "24:00" }`), `"24:00"`, "full hour"},
+		{codeBadDuration, dataDisk(`snapshots { keep = "36h" }`), `"36h"`, "whole days"},
+		{codeBadDuration, dataDisk(`snapshots { keep = "0d" }`), `"0d"`, "From 1d to 65535d"},
+		{codeBadDuration, domainWith("dkim { rotate = \"6d\" }"), `"6d"`, "From 7d to 3650d"},
+		{codeBadDuration, backup(`every = "5m"`), `"5m"`, "From 15m to 7d"},
+		{codeBadPercent, "monitor { disk_free = \"a tenth\" }", `"a tenth"`, `"10%"`},
+		{codeBadPercent, "protection { zone_changes = 0 }", "0", "From 1% to 100%"},
+		{codeBadGlob, "forget \"mailbx/bob@acme.example\" {}", `"mailbx/bob@acme.example"`, `Did you mean "mailbox"?`},
+		{codeBadGlob, "forget \"spf\" {}", `"spf"`, "Addresses begin with alias,"},
+		{codeBadGlob, "forget \"mailbox\" {}", `"mailbox"`, `"mailbox/*"`},
+		{codeBadGlob, "forget \"mx*\" {}", `"mx*"`, `address begins with "mx"`},
+		{codeBadGlob, "protection { protect = [\"dns/a b\"] }", `"dns/a b"`, "the character ' '"},
+		{codeBadGlob, "protection { unprotect = [\"dns/bücher.example/*\"] }", `"dns/bücher.example/*"`, "punycode"},
+		{codeBadGlob, "protection { unprotect = [\"dns//spf\"] }", `"dns//spf"`, "empty part"},
+		{codeBadGlob, "ignore \"dns/*\" { fields = [\"\"] }", `""`, "It is empty"},
+		{codeBadBucket, backup(`bucket = "Acme_Mail"`), `"Acme_Mail"`, "3 to 63 characters"},
+		{codeBadBucket, backup(`prefix = "a//b"`), `"a//b"`, "name of an object"},
+		{codeBadName, fmt.Sprintf(instance, `type = "ecs.g7"`), `"ecs.g7"`, "is not an instance type"},
+		{codeBadName, fmt.Sprintf(instance, `fallback_types = ["ecs.g7.large", "g7"]`), `"g7"`, "ecs.g7.large"},
+		{codeBadName, fmt.Sprintf(instance, `ram_role = "acs:ram::1:role/x"`), `"acs:ram::1:role/x"`, "not its ARN"},
+		{codeBadName, backup(`region = "Hong Kong"`), `"Hong Kong"`, "is not a region"},
+		{codeBadText, "server {\n  filter { attachments = [\".EXE\", \"tar.gz\"] }\n}", `"tar.gz"`, "last dot"},
+		{codeBadText, zone("rule \"r\" { expression = \"(ip.src eq 1.2.3.4\" }"), `"(ip.src eq 1.2.3.4"`, "brackets that do not match"},
+		{codeBadText, zone("rule \"r\" { expression = \"a eq \\\"b\" }"), `"a eq \"b"`, "quote that is not closed"},
+		{codeBadURL, "lock \"postgres\" { url = \"mysql://canary@x/y\" }", `"mysql://canary@x/y"`, "this value is not the URL of a PostgreSQL database"},
+		{codeBadHostname, zone("web \"a_b\" {}"), `"a_b"`, "is not a name in a zone"},
+		{codeBadChoice, zone("security_level = \"medium_high\""), `"medium_high"`, "under_attack"},
+		{codeMissingAttribute, "ignore \"dns/*\" {}", `ignore "dns/*"`, "fields is missing"},
+		{codeMissingAttribute, "lock \"bucket\" { bucket = \"abc\" }", `lock "bucket"`, `A lock "bucket" block needs it`},
+		{codeWrongLabels, "lock \"consul\" {}", `"consul"`, "There are bucket and postgres."},
+		{codeRepeatedBlock, "lock \"postgres\" {}\nlock \"postgres\" {}", `lock "postgres"`, "a second lock block"},
+		{codeOutOfRange, "ignore \"dns/*\" { fields = [] }", "[]", "at least one"},
+		{codeOutOfRange, "server {\n  limits { connections = 0 }\n}", "0", "From 1 to 100000"},
 
 		{codeDuplicateHost, base[1:] + "host \"mx1\" {\n  hostname = \"m2.acme.example\"\n  address = \"203.0.113.8\"\n}\n" + domainWith(""), `"mx1"`, "first defined at stack/main.hcl:3,1"},
 		{codeSharedName, base + "host \"mx2\" {\n  hostname = \"MAIL.acme.example\"\n  address = \"203.0.113.8\"\n}\n", `"MAIL.acme.example"`, "hostname of two hosts"},

@@ -160,7 +160,7 @@ func (l *loader) decodeBody(n *node, body hcl.Body) {
 		} else {
 			n.setDefault(a)
 			if a.Required {
-				l.errorAt(codeMissingAttribute, n.header, hcl.Range{}, a.Name+" is missing", fmt.Sprintf("%s needs it: %s. For example: %s = %s", capital(article(n.schema.Name+" block")), lowerFirst(firstSentence(a.Doc)), a.Name, a.Example))
+				l.errorAt(codeMissingAttribute, n.header, hcl.Range{}, a.Name+" is missing", fmt.Sprintf("%s needs it: %s. For example: %s = %s", n.schema.aBlock(), lowerFirst(firstSentence(a.Doc)), a.Name, a.Example))
 				n.values[a.Name] = value{item: item{bad: true, at: n.header}}
 			}
 		}
@@ -240,7 +240,7 @@ func (l *loader) decodeAttr(n *node, a *attrSchema, attr *hcl.Attribute) {
 		n.setDefault(a)
 		v = n.values[a.Name]
 		if a.Required {
-			v.item = refuse(&flaw{codeMissingAttribute, a.Name + " is null", fmt.Sprintf("%s needs a value here.", capital(article(n.schema.Name+" block")))}, at)
+			v.item = refuse(&flaw{codeMissingAttribute, a.Name + " is null", fmt.Sprintf("%s needs a value here.", n.schema.aBlock())}, at)
 		}
 		return
 	}

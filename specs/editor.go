@@ -115,7 +115,7 @@ func (a *attrSchema) editorAttr() *editorSchema {
 		one.Type = "boolean"
 	case kindInt:
 		one.Type, number = "integer", true
-	case kindSize, kindGiB, kindBandwidth, kindPorts:
+	case kindSize, kindGiB, kindBandwidth, kindPorts, kindPercent:
 		one.Type = []string{"string", "integer"}
 	case kindExpr:
 		one.Type = nil

@@ -44,7 +44,7 @@ func anchor(heading string) string { return strings.ReplaceAll(heading, ".", "")
 
 func (b *blockSchema) writeMarkdown(w *strings.Builder, path string, level int) {
 	fmt.Fprintf(w, "\n%s %s\n\n", strings.Repeat("#", min(level, 6)), path)
-	fmt.Fprintf(w, "`%s { … }`", b.heading(path))
+	fmt.Fprintf(w, "`%s { … }`", b.heading())
 	if many := b.countText(); many != "" {
 		fmt.Fprintf(w, " (%s)", many)
 	}

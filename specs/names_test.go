@@ -167,14 +167,14 @@ func TestReference(t *testing.T) {
 // blocks around them could give may be missing.
 func TestSchemaExamplesLoad(t *testing.T) {
 	excused := map[string]bool{codeMissingAttribute: true, codeMissingBlock: true, codeMissingVariable: true}
-	labels := map[string]string{"host": ` "mx1"`, "domain": ` "acme.example"`}
+	labels := map[string]string{"host": ` "mx1"`, "domain": ` "acme.example"`, "zone": ` "acme.example"`}
 	var walk func(parents []string, b *blockSchema)
 	walk = func(parents []string, b *blockSchema) {
 		text := b.Example
 		for i := len(parents) - 1; i >= 0; i-- {
 			text = fmt.Sprintf("%s {\n%s\n}\n", parents[i], text)
 		}
-		_, src, ds := Load(files{"stack/main.hcl": text, "stack/people.csv": "a\nb\n", "stack/v.hcl": "variable \"relay_password\" { sensitive = true }\n"}.options())
+		_, src, ds := Load(files{"stack/main.hcl": text, "stack/people.csv": "a\nb\n", "stack/v.hcl": "variable \"relay_password\" { sensitive = true }\nvariable \"backup_key\" { sensitive = true }\n"}.options())
 		for _, d := range ds {
 			if d.Code < codeDuplicateHost && !excused[d.Code] {
 				t.Errorf("the example of %s:\n%s", b.Name, show(src, ds))

@@ -78,9 +78,9 @@ func (b *blockSchema) children() []*blockSchema {
 }
 
 // heading is how the block begins: its type and labels.
-func (b *blockSchema) heading(path string) string {
-	if strings.HasPrefix(path, "provider.") {
-		return fmt.Sprintf("provider %q", b.Name)
+func (b *blockSchema) heading() string {
+	if b.Of != "" {
+		return b.title()
 	}
 	head := b.Name
 	for _, lb := range b.Labels {
@@ -101,8 +101,8 @@ func (b *blockSchema) countText() string {
 }
 
 func (b *blockSchema) write(w *strings.Builder, path string) {
-	head := b.heading(path)
-	if at := strings.LastIndexByte(path, '.'); at >= 0 && !strings.HasPrefix(path, "provider.") {
+	head := b.heading()
+	if at := strings.LastIndexByte(path, '.'); at >= 0 && b.Of == "" {
 		head += "   (in " + path[:at] + ")"
 	}
 	if many := b.countText(); many != "" {
@@ -177,6 +177,8 @@ func (a *attrSchema) typeText() string {
 		kindBandwidth: "bandwidth", kindPrefix: "network", kindIP: "IP address", kindPorts: "port or range", kindDomain: "domain",
 		kindHostname: "host name", kindEmail: "mail address", kindRecipient: "local part or mail address", kindLocal: "local part",
 		kindName: "name", kindURL: "URL", kindHostPort: "host:port", kindRemote: "host name or IP address", kindPath: "path",
+		kindDays: "days", kindHour: "time of day", kindPercent: "percentage", kindWebName: "name in the zone", kindBucket: "bucket", kindObjectKey: "object name",
+		kindDatabase: "PostgreSQL URL", kindExtension: "file name extension", kindFilter: "expression in quotes", kindAddressGlob: "address glob", kindFieldGlob: "field glob",
 		kindPHC: "argon2id hash", kindSSHKey: "SSH public key", kindHostKey: "SSH host key", kindSelector: "DNS label", kindExpr: "expression",
 	}[a.Kind]
 	if len(a.Choices) > 0 {
@@ -190,7 +192,15 @@ func (a *attrSchema) typeText() string {
 	case a.Kind == kindRecipient:
 		return "list of local parts or mail addresses"
 	}
-	return "list of " + name + "s"
+	return "list of " + pluralType(name)
+}
+
+// pluralType is a type's name for several.
+func pluralType(name string) string {
+	if strings.HasSuffix(name, "s") {
+		return name + "es"
+	}
+	return name + "s"
 }
 
 func (a *attrSchema) limitText() string {
@@ -201,13 +211,19 @@ func (a *attrSchema) limitText() string {
 	case kindGiB:
 		show = func(n int64) string { return formatSize(n << 30) }
 	case kindDuration:
-		show = formatHours
+		show = formatMinutes
+	case kindDays:
+		show = func(n int64) string { return fmt.Sprintf("%dd", n) }
+	case kindPercent:
+		show = func(n int64) string { return fmt.Sprintf("%d%%", n) }
 	case kindBandwidth:
 		show = func(n int64) string { return fmt.Sprintf("%dMbps", n) }
 	}
 	switch {
 	case a.List && a.Min > 0:
 		return fmt.Sprintf("At least %d.", a.Min)
+	case a.Max > 0 && a.ZeroIs != "":
+		return fmt.Sprintf("0, or from %s to %s.", show(a.Min), show(a.Max))
 	case a.Max > 0:
 		return fmt.Sprintf("From %s to %s.", show(a.Min), show(a.Max))
 	case a.Kind == kindName:

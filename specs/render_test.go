@@ -19,7 +19,7 @@ host "mx1" {
   instance {
     type = "ecs.g7.large"
 
-    data_disk {
+    volume {
       size = "200GiB"
     }
   }

@@ -1,37 +1,53 @@
 package specs
 
-import "github.com/zclconf/go-cty/cty"
+import (
+	"fmt"
+	"regexp"
+
+	"github.com/zclconf/go-cty/cty"
+)
 
 // kind is what an attribute's or label's value means. It decides how the text
 // in the spec is read, checked, normalised and documented.
 type kind uint8
 
 const (
-	kindString    kind = iota // string
-	kindBool                  // bool
-	kindInt                   // int64, within Min and Max
-	kindSize                  // int64 bytes, within Min and Max
-	kindGiB                   // int of GiB, within Min and Max
-	kindDuration              // time.Duration, within Min and Max hours
-	kindBandwidth             // int of Mbit/s, within Min and Max
-	kindPrefix                // netip.Prefix, masked
-	kindIP                    // netip.Addr, unicast
-	kindPorts                 // portRange
-	kindDomain                // string, lower-case punycode
-	kindHostname              // string, lower-case punycode
-	kindEmail                 // string, full address
-	kindRecipient             // string, local part or full address
-	kindLocal                 // string, lower-case local part
-	kindName                  // string, a-z 0-9 -
-	kindURL                   // string
-	kindHostPort              // string host:port
-	kindRemote                // string, host name or IP address
-	kindPath                  // string, as it is written
-	kindPHC                   // string
-	kindSSHKey                // string, one authorized_keys line; may expand to several
-	kindHostKey               // string
-	kindSelector              // string, DNS label
-	kindExpr                  // handled by name, not by the decoder
+	kindString      kind = iota // string
+	kindBool                    // bool
+	kindInt                     // int64, within Min and Max
+	kindSize                    // int64 bytes, within Min and Max
+	kindGiB                     // int of GiB, within Min and Max
+	kindDuration                // time.Duration, within Min and Max minutes
+	kindDays                    // int of days, within Min and Max
+	kindHour                    // int, the hour of a time of day
+	kindPercent                 // int, within Min and Max
+	kindBandwidth               // int of Mbit/s, within Min and Max
+	kindPrefix                  // netip.Prefix, masked
+	kindIP                      // netip.Addr, unicast
+	kindPorts                   // portRange
+	kindDomain                  // string, lower-case punycode
+	kindHostname                // string, lower-case punycode
+	kindEmail                   // string, full address
+	kindRecipient               // string, local part or full address
+	kindLocal                   // string, lower-case local part
+	kindName                    // string, a-z 0-9 -
+	kindURL                     // string
+	kindHostPort                // string host:port
+	kindRemote                  // string, host name or IP address
+	kindPath                    // string, as it is written
+	kindPHC                     // string
+	kindSSHKey                  // string, one authorized_keys line; may expand to several
+	kindHostKey                 // string
+	kindSelector                // string, DNS label
+	kindWebName                 // string, name relative to a zone or "@"
+	kindBucket                  // string, name of an S3 bucket
+	kindObjectKey               // string, path in a bucket without slashes at its ends
+	kindDatabase                // string, URL of a PostgreSQL database
+	kindExtension               // string, file name extension, lower case without the dot
+	kindFilter                  // string, expression of Cloudflare's rules language, may have several lines
+	kindAddressGlob             // string, glob over plan addresses
+	kindFieldGlob               // string, glob over field paths
+	kindExpr                    // handled by name, not by the decoder
 )
 
 // attrSchema describes one attribute.
@@ -44,10 +60,19 @@ type attrSchema struct {
 	DefaultIs string    // in words, when the default depends on something else
 	Sensitive bool      // the value is a secret: it may be marked sensitive and is never shown
 	Choices   []string
-	Min, Max  int64 // with numbers: limits, both inclusive; Max 0 means none
-	MaxLen    int   // bytes of a kindString; 0 means defaultMaxLen
+	Min, Max  int64  // with numbers: limits, both inclusive; Max 0 means none
+	MaxLen    int    // bytes of a kindString; 0 means defaultMaxLen
+	Form      *form  // of a kindString: what it must look like
+	ZeroIs    string // what 0 means where it is allowed beside Min and Max: "no limit"
 	Doc       string
 	Example   string // HCL text of a value
+}
+
+// form is a pattern that texts of one sort follow.
+type form struct {
+	re   *regexp.Regexp
+	not  string // what a text that does not follow it is: "is not an instance type"
+	hint string // how to write it
 }
 
 // defaultMaxLen is how many bytes a text may have when its schema does not say.
@@ -73,9 +98,22 @@ type blockSchema struct {
 	Example  string // HCL text
 	Attrs    []attrSchema
 	Blocks   []*blockSchema
-	// Variants replace Attrs and Blocks by the block's first label; Name is the label.
+	// Variants replace Attrs and Blocks by the block's first label; Name is the
+	// label, and Of the type of the block.
 	Variants []*blockSchema
+	Of       string
 }
+
+// title is how people call the block: its type, and its label where that decides what it takes.
+func (b *blockSchema) title() string {
+	if b.Of != "" {
+		return fmt.Sprintf("%s %q", b.Of, b.Name)
+	}
+	return b.Name
+}
+
+// aBlock is "A domain block".
+func (b *blockSchema) aBlock() string { return capital(article(b.title() + " block")) }
 
 func (b *blockSchema) attr(name string) *attrSchema {
 	for i := range b.Attrs {
@@ -139,7 +177,8 @@ func rootSchema() *blockSchema {
 			"Files named *.vars.hcl are not read; they are for --var-file.",
 		Blocks: []*blockSchema{
 			stackSchema(), variableSchema(), localsSchema(), providerSchema(),
-			hostSchema(), domainSchema(), tlsSchema(), serverSchema(), rulesSchema(),
+			hostSchema(), domainSchema(), zoneSchema(), tlsSchema(), serverSchema(),
+			backupSchema(), monitorSchema(), lockSchema(), protectionSchema(), ignoreSchema(), forgetSchema(), rulesSchema(),
 		},
 	}
 }
@@ -212,7 +251,7 @@ func providerSchema() *blockSchema {
 }`,
 		Variants: []*blockSchema{
 			{
-				Name: "alicloud", Doc: "Alibaba Cloud: instance, network, firewall and public address.",
+				Name: "alicloud", Of: "provider", Doc: "Alibaba Cloud: instance, network, firewall and public address.",
 				Attrs: []attrSchema{
 					{Name: "region", Kind: kindName, DefaultIs: `the region of the instances' zone, else "cn-hongkong"`, Example: `"cn-hongkong"`,
 						Doc: "Where the machines stand. Mainland regions need an ICP filing for web names."},
@@ -221,13 +260,13 @@ func providerSchema() *blockSchema {
 				},
 			},
 			{
-				Name: "cloudflare", Doc: "Cloudflare: the DNS zones of the domains, which must exist there.",
+				Name: "cloudflare", Of: "provider", Doc: "Cloudflare: the DNS zones of the domains, which must exist there.",
 				Attrs: []attrSchema{
 					{Name: "base_url", Kind: kindURL, DefaultIs: "the vendor's", Doc: "Address of the API. The environment's CLOUDFLARE_BASE_URL serves when this is not set."},
 				},
 			},
 			{
-				Name: "acme", Doc: "The certificate authority, and how mailform itself reaches the network.",
+				Name: "acme", Of: "provider", Doc: "The certificate authority, and how mailform itself reaches the network.",
 				Attrs: []attrSchema{
 					{Name: "directory", Kind: kindURL, DefaultIs: "Let's Encrypt", Example: `"https://acme-staging-v02.api.letsencrypt.org/directory"`,
 						Doc: "The authority's ACME directory. The environment's MAILFORM_ACME_DIRECTORY serves when this is not set."},
@@ -239,191 +278,5 @@ func providerSchema() *blockSchema {
 				},
 			},
 		},
-	}
-}
-
-func hostSchema() *blockSchema {
-	return &blockSchema{
-		Name: "host", Many: true, Dynamic: true, Exports: []string{"name", "hostname", "address"},
-		Labels: []labelSchema{{"name", kindName, "The host's name inside the spec."}},
-		Doc: "A machine that serves mail: one that mailform creates (instance) or one that exists (address). Ports for mail and SSH are " +
-			"opened by themselves. The address of an instance is known only after apply and cannot be used in expressions.",
-		Example: `host "mx1" {
-  hostname = "mail.acme.example"
-
-  instance {
-    type = "ecs.u1-c1m2.large"
-  }
-
-  ssh {
-    from = ["198.51.100.0/24"]
-  }
-}`,
-		Attrs: []attrSchema{
-			{Name: "hostname", Kind: kindHostname, Required: true, Example: `"mail.acme.example"`,
-				Doc: "The name in MX records, certificate and greeting. It must lie in a domain of this spec."},
-			{Name: "address", Kind: kindIP, Example: `"203.0.113.7"`, Doc: "Public address of a machine that exists. Excludes instance."},
-		},
-		Blocks: []*blockSchema{
-			{
-				Name: "instance", Doc: "An ECS instance to create, with its network, firewall and public address.",
-				Attrs: []attrSchema{
-					{Name: "type", Kind: kindString, Default: text("ecs.u1-c1m2.large"), MaxLen: 64, Doc: "The vendor's instance type. The default has 2 CPUs and 4 GiB of memory, enough for a hundred people."},
-					{Name: "zone", Kind: kindString, DefaultIs: "one of the region that sells the type", MaxLen: 64, Example: `"cn-hongkong-b"`, Doc: "The vendor's zone."},
-					{Name: "image", Kind: kindString, Default: text("debian-12"), MaxLen: 128, Doc: "A family such as debian-12 or ubuntu-24.04 (its newest image is used once, at creation), or the vendor's image id."},
-				},
-				Blocks: []*blockSchema{
-					{
-						Name: "system_disk", Doc: "The disk the machine starts from. The mail is on it, too.",
-						Attrs: []attrSchema{
-							{Name: "category", Kind: kindString, Default: text("cloud_essd"),
-								Choices: []string{"cloud_essd", "cloud_essd_entry", "cloud_auto", "cloud_ssd", "cloud_efficiency"}, Doc: "The vendor's disk category."},
-							{Name: "size", Kind: kindGiB, Default: text("40GiB"), Min: 20, Max: 2048, Doc: "Whole GiB."},
-						},
-					},
-					{
-						Name: "public_ip", Doc: "The public address.",
-						Attrs: []attrSchema{
-							{Name: "bandwidth", Kind: kindBandwidth, Default: text("10Mbps"), Min: 1, Max: 200, Doc: "Peak outbound bandwidth."},
-						},
-					},
-				},
-			},
-			{
-				Name: "ssh", Doc: "How mailform and people log in.",
-				Attrs: []attrSchema{
-					{Name: "user", Kind: kindString, Default: text("root"), MaxLen: 32, Doc: "Log-in name."},
-					{Name: "port", Kind: kindInt, Default: cty.NumberIntVal(22), Min: 1, Max: 65535, Doc: "TCP port."},
-					{Name: "from", Kind: kindPrefix, List: true, DefaultIs: "everyone, with a warning", Example: `["198.51.100.0/24"]`, Doc: "Networks that may connect. Say so explicitly if it is really everyone: [\"0.0.0.0/0\", \"::/0\"]."},
-					{Name: "authorized_keys", Kind: kindSSHKey, List: true, DefaultIs: "the public keys of the person who applies", Example: `[file("~/.ssh/id_ed25519.pub")]`, Doc: "Public keys, in the format of authorized_keys."},
-					{Name: "host_key", Kind: kindHostKey, Example: `"SHA256:jTFcLOmmfUKXXxYbHZSyZ9mkjNNhKz9tMbfSEZiX0iU"`, Doc: "Pins the machine's host key: its fingerprint as ssh-keygen -l prints it, or the public key line. For machines that exist."},
-				},
-			},
-			{
-				Name: "allow", Many: true,
-				Labels:  []labelSchema{{"name", kindName, "What it is for; shown in the firewall."}},
-				Doc:     "Opens a port beyond those of mail and SSH.",
-				Example: "allow \"web\" {\n  port = 443\n  from = cloudflare_ips()\n}",
-				Attrs: []attrSchema{
-					{Name: "port", Kind: kindPorts, Required: true, Example: `"8000-8010"`, Doc: "A port or a range of ports."},
-					{Name: "protocol", Kind: kindString, Default: text("tcp"), Choices: []string{"tcp", "udp"}, Doc: "Transport protocol."},
-					{Name: "from", Kind: kindPrefix, List: true, Default: texts("0.0.0.0/0", "::/0"), Doc: "Networks that may connect."},
-				},
-			},
-		},
-	}
-}
-
-func domainSchema() *blockSchema {
-	return &blockSchema{
-		Name: "domain", Many: true, Dynamic: true, Exports: []string{"name"},
-		Labels: []labelSchema{{"name", kindDomain, "The part after the @. Its DNS zone must exist at Cloudflare."}},
-		Doc: "A mail domain: its DNS records and the people in it. postmaster and abuse always exist: unless a mailbox or alias takes " +
-			"them they go to the stack's contact if that is a mailbox here, else to catch_all, else to the first mailbox by name.",
-		Example: `domain "acme.example" {
-  mailbox "alice" {
-    name  = "Alice"
-    quota = "10GiB"
-  }
-}`,
-		Attrs: []attrSchema{
-			{Name: "host", Kind: kindString, DefaultIs: "the only host of the spec", Example: `"mx1"`, Doc: "Name of the host that serves the domain."},
-			{Name: "catch_all", Kind: kindLocal, DefaultIs: "unknown recipients are refused", Example: `"alice"`, Doc: "Mailbox that receives mail for every other local part."},
-		},
-		Blocks: []*blockSchema{
-			{
-				Name: "mx", Doc: "The MX record.",
-				Attrs: []attrSchema{{Name: "priority", Kind: kindInt, Default: cty.NumberIntVal(10), Min: 0, Max: 65535, Doc: "Lower is tried first."}},
-			},
-			{
-				Name: "spf", Doc: "Who may send for the domain (RFC 7208). Without the block: the host itself and nobody else, \"v=spf1 mx -all\".",
-				Attrs: []attrSchema{
-					{Name: "include", Kind: kindDomain, List: true, Example: `["spf.crm.example"]`, Doc: "Services that send for you, as they tell you to include them."},
-					{Name: "ip", Kind: kindPrefix, List: true, Example: `["192.0.2.0/28"]`, Doc: "Further machines that send."},
-					{Name: "all", Kind: kindString, Default: text("fail"), Choices: []string{"fail", "softfail", "neutral"}, Doc: "What receivers should think of everyone else."},
-					{Name: "manage", Kind: kindBool, Default: cty.True, Doc: "false leaves the SPF record alone."},
-				},
-			},
-			{
-				Name: "dkim", Doc: "Signatures on outgoing mail (RFC 6376, RFC 8463). The keys are made on the host and never leave it.",
-				Attrs: []attrSchema{
-					{Name: "selector", Kind: kindSelector, Default: text("mf1"), Doc: "Prefix of the key names: mf1 gives mf1-rsa and mf1-ed25519."},
-					{Name: "algorithms", Kind: kindString, List: true, Default: texts("rsa2048", "ed25519"), Choices: []string{"rsa2048", "rsa4096", "ed25519"},
-						Doc: "One key each. RSA is what every receiver can verify."},
-					{Name: "manage", Kind: kindBool, Default: cty.True, Doc: "false signs nothing and publishes no key."},
-				},
-			},
-			{
-				Name: "dmarc", Doc: "What receivers should do with mail that fails both SPF and DKIM (RFC 7489). Without the block: quarantine, which " +
-					"puts forgeries into the junk folder and loses nothing if a sender of yours was forgotten.",
-				Attrs: []attrSchema{
-					{Name: "policy", Kind: kindString, Default: text("quarantine"), Choices: []string{"none", "quarantine", "reject"}, Doc: "For mail from the domain."},
-					{Name: "subdomain_policy", Kind: kindString, DefaultIs: "as policy", Choices: []string{"none", "quarantine", "reject"}, Doc: "For mail from its subdomains."},
-					{Name: "reports", Kind: kindRecipient, List: true, DefaultIs: "no reports", Example: `["postmaster"]`, Doc: "Who receives the daily reports: mail addresses, or local parts of this domain."},
-					{Name: "manage", Kind: kindBool, Default: cty.True, Doc: "false leaves the DMARC record alone."},
-				},
-			},
-			{
-				Name: "mailbox", Many: true,
-				Labels: []labelSchema{{"local", kindLocal, "The part before the @. alice also receives alice+anything."}},
-				Doc:    "A person's mailbox.",
-				Example: `mailbox "alice" {
-  name    = "Alice"
-  quota   = "10GiB"
-  aliases = ["a", "sales"]
-}`,
-				Attrs: []attrSchema{
-					{Name: "name", Kind: kindString, MaxLen: 128, Example: `"Alice Liddell"`, Doc: "The person's name."},
-					{Name: "quota", Kind: kindSize, DefaultIs: "no limit", Min: 1 << 20, Max: 1 << 50, Example: `"10GiB"`, Doc: "How much mail it may hold; 0 is no limit."},
-					{Name: "password_hash", Kind: kindPHC, Sensitive: true, DefaultIs: "a password is made on the host and shown once", Example: "var.alice",
-						Doc: "An argon2id hash as mailform hash-password prints it."},
-					{Name: "aliases", Kind: kindLocal, List: true, Example: `["a", "sales"]`, Doc: "Further local parts of this domain."},
-				},
-			},
-			{
-				Name: "alias", Many: true,
-				Labels:  []labelSchema{{"local", kindLocal, "The part before the @."}},
-				Doc:     "An address that leads to others.",
-				Example: "alias \"team\" {\n  to = [\"alice\", \"bob\", \"partner@elsewhere.example\"]\n}",
-				Attrs: []attrSchema{
-					{Name: "to", Kind: kindRecipient, List: true, Required: true, Min: 1, Example: `["alice", "partner@elsewhere.example"]`, Doc: "Local parts of this domain, or full addresses anywhere."},
-				},
-			},
-		},
-	}
-}
-
-func tlsSchema() *blockSchema {
-	return &blockSchema{
-		Name: "tls", Doc: "How certificates are made.",
-		Example: "tls {\n  renew_before = \"30d\"\n}",
-		Attrs: []attrSchema{
-			{Name: "key", Kind: kindString, Default: text("ecdsa256"), Choices: []string{"ecdsa256", "rsa2048"}, Doc: "Type of the private key, which is made on the host and never leaves it."},
-			{Name: "renew_before", Kind: kindDuration, Default: text("30d"), Min: 24, Max: 60 * 24, Doc: "Renew when less than this is left."},
-		},
-	}
-}
-
-func serverSchema() *blockSchema {
-	return &blockSchema{
-		Name: "server", Doc: "The mail server's settings.",
-		Example: "server {\n  max_message_size = \"50MiB\"\n}",
-		Attrs: []attrSchema{
-			{Name: "max_message_size", Kind: kindSize, Default: text("50MiB"), Min: 64 << 10, Max: 1 << 30, Doc: "Larger messages are refused."},
-		},
-		Blocks: []*blockSchema{{
-			Name: "relay", Doc: "A smarthost that takes mail for other domains. Alibaba Cloud closes outbound port 25 by default, so most need one or ask for the port to be opened.",
-			Example: `relay {
-  host     = "smtp.relay.example"
-  username = "acme"
-  password = var.relay_password
-}`,
-			Attrs: []attrSchema{
-				{Name: "host", Kind: kindRemote, Required: true, Example: `"smtp.relay.example"`, Doc: "Its name or address."},
-				{Name: "port", Kind: kindInt, Default: cty.NumberIntVal(587), Min: 1, Max: 65535, Doc: "Its submission port; 465 speaks TLS from the first byte."},
-				{Name: "username", Kind: kindString, DefaultIs: "no authentication", Doc: "Log-in name."},
-				{Name: "password", Kind: kindString, Sensitive: true, MaxLen: 1024, Example: "var.relay_password", Doc: "Password; use a sensitive variable."},
-			},
-		}},
 	}
 }

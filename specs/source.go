@@ -44,14 +44,15 @@ func (s *Sources) Add(name string, text []byte) {
 		}
 	}
 	for _, m := range secretLineRE.FindAllSubmatchIndex(text, -1) {
-		src.hidden = append(src.hidden, [2]int{m[2], m[3]})
+		src.hidden = append(src.hidden, [2]int{max(m[2], m[4]), max(m[3], m[5])}) // the group that is not there is -1
 	}
 	s.files[name] = src
 }
 
-// secretLineRE finds literal secrets by their attribute's name alone. It also
-// works in a file with syntax errors, where no parsed expression says where they are.
-var secretLineRE = regexp.MustCompile(`(?m)\b(?:password|password_hash)["']?\s*[=:]\s*"([^\n]*)`)
+// secretLineRE finds literal secrets by their attribute's name alone, and URLs of
+// databases, which carry a password. It also works in a file with syntax errors,
+// where no parsed expression says where they are.
+var secretLineRE = regexp.MustCompile(`(?m)\b(?:password|password_hash|secret_access_key)["']?\s*[=:]\s*"([^\n]*)|"(postgres(?:ql)?://[^\n]*)`)
 
 // hide keeps a range out of every snippet.
 func (s *Sources) hide(r hcl.Range) {

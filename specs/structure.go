@@ -81,7 +81,7 @@ func (l *loader) unknownAttribute(a *hclsyntax.Attribute, s *blockSchema, header
 func (b *blockSchema) offers() string {
 	name := "A spec"
 	if b.Name != "" {
-		name = capital(article(b.Name + " block"))
+		name = b.aBlock()
 	}
 	var parts []string
 	if n := b.attrNames(); len(n) > 0 {

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/netip"
 	"net/url"
 	"regexp"
@@ -78,7 +77,7 @@ func (a *attrSchema) parseText(s string) (any, *flaw) {
 		if err != nil {
 			return nil, a.flaw(codeBadSize, s, "is not a size", capital(err.Error())+`. Write a number with its unit, like "10GiB" or "500MB", or a whole number of bytes.`)
 		}
-		if n == 0 && a.DefaultIs == "no limit" {
+		if n == 0 && a.ZeroIs != "" {
 			return n, nil
 		}
 		return n, a.limits(n, s, codeBadSize, formatSize)
@@ -93,14 +92,28 @@ func (a *attrSchema) parseText(s string) (any, *flaw) {
 		gib := n >> 30
 		return int(gib), a.limits(gib, s, codeBadSize, func(n int64) string { return formatSize(n << 30) })
 	case kindDuration:
+		return a.duration(s)
+	case kindDays:
 		d, err := parseDuration(s)
-		if err != nil {
-			return nil, a.flaw(codeBadDuration, s, "is not a duration", `Write it like "30d", "12h" or "1d12h".`)
+		if err != nil || d%(24*time.Hour) != 0 {
+			return nil, a.flaw(codeBadDuration, s, "is not a number of whole days", `Write it like "14d" or "2w".`)
 		}
-		if d < time.Duration(a.Min)*time.Hour || d > time.Duration(a.Max)*time.Hour {
-			return nil, a.flaw(codeBadDuration, s, "is outside the limits", fmt.Sprintf("From %s to %s is allowed.", formatHours(a.Min), formatHours(a.Max)))
+		days := int64(d / (24 * time.Hour))
+		return int(days), a.limits(days, s, codeBadDuration, func(n int64) string { return fmt.Sprintf("%dd", n) })
+	case kindHour:
+		m := hourRE.FindStringSubmatch(strings.TrimSpace(s))
+		if m == nil || m[2] != "00" {
+			return nil, a.flaw(codeBadTime, s, "is not a full hour of the day", `Write it like "03:00", from "00:00" to "23:00".`)
 		}
-		return d, nil
+		h, _ := strconv.Atoi(m[1])
+		return h, nil
+	case kindPercent:
+		m := percentRE.FindStringSubmatch(strings.TrimSpace(s))
+		if m == nil {
+			return nil, a.flaw(codeBadPercent, s, "is not a percentage", `Write a whole number of percent, like "10%".`)
+		}
+		n, _ := strconv.ParseInt(m[1], 10, 64)
+		return int(n), a.limits(n, s, codeBadPercent, func(n int64) string { return fmt.Sprintf("%d%%", n) })
 	case kindBandwidth:
 		n, err := parseBandwidth(s)
 		if err != nil {
@@ -202,6 +215,20 @@ func (a *attrSchema) parseText(s string) (any, *flaw) {
 		return a.sshKeys(s)
 	case kindHostKey:
 		return a.hostKey(s)
+	case kindWebName, kindBucket, kindObjectKey, kindDatabase, kindExtension, kindFilter:
+		return a.parseName(s)
+	case kindAddressGlob:
+		g, err := addressGlob(s)
+		if err != nil {
+			return nil, a.flaw(codeBadGlob, s, "names no address", capital(err.Error())+".")
+		}
+		return g, nil
+	case kindFieldGlob:
+		g, err := fieldGlob(s)
+		if err != nil {
+			return nil, a.flaw(codeBadGlob, s, "names no field", capital(err.Error())+".")
+		}
+		return g, nil
 	case kindSelector:
 		l, err := asciiLabel(s, false)
 		if err == nil && len(l)+len("-ed25519") > maxLabel {
@@ -223,6 +250,8 @@ var (
 	sizeRE     = regexp.MustCompile(`^([0-9]{1,20})(\.[0-9]{1,9})?\s*([A-Za-z]*)$`)
 	durationRE = regexp.MustCompile(`^(?:([0-9]{1,5})w)?(?:([0-9]{1,5})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,8})m)?(?:([0-9]{1,10})s)?$`)
 	bandRE     = regexp.MustCompile(`^([0-9]{1,9})\s*(?i:(mbps|mbit/s|m|gbps|gbit/s|g)?)$`)
+	hourRE     = regexp.MustCompile(`^([01]?[0-9]|2[0-3]):([0-9]{2})$`)
+	percentRE  = regexp.MustCompile(`^([0-9]{1,9})\s*%?$`)
 	portsRE    = regexp.MustCompile(`^([0-9]{1,5})(?:\s*-\s*([0-9]{1,5}))?$`)
 )
 
@@ -276,6 +305,9 @@ func (a *attrSchema) textFlaw(s string) *flaw {
 		return &flaw{codeBadText, a.Name + " is too long", fmt.Sprintf("It has %d bytes; %d are allowed.", len(s), limit)}
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
 		return &flaw{codeBadText, a.Name + " has control characters", "It must be one line of text. A text that was read from a file may end in a newline: use trimspace(file(…))."}
+	}
+	if a.Form != nil && !a.Form.re.MatchString(s) {
+		return a.flaw(codeBadName, s, a.Form.not, a.Form.hint)
 	}
 	return nil
 }
@@ -388,98 +420,6 @@ func phcParam(s, prefix string, out *uint32) bool {
 	return err == nil
 }
 
-// sizeUnits are the accepted units, smallest first.
-var sizeUnits = [...]struct {
-	name  string
-	bytes int64
-}{
-	{"b", 1}, {"kb", 1e3}, {"kib", 1 << 10}, {"mb", 1e6}, {"mib", 1 << 20},
-	{"gb", 1e9}, {"gib", 1 << 30}, {"tb", 1e12}, {"tib", 1 << 40},
-}
-
-// parseSize reads "10GiB", "1.5GB" or a whole number of bytes.
-func parseSize(s string) (int64, error) {
-	m := sizeRE.FindStringSubmatch(strings.TrimSpace(s))
-	if m == nil {
-		return 0, errors.New("it is not a number with a unit")
-	}
-	unit := int64(1)
-	if m[3] != "" {
-		unit = 0
-		for _, u := range sizeUnits {
-			if strings.EqualFold(m[3], u.name) {
-				unit = u.bytes
-			}
-		}
-		if unit == 0 {
-			return 0, fmt.Errorf("the unit %q is not known; use KB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB (powers of 1024)", m[3])
-		}
-	}
-	r, ok := new(big.Rat).SetString(m[1] + m[2])
-	if !ok {
-		return 0, errors.New("it is not a number with a unit")
-	}
-	r.Mul(r, new(big.Rat).SetInt64(unit))
-	if !r.IsInt() || !r.Num().IsInt64() {
-		return 0, errors.New("it is not a whole number of bytes below 8 EiB")
-	}
-	return r.Num().Int64(), nil
-}
-
-// formatSize is the shortest exact form of a size.
-func formatSize(n int64) string {
-	for i := len(sizeUnits) - 1; i > 0; i-- {
-		u := sizeUnits[i]
-		if strings.HasSuffix(u.name, "ib") && n >= u.bytes && n%u.bytes == 0 {
-			return fmt.Sprintf("%d%siB", n/u.bytes, strings.ToUpper(u.name[:1]))
-		}
-	}
-	return fmt.Sprintf("%dB", n)
-}
-
-// parseDuration reads "30d", "12h", "1w2d" and the like, units in falling order.
-func parseDuration(s string) (time.Duration, error) {
-	m := durationRE.FindStringSubmatch(strings.TrimSpace(s))
-	if m == nil || m[0] == "" {
-		return 0, errors.New("not a duration")
-	}
-	units := [...]time.Duration{7 * 24 * time.Hour, 24 * time.Hour, time.Hour, time.Minute, time.Second}
-	var d time.Duration
-	for i, u := range units {
-		if m[i+1] != "" {
-			n, err := strconv.ParseInt(m[i+1], 10, 64)
-			if err != nil || time.Duration(n) > (1<<62)/u {
-				return 0, errors.New("too long")
-			}
-			d += time.Duration(n) * u
-			if d < 0 {
-				return 0, errors.New("too long")
-			}
-		}
-	}
-	return d, nil
-}
-
-func formatHours(h int64) string {
-	if h%24 == 0 {
-		return fmt.Sprintf("%dd", h/24)
-	}
-	return fmt.Sprintf("%dh", h)
-}
-
-// parseBandwidth gives Mbit/s.
-func parseBandwidth(s string) (int64, error) {
-	m := bandRE.FindStringSubmatch(strings.TrimSpace(s))
-	if m == nil {
-		return 0, errors.New("not a bandwidth")
-	}
-	n, err := strconv.ParseInt(m[1], 10, 64)
-	if strings.HasPrefix(strings.ToLower(m[2]), "g") {
-		n *= 1000
-	}
-	return n, err
-}
-
 func cutPort(s string) (host, port string, ok bool) {
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 {
@@ -511,6 +451,8 @@ func capital(s string) string {
 // article puts "a" or "an" before a noun, as it is spoken: "an mx block".
 func article(noun string) string {
 	switch word, _, _ := strings.Cut(noun, " "); {
+	case strings.HasPrefix(word, "user"):
+		return "a " + noun // as it is spoken
 	case word == "mx", word == "spf", word == "ssh", word != "" && strings.ContainsRune("aeiou", rune(word[0])):
 		return "an " + noun
 	}
