@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"mailform/providers/acme/acmesim"
 	"mailform/providers/cloudflare/cloudflaresim"
 	"mailform/server/manifest"
+	"mailform/specs"
 )
 
 func TestFirstCertificate(t *testing.T) {
@@ -319,4 +321,33 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("no key and no error")
 		}
 	})
+}
+
+// A host that answers HTTPS has its web names in its certificate, and a plan
+// after that is quiet.
+func TestWebNames(t *testing.T) {
+	w := newWorld(t, acmesim.Config{})
+	s := testSpec()
+	s.Domains[0].MTASTS = &specs.MTASTS{Mode: "enforce"}
+	s.Domains[0].Discovery = true
+	s.Zones = []*specs.Zone{{Name: "acme.example", Web: []specs.Web{{Name: "www", Host: "mx1", Proxied: true}, {Name: "@", Host: "mx1"}, {Name: "else", Host: "mx2"}}}}
+	w.apply(s)
+	want := "acme.example autoconfig.acme.example autodiscover.acme.example mail.acme.example mta-sts.acme.example www.acme.example"
+	if got := strings.Join(w.hosts.cert.Names, " "); got != want {
+		t.Errorf("names: %s\n want: %s", got, want)
+	}
+	if got := actions(w.plan(s)); got != "" {
+		t.Errorf("after apply there is still %s", got)
+	}
+}
+
+func TestTooManyNames(t *testing.T) {
+	w := newWorld(t, acmesim.Config{})
+	s := testSpec()
+	for i := range 50 {
+		s.Domains = append(s.Domains, &specs.Domain{Name: fmt.Sprintf("d%d.example", i), Host: "mx1", Discovery: true})
+	}
+	if _, diags := w.p.Declare(s); !diags.HasErrors() || diags[0].Code != "MF5311" {
+		t.Errorf("101 names: %v", diags)
+	}
 }

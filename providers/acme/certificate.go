@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"mailform/plan"
@@ -16,8 +17,18 @@ const kindCertificate = "certificate"
 // Declare implements plan.Provider: one certificate for each host.
 func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
 	var out []plan.Resource
+	var diags specs.Diagnostics
 	for _, h := range s.Hosts {
-		names := []string{h.Hostname}
+		names := names(s, h)
+		if len(names) > maxNames {
+			origin := h.Range
+			diags = append(diags, specs.Diagnostic{
+				Severity: specs.SeverityError, Code: "MF5311", Subject: &origin,
+				Summary: fmt.Sprintf("host %s answers HTTPS under %d names", h.Name, len(names)),
+				Detail:  fmt.Sprintf("Its certificate can hold %d. Let another host serve some of the domains, or take mta_sts or discovery out of some.", maxNames),
+			})
+			continue
+		}
 		r := plan.Resource{
 			Address: plan.Addr("cert", h.Name), Provider: Name, Kind: kindCertificate,
 			Attrs: plan.Attrs{
@@ -37,13 +48,63 @@ func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
 			r.Within = plan.Addr("host", h.Name, "instance")
 		}
 		for _, n := range names {
-			if z := plan.Addr("zone", s.ZoneDomain(n)); !slices.Contains(r.DependsOn, z) {
+			if z := plan.Addr("zone", zoneOf(s, n)); !slices.Contains(r.DependsOn, z) {
 				r.DependsOn = append(r.DependsOn, z)
 			}
 		}
 		out = append(out, r)
 	}
-	return out, nil
+	return out, diags
+}
+
+// maxNames is how many names Let's Encrypt and others put into one certificate.
+const maxNames = 100
+
+// zoneOf names the zone in which a name's challenge record is put up. Names of a
+// zone block may lie under no mail domain.
+func zoneOf(s *specs.Spec, name string) string {
+	zone := s.ZoneDomain(name)
+	if zone != name {
+		return zone
+	}
+	for _, z := range s.Zones {
+		if strings.HasSuffix(name, "."+z.Name) && (zone == name || len(z.Name) > len(zone)) {
+			zone = z.Name
+		}
+	}
+	return zone
+}
+
+// names are the DNS names of a host's certificate: its own first, then, sorted,
+// those under which it answers HTTPS. A name that Cloudflare proxies is among
+// them, because Cloudflare checks the certificate behind it too (SSL mode strict).
+func names(s *specs.Spec, h *specs.Host) []string {
+	var web []string
+	for _, d := range s.Domains {
+		if d.Host != h.Name {
+			continue
+		}
+		if d.MTASTS != nil {
+			web = append(web, manifest.MTASTSName(d.Name))
+		}
+		if d.Discovery {
+			web = append(web, manifest.AutoconfigName(d.Name), manifest.AutodiscoverName(d.Name))
+		}
+	}
+	for _, z := range s.Zones {
+		for _, w := range z.Web {
+			switch {
+			case w.Host != h.Name:
+			case w.Name == "@":
+				web = append(web, z.Name)
+			default:
+				web = append(web, w.Name+"."+z.Name)
+			}
+		}
+	}
+	web = slices.DeleteFunc(web, func(n string) bool { return n == h.Hostname })
+	slices.Sort(web)
+	return append([]string{h.Hostname}, slices.Compact(web)...)
 }
 
 // Observe implements plan.Provider. It makes no request: what is installed was
@@ -67,7 +128,7 @@ func (p *Provider) Observe(_ context.Context, scope plan.Scope) (plan.Observed, 
 			out.Objects = append(out.Objects, plan.Object{
 				Address: r.Address, Provider: Name, Kind: kindCertificate, ID: c.SerialHex, Owner: plan.Ours,
 				Attrs: plan.Attrs{
-					"host": plan.String(host), "names": plan.Strings(c.Names...),
+					"host": plan.String(host), "names": plan.Strings(headed(c.Names, first(r.Attrs["names"].Texts()))...),
 					"key": plan.String(c.Key), "directory": plan.String(c.Directory),
 				},
 				Outputs:   outputs(c.NotAfter, c.SerialHex),
@@ -77,6 +138,16 @@ func (p *Provider) Observe(_ context.Context, scope plan.Scope) (plan.Observed, 
 		}
 	}
 	return out, nil
+}
+
+// headed gives a host's sorted names the order in which they are declared: its
+// own first.
+func headed(sorted []string, own string) []string {
+	i := slices.Index(sorted, own)
+	if i < 0 {
+		return sorted
+	}
+	return slices.Concat([]string{own}, sorted[:i], sorted[i+1:])
 }
 
 func outputs(notAfter time.Time, serial string) plan.Attrs {

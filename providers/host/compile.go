@@ -120,7 +120,7 @@ func (h *hostChanges) compile() []plan.Op {
 			Inputs: plan.Attrs{"manifest": h.manifest()}, Seconds: 5})
 		if h.server.Pending() {
 			add(plan.Op{Kind: opVerify, Title: "check that " + h.host + " serves mail", Addresses: []plan.Address{h.server.Address}, ReadOnly: true,
-				Inputs: plan.Attrs{"hostname": h.server.After["hostname"]}, Seconds: 3})
+				Inputs: expectedInputs(h.server.After), Seconds: 3})
 		}
 	}
 	if keys, addrs := h.keys(h.leaving, func(c plan.Change) bool { return c.Action == plan.Delete }); len(addrs) > 0 {

@@ -33,7 +33,7 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 	case opConverge:
 		return p.converge(ctx, t, op, progress)
 	case opVerify:
-		if err := p.verify(ctx, t, op.Inputs["hostname"].Str(), progress); err != nil {
+		if err := p.verify(ctx, t, readExpected(op.Inputs), progress); err != nil {
 			return plan.Result{}, err
 		}
 		return ready(t, true), nil

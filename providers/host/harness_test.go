@@ -62,8 +62,9 @@ func TestMain(m *testing.M) {
 const (
 	hostAddress = "203.0.113.7"
 	// Canaries: texts that must never leave the host or the request to it.
-	canaryHash  = "$argon2id$v=19$m=19456,t=2,p=1$Y2FuYXJ5LXNhbHQtMQ$Q0FOQVJZQ0FOQVJZQ0FOQVJZQ0FOQVJZQ0FOQVJZMTI"
-	canaryRelay = "canary-relay-password"
+	canaryHash   = "$argon2id$v=19$m=19456,t=2,p=1$Y2FuYXJ5LXNhbHQtMQ$Q0FOQVJZQ0FOQVJZQ0FOQVJZQ0FOQVJZQ0FOQVJZMTI"
+	canaryRelay  = "canary-relay-password"
+	canaryBackup = "canary-backup-secret"
 )
 
 // lab is a machine, a spec and whoever applies it.
@@ -169,7 +170,7 @@ func (l *lab) provider(spec *specs.Spec) *Provider {
 		Dial: l.dial, Signers: func() []ssh.Signer { return []ssh.Signer{l.key} },
 		Agents: agentbin.File(mailformd), Roots: l.ca.pool(),
 		Secret: func(print string) (string, bool) {
-			for _, s := range []string{canaryHash, canaryRelay} {
+			for _, s := range []string{canaryHash, canaryRelay, canaryBackup} {
 				if specs.Fingerprint(s) == print {
 					return s, true
 				}
@@ -223,6 +224,16 @@ func (l *lab) spec() *specs.Spec {
 		}},
 		Server: specs.Server{MaxMessageBytes: 50 << 20, Relay: &specs.Relay{Host: "relay.example", Port: 587, Username: "u", Password: canaryRelay}},
 	}
+}
+
+// read returns a file of the simulated machine.
+func (l *lab) read(path string) []byte {
+	l.t.Helper()
+	b, err := os.ReadFile(filepath.Join(l.host.Root(), path))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return b
 }
 
 // run is one plan and its application.
@@ -458,7 +469,7 @@ func (l *lab) issue(ctx context.Context, p *Provider, op plan.Op) error {
 // noCanary fails when a text holds a secret.
 func noCanary(t *testing.T, what string, text []byte) {
 	t.Helper()
-	for _, c := range []string{canaryHash, "CANARY", canaryRelay, "PRIVATE KEY"} {
+	for _, c := range []string{canaryHash, "CANARY", canaryRelay, canaryBackup, "PRIVATE KEY"} {
 		if bytes.Contains(text, []byte(c)) || strings.Contains(string(text), c) {
 			t.Errorf("%s holds a secret", what)
 		}

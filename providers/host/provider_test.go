@@ -303,17 +303,17 @@ func TestVerifyNamesThePort(t *testing.T) {
 	p := l.provider(spec)
 	l.down[587] = true
 	tgt, _ := readTarget(targetInput("mx1", targetOf(spec.Hosts[0])))
-	err := p.verify(context.Background(), tgt, "mail.acme.example", nil)
+	err := p.verify(context.Background(), tgt, mailOf("mail.acme.example"), nil)
 	if err == nil || !strings.Contains(err.Error(), "port 587") || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("a closed port: %v", err)
 	}
 	delete(l.down, 587)
-	err = p.verify(context.Background(), tgt, "other.example", nil)
+	err = p.verify(context.Background(), tgt, mailOf("other.example"), nil)
 	if err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("another name: %v", err)
 	}
 	p.Roots = newAuthority(t).pool()
-	if err = p.verify(context.Background(), tgt, "mail.acme.example", nil); err == nil || !strings.Contains(err.Error(), "certificate") {
+	if err = p.verify(context.Background(), tgt, mailOf("mail.acme.example"), nil); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("another CA: %v", err)
 	}
 }
@@ -460,4 +460,9 @@ func TestTwoHosts(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.mustSettle(spec)
+}
+
+// mailOf is what a host without a web service is to show.
+func mailOf(hostname string) expected {
+	return expected{hostname: hostname, services: manifest.Services()}
 }

@@ -6,7 +6,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
+	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,13 +25,42 @@ const (
 	verifyFor     = 30 * time.Second // of trying, while the server settles
 )
 
-// verify connects to every mail port as the rest of the world does and checks
-// the greeting and the certificate. Other servers are told of this host only
-// after it.
-func (p *Provider) verify(ctx context.Context, t target, hostname string, progress plan.Progress) error {
+// expected is what a host is to show to the world.
+type expected struct {
+	hostname string
+	services []manifest.ServicePort
+	policies map[string]string // MTA-STS policies by domain
+}
+
+// expectedInputs are the inputs of opVerify; readExpected is the inverse.
+func expectedInputs(server plan.Attrs) plan.Attrs {
+	in := plan.Attrs{"hostname": server["hostname"], "web": server["web"]}
+	policies := map[string]plan.Value{}
+	for _, name := range server["domains"].FieldNames() {
+		if p := server["domains"].Field(name).Field("mta_sts"); !p.IsNull() {
+			policies[name] = p
+		}
+	}
+	in["policies"] = plan.Map(policies)
+	return in
+}
+
+func readExpected(in plan.Attrs) expected {
+	want := expected{hostname: in["hostname"].Str(), policies: map[string]string{}}
+	want.services = manifest.ServicesOf(&manifest.Manifest{Web: in["web"].True()})
+	for _, name := range in["policies"].FieldNames() {
+		p := in["policies"].Field(name)
+		want.policies[name] = manifest.PolicyText(want.hostname, manifest.MTASTS{Mode: p.Field("mode").Str(), MaxAgeSeconds: p.Field("max_age_seconds").Num()})
+	}
+	return want
+}
+
+// verify connects to every port as the rest of the world does and checks the
+// greeting and the certificate. Other servers are told of this host only after it.
+func (p *Provider) verify(ctx context.Context, t target, want expected, progress plan.Progress) error {
 	start := p.Now()
 	for pause := 500 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		err := p.verifyOnce(ctx, t, hostname, progress)
+		err := p.verifyOnce(ctx, t, want, progress)
 		if err == nil || ctx.Err() != nil || p.Now().Sub(start)+pause > verifyFor {
 			return err
 		}
@@ -37,47 +70,54 @@ func (p *Provider) verify(ctx context.Context, t target, hostname string, progre
 	}
 }
 
-func (p *Provider) verifyOnce(ctx context.Context, t target, hostname string, progress plan.Progress) error {
-	var blocked error // port 25 could not be reached, though the server may be well
-	others := false   // another port could
-	for _, s := range manifest.Services() {
+func (p *Provider) verifyOnce(ctx context.Context, t target, want expected, progress plan.Progress) error {
+	// Services that could not be reached from here, though the server may be well.
+	blocked := map[manifest.ServicePort]error{}
+	others := false // another could
+	for _, s := range want.services {
 		addr := net.JoinHostPort(t.address, strconv.Itoa(s.Port))
-		err := p.verifyPort(ctx, p.Dial, addr, s, hostname)
-		if err == nil {
+		err := p.verifyPort(ctx, p.Dial, addr, s, want)
+		switch {
+		case err == nil:
 			others = true
+		case hiddenFromHere(s) && isTimeout(err):
+			blocked[s] = err
+		default:
+			return verifyError(t, s, addr, err)
+		}
+	}
+	for _, s := range want.services {
+		err := blocked[s]
+		if err == nil {
 			continue
 		}
-		if s.Port == 25 && isTimeout(err) {
-			blocked = err
-			continue
+		// When everything else answers, the host itself can tell whether this port does.
+		if !others || p.verifyThroughHost(ctx, t, s, want) != nil {
+			return verifyError(t, s, net.JoinHostPort(t.address, strconv.Itoa(s.Port)), err)
 		}
-		return verifyError(t, s, addr, err)
-	}
-	if blocked == nil {
-		return nil
-	}
-	// Many networks let nobody connect to port 25 elsewhere. When everything
-	// else answers, the host itself can tell whether its port 25 does.
-	smtp := manifest.Services()[0]
-	if others {
-		if err := p.verifyThroughHost(ctx, t, smtp, hostname); err == nil {
-			if progress != nil {
-				progress("port 25 answers on the machine; it cannot be reached from here, as many networks block it", 0, 0)
-			}
-			return nil
+		if progress != nil {
+			progress(fmt.Sprintf("port %d answers on the machine; it cannot be reached from here%s", s.Port, hiddenBecause[s.Name]), 0, 0)
 		}
 	}
-	return verifyError(t, smtp, net.JoinHostPort(t.address, "25"), blocked)
+	return nil
 }
 
-func (p *Provider) verifyThroughHost(ctx context.Context, t target, s manifest.ServicePort, hostname string) error {
+// hiddenBecause says of services why they may answer the world and not us.
+var hiddenBecause = map[string]string{
+	"smtp":  ", as many networks block it",
+	"https": ": it may be open to Cloudflare only",
+}
+
+func hiddenFromHere(s manifest.ServicePort) bool { return hiddenBecause[s.Name] != "" }
+
+func (p *Provider) verifyThroughHost(ctx context.Context, t target, s manifest.ServicePort, want expected) error {
 	c, err := p.sessions.get(ctx, t, atOnce, nil)
 	if err != nil {
 		return err
 	}
 	return p.verifyPort(ctx, func(ctx context.Context, network, addr string) (net.Conn, error) {
 		return c.DialContext(ctx, network, addr)
-	}, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)), s, hostname)
+	}, net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port)), s, want)
 }
 
 func verifyError(t target, s manifest.ServicePort, addr string, err error) error {
@@ -105,20 +145,80 @@ func isTimeout(err error) bool {
 
 // verifyPort checks one port: TLS at once or by STARTTLS, the certificate, and
 // that the server speaks its protocol.
-func (p *Provider) verifyPort(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), addr string, s manifest.ServicePort, hostname string) error {
-	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
-	defer cancel()
-	conn, err := dial(ctx, "tcp", addr)
+func (p *Provider) verifyPort(ctx context.Context, dial dialFunc, addr string, s manifest.ServicePort, want expected) error {
+	talk := func(talk func(context.Context, net.Conn) error) error {
+		ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+		defer cancel()
+		conn, err := dial(ctx, "tcp", addr)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		stop := context.AfterFunc(ctx, func() { conn.Close() })
+		defer stop()
+		if err = talk(ctx, conn); err != nil && ctx.Err() != nil {
+			return fmt.Errorf("no answer within %s: %w", verifyTimeout, ctx.Err())
+		}
+		return err
+	}
+	if s.Name != manifest.WebService().Name {
+		return talk(func(ctx context.Context, conn net.Conn) error { return p.talk(ctx, conn, s, want.hostname) })
+	}
+	err := talk(func(ctx context.Context, conn net.Conn) error {
+		_, err := p.get(ctx, conn, want.hostname, "/")
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	if err = p.talk(ctx, conn, s, hostname); err != nil && ctx.Err() != nil {
-		return fmt.Errorf("no answer within %s: %w", verifyTimeout, ctx.Err())
+	for _, domain := range slices.Sorted(maps.Keys(want.policies)) {
+		name := manifest.MTASTSName(domain)
+		err := talk(func(ctx context.Context, conn net.Conn) error {
+			text, err := p.get(ctx, conn, name, "/.well-known/mta-sts.txt")
+			if err == nil && text != want.policies[domain] {
+				err = fmt.Errorf("the MTA-STS policy at %s is not the one that was asked for: %.200q", name, text)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
+}
+
+type dialFunc = func(context.Context, string, string) (net.Conn, error)
+
+// maxWebAnswer bounds an answer of the web service, in bytes: a policy is
+// shorter than 64 KiB, RFC 8461 3.2.
+const maxWebAnswer = 64 << 10
+
+// get asks the web service for a document under a name, whose certificate must
+// be right. Whatever the status is, an answer shows that the service works; the
+// text is that of a 200 only.
+func (p *Provider) get(ctx context.Context, conn net.Conn, name, path string) (string, error) {
+	secure := tls.Client(conn, &tls.Config{ServerName: name, RootCAs: p.Roots, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}})
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+name+path, nil)
+	if err != nil {
+		return "", err
+	}
+	req.Close = true
+	if err := req.Write(secure); err != nil {
+		return "", err
+	}
+	res, err := http.ReadResponse(bufio.NewReader(io.LimitReader(secure, 2*maxWebAnswer)), req)
+	if err != nil {
+		return "", fmt.Errorf("no answer to GET %s: %w", path, err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return "", nil
+	}
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxWebAnswer))
+	return string(text), err
 }
 
 // talk is the shortest dialogue that shows the server at work, RFC 5321, 3207,
