@@ -305,12 +305,13 @@ func TestPropertyExcept(t *testing.T) {
 // has come into the spec since.
 func TestPropertyApproved(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		in := genInput(t)
-		if rapid.Bool().Draw(t, "part") {
+		in := genRuled(t)
+		if len(in.Forget) == 0 && rapid.Bool().Draw(t, "part") {
 			in.Only = genChoice(t, in, "only")
 		}
 		saved := build(t, in)
-		now := Input{Stack: in.Stack, Desired: in.Desired, Observed: in.Observed, Compilers: in.Compilers, Approved: saved}
+		now := Input{Stack: in.Stack, Desired: in.Desired, Observed: in.Observed, Compilers: in.Compilers, Approved: saved,
+			Protection: in.Protection, Ignore: in.Ignore, Forget: in.Forget}
 		extra := Resource{Address: "alias/new@acme.example", Provider: "p9", Kind: "thing", Attrs: Attrs{"size": String("x")}}
 		now.Desired = append(slices.Clone(now.Desired), extra)
 		now.Compilers["p9"] = eachAlone

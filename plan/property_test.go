@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"mailform/specs"
 )
 
 // genInput draws a spec and a world of a dozen things in layers: each provider
@@ -117,6 +119,38 @@ func genInput(t *rapid.T) Input {
 	return in
 }
 
+// genRuled draws an input and what its spec leaves alone. What others refer to
+// or live in cannot be forgotten.
+func genRuled(t *rapid.T) Input {
+	in := genInput(t)
+	needed := map[Address]bool{}
+	for _, r := range in.Desired {
+		needed[r.Within] = true
+		needed[r.Address] = r.Within != "" || needed[r.Address]
+		for _, ref := range r.Attrs.Refs() {
+			needed[ref.Address] = true
+		}
+	}
+	for i := range in.Observed {
+		o := &in.Observed[i]
+		o.Forgettable = true
+		switch rapid.IntRange(0, 19).Draw(t, "rule") {
+		case 0:
+			if !needed[o.Address] {
+				o.DependsOn = nil // or what it stands on could be deleted once it is foreign
+				in.Forget = append(in.Forget, specs.Forget{Address: string(o.Address)})
+			}
+		case 1:
+			in.Ignore = append(in.Ignore, specs.Ignore{Address: string(o.Address), Fields: []string{rapid.SampledFrom([]string{"size", "*"}).Draw(t, "ignored")}})
+		case 2:
+			in.Protection.Protect = append(in.Protection.Protect, string(o.Address))
+		case 3:
+			in.Protection.Unprotect = append(in.Protection.Unprotect, string(o.Address))
+		}
+	}
+	return in
+}
+
 func build(t *rapid.T, in Input) *Plan {
 	p, diags := Build(in)
 	if diags.HasErrors() {
@@ -129,7 +163,7 @@ func build(t *rapid.T, in Input) *Plan {
 // for nothing out of order on the way.
 func TestPropertyApplyConverges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		in := genInput(t)
+		in := genRuled(t)
 		w := newWorld(in.Desired, in.Observed)
 		p := build(t, in)
 		w.apply(p, -1)
@@ -146,7 +180,7 @@ func TestPropertyApplyConverges(t *testing.T) {
 // An apply that stops anywhere is finished by the next one.
 func TestPropertyInterruptedApplyConverges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		in := genInput(t)
+		in := genRuled(t)
 		w := newWorld(in.Desired, in.Observed)
 		p := build(t, in)
 		w.apply(p, rapid.IntRange(0, len(p.Ops)).Draw(t, "stop"))
@@ -163,10 +197,35 @@ func TestPropertyInterruptedApplyConverges(t *testing.T) {
 	})
 }
 
+// What the spec ignores stays as it is through every apply that does not make
+// its object anew, and what it forgets is there as it was, without our mark.
+func TestPropertyRulesHold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		in := genRuled(t)
+		w := newWorld(in.Desired, in.Observed)
+		w.apply(build(t, in), -1)
+		for _, before := range in.Observed {
+			now, there := w.objects[before.Address]
+			forgotten := before.Owner == Ours && slices.ContainsFunc(in.Forget, func(f specs.Forget) bool { return f.Address == string(before.Address) })
+			switch {
+			case forgotten && (!there || now.Owner != Unowned || !now.Attrs["size"].Equal(before.Attrs["size"])):
+				t.Fatalf("%s was forgotten and is now %+v", before.Address, now)
+			case !there || in.Destroy:
+				continue
+			}
+			for _, rule := range in.Ignore {
+				if rule.Address == string(before.Address) && now.ID == before.ID && !now.Attrs["size"].Equal(before.Attrs["size"]) {
+					t.Fatalf("%s: size was %s, is now %s, although ignored", before.Address, before.Attrs["size"], now.Attrs["size"])
+				}
+			}
+		}
+	})
+}
+
 // The order of the input does not matter, and a plan survives its file.
 func TestPropertyDeterministic(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		in := genInput(t)
+		in := genRuled(t)
 		file := Encode(build(t, in))
 		in.Desired = rapid.Permutation(in.Desired).Draw(t, "desired")
 		in.Observed = rapid.Permutation(in.Observed).Draw(t, "observed")
@@ -191,7 +250,7 @@ func TestPropertyDeterministic(t *testing.T) {
 // object only when it is as wanted or was asked for.
 func TestPropertyForeignIsLeftAlone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		in := genInput(t)
+		in := genRuled(t)
 		p := build(t, in)
 		for _, o := range in.Observed {
 			c, ok := p.Change(o.Address)

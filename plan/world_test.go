@@ -78,6 +78,10 @@ func (w *world) do(p *Plan, op Op) {
 			o.Attrs = w.known(c)
 			o.Owner, o.Due = Ours, ""
 			w.objects[a] = o
+		case c.Action == Forget:
+			o := w.objects[a]
+			o.Owner = Unowned
+			w.objects[a] = o
 		case c.Action == Adopt:
 			o := w.objects[a]
 			o.Owner = Ours
