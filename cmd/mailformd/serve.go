@@ -52,7 +52,7 @@ outgoing connections.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&listen, "listen", nil, "listen as NAME=HOST:PORT; names are those of systemd's sockets: smtp, submission, submissions, imap, imaps")
+	f.StringArrayVar(&listen, "listen", nil, "listen as NAME=HOST:PORT; names are those of systemd's sockets: smtp, submission, submissions, imap, imaps, https")
 	f.StringVar(&format, "log-format", "json", "json or text")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd

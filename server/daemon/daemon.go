@@ -32,6 +32,7 @@ import (
 	"mailform/server/queue"
 	"mailform/server/smtp"
 	"mailform/server/store"
+	"mailform/server/web"
 )
 
 // Config is what Run needs. Layout, Logger and Listeners must be set.
@@ -39,7 +40,7 @@ type Config struct {
 	Layout  manifest.Layout
 	Version string
 	Logger  *slog.Logger
-	// Listeners are the sockets by service name, see manifest.Services. Run closes them.
+	// Listeners are the sockets by service name, see manifest.ServicesOf. Run closes them.
 	Listeners map[string][]net.Listener
 	Hangup    <-chan os.Signal         // each value is a reload; may be nil
 	Notify    func(state string) error // tells systemd; may be nil
@@ -70,6 +71,7 @@ type daemon struct {
 	auth    *authenticator
 	smtp    *smtp.Server
 	imap    *imap.Server
+	web     *web.Server
 	queue   *queue.Queue
 	conns   *conns
 	tls     *tls.Config
@@ -139,7 +141,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
 	var stopping sync.WaitGroup
-	for what, shutdown := range map[string]func(context.Context) error{"smtp": d.smtp.Shutdown, "imap": d.imap.Shutdown, "control": hs.Shutdown} {
+	for what, shutdown := range map[string]func(context.Context) error{"smtp": d.smtp.Shutdown, "imap": d.imap.Shutdown, "web": d.web.Shutdown, "control": hs.Shutdown} {
 		stopping.Go(func() {
 			if err := shutdown(end); err != nil {
 				d.log.Warn("shutdown", "service", what, "err", err)
@@ -228,6 +230,9 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 	}, d.imapSettings(s)); err != nil {
 		return err
 	}
+	if d.web, err = web.New(web.Config{Logger: d.log.With("part", "web"), GetCertificate: d.certificate}, s.manifest); err != nil {
+		return err
+	}
 	d.tell(s)
 	return nil
 }
@@ -262,7 +267,7 @@ func (d *daemon) smtpSettings(s *state) *smtp.Settings {
 	if l := s.manifest.Limits; l != nil {
 		st.MaxRecipients, st.MessagesPerHour = l.RecipientsPerMessage, l.MessagesPerHour
 	}
-	if s.cert != nil {
+	if s.certs.host != nil {
 		st.TLS = d.tls
 	}
 	return st
@@ -270,7 +275,7 @@ func (d *daemon) smtpSettings(s *state) *smtp.Settings {
 
 func (d *daemon) imapSettings(s *state) *imap.Settings {
 	st := &imap.Settings{Hostname: s.manifest.Hostname, MaxMessageBytes: s.manifest.MaxMessageBytes}
-	if s.cert != nil {
+	if s.certs.host != nil {
 		st.TLS = d.tls
 	}
 	return st
@@ -281,9 +286,11 @@ func (d *daemon) queueSettings(s *state) *queue.Settings {
 }
 
 // certificate answers a TLS handshake.
-func (d *daemon) certificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if s := d.state.Load(); s != nil && s.cert != nil {
-		return s.cert, nil
+func (d *daemon) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if s := d.state.Load(); s != nil {
+		if c := s.certs.choose(hello); c != nil {
+			return c, nil
+		}
 	}
 	return nil, errors.New("there is no certificate yet")
 }
@@ -293,14 +300,14 @@ func (d *daemon) tell(s *state) {
 	for _, p := range s.routes.Problems() {
 		d.log.Warn("manifest", "problem", p)
 	}
-	if s.cert == nil {
+	if s.certs.host == nil {
 		d.log.Warn("no certificate yet: TLS is not offered", "chain", d.cfg.Layout.CertChain(s.manifest.Host))
 	}
 }
 
 // serveListeners hands each socket to its service, behind the limits.
 func (d *daemon) serveListeners(serve func(what string, f func() error)) {
-	for _, p := range manifest.Services() {
+	for _, p := range services() {
 		for _, l := range d.cfg.Listeners[p.Name] {
 			limited := &limits.Listener{Listener: l, Conns: d.conns.users, Refused: func(a netip.Addr) {
 				d.log.Warn("too many connections", "service", p.Name, "remote", a.String())
@@ -319,6 +326,8 @@ func (d *daemon) serveListeners(serve func(what string, f func() error)) {
 					limited.Refusal = "* BYE [UNAVAILABLE] Too many connections, try again later\r\n"
 				}
 				serve(p.Name, func() error { return ignore(d.imap.Serve(limited, p.TLS), imap.ErrServerClosed) })
+			case "https":
+				serve(p.Name, func() error { return ignore(d.web.Serve(limited), web.ErrServerClosed) })
 			}
 		}
 	}
@@ -369,6 +378,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.smtp.Set(d.smtpSettings(s))
 	d.imap.Set(d.imapSettings(s))
 	d.queue.Set(d.queueSettings(s))
+	d.web.Set(s.manifest)
 	d.conns.set(s.manifest.Limits)
 	d.tell(s)
 	d.log.Info("reloaded", "manifest", s.sha256, "accounts", len(s.directory.Accounts()))
@@ -400,8 +410,8 @@ func (d *daemon) status(ctx context.Context) (manifest.Status, error) {
 	s := d.state.Load()
 	st := manifest.Status{Version: d.cfg.Version, PID: os.Getpid(), Started: d.started.UTC(), ManifestSHA256: s.sha256,
 		Listening: d.listening(), Queue: len(entries), Connections: d.conns.all.Open(), Refused: d.conns.refused()}
-	if s.cert != nil {
-		st.CertNotAfter = s.cert.Leaf.NotAfter
+	if s.certs.host != nil {
+		st.CertNotAfter = s.certs.host.Leaf.NotAfter
 	}
 	return st, nil
 }

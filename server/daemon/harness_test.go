@@ -172,14 +172,20 @@ func (h *host) writeKey(path string, key crypto.Signer) {
 // writeCertificate installs a new self-signed certificate and returns who trusts it.
 func (h *host) writeCertificate(serial int64) *x509.CertPool {
 	h.t.Helper()
+	return h.writeCertificateFor("mx1", serial, "mail.example.com")
+}
+
+// writeCertificateFor installs the certificate called name.
+func (h *host) writeCertificateFor(name string, serial int64, dnsNames ...string) *x509.CertPool {
+	h.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	h.must(err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "mail.example.com"}, DNSNames: []string{"mail.example.com"},
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: dnsNames[0]}, DNSNames: dnsNames,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Duration(serial) * time.Hour), IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	h.must(err)
-	h.writeKey(h.layout.CertKey("mx1"), key)
-	h.write(h.layout.CertChain("mx1"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	h.writeKey(h.layout.CertKey(name), key)
+	h.write(h.layout.CertChain(name), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	cert, err := x509.ParseCertificate(der)
 	h.must(err)
 	pool := x509.NewCertPool()
@@ -191,7 +197,7 @@ func (h *host) writeCertificate(serial int64) *x509.CertPool {
 func (h *host) start() {
 	h.t.Helper()
 	var addresses []string
-	for _, s := range manifest.Services() {
+	for _, s := range manifest.ServicesOf(h.manifest) {
 		addresses = append(addresses, s.Name+"=127.0.0.1:0")
 	}
 	listeners, err := Listen(addresses)

@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +24,7 @@ type state struct {
 	directory *account.Directory
 	routes    *route.Table
 	keys      *mailauth.Keys
-	cert      *tls.Certificate // nil while there is none
+	certs     certificates
 }
 
 // load reads the documents and keys of a host. keyErr tells what is wrong with
@@ -58,7 +56,7 @@ func load(l manifest.Layout) (s *state, keyErr, err error) {
 		return nil, nil, err
 	}
 	var certErr error
-	s.cert, certErr = readCertificate(l, s.manifest.Host)
+	s.certs, certErr = readCertificates(l, s.manifest.Host)
 	s.keys, keyErr = mailauth.Load(l, s.manifest)
 	return s, errors.Join(certErr, keyErr), nil
 }
@@ -76,31 +74,6 @@ func readJSON(path string, into any) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
-}
-
-// readCertificate reads the certificate called name; nil when it was not made yet.
-func readCertificate(l manifest.Layout, name string) (*tls.Certificate, error) {
-	chain, err := os.ReadFile(l.CertChain(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	key, err := os.ReadFile(l.CertKey(name))
-	if err != nil {
-		return nil, err
-	}
-	cert, err := tls.X509KeyPair(chain, key)
-	if err != nil {
-		return nil, fmt.Errorf("certificate %s: %w", name, err)
-	}
-	if cert.Leaf == nil {
-		if cert.Leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
-			return nil, fmt.Errorf("certificate %s: %w", name, err)
-		}
-	}
-	return &cert, nil
 }
 
 // ensureAccounts makes the mailboxes of every account. The store commits those

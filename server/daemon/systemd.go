@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -59,7 +60,7 @@ func SystemdListeners(getenv func(string) string) (map[string][]net.Listener, er
 }
 
 // Listen opens listeners for running by hand: each of addresses is "name=host:port",
-// with a name of manifest.Services.
+// with a name of manifest.ServicesOf.
 func Listen(addresses []string) (map[string][]net.Listener, error) {
 	listeners := map[string][]net.Listener{}
 	fail := func(err error) (map[string][]net.Listener, error) {
@@ -84,22 +85,20 @@ func Listen(addresses []string) (map[string][]net.Listener, error) {
 	return listeners, nil
 }
 
+// services are all that a manifest can ask for.
+func services() []manifest.ServicePort {
+	return manifest.ServicesOf(&manifest.Manifest{Web: true})
+}
+
 func serviceNames() []string {
 	var names []string
-	for _, s := range manifest.Services() {
+	for _, s := range services() {
 		names = append(names, s.Name)
 	}
 	return names
 }
 
-func known(name string) bool {
-	for _, s := range manifest.Services() {
-		if s.Name == name {
-			return true
-		}
-	}
-	return false
-}
+func known(name string) bool { return slices.Contains(serviceNames(), name) }
 
 // Notifier returns how to tell systemd about our state, sd_notify(3). Without
 // NOTIFY_SOCKET it tells nobody.

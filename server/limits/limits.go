@@ -20,7 +20,6 @@ var ErrTooMany = errors.New("too many connections")
 
 // Config sets the limits on connections. Zero fields take the defaults.
 type Config struct {
-
 	Total      int // open connections of all clients; default 2,000
 	PerAddress int // open connections of one client (IPv4 /32, IPv6 /64); default 50
 	PerNetwork int // open connections of one network (IPv4 /24, IPv6 /48); default 200
@@ -39,8 +38,8 @@ type Conns struct {
 	cfg     Config
 	total   int
 	refused int64
-	open  map[netip.Prefix]int
-	rates map[netip.Prefix]*rate.Limiter
+	open    map[netip.Prefix]int
+	rates   map[netip.Prefix]*rate.Limiter
 }
 
 // maxRates bounds the memory for clients that came once: about 100 octets each.
