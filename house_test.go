@@ -17,7 +17,8 @@ import (
 var mayImport = map[string][]string{
 	"cmd":       {"cmd", "apply", "providers", "plan", "specs", "server"},
 	"apply":     {"apply", "plan", "specs"},
-	"providers": {"providers", "plan", "specs", "server/manifest"},
+	// Of server, providers may use the leaves (see TestLeaves).
+	"providers": {"providers", "plan", "specs", "server/manifest", "server/bucket"},
 	"plan":      {"plan", "specs"},
 	"specs":     {"specs"},
 	"server":    {"server"},
@@ -68,6 +69,22 @@ func TestCommandsKeepApart(t *testing.T) {
 		for _, imp := range imports {
 			if rest, ours := strings.CutPrefix(imp, "mailform/"); ours && !within(rest, allowed) {
 				t.Errorf("%s imports %s: it may import only %v", path, imp, allowed)
+			}
+		}
+	})
+}
+
+// What both sides of the house share imports nothing of either: the documents
+// they exchange, and the client for the object storage that holds one side's
+// lock and the other's backups.
+func TestLeaves(t *testing.T) {
+	eachFile(t, func(path string, imports []string) {
+		if !within(filepath.Dir(path), []string{"server/manifest", "server/bucket"}) {
+			return
+		}
+		for _, imp := range imports {
+			if strings.HasPrefix(imp, "mailform/") {
+				t.Errorf("%s imports %s: it may import nothing of mailform", path, imp)
 			}
 		}
 	})
