@@ -92,3 +92,14 @@ func (m *machine) Destroy() error {
 	m.Detach()
 	return m.Host.Destroy()
 }
+
+// HostRoots are the root folders of all hosts that were ever started, in that order.
+func (w *World) HostRoots() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var roots []string
+	for _, m := range w.booted {
+		roots = append(roots, m.Root())
+	}
+	return roots
+}
