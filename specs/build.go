@@ -16,6 +16,7 @@ type built struct {
 	hosts   []*builtHost // in source order
 	domains []*builtDomain
 	zones   []*builtZone
+	web     map[string][]webName // by host; see settleWeb
 }
 
 type builtHost struct {
@@ -53,10 +54,13 @@ func (l *loader) build(root *node) *Spec {
 	}
 	l.buildOperation(b)
 
-	l.checkHosts(b)
 	l.checkDomains(b)
+	l.settleWeb(b)
+	l.checkHosts(b)
 	l.checkRegion(b)
 	l.checkZones(b)
+	l.checkPolicies(b)
+	l.checkOperation(b)
 	l.checkMail(b)
 	l.checkSense(b)
 

@@ -50,7 +50,10 @@ func (l *loader) checkHosts(b *built) {
 				"Write instance { } to have one created at Alibaba Cloud, or address = \"203.0.113.7\" for a machine that exists.")
 		}
 		l.checkSSH(h)
-		l.checkAllow(h)
+		l.checkAllow(b, h)
+		if h.Instance != nil {
+			l.checkInstance(h)
+		}
 	}
 }
 
@@ -87,7 +90,7 @@ func (l *loader) checkSSH(h *builtHost) {
 		`The spec does not say who may connect. Name your networks: ssh { from = ["198.51.100.0/24"] }. If it is really everyone, say so: from = ["0.0.0.0/0", "::/0"].`)
 }
 
-func (l *loader) checkAllow(h *builtHost) {
+func (l *loader) checkAllow(b *built, h *builtHost) {
 	type opening struct {
 		proto    string
 		from, to int
@@ -116,6 +119,63 @@ func (l *loader) checkAllow(h *builtHost) {
 				l.warnAt(codePortOpenAlready, a.at("port"), a.header, fmt.Sprintf("port %d is open already", p), "Mail ports are open to everyone by themselves; this block changes nothing.")
 			}
 		}
+		if web := b.direct(h.Name); len(web) > 0 && allow.Protocol == "tcp" && allow.FromPort == webPort && allow.ToPort == webPort {
+			l.warnAt(codePortOpenAlready, a.at("port"), a.header, fmt.Sprintf("port %d is open already", webPort), fmt.Sprintf("It is open to everyone for %s; this block changes nothing.", web[0].name))
+		}
+	}
+	if h.Instance != nil {
+		l.checkRuleCount(b, h)
+	}
+}
+
+// maxRules is how many rules the vendor's security groups have.
+// https://www.alibabacloud.com/help/en/ecs/user-guide/limits
+const maxRules = 200
+
+// checkRuleCount counts a rule for each port and network.
+func (l *loader) checkRuleCount(b *built, h *builtHost) {
+	n := len(mailPorts) + len(h.SSH.From)
+	for _, a := range h.Allow {
+		n += len(a.From)
+	}
+	if len(b.direct(h.Name)) > 0 {
+		n++
+	} else if len(b.onWeb(h.Name)) > 0 {
+		n += len(cloudflareIPs())
+	}
+	if n > maxRules {
+		l.errorAt(codeManyFirewallRules, h.n.header, hcl.Range{}, fmt.Sprintf("host %q needs %d firewall rules", h.Name, n),
+			fmt.Sprintf("There is one for each port and network, and the vendor allows %d. Join networks into wider ones.", maxRules))
+	}
+}
+
+// diskLimits are the vendor's sizes by category, in GiB, for a disk beside the
+// system's. https://www.alibabacloud.com/help/en/ecs/developer-reference/api-ecs-2014-05-26-createdisk
+var diskLimits = map[string][2]int{
+	"cloud_essd":       {20, 65536}, // performance level PL1
+	"cloud_auto":       {10, 65536},
+	"cloud_essd_entry": {10, 32768},
+	"cloud_ssd":        {20, 32768},
+	"cloud_efficiency": {20, 32768},
+}
+
+// checkInstance finds what the vendor would refuse, and what changes nothing.
+func (l *loader) checkInstance(h *builtHost) {
+	n := first(h.n, "instance")
+	if d := h.Instance.DataDisk; d != nil {
+		data := first(n, "data_disk")
+		if limits, known := diskLimits[d.Category]; known && d.SizeGiB > 0 && (d.SizeGiB < limits[0] || d.SizeGiB > limits[1]) {
+			l.errorAt(codeDiskSize, data.at("size"), data.header, fmt.Sprintf("there is no %s disk of %s", d.Category, formatSize(int64(d.SizeGiB)<<30)),
+				fmt.Sprintf("The vendor sells this category from %s to %s.", formatSize(int64(limits[0])<<30), formatSize(int64(limits[1])<<30)))
+		}
+	}
+	seen := map[string]bool{h.Instance.Type: true}
+	for _, it := range n.values["fallback_types"].items {
+		t, ok := it.v.(string)
+		if ok && seen[t] {
+			l.warnAt(codeIdleFallback, it.at, n.header, fmt.Sprintf("%s has been tried before", t), "It is the type itself, or stands in the list already; this entry changes nothing.")
+		}
+		seen[t] = true
 	}
 }
 

@@ -214,14 +214,20 @@ func (l *loader) checkTargets(book *addressBook, d *builtDomain, n *node) {
 	}
 }
 
+// checkReportTargets finds report addresses in our own domains that do not exist.
 func (l *loader) checkReportTargets(book *addressBook, d *builtDomain) {
-	if d.Name == "" || d.DMARC == nil {
+	if d.Name == "" {
 		return
 	}
-	n, _ := d.n.one("dmarc")
-	for _, it := range n.values["reports"].items {
-		if t, ok := it.v.(string); ok {
-			l.checkRecipient(book, d, n, it.at, t)
+	var blocks []*node
+	if d.DMARC != nil {
+		blocks = append(blocks, d.n.blocks["dmarc"]...)
+	}
+	for _, n := range append(blocks, d.n.blocks["tls_rpt"]...) {
+		for _, it := range n.values["reports"].items {
+			if t, ok := it.v.(string); ok {
+				l.checkRecipient(book, d, n, it.at, t)
+			}
 		}
 	}
 }

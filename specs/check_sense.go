@@ -13,6 +13,7 @@ import (
 // mail. All but the SPF circle are rules whose severity the spec may change.
 func (l *loader) checkSense(b *built) {
 	l.checkSPFCircles(b)
+	l.checkRelayLoop(b)
 	for _, h := range b.hosts {
 		l.checkReachable(h)
 		l.checkFiling(b, h)
@@ -106,12 +107,15 @@ func (l *loader) checkFiling(b *built, h *builtHost) {
 	if h.Instance == nil || !strings.HasPrefix(region, "cn-") || region == defaultRegion {
 		return
 	}
+	const why = "In mainland China, web ports answer only for domains with an ICP filing; without one they are closed after a while. Mail ports are not concerned. A region outside, like cn-hongkong, needs none."
+	for _, w := range b.onWeb(h.Name) {
+		l.warnAt(codeNeedsFiling, w.at, w.n.header, fmt.Sprintf("%s needs an ICP filing in %s", w.name, region), "It is served on port 443. "+why)
+	}
 	for i, a := range h.n.blocks["allow"] {
 		allow := h.Allow[i]
 		for _, p := range webPorts {
 			if allow.Protocol == "tcp" && allow.FromPort <= p && p <= allow.ToPort {
-				l.warnAt(codeNeedsFiling, a.at("port"), a.header, fmt.Sprintf("port %d needs an ICP filing in %s", p, region),
-					"In mainland China, web ports answer only for domains with an ICP filing; without one they are closed after a while. Mail ports are not concerned. A region outside, like cn-hongkong, needs none.")
+				l.warnAt(codeNeedsFiling, a.at("port"), a.header, fmt.Sprintf("port %d needs an ICP filing in %s", p, region), why)
 				break
 			}
 		}
@@ -169,6 +173,25 @@ func (l *loader) checkRelayed(b *built, d *builtDomain) {
 	l.warnAt(codeRelayOutsideSPF, at, hcl.Range{}, fmt.Sprintf("%s may not send for %s", r.Host, d.Name), detail)
 }
 
+// checkRelayLoop: a host that relays to itself, or to another that relays back,
+// never gets rid of a message.
+func (l *loader) checkRelayLoop(b *built) {
+	r := b.spec.Server.Relay
+	if r == nil || r.Host == "" {
+		return
+	}
+	ip, _ := netip.ParseAddr(r.Host)
+	for _, h := range b.hosts {
+		if h.Hostname == r.Host || h.Address.IsValid() && h.Address == ip.Unmap() || ip.IsLoopback() || r.Host == "localhost" {
+			server, _ := b.root.one("server")
+			n := first(server, "relay")
+			l.errorAt(codeRelayLoop, n.at("host"), n.header, fmt.Sprintf("%s would relay to itself", r.Host),
+				"All hosts of the spec send through the relay, so it cannot be one of them. Without a relay block they deliver by themselves.")
+			return
+		}
+	}
+}
+
 // strictness orders DMARC's policies.
 var strictness = map[string]int{"none": 0, "quarantine": 1, "reject": 2}
 
@@ -203,9 +226,14 @@ const dmarcReports = 2
 // checkQuotas says once for each domain which quotas cannot be meant.
 func (l *loader) checkQuotas(b *built, d *builtDomain) {
 	var disk int64
+	which := "system"
 	for _, h := range b.hosts {
-		if h.Name == d.Host && h.Instance != nil {
-			disk = int64(h.Instance.SystemDisk.SizeGiB) << 30
+		if h.Name != d.Host || h.Instance == nil {
+			continue
+		}
+		disk = int64(h.Instance.SystemDisk.SizeGiB) << 30
+		if data := h.Instance.DataDisk; data != nil {
+			disk, which = int64(data.SizeGiB)<<30, "data"
 		}
 	}
 	message := b.spec.Server.MaxMessageBytes
@@ -227,7 +255,7 @@ func (l *loader) checkQuotas(b *built, d *builtDomain) {
 	if len(large) > 0 {
 		n := d.mailboxes[large[0]]
 		l.warnAt(codeLargeQuota, n.at("quota"), n.header, fmt.Sprintf("the quota of %s is larger than the disk", andOthers(large)),
-			fmt.Sprintf("The mail is on the system disk of host %q, which has %s. A full disk stops everyone's mail; a quota stops one mailbox in time.", d.Host, formatSize(disk)))
+			fmt.Sprintf("The mail is on the %s disk of host %q, which has %s. A full disk stops everyone's mail; a quota stops one mailbox in time.", which, d.Host, formatSize(disk)))
 	}
 }
 

@@ -82,6 +82,12 @@ const (
 	codeHalfCredentials   = "MF1415"
 	codeAlgorithmConflict = "MF1416"
 	codeSPFCircle         = "MF1417"
+	codeMailNameTaken     = "MF1418"
+	codeManyFirewallRules = "MF1419"
+	codeDiskSize          = "MF1420"
+	codePublicMetrics     = "MF1421"
+	codeRelayLoop         = "MF1422"
+	codeDuplicateZone     = "MF1423"
 
 	codeSSHOpen            = "MF1501"
 	codeSPFLookups         = "MF1502"
@@ -102,6 +108,21 @@ const (
 	codeManyReports        = "MF1517"
 	codeSmallQuota         = "MF1518"
 	codeLargeQuota         = "MF1519"
+	codeShortPolicy        = "MF1520"
+	codeBlindPolicy        = "MF1521"
+	codeUnsignedDANE       = "MF1522"
+	codeIdleZone           = "MF1523"
+	codeWeakOrigin         = "MF1524"
+	codeOldTLS             = "MF1525"
+	codeOpenOrigin         = "MF1526"
+	codeManyZoneRules      = "MF1527"
+	codeIdleFallback       = "MF1528"
+	codeFewRecipients      = "MF1529"
+	codePlainTransport     = "MF1530"
+	codeBackupGap          = "MF1531"
+	codeAlertsInside       = "MF1532"
+	codeLateRenewal        = "MF1533"
+	codeWideGlob           = "MF1534"
 )
 
 // Codes lists every code this package reports, in order.
@@ -181,6 +202,13 @@ func Codes() []Code {
 		{codeAlgorithmConflict, "DKIM algorithms that exclude each other, or none at all."},
 		{codeSPFCircle, "SPF records include each other in a circle; receivers treat them as broken."},
 
+		{codeMailNameTaken, "A web name takes a name that mail needs: a mail host's, which is never proxied and never a CNAME, or that of a policy."},
+		{codeManyFirewallRules, "A host's firewall would have more rules than the vendor allows."},
+		{codeDiskSize, "The vendor does not sell a disk of this size in this category."},
+		{codePublicMetrics, "Metrics would be served to the network, or on a port that is taken."},
+		{codeRelayLoop, "The relay is a host of the spec: mail would go round for ever."},
+		{codeDuplicateZone, "A zone, or a web name or rule in it, is defined twice."},
+
 		{codeSSHOpen, "SSH is open to the whole internet because the spec does not say to whom."},
 		{codeSPFLookups, "The SPF record needs more than ten DNS lookups; receivers will refuse it."},
 		{codeReportsElsewhere, "DMARC reports go to a domain that must agree to receive them."},
@@ -200,5 +228,20 @@ func Codes() []Code {
 		{codeManyReports, "More DMARC report addresses than every receiver serves."},
 		{codeSmallQuota, "A mailbox's quota is smaller than one message may be."},
 		{codeLargeQuota, "A mailbox's quota is larger than the disk."},
+		{codeShortPolicy, "MTA-STS is enforced, but senders remember it for less than a week."},
+		{codeBlindPolicy, "MTA-STS is enforced, and nobody is told when it stops mail."},
+		{codeUnsignedDANE, "DANE counts only in a zone that is signed with DNSSEC, which a spec cannot show."},
+		{codeIdleZone, "A zone block is for a zone in which the spec has no mail domain."},
+		{codeWeakOrigin, "Cloudflare reaches a proxied name's host without checking its certificate, or without TLS."},
+		{codeOldTLS, "The zone accepts TLS 1.0 or 1.1."},
+		{codeOpenOrigin, "A host's port 443 is open to everyone, so visitors can go around Cloudflare."},
+		{codeManyZoneRules, "More custom rules than Cloudflare's free plan has."},
+		{codeIdleFallback, "A fallback type that changes nothing."},
+		{codeFewRecipients, "Fewer recipients per message than senders may expect."},
+		{codePlainTransport, "Backups, or the lock's credentials, travel without TLS."},
+		{codeBackupGap, "Backups are kept for less time than lies between two of them."},
+		{codeAlertsInside, "Alerts of a host go only to addresses that the host itself serves."},
+		{codeLateRenewal, "Certificates are reported before they are due for renewal."},
+		{codeWideGlob, "A glob covers everything."},
 	}
 }

@@ -44,7 +44,9 @@ func backup(s string) string {
 
 func zone(s string) string { return "zone \"acme.example\" {\n  " + s + "\n}\n" }
 
-func codeCases() []codeCase {
+func codeCases() []codeCase { return append(coreCases(), operateCases()...) }
+
+func coreCases() []codeCase {
 	instance := "stack \"acme\" {}\nhost \"mx1\" {\n  hostname = \"mail.acme.example\"\n  ssh { from = [\"::1\"] }\n  instance {\n    %s\n  }\n}\n" + domainWith("")
 	dataDisk := func(s string) string { return fmt.Sprintf(instance, "data_disk {\n      "+s+"\n    }") }
 	long := strings.Repeat("a", 60)
@@ -454,8 +456,11 @@ func TestCodeTable(t *testing.T) {
 		tested[c.code] = true
 	}
 	seen := map[string]bool{}
-	last := ""
+	last, page := "", ReferenceMarkdown()
 	for _, c := range Codes() {
+		if !strings.Contains(page, "\n- `"+c.Code+"`: ") {
+			t.Errorf("%s is not in the reference", c.Code)
+		}
 		if seen[c.Code] || c.Code <= last || c.Meaning == "" {
 			t.Errorf("%s: listed twice, out of order or without a meaning", c.Code)
 		}

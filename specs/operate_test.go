@@ -99,7 +99,7 @@ lock "postgres" { url = sensitive("postgres://u:canary-lock@db.example/m") }
 protection {
   protect      = ["dns/*/spf", "*"]
   unprotect    = ["Mailbox/*@test.acme.example", "m?ilbox/x*"]
-  zone_changes = "50%"
+  zone_changes = "25%"
 }
 ignore "dns/acme.example/a/mx1" { fields = ["ttl"] }
 ignore "host/*" { fields = ["rules[office]*", "*"] }
@@ -140,7 +140,7 @@ forget "mailbox/bob@acme.example" {}
 	if l := s.Lock; l.Kind != "postgres" || l.URL != "postgres://u:canary-lock@db.example/m" || l.Key != "" {
 		t.Errorf("lock: %+v", l)
 	}
-	if p := s.Protection; !reflect.DeepEqual(p, Protection{[]string{"dns/*/spf", "*"}, []string{"mailbox/*@test.acme.example", "m?ilbox/x*"}, 50, p.Range}) {
+	if p := s.Protection; !reflect.DeepEqual(p, Protection{[]string{"dns/*/spf", "*"}, []string{"mailbox/*@test.acme.example", "m?ilbox/x*"}, 25, p.Range}) {
 		t.Errorf("protection: %+v", p)
 	}
 	if len(s.Ignore) != 2 || s.Ignore[0].Address != "dns/acme.example/a/mx1" || fmt.Sprint(s.Ignore[1].Fields) != "[rules[office]* *]" {
@@ -196,7 +196,7 @@ zone "acme.example" {}
 	if l := s.Lock; *l != (Lock{Kind: "bucket", Endpoint: "https://s3.example", Bucket: "acme-lock", Key: "mailform/acme.lock", Range: l.Range}) {
 		t.Errorf("lock: %+v", l)
 	}
-	if p := s.Protection; !reflect.DeepEqual(p, Protection{ZonePercent: 30, Range: p.Range}) || s.Backup != nil || s.Ignore != nil || s.Forget != nil {
+	if p := s.Protection; !reflect.DeepEqual(p, Protection{ZonePercent: 50, Range: p.Range}) || s.Backup != nil || s.Ignore != nil || s.Forget != nil {
 		t.Errorf("protection %+v backup %v ignore %v forget %v", p, s.Backup, s.Ignore, s.Forget)
 	}
 }

@@ -12,10 +12,10 @@ func backupSchema() *blockSchema {
 		Attrs: []attrSchema{
 			{Name: "endpoint", Kind: kindURL, Required: true, Example: `"https://s3.oss-cn-hongkong.aliyuncs.com"`, Doc: "URL of the service, without the bucket."},
 			{Name: "bucket", Kind: kindBucket, Required: true, Example: `"acme-mail-backup"`, Doc: "Name of the bucket, which must exist."},
-			{Name: "region", Kind: kindString, MaxLen: 64, Form: regionForm, DefaultIs: "none: most services do not ask", Example: `"cn-hongkong"`, Doc: "The service's region."},
+			{Name: "region", Kind: kindString, MaxLen: 64, Form: regionForm, DefaultIs: `from the endpoint's name, else "us-east-1"`, Example: `"cn-hongkong"`, Doc: "The service's region."},
 			{Name: "prefix", Kind: kindObjectKey, MaxLen: 512, DefaultIs: "none", Example: `"mail"`, Doc: "What the names of all objects begin with."},
-			{Name: "access_key_id", Kind: kindString, MaxLen: 128, DefaultIs: "the instance's ram_role", Example: `"LTAI5tExample"`, Doc: "Access key; one that can do nothing but read and write in this bucket."},
-			{Name: "secret_access_key", Kind: kindString, Sensitive: true, MaxLen: 256, DefaultIs: "the instance's ram_role", Example: "var.backup_key", Doc: "The access key's secret; use a sensitive variable."},
+			{Name: "access_key_id", Kind: kindString, Required: true, MaxLen: 128, Example: `"LTAI5tExample"`, Doc: "Access key; one that can do nothing but read and write in this bucket."},
+			{Name: "secret_access_key", Kind: kindString, Required: true, Sensitive: true, MaxLen: 256, Example: "var.backup_key", Doc: "The access key's secret; use a sensitive variable."},
 			{Name: "every", Kind: kindDuration, Default: text("1h"), Min: 15, Max: 7 * day, Doc: "How often. What came in since the last time is lost with the disk."},
 			{Name: "keep", Kind: kindDuration, Default: text("30d"), Min: day, Max: 3650 * day, Doc: "How far back a restore can go."},
 		},
@@ -50,7 +50,7 @@ func lockSchema() *blockSchema {
 				Attrs: []attrSchema{
 					{Name: "endpoint", Kind: kindURL, Required: true, Example: `"https://s3.oss-cn-hongkong.aliyuncs.com"`, Doc: "URL of the service, without the bucket."},
 					{Name: "bucket", Kind: kindBucket, Required: true, Example: `"acme-mailform"`, Doc: "Name of the bucket, which must exist."},
-					{Name: "region", Kind: kindString, MaxLen: 64, Form: regionForm, DefaultIs: "none: most services do not ask", Example: `"cn-hongkong"`, Doc: "The service's region."},
+					{Name: "region", Kind: kindString, MaxLen: 64, Form: regionForm, DefaultIs: `from the endpoint's name, else "us-east-1"`, Example: `"cn-hongkong"`, Doc: "The service's region."},
 					{Name: "key", Kind: kindObjectKey, MaxLen: 512, DefaultIs: `"mailform/STACK.lock"`, Doc: "Name of the object."},
 				},
 			},
@@ -73,7 +73,7 @@ func protectionSchema() *blockSchema {
 		Attrs: []attrSchema{
 			{Name: "protect", Kind: kindAddressGlob, List: true, DefaultIs: "none", Example: `["dns/*/spf"]`, Doc: "Further things that need permission to be replaced or deleted."},
 			{Name: "unprotect", Kind: kindAddressGlob, List: true, DefaultIs: "none", Example: `["mailbox/*@test.acme.example"]`, Doc: "Things that need none. What protect names, too, stays protected."},
-			{Name: "zone_changes", Kind: kindPercent, Default: text("30%"), Min: 1, Max: 100, Doc: "How much of a zone's own records one plan may change or delete without permission; 100% is all."},
+			{Name: "zone_changes", Kind: kindPercent, Default: text("50%"), Min: 1, Max: 100, Doc: "How much of a zone's own records one plan may change or delete without permission, once there are ten of them; 100% is all."},
 		},
 	}
 }

@@ -28,7 +28,7 @@ func zoneSchema() *blockSchema {
 				Doc: "How Cloudflare reaches the host: only strict checks its certificate, which mailform's hosts have."},
 			{Name: "min_tls", Kind: kindString, DefaultIs: "not managed", Choices: []string{"1.0", "1.1", "1.2", "1.3"}, Doc: "Oldest version of TLS that visitors may use."},
 			{Name: "caa", Kind: kindDomain, List: true, Min: 1, DefaultIs: "not managed: any authority may", Example: `["letsencrypt.org"]`,
-				Doc: "CAA records (RFC 8659): which authorities may issue certificates for names of the zone. The one of the acme provider must be among them."},
+				Doc: "CAA records (RFC 8659): which authorities may issue certificates for names of the zone. The one that mailform gets its own from is always among them."},
 		},
 		Blocks: []*blockSchema{
 			{

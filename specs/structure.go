@@ -130,7 +130,9 @@ func (l *loader) unknownBlock(name string, at hcl.Range, parent *blockSchema, he
 		detail = fmt.Sprintf("Did you mean the attribute %q?", spell(name, parent.attrNames()))
 	default:
 		detail = parent.offers()
-		if home := l.root.home(name); home != "" {
+		if l.root.block(name) != nil {
+			detail = fmt.Sprintf("A block of this type stands outside of other blocks. %s", detail)
+		} else if home := l.root.home(name); home != "" {
 			detail = fmt.Sprintf("A block of this type belongs in %s. %s", home, detail)
 		}
 	}
