@@ -93,6 +93,8 @@ type State struct {
 	lock  *Lock
 	stack string
 
+	durations durations // used by one run at a time
+
 	mu       sync.Mutex
 	journal  *journal
 	ledger   plan.Ledger
@@ -106,7 +108,7 @@ func (d *Dir) Open(stack string, h Holder) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &State{dir: d, lock: lock, stack: stack}
+	s := &State{dir: d, lock: lock, stack: stack, durations: d.loadDurations()}
 	var damage error
 	s.ledger, damage = d.loadLedger(stack)
 	if damage != nil {

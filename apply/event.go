@@ -36,7 +36,7 @@ type Event struct {
 	Addresses []plan.Address `json:"addresses,omitempty"`
 	Message   string         `json:"message,omitempty"`
 	Elapsed   time.Duration  `json:"elapsed_ns,omitempty"`
-	Estimate  time.Duration  `json:"estimate_ns,omitempty"` // with begin: how long it typically takes
+	Estimate  time.Duration  `json:"estimate_ns,omitempty"` // with begin and start: how long it, or all of it, typically takes
 	Done      int64          `json:"done,omitempty"`
 	Total     int64          `json:"total,omitempty"`
 	Attempt   int            `json:"attempt,omitempty"`

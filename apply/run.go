@@ -75,6 +75,7 @@ func Run(ctx context.Context, c Config, p *plan.Plan) (Outcome, error) {
 	// The ledger is a cache and the journal stays when it cannot be compacted:
 	// neither makes a finished run a failed one.
 	w.warn(e.State.settle(w, complete))
+	w.warn(e.State.remember(w))
 	err = w.verdict(out)
 	w.emit(Event{Kind: EventEnd, Elapsed: w.now().Sub(w.begun), Done: int64(out.Count(StatusDone)), Total: int64(len(out.Ops)), Err: err})
 	return out, err

@@ -145,7 +145,7 @@ func (w *walk) run(ctx context.Context) {
 	for _, n := range w.nodes {
 		n.generation = w.State.generation(n.op.Addresses)
 	}
-	w.emit(Event{Kind: EventStart, Time: w.begun, Total: int64(len(w.nodes))})
+	w.emit(Event{Kind: EventStart, Time: w.begun, Total: int64(len(w.nodes)), Estimate: w.plan.Duration(w.Parallelism, w.State.durations.typical)})
 
 	soft, cancel := w.stoppable(ctx)
 	defer cancel()
@@ -193,7 +193,7 @@ func (w *walk) mayBegin(soft context.Context) bool {
 func (w *walk) prepare(n *node) (plan.Op, error) {
 	n.begun = w.now()
 	ev := opEvent(EventBegin, n.op)
-	ev.Time, ev.Estimate = n.begun, time.Duration(n.op.Seconds)*time.Second
+	ev.Time, ev.Estimate = n.begun, w.State.durations.typical(n.op)
 	w.emit(ev)
 	op := n.op
 	op.Inputs = op.Inputs.Resolve(func(r plan.Ref) (plan.Value, bool) { return w.operand(op, r) })

@@ -117,7 +117,7 @@ func TestNoSecretsAnywhere(t *testing.T) {
 		p := mustBuild(t, sampleInput(desired, observed))
 		artefacts := map[string]string{"file": string(Encode(p))}
 		for name, render := range map[string]func(io.Writer, *Plan) error{
-			"json": RenderJSON, "markdown": RenderMarkdown, "dot": WriteDot, "mermaid": WriteMermaid,
+			"json": jsonOf(Estimate{}), "markdown": markdownOf(Estimate{}), "dot": WriteDot, "mermaid": WriteMermaid,
 			"text": func(w io.Writer, p *Plan) error { return RenderText(w, p, TextOptions{Width: 200}) },
 		} {
 			var b bytes.Buffer
@@ -191,7 +191,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal("a file that is accepted must be the one that is written")
 		}
 		// Whatever is accepted can be shown, compared and hashed.
-		for _, render := range []func(io.Writer, *Plan) error{RenderJSON, RenderMarkdown, WriteDot, WriteMermaid,
+		for _, render := range []func(io.Writer, *Plan) error{jsonOf(Estimate{}), markdownOf(Estimate{}), WriteDot, WriteMermaid,
 			func(w io.Writer, p *Plan) error { return RenderText(w, p, TextOptions{Width: 40, Color: true}) }} {
 			if err := render(io.Discard, p); err != nil {
 				t.Fatal(err)

@@ -25,10 +25,12 @@ type jsonPlan struct {
 	Destroy       bool         `json:"destroy"`
 	Hash          string       `json:"hash"` // what apply --approve takes
 	Summary       Summary      `json:"summary"`
-	Changes       []jsonChange `json:"changes"`  // sorted by address; what stays as it is is left out
-	Ops           []jsonOp     `json:"ops"`      // sorted by id
-	LeftOut       []jsonLeft   `json:"left_out"` // changes that --only or --except put off, by address
-	Foreign       []Foreign    `json:"foreign"`  // seen and left alone, by scope
+	Changes       []jsonChange `json:"changes"`   // sorted by address; what stays as it is is left out
+	Ops           []jsonOp     `json:"ops"`       // sorted by id
+	LeftOut       []jsonLeft   `json:"left_out"`  // changes that --only or --except put off, by address
+	Foreign       []Foreign    `json:"foreign"`   // seen and left alone, by scope
+	Cost          []Total      `json:"cost"`      // what the plan adds to the bill, by currency; none when it adds nothing or prices are not known
+	CostNote      string       `json:"cost_note"` // why prices are missing; "" when none are
 	Stats         *Stats       `json:"stats,omitempty"`
 }
 
@@ -59,6 +61,7 @@ type jsonChange struct {
 	Effect    string      `json:"effect"` // what it means for mail; may be ""
 	DependsOn []Address   `json:"depends_on"`
 	Blocked   *Block      `json:"blocked"` // null unless it will not be applied
+	Price     *Price      `json:"price"`   // null unless it costs something that is known
 }
 
 type jsonField struct {
@@ -93,24 +96,24 @@ func (a publicAttrs) MarshalJSON() ([]byte, error) {
 	return appendFields(nil, a, true), nil
 }
 
-// RenderJSON writes the plan as a document for other programs. Its shape is
-// that of the types above; no key is ever left out but id and stats.
-func RenderJSON(w io.Writer, p *Plan) error { return renderJSON(w, p, nil) }
-
-// RenderJSONStats writes the same document with what it cost to make the plan.
-func RenderJSONStats(w io.Writer, p *Plan, stats Stats) error { return renderJSON(w, p, &stats) }
-
-func renderJSON(w io.Writer, p *Plan, stats *Stats) error {
+// RenderJSON writes the plan as a document for other programs, with what it
+// cost to make it when stats is not nil. Its shape is that of the types above; no
+// key is ever left out but id, stats and a price's note.
+func RenderJSON(w io.Writer, p *Plan, e Estimate, stats *Stats) error {
+	sum := p.Summary()
+	sum.Seconds = e.seconds(p)
 	doc := jsonPlan{
 		FormatVersion: JSONFormatVersion,
 		Stack:         p.Stack,
 		Destroy:       p.Destroy,
 		Hash:          Hash(p),
-		Summary:       p.Summary(),
+		Summary:       sum,
 		Changes:       []jsonChange{},
 		Ops:           jsonOps(p),
 		LeftOut:       []jsonLeft{},
 		Foreign:       list(p.Foreign),
+		Cost:          e.totals(),
+		CostNote:      e.PriceNote,
 		Stats:         stats,
 	}
 	for _, c := range p.Changes {
@@ -120,10 +123,14 @@ func renderJSON(w io.Writer, p *Plan, stats *Stats) error {
 		if c.Action == NoOp {
 			continue
 		}
+		var cost *Price
+		if price, ok := e.price(c.Address); ok {
+			cost = &price
+		}
 		doc.Changes = append(doc.Changes, jsonChange{
 			Address: c.Address, Provider: c.Provider, Kind: c.Kind, Action: c.Action, ID: c.ID,
 			Before: publicAttrs(c.Before), After: publicAttrs(c.After), Fields: jsonFields(c.Fields), Ignored: jsonFields(c.Ignored),
-			Reason: c.Reason, Risk: c.Risk, Effect: c.Effect, DependsOn: list(c.DependsOn), Blocked: c.Blocked,
+			Reason: c.Reason, Risk: c.Risk, Effect: c.Effect, DependsOn: list(c.DependsOn), Blocked: c.Blocked, Price: cost,
 		})
 	}
 	return writeJSON(w, doc)

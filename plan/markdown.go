@@ -14,7 +14,7 @@ import (
 const markdownFold = 20
 
 // RenderMarkdown writes the plan as GitHub-flavoured Markdown for a pull request.
-func RenderMarkdown(w io.Writer, p *Plan) error {
+func RenderMarkdown(w io.Writer, p *Plan, e Estimate) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "### mailform plan for stack %s\n\n", code(p.Stack))
 	if !p.HasChanges() && !p.HasBlocked() {
@@ -34,7 +34,7 @@ func RenderMarkdown(w io.Writer, p *Plan) error {
 		return err
 	}
 	var parts []string
-	for i, word := range summaryWords(p, p.Summary(), style.Sheet{}) {
+	for i, word := range summaryWords(p, p.Summary(), e, style.Sheet{}) {
 		if i == 0 {
 			word.text = "**" + word.text + "**"
 		} else {
@@ -69,7 +69,7 @@ func RenderMarkdown(w io.Writer, p *Plan) error {
 		fmt.Fprintf(&b, "\n#### %s\n\n| | Address | What | Why |\n|---|---|---|---|\n", prose(g.Title))
 		for _, f := range foldRuns(g.Changes, markdownFold) {
 			for _, c := range f.Shown {
-				fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(c.Action.Glyph()), code(string(c.Address)), markdownWhat(c), markdownWhy(c))
+				fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(c.Action.Glyph()), code(string(c.Address)), markdownWhat(c), markdownWhy(c, e))
 			}
 			if f.Hidden > 0 {
 				fmt.Fprintf(&b, "| | %s | | |\n", f.hidden())
@@ -106,13 +106,16 @@ func markdownWhat(c Change) string {
 }
 
 // markdownWhy is why, at what risk, and with what effect on mail.
-func markdownWhy(c Change) string {
+func markdownWhy(c Change, e Estimate) string {
 	var lines []string
 	if c.Reason != "" {
 		lines = append(lines, prose(c.Reason))
 	}
 	if c.Risk != RiskNone {
 		lines = append(lines, "**"+prose(string(c.Risk))+"**")
+	}
+	if price, ok := e.price(c.Address); ok {
+		lines = append(lines, prose(price.words()))
 	}
 	if c.Effect != "" {
 		lines = append(lines, prose(c.Effect))

@@ -71,6 +71,7 @@ type Merger interface {
 type Price struct {
 	Address  Address `json:"address"`
 	Monthly  float64 `json:"monthly"`  // for 730 hours
+	Before   float64 `json:"before"`   // what it costs now, for 730 hours; 0 for what is made
 	Currency string  `json:"currency"` // ISO 4217: "CNY"
 	Note     string  `json:"note,omitempty"`
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"mailform/plan/style"
 )
@@ -89,6 +90,24 @@ func samples(t testing.TB) map[string]*Plan {
 	}
 }
 
+// estimates are what is known beside some of the samples.
+var estimates = map[string]Estimate{
+	"first": {Duration: 95 * time.Second, Prices: []Price{
+		{Address: "host/mx1/address", Monthly: 24.5, Currency: "CNY", Note: "traffic is extra"},
+		{Address: "host/mx1/instance", Monthly: 1287.9, Currency: "CNY"},
+	}},
+	"changed":  {Prices: []Price{{Address: "host/mx1/instance", Monthly: 640, Before: 320, Currency: "CNY"}}},
+	"replaced": {PriceNote: "prices unknown: 403 Forbidden.RAM"},
+}
+
+func markdownOf(e Estimate) func(io.Writer, *Plan) error {
+	return func(w io.Writer, p *Plan) error { return RenderMarkdown(w, p, e) }
+}
+
+func jsonOf(e Estimate) func(io.Writer, *Plan) error {
+	return func(w io.Writer, p *Plan) error { return RenderJSON(w, p, e, nil) }
+}
+
 func TestRenderText(t *testing.T) {
 	for name, p := range samples(t) {
 		for _, o := range []struct {
@@ -100,6 +119,7 @@ func TestRenderText(t *testing.T) {
 			{"colour.txt", TextOptions{Width: 80, Color: true}},
 		} {
 			var b bytes.Buffer
+			o.opts.Estimate = estimates[name]
 			if err := RenderText(&b, p, o.opts); err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +144,7 @@ func TestRenderOthers(t *testing.T) {
 			continue
 		}
 		for suffix, render := range map[string]func(io.Writer, *Plan) error{
-			"json": RenderJSON, "md": RenderMarkdown, "dot": WriteDot, "mermaid": WriteMermaid, "graph.json": WriteGraphJSON,
+			"json": jsonOf(estimates[name]), "md": markdownOf(estimates[name]), "dot": WriteDot, "mermaid": WriteMermaid, "graph.json": WriteGraphJSON,
 		} {
 			var b bytes.Buffer
 			if err := render(&b, p); err != nil {
@@ -147,7 +167,7 @@ func TestRenderersAreNotFooled(t *testing.T) {
 	p := mustBuild(t, in)
 	for name, render := range map[string]func(io.Writer, *Plan) error{
 		"text": func(w io.Writer, p *Plan) error { return RenderText(w, p, TextOptions{Width: 100}) },
-		"md":   RenderMarkdown, "json": RenderJSON, "dot": WriteDot, "mermaid": WriteMermaid,
+		"md":   markdownOf(Estimate{}), "json": jsonOf(Estimate{}), "dot": WriteDot, "mermaid": WriteMermaid,
 	} {
 		var b bytes.Buffer
 		if err := render(&b, p); err != nil {

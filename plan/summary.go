@@ -19,7 +19,7 @@ type Summary struct {
 	Ignored    int `json:"ignored"`    // differences that the spec ignores
 	Foreign    int `json:"foreign"`    // objects seen and left alone
 	Operations int `json:"operations"` // steps of applying
-	Seconds    int `json:"seconds"`    // typical duration with siblings in parallel; 0 when unknown
+	Seconds    int `json:"seconds"`    // how long an apply typically takes; 0 when unknown
 }
 
 // Changes is the number of changes that would be applied.
@@ -29,7 +29,7 @@ func (s Summary) Changes() int {
 
 // Summary counts the plan's changes.
 func (p *Plan) Summary() Summary {
-	s := Summary{Operations: len(p.Ops), Seconds: p.seconds()}
+	s := Summary{Operations: len(p.Ops), Seconds: Estimate{}.seconds(p)}
 	for _, c := range p.Changes {
 		s.Ignored += len(c.Ignored)
 		if c.Blocked != nil {
@@ -92,31 +92,4 @@ func (p *Plan) Change(a Address) (Change, bool) {
 		return Change{}, false
 	}
 	return p.Changes[i], true
-}
-
-// seconds is the length of the plan's longest path.
-func (p *Plan) seconds() int {
-	number := make(map[string]int, len(p.Ops))
-	for i, op := range p.Ops {
-		number[op.ID] = i
-	}
-	preds := make([][]int, len(p.Ops))
-	for i, op := range p.Ops {
-		for _, id := range op.After {
-			if n, ok := number[id]; ok {
-				preds[i] = append(preds[i], n)
-			}
-		}
-	}
-	order, _ := sortGraph(len(preds), func(o int) []int { return preds[o] })
-	done := make([]int, len(p.Ops))
-	longest := 0
-	for _, o := range order {
-		for _, n := range preds[o] {
-			done[o] = max(done[o], done[n])
-		}
-		done[o] += p.Ops[o].Seconds
-		longest = max(longest, done[o])
-	}
-	return longest
 }

@@ -16,6 +16,8 @@ type TextOptions struct {
 	Width int  // columns; 0 means 80, less than 40 is taken as 40
 	Color bool // ANSI colours
 	Fold  int  // how many of many similar changes to show: 0 means 10, less shows all
+
+	Estimate Estimate
 }
 
 // RenderText writes the plan for people: what happens to what, why, at what
@@ -34,7 +36,7 @@ func newText(o TextOptions) *text {
 	if o.Fold == 0 {
 		o.Fold = 10
 	}
-	return &text{sheet: style.New(o.Color), width: max(o.Width, 40), fold: o.Fold}
+	return &text{sheet: style.New(o.Color), width: max(o.Width, 40), fold: o.Fold, estimate: o.Estimate}
 }
 
 // text lays a plan out line by line.
@@ -43,6 +45,8 @@ type text struct {
 	sheet style.Sheet
 	width int
 	fold  int
+
+	estimate Estimate
 }
 
 // word is a piece of plain text and the style it gets once it is measured.
@@ -85,7 +89,7 @@ func (t *text) plan(p *Plan) {
 		t.group(g)
 	}
 	t.line(0)
-	for _, line := range t.wrap(summaryWords(p, sum, t.sheet), " · ", t.width) {
+	for _, line := range t.wrap(summaryWords(p, sum, t.estimate, t.sheet), " · ", t.width) {
 		t.line(0, line)
 	}
 }
@@ -164,6 +168,9 @@ func (t *text) change(c Change, column int) {
 	address := style.Clean(string(c.Address))
 	indent := 4 + column + 2
 	words := t.notes(c)
+	if price, ok := t.estimate.price(c.Address); ok {
+		words = append(words, word{price.words(), plain})
+	}
 	var items []string
 	if c.Action == Create {
 		var attrs []word
@@ -290,7 +297,7 @@ func (t *text) effect(s string, w int) []string {
 }
 
 // summaryWords is the plan in one line.
-func summaryWords(p *Plan, s Summary, sheet style.Sheet) []word {
+func summaryWords(p *Plan, s Summary, e Estimate, sheet style.Sheet) []word {
 	counts := []string{
 		thousands(s.Create) + " to create", thousands(s.Update) + " to change",
 	}
@@ -316,7 +323,10 @@ func summaryWords(p *Plan, s Summary, sheet style.Sheet) []word {
 	if f := foreignWords(p.Foreign); f != "" {
 		words = append(words, word{f, plain})
 	}
-	if d := about(s.Seconds); d != "" {
+	if cost := e.costWords(); cost != "" {
+		words = append(words, word{cost, plain})
+	}
+	if d := about(e.seconds(p)); d != "" {
 		words = append(words, word{d, plain})
 	}
 	return words

@@ -28,7 +28,8 @@ type JSONEvent struct {
 	Addresses []plan.Address  `json:"addresses,omitempty"` // what it is about
 	Message   string          `json:"message,omitempty"`   // for people
 	ElapsedMS *int64          `json:"elapsed_ms,omitempty"`
-	// EstimateMS, with begin, is how long the operation typically takes.
+	// EstimateMS, with begin, is how long the operation typically takes; with
+	// start, how long all of them do.
 	EstimateMS int64 `json:"estimate_ms,omitempty"`
 	// Done and Total count operations (start, end), objects (observed), or the
 	// provider's units, such as bytes (progress; without Total when unknown).

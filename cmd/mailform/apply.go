@@ -27,8 +27,23 @@ type applyFlags struct {
 func (f *applyFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.autoApprove, "auto-approve", false, "do not ask before applying")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print events as JSON, one object a line")
-	c.Flags().IntVar(&f.parallelism, "parallelism", 8, "operations at a `time`")
+	c.Flags().IntVar(&f.parallelism, "parallelism", parallelism, "operations at a `time`, 1 to 64")
 }
+
+// check refuses flags that mean nothing.
+func (f *applyFlags) check() error {
+	if f.parallelism < 1 || f.parallelism > maxParallelism {
+		return fmt.Errorf("--parallelism %d is not between 1 and %d", f.parallelism, maxParallelism)
+	}
+	return nil
+}
+
+// How many operations apply runs at a time. The vendors' rate limits are kept by
+// token buckets whatever is asked; more than this is never faster.
+const (
+	parallelism    = 8
+	maxParallelism = 64
+)
 
 func (a *app) applyCommand() *cobra.Command {
 	var (
@@ -137,6 +152,9 @@ func (g gate) approved() bool { return g.hash != "" || g.saved != nil }
 
 // applyStack is the whole of apply and destroy: lock, fold, plan, show, ask, run.
 func (a *app) applyStack(ctx context.Context, opts session.Options, want session.PlanOptions, flags applyFlags, g gate) error {
+	if err := flags.check(); err != nil {
+		return err
+	}
 	s, err := session.Open(a.env, opts)
 	if err != nil {
 		return err
@@ -165,7 +183,7 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 		return err
 	}
 	if !flags.asJSON {
-		if err := a.showPlan(planned.Plan); err != nil {
+		if err := a.showEstimated(planned.Plan, s.Estimate(soft, planned.Plan, flags.parallelism)); err != nil {
 			return err
 		}
 	}

@@ -46,16 +46,18 @@ func (a *app) planCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			estimate := s.Estimate(ctx, planned.Plan, parallelism)
 			switch {
-			case asJSON && stats:
-				st := planned.Stats
-				err = plan.RenderJSONStats(a.term.out, planned.Plan, plan.Stats{Calls: st.Calls, Total: st.Total(), Depth: st.Depth})
 			case asJSON:
-				err = plan.RenderJSON(a.term.out, planned.Plan)
+				var cost *plan.Stats
+				if st := planned.Stats; stats {
+					cost = &plan.Stats{Calls: st.Calls, Total: st.Total(), Depth: st.Depth}
+				}
+				err = plan.RenderJSON(a.term.out, planned.Plan, estimate, cost)
 			case markdown:
-				err = plan.RenderMarkdown(a.term.out, planned.Plan)
+				err = plan.RenderMarkdown(a.term.out, planned.Plan, estimate)
 			default:
-				err = a.showPlan(planned.Plan)
+				err = a.showEstimated(planned.Plan, estimate)
 			}
 			if err != nil {
 				return err
@@ -117,8 +119,12 @@ func badFlag(err error) error {
 	return &codeError{exitError, err}
 }
 
-func (a *app) showPlan(p *plan.Plan) error {
-	return plan.RenderText(a.term.out, p, plan.TextOptions{Width: a.term.width, Color: a.term.color})
+func (a *app) showPlan(p *plan.Plan) error { return a.showEstimated(p, plan.Estimate{}) }
+
+func (a *app) showEstimated(p *plan.Plan, e plan.Estimate) error {
+	opts := a.textOptions()
+	opts.Estimate = e
+	return plan.RenderText(a.term.out, p, opts)
 }
 
 func (a *app) showStats(s apply.Stats) {

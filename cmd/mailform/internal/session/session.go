@@ -7,6 +7,7 @@ package session
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -241,6 +242,50 @@ func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (
 		return nil, &SpecError{s.Sources, diags}
 	}
 	return &Planned{Plan: built, Input: in, Warnings: diags, Stats: stats}, nil
+}
+
+// pricePatience bounds asking for prices: nobody waits for them.
+const pricePatience = 15 * time.Second
+
+// Estimate finds out what a plan will cost and how long an apply with so many
+// operations at a time will take. What it cannot find out it leaves out.
+func (s *Session) Estimate(ctx context.Context, p *plan.Plan, parallelism int) plan.Estimate {
+	e := plan.Estimate{Duration: p.Duration(parallelism, s.dir().Typical())}
+	ctx, cancel := context.WithTimeout(ctx, pricePatience)
+	defer cancel()
+	for _, provider := range s.Providers {
+		pricer, ok := provider.(plan.Pricer)
+		if !ok {
+			continue
+		}
+		var changes []plan.Change
+		for _, c := range p.Changes {
+			if c.Provider == provider.Name() && c.Pending() && (c.Action == plan.Create || c.Action == plan.Replace || c.Action == plan.Update) {
+				changes = append(changes, c)
+			}
+		}
+		if len(changes) == 0 {
+			continue
+		}
+		prices, err := pricer.Price(ctx, changes)
+		e.Prices = append(e.Prices, prices...)
+		if err != nil {
+			e.PriceNote = "prices are not known: " + shortly(err)
+		}
+	}
+	return e
+}
+
+// shortly is an error in a few words: what came back, without the way there.
+func shortly(err error) string {
+	var pe *plan.Error
+	if errors.As(err, &pe) && pe.Got != "" {
+		return pe.Got
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "no answer in time"
+	}
+	return err.Error()
 }
 
 // ledger returns what the last apply left behind.
