@@ -15,10 +15,13 @@ import (
 // machine is a simulated host at its place in the network.
 type machine struct {
 	*hostsim.Host
-	net *network
+	net      *network
+	instance string     // the cloud's id for it; "" when the cloud has not booted it
+	key      ssh.Signer // then
 
-	mu sync.Mutex
-	ip netip.Addr // the zero Addr while it has no public address
+	mu   sync.Mutex
+	ip   netip.Addr // the zero Addr while it has no public address
+	gone bool
 }
 
 var _ alicloudsim.Machine = (*machine)(nil)
@@ -29,11 +32,15 @@ func (w *World) boot(r alicloudsim.BootRequest) (alicloudsim.Machine, error) {
 	if r.PublicKey != "" {
 		keys = append(keys, r.PublicKey)
 	}
-	h, err := hostsim.Start(hostsim.Config{UserData: string(r.UserData), AuthorizedKeys: keys, Env: w.hostEnvironment()})
+	root, err := w.image(func(i image) bool { return i.instance == r.InstanceID })
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", r.InstanceID, err)
 	}
-	return w.keep(h), nil
+	h, err := hostsim.Start(hostsim.Config{Root: root, UserData: string(r.UserData), AuthorizedKeys: keys, Env: w.hostEnvironment(), Watch: w.cfg.Watch})
+	if err != nil {
+		return nil, fmt.Errorf("boot %s: %w", r.InstanceID, err)
+	}
+	return w.keep(&machine{Host: h, net: w.net, instance: r.InstanceID}), nil
 }
 
 // addMachine starts a machine that is there before any spec is applied.
@@ -42,11 +49,22 @@ func (w *World) addMachine(ip netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	h, err := hostsim.Start(hostsim.Config{AuthorizedKeys: []string{string(operator)}, Env: w.hostEnvironment()})
+	fail := func(err error) error { return fmt.Errorf("start the machine at %s: %w", ip, err) }
+	root, err := w.image(func(i image) bool { return i.ip == ip && i.key != nil })
 	if err != nil {
-		return fmt.Errorf("start the machine at %s: %w", ip, err)
+		return fail(err)
 	}
-	m := w.keep(h)
+	key, err := w.machineKey(ip)
+	if err != nil {
+		return fail(err)
+	}
+	h, err := hostsim.Start(hostsim.Config{
+		Root: root, HostKeys: []ssh.Signer{key}, AuthorizedKeys: []string{string(operator)}, Env: w.hostEnvironment(), Watch: w.cfg.Watch,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	m := w.keep(&machine{Host: h, net: w.net, key: key})
 	w.mu.Lock()
 	w.machines[ip] = m
 	w.hostKeys[ip] = ssh.FingerprintSHA256(h.HostKey())
@@ -55,8 +73,7 @@ func (w *World) addMachine(ip netip.Addr) error {
 	return nil
 }
 
-func (w *World) keep(h *hostsim.Host) *machine {
-	m := &machine{Host: h, net: w.net}
+func (w *World) keep(m *machine) *machine {
 	w.mu.Lock()
 	w.booted = append(w.booted, m)
 	w.mu.Unlock()
@@ -90,6 +107,9 @@ func (m *machine) Stop() error {
 // Destroy ends the machine and deletes what it held.
 func (m *machine) Destroy() error {
 	m.Detach()
+	m.mu.Lock()
+	m.gone = true
+	m.mu.Unlock()
 	return m.Host.Destroy()
 }
 

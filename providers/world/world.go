@@ -53,6 +53,17 @@ type Config struct {
 	DNSFault   func(*http.Request) cloudflaresim.Fault
 	// Refuse lists names for which the certificate authority issues nothing.
 	Refuse []string
+	// Front, for tests, stands before each vendor's API: "cloud", "dns" and, as far
+	// as it is called at CADirectory, "ca".
+	Front func(vendor string, api http.Handler) http.Handler
+	// Watch is asked at every step of the commands that come to hosts over SSH.
+	Watch func(hostsim.Step) bool
+	// Record makes Snapshot possible: the vendors then answer one call at a time.
+	Record bool
+	// From makes the world as it was when the snapshot was taken, with its Zones,
+	// Machines, Operator and Region. The CA is another one; the old one's
+	// certificates are trusted too.
+	From *Snapshot
 }
 
 // The world's fixed names. Keys and tokens protect nothing: they exist so that
@@ -61,9 +72,15 @@ const (
 	AccessKeyID     = "LTAI-simulated"
 	AccessKeySecret = "simulated-secret"
 	APIToken        = "simulated-token"
-	envFile         = "env"
-	outsideDomain   = "elsewhere.example"
-	defaultRegion   = "cn-hongkong"
+	// CADirectory is the CA's directory on the listener of the other vendors' APIs:
+	// for clients that find the way to any host there, a URL that is the same in
+	// every world.
+	CADirectory = "http://" + caHost + "/dir"
+
+	envFile       = "env"
+	caHost        = "ca.simulated"
+	outsideDomain = "elsewhere.example"
+	defaultRegion = "cn-hongkong"
 )
 
 // defaultOperator is a documentation address; it only ever stands in rules and logs.
@@ -87,6 +104,7 @@ type World struct {
 	machines map[netip.Addr]*machine // those that exist without the cloud
 	booted   []*machine
 	hostKeys map[netip.Addr]string
+	tape     *tape // nil unless Config.Record
 	once     sync.Once
 }
 
@@ -149,6 +167,9 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	if !c.Operator.IsValid() {
 		c.Operator = defaultOperator
 	}
+	if c.From != nil {
+		c.Zones, c.Machines, c.Operator, c.Region = c.From.cfg.Zones, c.From.cfg.Machines, c.From.cfg.Operator, c.From.cfg.Region
+	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -173,10 +194,10 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	}
 	w.net.lookup = w.lookup
 	w.startCloud(outsideIP)
-	if err := w.startAPI(); err != nil {
+	if w.ca, err = acmesim.New(acmesim.Config{ResolverAddr: w.names.Addr(), Log: c.Log, Refuse: c.Refuse}); err != nil {
 		return nil, err
 	}
-	if w.ca, err = acmesim.New(acmesim.Config{ResolverAddr: w.names.Addr(), Log: c.Log, Refuse: c.Refuse}); err != nil {
+	if err := w.startAPI(); err != nil {
 		return nil, err
 	}
 	if w.proxy, err = startProxy(w.Dial); err != nil {
@@ -192,6 +213,11 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	}
 	for _, ip := range c.Machines {
 		if err := w.addMachine(ip); err != nil {
+			return nil, err
+		}
+	}
+	if c.From != nil {
+		if err := w.replay(c.From); err != nil {
 			return nil, err
 		}
 	}
@@ -234,15 +260,31 @@ func (w *World) startCloud(outsideIP netip.Addr) {
 	}
 }
 
-// startAPI serves both vendors' APIs from one loopback listener, told apart by path.
+// startAPI serves the vendors' APIs from one loopback listener, told apart by
+// path and, the CA's, by host.
 func (w *World) startAPI() error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
+	if w.cfg.Record {
+		w.tape = &tape{}
+	}
 	mux := http.NewServeMux()
-	mux.Handle("/client/v4/", w.dns)
-	mux.Handle("/", w.cloud)
+	for pattern, vendor := range map[string]struct {
+		name string
+		api  http.Handler
+	}{
+		"/client/v4/": {"dns", w.tape.record("dns", w.dns)},
+		"/":           {"cloud", w.tape.record("cloud", w.cloud)},
+		caHost + "/":  {"ca", w.ca.Handler()},
+	} {
+		api := vendor.api
+		if w.cfg.Front != nil {
+			api = w.cfg.Front(vendor.name, api)
+		}
+		mux.Handle(pattern, api)
+	}
 	w.apiAddr = l.Addr().String()
 	w.api = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go w.api.Serve(l)
@@ -251,7 +293,14 @@ func (w *World) startAPI() error {
 
 // writeFiles puts the CA bundle, the operator's key and env into the world's folder.
 func (w *World) writeFiles() error {
-	if err := os.WriteFile(w.CABundle(), w.ca.RootsPEM(), 0o644); err != nil {
+	roots := w.ca.RootsPEM()
+	if from := w.cfg.From; from != nil {
+		roots = append(roots, from.roots...)
+		if err := from.writeOperatorKey(w.OperatorKey()); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(w.CABundle(), roots, 0o644); err != nil {
 		return err
 	}
 	if _, err := os.Stat(w.OperatorKey()); errors.Is(err, os.ErrNotExist) {
