@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/cloudflare/cloudflare-go/v6/dns"
@@ -31,28 +33,28 @@ type zone struct {
 	nameServers      []string
 }
 
-// record is a DNS record with name and content in canonical form. A ttl of 1
-// ("automatic") has become 300, which is what it means for records that are not proxied.
-type record struct {
-	id, name, kind, content string
-	ttl, priority           int64
-	proxied                 bool
-	comment                 string
-}
-
 // client makes the vendor's calls, one request each.
 type client struct {
 	records *dns.RecordService
 	zones   *zones.ZoneService
+	http    *http.Client
+	base    string // ends in a slash
+	root    string // path of base
+	token   string
 	now     func() time.Time
+
+	limit  budget
+	verify verification
 }
 
-func newClient(base, token string, transport http.RoundTripper, now func() time.Time) *client {
-	c := &client{now: now}
+func newClient(base *url.URL, token string, transport http.RoundTripper, now func() time.Time) *client {
+	u := *base
+	u.Path = strings.TrimSuffix(u.Path, "/") + "/"
+	c := &client{http: &http.Client{Transport: transport}, base: u.String(), root: u.Path, token: token, now: now}
 	opts := []option.RequestOption{
-		option.WithBaseURL(base),
+		option.WithBaseURL(c.base),
 		option.WithAPIToken(token),
-		option.WithHTTPClient(&http.Client{Transport: transport}),
+		option.WithHTTPClient(c.http),
 		// The library would retry POSTs ten times, blindly. Whether and when to try
 		// again is decided by apply, from the error's class.
 		option.WithMaxRetries(0),
@@ -171,17 +173,6 @@ func (c *client) listRecords(ctx context.Context, z zone, prefix string) ([]reco
 	}
 }
 
-func fromAPI(r dns.RecordResponse) record {
-	rec := record{
-		id: r.ID, name: canonicalName(r.Name), kind: string(r.Type), content: canonicalContent(string(r.Type), r.Content),
-		ttl: int64(r.TTL), priority: int64(r.Priority), proxied: r.Proxied, comment: r.Comment,
-	}
-	if rec.ttl == 1 && !rec.proxied {
-		rec.ttl = recordTTL
-	}
-	return rec
-}
-
 // batch is what one transaction does. The vendor executes deletes, patches and
 // posts in this order; all or nothing.
 type batch struct {
@@ -264,12 +255,6 @@ func (b batch) check(res *dns.RecordBatchResponse) error {
 		}
 	}
 	return nil
-}
-
-// matches reports whether two records say the same under the same mark.
-func (r record) matches(o record) bool {
-	return r.name == o.name && r.kind == o.kind && r.content == o.content && r.ttl == o.ttl &&
-		r.comment == o.comment && r.proxied == o.proxied && (r.kind != "MX" || r.priority == o.priority)
 }
 
 func (c *client) create(ctx context.Context, step, zoneID string, r record) (record, error) {

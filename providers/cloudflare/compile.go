@@ -11,15 +11,29 @@ import (
 // The kinds of this provider's operations. Each is one transaction in one zone.
 //
 // MX records have transactions of their own: they are published only once the
-// server answers, and withdrawn before anything else goes. What is merely removed
-// has its own, too, so that a record which goes before its key is destroyed never
-// has to wait for another record whose key is yet to be made.
+// server answers, and withdrawn before anything else goes. So have other records
+// that say something about the server, because nothing that the server needs may
+// have to wait for them. What is merely removed has its own, too, so that a record
+// which goes before its key is destroyed never has to wait for another record whose
+// key is yet to be made.
 const (
 	opWrite      = "WriteRecords"
 	opRemove     = "RemoveRecords"
+	opAnnounce   = "AnnounceServer"
 	opPublishMX  = "PublishMX"
 	opWithdrawMX = "WithdrawMX"
+	opForget     = "ForgetRecords"
 )
+
+// announces reports whether a record says something that is true only once the
+// server answers.
+func announces(a plan.Address) bool {
+	switch role(a) {
+	case "mta-sts", "srv", "tlsa":
+		return true
+	}
+	return false
+}
 
 // maxBatch is how many records one transaction may change on the vendor's free
 // plan. (Paid plans take 3,500; the plan is not known here and nobody's mail
@@ -37,7 +51,12 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 		}
 	}
 	groups := map[groupKey][]edit{}
+	ops := p.ruleOps(changes, zoneNames)
 	for _, c := range changes {
+		if c.Kind == kindSettings {
+			id := c.After["zone_id"].Str()
+			ops = append(ops, settingOps(c, cmp.Or(zoneNames[id], id))...)
+		}
 		if c.Kind != kindRecord || !c.Pending() {
 			continue
 		}
@@ -47,7 +66,6 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 	}
 	adoptRemovals(groups)
 
-	var ops []plan.Op
 	keys := make([]groupKey, 0, len(groups))
 	for k := range groups {
 		keys = append(keys, k)
@@ -112,6 +130,8 @@ func (p *Provider) edits(c plan.Change) map[groupKey]edit {
 	}
 	if c.After["type"].Str() == "MX" {
 		write = opPublishMX
+	} else if announces(c.Address) {
+		write = opAnnounce
 	}
 	switch c.Action {
 	case plan.Create:
@@ -134,8 +154,29 @@ func (p *Provider) edits(c plan.Change) map[groupKey]edit {
 			was.delete = c.ID
 		}
 		return map[groupKey]edit{{before, remove}: was}
+	case plan.Forget:
+		was.patch = unmarked(c)
+		return map[groupKey]edit{{before, opForget}: was}
 	}
 	return nil
+}
+
+// unmarked is a record without our mark, and otherwise as it is: its content is not
+// even sent.
+func unmarked(c plan.Change) *plan.Value {
+	fields := map[string]plan.Value{
+		"address": plan.String(string(c.Address)), "id": plan.String(c.ID), "comment": plan.String(""),
+	}
+	for _, name := range []string{"name", "type", "ttl", "proxied", "priority"} {
+		if v, ok := c.Before[name]; ok {
+			fields[name] = v
+		}
+	}
+	if c.Before["automatic_ttl"].True() {
+		fields["ttl"] = plan.Int(1)
+	}
+	v := plan.Map(fields)
+	return &v
 }
 
 // wire is the record to write for a change, with our mark. In an SPF record the
@@ -194,7 +235,7 @@ func release(c plan.Change, foreign []string) *plan.Value {
 // same name, where the vendor executes deletes first: one A record cannot become
 // another's while the first is there.
 func adoptRemovals(groups map[groupKey][]edit) {
-	for _, pair := range [][2]string{{opRemove, opWrite}, {opWithdrawMX, opPublishMX}} {
+	for _, pair := range [][2]string{{opRemove, opWrite}, {opRemove, opAnnounce}, {opWithdrawMX, opPublishMX}} {
 		for key, removals := range groups {
 			if key.kind != pair[0] {
 				continue
@@ -277,6 +318,10 @@ func batchOp(k groupKey, zoneName string, edits []edit) plan.Op {
 		op.Title = fmt.Sprintf("write %s in zone %s", count(n, "DNS record"), zoneName)
 	case opRemove:
 		op.Title = fmt.Sprintf("remove %s from zone %s", count(n, "DNS record"), zoneName)
+	case opAnnounce:
+		op.Title = fmt.Sprintf("tell others about the server: write %s in zone %s", count(n, "DNS record"), zoneName)
+	case opForget:
+		op.Title = fmt.Sprintf("take our mark off %s in zone %s", count(n, "DNS record"), zoneName)
 	case opPublishMX:
 		op.Title = "let mail come: publish the MX record in zone " + zoneName
 	case opWithdrawMX:

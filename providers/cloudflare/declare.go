@@ -9,8 +9,10 @@ import (
 
 // The kinds of this provider.
 const (
-	kindZone   = "zone"
-	kindRecord = "record"
+	kindZone     = "zone"
+	kindRecord   = "record"
+	kindSettings = "zone-settings"
+	kindRule     = "waf-rule"
 )
 
 // recordTTL is the time to live of what we write, in seconds. The vendor's
@@ -20,19 +22,39 @@ const recordTTL = 300
 
 // Declare implements plan.Provider.
 func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
-	d := declaration{zones: map[string]bool{}}
+	d := declaration{spec: s, directory: p.directory, zones: map[string]bool{}, blocks: map[string]bool{}, addressOf: map[string]plan.Resource{}}
+	for _, z := range s.Zones {
+		d.blocks[z.Name] = true
+	}
 	for _, h := range s.Hosts {
-		d.host(s, h)
+		d.host(h)
 	}
 	for _, dom := range s.Domains {
-		d.domain(s, dom)
+		d.domain(dom)
 	}
-	return d.resources, nil
+	d.tlsa()
+	for _, z := range s.Zones {
+		d.block(z)
+	}
+	return d.resources, d.diags
 }
 
 type declaration struct {
+	spec      *specs.Spec
+	directory string // of the CA, when the environment names one
 	zones     map[string]bool
+	blocks    map[string]bool          // zones that have a block in the spec
+	addressOf map[string]plan.Resource // address records by name
 	resources []plan.Resource
+	diags     specs.Diagnostics
+}
+
+func (d *declaration) report(severity specs.Severity, code, summary, detail string, at specs.Range) {
+	diag := specs.Diagnostic{Severity: severity, Code: code, Summary: summary, Detail: detail}
+	if at != (specs.Range{}) {
+		diag.Subject = &at
+	}
+	d.diags = append(d.diags, diag)
 }
 
 // zone wants the zone a domain's records live in: its own or the one it is
@@ -41,13 +63,17 @@ func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
 	a := plan.Addr("zone", domain)
 	if !d.zones[domain] {
 		d.zones[domain] = true
-		d.resources = append(d.resources, plan.Resource{
+		r := plan.Resource{
 			Address: a, Provider: Name, Kind: kindZone,
 			Attrs:   plan.Attrs{"domain": plan.String(domain)},
 			Outputs: []string{"id", "name"},
 			Lookup:  true,
 			Origin:  origin,
-		})
+		}
+		if d.blocks[domain] {
+			r.Attrs["block"] = plan.Bool(true) // Observe reads its rules, too
+		}
+		d.resources = append(d.resources, r)
 	}
 	return plan.Unknown(a, "id")
 }
@@ -56,15 +82,33 @@ func (d *declaration) record(domain string, r plan.Resource) {
 	r.Provider, r.Kind = Name, kindRecord
 	r.Attrs["zone_id"] = d.zone(domain, r.Origin)
 	r.Attrs["ttl"] = plan.Int(recordTTL)
+	if r.Attrs["proxied"].True() {
+		r.Attrs["ttl"] = plan.Int(1) // the vendor decides
+	}
 	// Changing the name or type of a record in place fails when two records swap
 	// them, and leaves the old name's caches behind either way.
 	r.ReplaceOn = []string{"name", "type", "zone_id"}
 	d.resources = append(d.resources, r)
 }
 
-// host wants the address record of a mail host. It is never proxied: the vendor's
-// proxies speak no SMTP and no IMAP.
-func (d *declaration) host(s *specs.Spec, h *specs.Host) {
+// text wants a TXT record of a mail domain.
+func (d *declaration) text(domain string, slot []string, name string, content plan.Value, effect string, origin specs.Range, after ...plan.Address) {
+	d.record(domain, plan.Resource{
+		Address:   plan.Addr(append([]string{"dns", domain}, slot...)...),
+		Attrs:     plan.Attrs{"name": plan.String(name), "type": plan.String("TXT"), "content": content},
+		DependsOn: after,
+		Effect:    effect,
+		Origin:    origin,
+	})
+}
+
+// leadTo wants an address record that leads to a host, and gives its address. When
+// another block wants the same record under the same name that one is given.
+//
+// Everything that leads to the host is an address record and no CNAME to its host
+// name: a CNAME hides whatever else stands at its name, now or later, and the
+// address reaches all of them by reference, in one transaction.
+func (d *declaration) leadTo(h *specs.Host, domain, name string, r plan.Resource, proxied bool) plan.Address {
 	kind, content := "A", plan.Unknown(plan.Addr("host", h.Name, "address-link"), "ip")
 	if h.Instance == nil {
 		content = plan.String(h.Address.String())
@@ -72,29 +116,36 @@ func (d *declaration) host(s *specs.Spec, h *specs.Host) {
 			kind = "AAAA"
 		}
 	}
-	domain := s.ZoneDomain(h.Hostname)
-	d.record(domain, plan.Resource{
-		Address: plan.Addr("dns", domain, "a", h.Name),
-		Attrs: plan.Attrs{
-			"name": plan.String(h.Hostname), "type": plan.String(kind),
-			"content": content, "proxied": plan.Bool(false),
-		},
+	r.Attrs = plan.Attrs{
+		"name": plan.String(name), "type": plan.String(kind),
+		"content": content, "proxied": plan.Bool(proxied),
+	}
+	if other, taken := d.addressOf[name]; taken {
+		if !other.Attrs["content"].Equal(content) || !other.Attrs["proxied"].Equal(r.Attrs["proxied"]) {
+			d.report(specs.SeverityError, "MF5230", name+" cannot lead to two places",
+				string(other.Address)+" and "+string(r.Address)+" want different addresses for it, or one of them Cloudflare's proxies, which carry no mail. Give one of them another name.", r.Origin)
+		}
+		return other.Address
+	}
+	d.addressOf[name] = r
+	d.record(domain, r)
+	return r.Address
+}
+
+// host wants the address record of a mail host. It is never proxied: the vendor's
+// proxies speak no SMTP and no IMAP.
+func (d *declaration) host(h *specs.Host) {
+	domain := d.spec.ZoneDomain(h.Hostname)
+	d.leadTo(h, domain, h.Hostname, plan.Resource{
+		Address:    plan.Addr("dns", domain, "a", h.Name),
 		Interrupts: "clients that still have the old address in their cache cannot reach " + h.Hostname + " for up to 5 minutes",
 		Effect:     h.Hostname + " has an address",
 		Origin:     h.Range,
-	})
+	}, false)
 }
 
-func (d *declaration) domain(s *specs.Spec, dom *specs.Domain) {
-	txt := func(slot []string, name string, content plan.Value, effect string, origin specs.Range) {
-		d.record(dom.Name, plan.Resource{
-			Address: plan.Addr(append([]string{"dns", dom.Name}, slot...)...),
-			Attrs:   plan.Attrs{"name": plan.String(name), "type": plan.String("TXT"), "content": content},
-			Effect:  effect,
-			Origin:  origin,
-		})
-	}
-	if h := s.Host(dom.Host); h != nil {
+func (d *declaration) domain(dom *specs.Domain) {
+	if h := d.spec.Host(dom.Host); h != nil {
 		mx := plan.Resource{
 			Address: plan.Addr("dns", dom.Name, "mx"),
 			Attrs: plan.Attrs{
@@ -102,7 +153,7 @@ func (d *declaration) domain(s *specs.Spec, dom *specs.Domain) {
 				"content": plan.String(h.Hostname), "priority": plan.Int(int64(dom.MX.Priority)),
 			},
 			// Mail comes only once the server answers and its name has an address.
-			DependsOn: []plan.Address{plan.Addr("server", h.Name), plan.Addr("dns", s.ZoneDomain(h.Hostname), "a", h.Name)},
+			DependsOn: []plan.Address{plan.Addr("server", h.Name), d.addressOf[h.Hostname].Address},
 			Effect:    "mail for " + dom.Name + " reaches " + h.Name,
 			Origin:    dom.MX.Range,
 		}
@@ -110,9 +161,11 @@ func (d *declaration) domain(s *specs.Spec, dom *specs.Domain) {
 			mx.Protected = noMoreMail(dom.Name)
 		}
 		d.record(dom.Name, mx)
+		d.mtaSTS(dom, h)
+		d.discovery(dom, h)
 	}
 	if dom.SPF != nil {
-		txt([]string{"spf"}, dom.Name, plan.String(spfText(dom.SPF)),
+		d.text(dom.Name, []string{"spf"}, dom.Name, plan.String(spfText(dom.SPF)),
 			"receivers know which servers send for "+dom.Name, dom.SPF.Range)
 	}
 	if dom.DKIM != nil {
@@ -123,14 +176,19 @@ func (d *declaration) domain(s *specs.Spec, dom *specs.Domain) {
 				continue
 			}
 			seen[selector] = true
-			txt([]string{"dkim", selector}, selector+"._domainkey."+dom.Name,
+			d.text(dom.Name, []string{"dkim", selector}, selector+"._domainkey."+dom.Name,
 				plan.Unknown(plan.Addr("dkim", dom.Name, selector), "txt"),
 				"receivers can verify signatures of "+dom.Name, dom.DKIM.Range)
 		}
 	}
 	if dom.DMARC != nil {
-		txt([]string{"dmarc"}, "_dmarc."+dom.Name, plan.String(dmarcText(dom.DMARC)),
+		d.text(dom.Name, []string{"dmarc"}, "_dmarc."+dom.Name, plan.String(dmarcText(dom.DMARC)),
 			"receivers know what to do with forged mail from "+dom.Name, dom.DMARC.Range)
+	}
+	if dom.TLSRPT != nil {
+		d.text(dom.Name, []string{"tls-rpt"}, "_smtp._tls."+dom.Name,
+			plan.String("v=TLSRPTv1; rua="+mailtoURIs(dom.TLSRPT.Reports)),
+			"senders report about TLS with "+dom.Name, dom.TLSRPT.Range)
 	}
 }
 
@@ -154,29 +212,17 @@ func dmarcText(d *specs.DMARC) string {
 		tags = append(tags, "sp="+d.SubdomainPolicy)
 	}
 	if len(d.Reports) > 0 {
-		uris := make([]string, len(d.Reports))
-		for i, r := range d.Reports {
-			// RFC 7489 6.2: comma and exclamation mark separate, semicolon ends the tag.
-			uris[i] = "mailto:" + strings.NewReplacer(",", "%2C", "!", "%21", ";", "%3B").Replace(r)
-		}
-		tags = append(tags, "rua="+strings.Join(uris, ","))
+		tags = append(tags, "rua="+mailtoURIs(d.Reports))
 	}
 	return strings.Join(tags, "; ")
 }
 
-// canonicalTags gives a tag list (DMARC) its canonical spacing, so that a record
-// a person wrote with other spaces is not seen as different.
-func canonicalTags(text string) string {
-	var tags []string
-	for _, tag := range strings.Split(text, ";") {
-		name, value, _ := strings.Cut(tag, "=")
-		if name = strings.TrimSpace(name); name != "" {
-			tags = append(tags, name+"="+strings.TrimSpace(value))
-		}
+// mailtoURIs lists addresses for reports. Comma and exclamation mark separate
+// there and a semicolon ends the tag (RFC 7489 6.2, RFC 8460 3).
+func mailtoURIs(addresses []string) string {
+	uris := make([]string, len(addresses))
+	for i, a := range addresses {
+		uris[i] = "mailto:" + strings.NewReplacer(",", "%2C", "!", "%21", ";", "%3B").Replace(a)
 	}
-	return strings.Join(tags, "; ")
-}
-
-func isDMARC(text string) bool {
-	return strings.HasPrefix(canonicalTags(text), "v=DMARC1")
+	return strings.Join(uris, ",")
 }

@@ -8,9 +8,15 @@ import (
 	"mailform/plan"
 )
 
-// Do implements plan.Provider: one transaction. The vendor has no idempotency
+// Do implements plan.Provider: one transaction, one setting or one rule. The vendor has no idempotency
 // token; ids in deletes and patches, and Resolve, take its place.
 func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, _ plan.Progress) (plan.Result, error) {
+	switch op.Kind {
+	case opSetting:
+		return p.doSetting(ctx, op)
+	case opWriteRule, opRemoveRule:
+		return p.doRule(ctx, op)
+	}
 	z, b, err := readOp(op)
 	if err != nil {
 		return plan.Result{}, err
@@ -53,6 +59,12 @@ func (p *Provider) withoutGone(ctx context.Context, step string, z zone, b batch
 // all: when what is there is neither the one nor the other, somebody else was there
 // in between and the next observation decides.
 func (p *Provider) Resolve(ctx context.Context, op plan.Op, _ plan.Token) (plan.Verdict, plan.Result, error) {
+	switch op.Kind {
+	case opSetting:
+		return p.resolveSetting(ctx, op)
+	case opWriteRule, opRemoveRule:
+		return p.resolveRule(ctx, op)
+	}
 	z, b, err := readOp(op)
 	if err != nil {
 		return plan.Undecidable, plan.Result{}, err
@@ -131,7 +143,7 @@ func readOp(op plan.Op) (zone, addressed, error) {
 		}
 	}
 	switch op.Kind {
-	case opWrite, opRemove, opPublishMX, opWithdrawMX:
+	case opWrite, opRemove, opAnnounce, opPublishMX, opWithdrawMX, opForget:
 	default:
 		return bad(fmt.Sprintf("this provider has no operation %q", op.Kind))
 	}
@@ -147,7 +159,7 @@ func readOp(op plan.Op) (zone, addressed, error) {
 			content: v.Field("content").Str(), ttl: v.Field("ttl").Num(), priority: v.Field("priority").Num(),
 			proxied: v.Field("proxied").True(), comment: v.Field("comment").Str(),
 		}
-		return r, plan.Address(v.Field("address").Str()), r.name != "" && r.kind != "" && r.content != ""
+		return r, plan.Address(v.Field("address").Str()), r.name != "" && r.kind != "" && (r.content != "" || op.Kind == opForget)
 	}
 	for _, v := range op.Inputs["patches"].Items() {
 		r, a, ok := read(v)

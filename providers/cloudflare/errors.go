@@ -2,6 +2,7 @@ package cloudflare
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"mailform/plan"
 )
 
+const rateLimitFix = "wait: Cloudflare allows 1,200 calls in 5 minutes for everything that uses this account, and refuses all of them for 5 minutes after that"
+
 // maxAnswer bounds what is read of one answer. A zone of 10,000 records is about 8 MiB.
 const maxAnswer = 64 << 20
 
@@ -29,6 +32,7 @@ const (
 	codeQuota        = 81045
 	codeCNAMEOverA   = 81053
 	codeAOverCNAME   = 81054
+	codeNSConflict   = 81056
 	codeExists       = 81057
 	codeIdentical    = 81058
 )
@@ -85,6 +89,10 @@ func hasCode(err error, codes ...int) bool {
 func (c *client) checkAnswer(req *http.Request, next option.MiddlewareNext) (*http.Response, error) {
 	effect := req.Method != http.MethodGet
 	sent := req.Method + " " + req.URL.Scheme + "://" + req.URL.Host + req.URL.Path
+	if e := c.limit.spent(c.now()); e != nil {
+		e.Sent = sent
+		return nil, e
+	}
 
 	var wrote atomic.Bool
 	trace := &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }}
@@ -100,6 +108,7 @@ func (c *client) checkAnswer(req *http.Request, next option.MiddlewareNext) (*ht
 		}
 		return nil, e
 	}
+	reset := c.limit.note(res.Header, c.now())
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer+1))
 	res.Body.Close()
 	var envelope struct {
@@ -118,7 +127,10 @@ func (c *client) checkAnswer(req *http.Request, next option.MiddlewareNext) (*ht
 	}
 	e := classify(res.StatusCode, envelope.Errors, effect, err)
 	if e.Class == plan.ErrThrottled {
-		e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), c.now())
+		e.RetryAfter = cmp.Or(retryAfter(res.Header.Get("Retry-After"), c.now()), reset)
+	}
+	if e.Class == plan.ErrCredentials {
+		c.explain(req, e)
 	}
 	e.Sent = sent
 	if ray := res.Header.Get("Cf-Ray"); ray != "" {
@@ -151,11 +163,11 @@ func classify(status int, messages []apiMessage, effect bool, malformed error) *
 	switch {
 	case status == http.StatusTooManyRequests || hasCode(api, codeRateLimit):
 		e.Class, e.Code = plan.ErrThrottled, "MF5211"
-		e.Fix = "wait: Cloudflare allows 1,200 calls in 5 minutes for everything that uses this account, and refuses all of them for 5 minutes after that"
+		e.Fix = rateLimitFix
 	case status == http.StatusUnauthorized || status == http.StatusForbidden ||
 		hasCode(api, 1000, 6003, 6111, 9103, 9106, 9107, 9109, 10000):
 		e.Class, e.Code = plan.ErrCredentials, "MF5212"
-		e.Fix = "set CLOUDFLARE_API_TOKEN to a token that is active and has the permissions Zone:Read and DNS:Edit for the zones in the spec"
+		e.Fix = "set CLOUDFLARE_API_TOKEN to a token that is active and has these permissions for the zones in the spec: " + permissionNames(Scope(false))
 	case hasCode(api, codeNoSuchRecord):
 		e.Class, e.Code = plan.ErrStale, "MF5213"
 		e.Fix = "a record was deleted since the plan was made; " + again
@@ -175,14 +187,40 @@ func classify(status int, messages []apiMessage, effect bool, malformed error) *
 			e.Class = plan.ErrAmbiguous
 			e.Fix = again + ": it finds out what happened and continues"
 		}
-	case hasCode(api, 9004):
+	case invalidRecord(codes) != "":
 		e.Code = "MF5218"
-		e.Fix = "records of this type cannot be proxied; please report this as a defect of mailform"
+		e.Fix = invalidRecord(codes)
 	default:
 		e.Code = "MF5219"
 		e.Fix = "Cloudflare refused the request and did nothing; its words above say why"
 	}
 	return e
+}
+
+// invalidRecord explains the codes of a refused record that people meet; "" for others.
+func invalidRecord(codes []int) string {
+	const defect = "; please report this as a defect of mailform"
+	for _, code := range codes {
+		switch code {
+		case 9004:
+			return "records of this type cannot be proxied" + defect
+		case 9000:
+			return "the record's name is not one that Cloudflare takes: look at the names of hosts and domains in the spec"
+		case 9005, 9006:
+			return "the record's address is of the wrong kind: look at the host's address in the spec"
+		case 9007, 9008, 9009, 9010, 9011:
+			return "Cloudflare does not take what the record says; its words above say why"
+		case 9021:
+			return "the time to live must be between 60 and 86,400 seconds" + defect
+		case 9101:
+			return "a part of the record is missing" + defect
+		case 9313:
+			return "the record's comment, which holds our mark, is too long for the zone's plan" + defect
+		case codeNSConflict:
+			return "another name server is responsible for this name: remove its NS records from the zone, or put the name into a zone of its own"
+		}
+	}
+	return ""
 }
 
 // retryAfter reads the header: seconds or a date (RFC 9110 10.2.3). 0 when it is

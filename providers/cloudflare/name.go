@@ -1,7 +1,6 @@
 package cloudflare
 
 import (
-	"net/netip"
 	"strings"
 
 	"golang.org/x/net/idna"
@@ -35,30 +34,4 @@ func canonicalName(name string) string {
 // under reports whether name is domain or lies below it. Both are canonical.
 func under(name, domain string) bool {
 	return name == domain || strings.HasSuffix(name, "."+domain)
-}
-
-// canonicalContent gives a record's content its comparable form.
-func canonicalContent(kind, content string) string {
-	switch kind {
-	case "TXT":
-		return showTXT(parseTXT(content))
-	case "A", "AAAA":
-		if ip, err := netip.ParseAddr(content); err == nil {
-			return ip.String()
-		}
-	case "CNAME", "MX", "NS", "PTR":
-		if content == "." { // RFC 7505: no mail here
-			return content
-		}
-		return canonicalName(content)
-	}
-	return content
-}
-
-// wireContent is the inverse of canonicalContent for what we write.
-func wireContent(kind, content string) string {
-	if kind == "TXT" {
-		return quoteTXT(unshowTXT(content))
-	}
-	return content
 }

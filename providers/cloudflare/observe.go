@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -53,14 +54,14 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 			views = append(views, v)
 		}
 		v.zones = append(v.zones, r.Address)
+		if r.Attrs["block"].True() {
+			v.block = r.Address
+		}
 	}
 	for _, r := range scope.Desired {
-		if r.Kind != kindRecord {
-			continue
-		}
 		for _, v := range views {
-			if slices.Contains(v.zones, refAddress(r.Attrs["zone_id"])) {
-				v.wanted = append(v.wanted, newSlot(r, v.zone, scope.Stack))
+			if r.Kind != kindZone && slices.Contains(v.zones, refAddress(r.Attrs["zone_id"])) {
+				v.want(r)
 			}
 		}
 	}
@@ -87,6 +88,9 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 			}
 			var err error
 			v.records, v.calls, err = p.api.listRecords(ctx, v.zone, prefix)
+			if err == nil {
+				err = p.beyondRecords(ctx, v)
+			}
 			if i >= inSpec && plan.ClassOf(err) == plan.ErrCredentials {
 				return nil // what this token may not read, it has not written
 			}
@@ -110,6 +114,8 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		if note, ok := v.zone.unserved(); ok && i < inSpec {
 			out.Foreign = append(out.Foreign, plan.Foreign{Scope: note, Count: len(v.records)})
 		}
+		out.Objects = append(out.Objects, v.more...)
+		out.Foreign = append(out.Foreign, v.notes...)
 	}
 	p.dependencies(out.Objects, scope.Desired)
 	return out, nil
@@ -162,6 +168,61 @@ type view struct {
 	wanted  []slot
 	records []record
 	calls   int
+
+	block    plan.Address    // the zone/… address, when the spec has a zone block for it
+	settings []plan.Resource // at most one
+	rules    []plan.Resource
+	more     []plan.Object  // of settings and rules
+	notes    []plan.Foreign // what else there is to say
+}
+
+// want notes something that is wanted in the zone.
+func (v *view) want(r plan.Resource) {
+	switch r.Kind {
+	case kindRecord:
+		v.wanted = append(v.wanted, newSlot(r, v.zone, v.stack))
+	case kindSettings:
+		v.settings = append(v.settings, r)
+	case kindRule:
+		v.rules = append(v.rules, r)
+	}
+}
+
+// beyondRecords reads what the zone has besides records, as far as the spec speaks
+// of it: the named settings and the WAF custom rules when there is a zone block, and
+// whether the zone is signed when that decides about a record's use.
+func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
+	for _, r := range v.settings {
+		found, calls, err := p.api.readSettings(ctx, v.zone, r.Attrs.Names())
+		v.calls += calls
+		if err != nil {
+			return err
+		}
+		v.more = append(v.more, settingsObject(r.Address, v.zone, found))
+	}
+	if v.block != "" {
+		found, err := p.api.readRules(ctx, v.zone)
+		v.calls++
+		if err != nil {
+			return err
+		}
+		objects, foreign := v.ruleObjects(v.block, found)
+		v.more = append(v.more, objects...)
+		if foreign.Count > 0 {
+			v.notes = append(v.notes, foreign)
+		}
+	}
+	if slices.ContainsFunc(v.wanted, func(s slot) bool { return s.role == "tlsa" }) {
+		signed, err := p.api.readDNSSEC(ctx, v.zone)
+		v.calls++
+		if err != nil {
+			return err
+		}
+		if advice := signed.advice(v.zone); advice != "" {
+			v.notes = append(v.notes, plan.Foreign{Scope: advice, Count: 1})
+		}
+	}
+	return nil
 }
 
 // unserved says that the Internet does not ask the vendor about a zone. Its records
@@ -211,7 +272,7 @@ func (v *view) sort() ([]plan.Object, []plan.Foreign) {
 
 	var objects []plan.Object
 	var notes []plan.Foreign
-	for _, a := range sortedAddresses(ours) {
+	for _, a := range sortedKeys(ours) {
 		s := v.slot(a)
 		first, satisfied := s.choose(ours[a])
 		if s != nil && !satisfied {
@@ -295,8 +356,12 @@ func (v *view) object(a plan.Address, s *slot, r record) plan.Object {
 			"name":    plan.String(r.name),
 			"type":    plan.String(r.kind),
 			"content": plan.String(r.content),
-			"ttl":     plan.Int(r.ttl),
+			"ttl":     plan.Int(r.seconds()),
 		},
+		Forgettable: true,
+	}
+	if r.ttl != r.seconds() { // written back when the record is forgotten
+		o.Attrs["automatic_ttl"] = plan.Bool(true)
 	}
 	switch r.kind {
 	case "A", "AAAA", "CNAME":
@@ -314,12 +379,12 @@ func (v *view) object(a plan.Address, s *slot, r record) plan.Object {
 	return o
 }
 
-// text gives SPF and DMARC records the form in which they are compared with the
+// text gives SPF records and tag lists the form in which they are compared with the
 // wish. Of an SPF record that others are in, too, only our part is compared;
 // theirs is kept in the attribute "foreign", which stays in whatever we write.
 func (v *view) text(o *plan.Object, s *slot, r record, m mark) {
 	switch {
-	case isDMARC(r.content):
+	case isTagList(r.content):
 		o.Attrs["content"] = plan.String(canonicalTags(r.content))
 	case isSPF(r.content):
 		rec, err := parseSPF(r.content)
@@ -397,13 +462,8 @@ func hostOf(a plan.Address) (string, bool) {
 	return "", false
 }
 
-func sortedAddresses[V any](m map[plan.Address]V) []plan.Address {
-	keys := make([]plan.Address, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	return slices.Sorted(maps.Keys(m))
 }
 
 // remember keeps the zones for Present and CleanUp.

@@ -2,6 +2,8 @@ package cloudflare
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/cloudflare/cloudflare-go/v6/dns"
 )
@@ -19,11 +21,18 @@ func postParam(r record) (dns.RecordBatchParamsPostUnion, error) {
 		return mxParam(r), nil
 	case "TXT":
 		return txtParam(r), nil
+	case "SRV":
+		return srvParam(r)
+	case "CAA":
+		return caaParam(r)
+	case "TLSA":
+		return tlsaParam(r)
 	}
 	return nil, errKind(r)
 }
 
-// patchParam writes a record for an update in place.
+// patchParam writes a record for an update in place. Without a content only the
+// rest of it is written.
 func patchParam(r record) (dns.BatchPatchUnionParam, error) {
 	switch r.kind {
 	case "A":
@@ -46,6 +55,21 @@ func patchParam(r record) (dns.BatchPatchUnionParam, error) {
 		p := dns.BatchPatchTXTRecordParam{TXTRecordParam: txtParam(r)}
 		set(&p.ID.Value, &p.ID.Present, r.id)
 		return p, nil
+	case "SRV":
+		inner, err := srvParam(r)
+		p := dns.BatchPatchSRVRecordParam{SRVRecordParam: inner}
+		set(&p.ID.Value, &p.ID.Present, r.id)
+		return p, err
+	case "CAA":
+		inner, err := caaParam(r)
+		p := dns.BatchPatchCAARecordParam{CAARecordParam: inner}
+		set(&p.ID.Value, &p.ID.Present, r.id)
+		return p, err
+	case "TLSA":
+		inner, err := tlsaParam(r)
+		p := dns.BatchPatchTLSARecordParam{TLSARecordParam: inner}
+		set(&p.ID.Value, &p.ID.Present, r.id)
+		return p, err
 	}
 	return nil, errKind(r)
 }
@@ -54,11 +78,16 @@ func errKind(r record) error {
 	return fmt.Errorf("record %s: mailform does not write records of type %q", r.name, r.kind)
 }
 
+func errContent(r record) error {
+	return fmt.Errorf("record %s: %q is not the content of a %s record", r.name, r.content, r.kind)
+}
+
 func aParam(r record) (p dns.ARecordParam) {
 	set(&p.Type.Value, &p.Type.Present, dns.ARecordTypeA)
 	set(&p.Name.Value, &p.Name.Present, r.name)
 	set(&p.TTL.Value, &p.TTL.Present, dns.TTL(r.ttl))
 	set(&p.Content.Value, &p.Content.Present, r.content)
+	p.Content.Present = r.content != ""
 	set(&p.Comment.Value, &p.Comment.Present, r.comment)
 	set(&p.Proxied.Value, &p.Proxied.Present, r.proxied)
 	return p
@@ -69,6 +98,7 @@ func aaaaParam(r record) (p dns.AAAARecordParam) {
 	set(&p.Name.Value, &p.Name.Present, r.name)
 	set(&p.TTL.Value, &p.TTL.Present, dns.TTL(r.ttl))
 	set(&p.Content.Value, &p.Content.Present, r.content)
+	p.Content.Present = r.content != ""
 	set(&p.Comment.Value, &p.Comment.Present, r.comment)
 	set(&p.Proxied.Value, &p.Proxied.Present, r.proxied)
 	return p
@@ -79,6 +109,7 @@ func cnameParam(r record) (p dns.CNAMERecordParam) {
 	set(&p.Name.Value, &p.Name.Present, r.name)
 	set(&p.TTL.Value, &p.TTL.Present, dns.TTL(r.ttl))
 	set(&p.Content.Value, &p.Content.Present, r.content)
+	p.Content.Present = r.content != ""
 	set(&p.Comment.Value, &p.Comment.Present, r.comment)
 	set(&p.Proxied.Value, &p.Proxied.Present, r.proxied)
 	return p
@@ -89,6 +120,7 @@ func mxParam(r record) (p dns.MXRecordParam) {
 	set(&p.Name.Value, &p.Name.Present, r.name)
 	set(&p.TTL.Value, &p.TTL.Present, dns.TTL(r.ttl))
 	set(&p.Content.Value, &p.Content.Present, r.content)
+	p.Content.Present = r.content != ""
 	set(&p.Comment.Value, &p.Comment.Present, r.comment)
 	set(&p.Priority.Value, &p.Priority.Present, float64(r.priority))
 	return p
@@ -99,6 +131,85 @@ func txtParam(r record) (p dns.TXTRecordParam) {
 	set(&p.Name.Value, &p.Name.Present, r.name)
 	set(&p.TTL.Value, &p.TTL.Present, dns.TTL(r.ttl))
 	set(&p.Content.Value, &p.Content.Present, wireContent(r.kind, r.content))
+	p.Content.Present = r.content != ""
 	set(&p.Comment.Value, &p.Comment.Present, r.comment)
 	return p
+}
+
+func srvParam(r record) (p dns.SRVRecordParam, err error) {
+	set(&p.Type.Value, &p.Type.Present, dns.SRVRecordTypeSRV)
+	set(&p.Name.Value, &p.Name.Present, r.name)
+	set(&p.TTL.Value, &p.TTL.Present, dns.TTL(r.ttl))
+	set(&p.Comment.Value, &p.Comment.Present, r.comment)
+	if r.content == "" {
+		return p, nil
+	}
+	numbers, target, ok := leading(r.content, 3)
+	if !ok {
+		return p, errContent(r)
+	}
+	var d dns.SRVRecordDataParam
+	set(&d.Priority.Value, &d.Priority.Present, numbers[0])
+	set(&d.Weight.Value, &d.Weight.Present, numbers[1])
+	set(&d.Port.Value, &d.Port.Present, numbers[2])
+	set(&d.Target.Value, &d.Target.Present, target)
+	set(&p.Data.Value, &p.Data.Present, d)
+	return p, nil
+}
+
+func caaParam(r record) (p dns.CAARecordParam, err error) {
+	set(&p.Type.Value, &p.Type.Present, dns.CAARecordTypeCAA)
+	set(&p.Name.Value, &p.Name.Present, r.name)
+	set(&p.TTL.Value, &p.TTL.Present, dns.TTL(r.ttl))
+	set(&p.Comment.Value, &p.Comment.Present, r.comment)
+	if r.content == "" {
+		return p, nil
+	}
+	flags, tag, value, ok := readCAA(r.content)
+	if !ok {
+		return p, errContent(r)
+	}
+	var d dns.CAARecordDataParam
+	set(&d.Flags.Value, &d.Flags.Present, float64(flags))
+	set(&d.Tag.Value, &d.Tag.Present, tag)
+	set(&d.Value.Value, &d.Value.Present, value)
+	set(&p.Data.Value, &p.Data.Present, d)
+	return p, nil
+}
+
+func tlsaParam(r record) (p dns.TLSARecordParam, err error) {
+	set(&p.Type.Value, &p.Type.Present, dns.TLSARecordTypeTLSA)
+	set(&p.Name.Value, &p.Name.Present, r.name)
+	set(&p.TTL.Value, &p.TTL.Present, dns.TTL(r.ttl))
+	set(&p.Comment.Value, &p.Comment.Present, r.comment)
+	if r.content == "" {
+		return p, nil
+	}
+	numbers, certificate, ok := leading(r.content, 3)
+	if !ok {
+		return p, errContent(r)
+	}
+	var d dns.TLSARecordDataParam
+	set(&d.Usage.Value, &d.Usage.Present, numbers[0])
+	set(&d.Selector.Value, &d.Selector.Present, numbers[1])
+	set(&d.MatchingType.Value, &d.MatchingType.Present, numbers[2])
+	set(&d.Certificate.Value, &d.Certificate.Present, certificate)
+	set(&p.Data.Value, &p.Data.Present, d)
+	return p, nil
+}
+
+// leading reads n numbers and one more word.
+func leading(content string, n int) (numbers []float64, rest string, ok bool) {
+	words := strings.Fields(content)
+	if len(words) != n+1 {
+		return nil, "", false
+	}
+	for _, w := range words[:n] {
+		v, err := strconv.ParseUint(w, 10, 16)
+		if err != nil {
+			return nil, "", false
+		}
+		numbers = append(numbers, float64(v))
+	}
+	return numbers, words[n], true
 }

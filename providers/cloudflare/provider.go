@@ -22,7 +22,7 @@ const defaultBaseURL = "https://api.cloudflare.com/client/v4/"
 
 // Config is everything the provider needs from outside.
 type Config struct {
-	Token   string         // API token with Zone:Read and DNS:Edit; from CLOUDFLARE_API_TOKEN
+	Token   string         // API token with the permissions of Scope; from CLOUDFLARE_API_TOKEN
 	BaseURL string         // "" for the vendor's; http:// works
 	Roots   *x509.CertPool // nil for the system's
 
@@ -31,17 +31,22 @@ type Config struct {
 
 	Stack string // whose marks are ours
 
+	// ACMEDirectory is where certificates come from when the spec does not say; ""
+	// for Let's Encrypt. CAA records let its CA issue.
+	ACMEDirectory string
+
 	// Now and Sleep default to the real ones. Now reads Retry-After dates; Sleep is
 	// for the attempts of Present and CleanUp, other retries are apply's business.
 	Now   func() time.Time
 	Sleep func(context.Context, time.Duration) error
 }
 
-// Provider implements plan.Provider and plan.Merger for Cloudflare DNS.
+// Provider implements plan.Provider and plan.Merger for zones at Cloudflare.
 type Provider struct {
-	stack string
-	api   *client
-	sleep func(context.Context, time.Duration) error
+	stack     string
+	directory string
+	api       *client
+	sleep     func(context.Context, time.Duration) error
 
 	mu         sync.Mutex
 	zones      []zone            // of the last listing
@@ -60,7 +65,7 @@ func New(cfg Config) (*Provider, error) {
 			Class: plan.ErrCredentials, Code: "MF5201",
 			Step: "find the Cloudflare API token",
 			Got:  "the environment variable CLOUDFLARE_API_TOKEN is not set",
-			Fix:  "create a token with the permissions Zone:Read and DNS:Edit for your zones at https://dash.cloudflare.com/profile/api-tokens and set CLOUDFLARE_API_TOKEN to it",
+			Fix:  "create a token for your zones at https://dash.cloudflare.com/profile/api-tokens with these permissions and set CLOUDFLARE_API_TOKEN to it: " + permissionNames(Scope(false)),
 		}
 	}
 	base := cfg.BaseURL
@@ -87,7 +92,8 @@ func New(cfg Config) (*Provider, error) {
 	}
 	p := &Provider{
 		stack:      cfg.Stack,
-		api:        newClient(u.String(), strings.TrimSpace(cfg.Token), transport, cfg.Now),
+		directory:  cfg.ACMEDirectory,
+		api:        newClient(u, strings.TrimSpace(cfg.Token), transport, cfg.Now),
 		sleep:      cfg.Sleep,
 		challenges: map[string]string{},
 	}

@@ -73,15 +73,27 @@ func (s *Server) routes() *http.ServeMux {
 	}
 	add("GET /user/tokens/verify", s.verifyToken)
 	add("GET /zones", s.listZones)
-	add("GET /zones/{zone}", s.inZone(s.getZone))
-	add("GET /zones/{zone}/dns_records", s.inZone(s.listRecords))
-	add("POST /zones/{zone}/dns_records", s.inZone(s.createRecord))
-	add("GET /zones/{zone}/dns_records/usage", s.inZone(s.usage))
-	add("POST /zones/{zone}/dns_records/batch", s.inZone(s.batch))
-	add("GET /zones/{zone}/dns_records/{record}", s.inZone(s.getRecord))
-	add("PUT /zones/{zone}/dns_records/{record}", s.inZone(s.putRecord))
-	add("PATCH /zones/{zone}/dns_records/{record}", s.inZone(s.patchRecord))
-	add("DELETE /zones/{zone}/dns_records/{record}", s.inZone(s.deleteRecord))
+	zone := func(permission, pattern string, h zoneHandler) {
+		method, path, _ := strings.Cut(pattern, " ")
+		add(method+" /zones/{zone}"+path, s.inZone(permission, h))
+	}
+	zone("Zone", "GET ", s.getZone)
+	zone("DNS", "GET /dns_records", s.listRecords)
+	zone("DNS", "POST /dns_records", s.createRecord)
+	zone("DNS", "GET /dns_records/usage", s.usage)
+	zone("DNS", "POST /dns_records/batch", s.batch)
+	zone("DNS", "GET /dns_records/{record}", s.getRecord)
+	zone("DNS", "PUT /dns_records/{record}", s.putRecord)
+	zone("DNS", "PATCH /dns_records/{record}", s.patchRecord)
+	zone("DNS", "DELETE /dns_records/{record}", s.deleteRecord)
+	zone("DNS", "GET /dnssec", s.dnssec)
+	zone("Zone Settings", "GET /settings/{setting}", s.getSetting)
+	zone("Zone Settings", "PATCH /settings/{setting}", s.patchSetting)
+	zone("Zone WAF", "GET /rulesets/phases/{phase}/entrypoint", s.entrypoint)
+	zone("Zone WAF", "POST /rulesets", s.createRuleset)
+	zone("Zone WAF", "POST /rulesets/{ruleset}/rules", s.createRule)
+	zone("Zone WAF", "PATCH /rulesets/{ruleset}/rules/{rule}", s.patchRule)
+	zone("Zone WAF", "DELETE /rulesets/{ruleset}/rules/{rule}", s.deleteRule)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.serve(w, r, func(*request) (any, *resultInfo, *failure) {
 			return nil, nil, fail(http.StatusNotFound, 7003, "Could not route to "+r.URL.Path+", perhaps your object identifier is invalid?")
@@ -136,6 +148,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, h handler) {
 	}
 	if f != nil {
 		status, env.Result, env.Info, env.Errors = f.status, nil, nil, []message{f.message}
+	}
+	if list, ok := env.Result.([]any); ok && fault.HalfPage {
+		env.Result = list[:len(list)/2]
 	}
 	if fault.Lose {
 		s.calls = append(s.calls, call)
@@ -223,11 +238,25 @@ func (s *Server) authenticate(r *http.Request) (*Token, *failure) {
 
 func (t *Token) sees(zone string) bool { return len(t.Zones) == 0 || slices.Contains(t.Zones, zone) }
 
+// may reports whether the token has a permission. To edit includes to read.
+func (t *Token) may(permission string, edit bool) bool {
+	switch {
+	case edit && t.ReadOnly:
+		return false
+	case len(t.Permissions) == 0, slices.Contains(t.Permissions, permission+":Edit"):
+		return true
+	}
+	return !edit && slices.Contains(t.Permissions, permission+":Read")
+}
+
 func (s *Server) verifyToken(r *request) (any, *resultInfo, *failure) {
 	return map[string]any{"id": "ed17574386854bf78a67040be0a770b0", "status": "active"}, nil, nil
 }
 
 func (s *Server) listZones(r *request) (any, *resultInfo, *failure) {
+	if !r.token.may("Zone", false) {
+		return nil, nil, fail(http.StatusForbidden, 10000, "Authentication error")
+	}
 	q := r.URL.Query()
 	page, size, f := paging(q.Get("page"), q.Get("per_page"), zonesPage, maxZonesPage)
 	if f != nil {
@@ -273,17 +302,19 @@ func accountID(name string) string {
 // zoneHandler answers a request about one zone.
 type zoneHandler func(r *request, z *zoneState) (any, *resultInfo, *failure)
 
-func (s *Server) inZone(h zoneHandler) handler {
+// inZone finds the zone of a request and checks that the token may make it there.
+func (s *Server) inZone(permission string, h zoneHandler) handler {
 	return func(r *request) (any, *resultInfo, *failure) {
 		id := r.PathValue("zone")
 		for _, z := range s.zones {
 			if z.id != id {
 				continue
 			}
-			if !r.token.sees(z.Name) || r.token.ReadOnly && r.Method != http.MethodGet {
+			if !r.token.sees(z.Name) || !r.token.may(permission, r.Method != http.MethodGet) {
 				return nil, nil, fail(http.StatusForbidden, 10000, "Authentication error")
 			}
 			if r.Method != http.MethodGet {
+				z.keepPast(s.now(), s.cfg.Lag)
 				s.changed()
 			}
 			return h(r, z)

@@ -94,7 +94,7 @@ func (s *Server) listRecords(r *request, z *zoneState) (any, *resultInfo, *failu
 		"comment": func(r *Record) string { return r.Comment }, "type": func(r *Record) string { return r.Type },
 	}
 	var found []any
-	for _, rec := range z.records {
+	for _, rec := range z.visible(s.now()) {
 		match := true
 		for key, values := range q {
 			field, op, _ := strings.Cut(key, ".")
@@ -127,11 +127,12 @@ func (s *Server) listRecords(r *request, z *zoneState) (any, *resultInfo, *failu
 }
 
 func (s *Server) getRecord(r *request, z *zoneState) (any, *resultInfo, *failure) {
-	rec := z.find(r.PathValue("record"))
-	if rec == nil {
-		return nil, nil, noSuchRecord()
+	for _, rec := range z.visible(s.now()) {
+		if rec.ID == r.PathValue("record") {
+			return rec.wire(), nil, nil
+		}
 	}
-	return rec.wire(), nil, nil
+	return nil, nil, noSuchRecord()
 }
 
 func (s *Server) createRecord(r *request, z *zoneState) (any, *resultInfo, *failure) {

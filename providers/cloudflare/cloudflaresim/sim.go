@@ -35,6 +35,10 @@ type Config struct {
 	// CallLimit is how many calls are allowed in five minutes; 0 means 1,200.
 	CallLimit int
 
+	// Lag is for how long reads do not show what was written. Writes are checked
+	// against the truth all the same.
+	Lag time.Duration
+
 	// Fault is asked before each request; nil injects nothing. See Fault.
 	Fault func(*http.Request) Fault
 	// Now is the clock; nil means time.Now.
@@ -48,7 +52,9 @@ type Token struct {
 	Value    string
 	Status   string   // "active" (default), "disabled" or "expired"
 	Zones    []string // names it has access to; empty for all
-	ReadOnly bool     // without DNS:Edit
+	ReadOnly bool     // without any permission to edit
+	// Permissions are those it has, such as "DNS:Edit" (which includes "DNS:Read"); empty for all.
+	Permissions []string
 }
 
 // Zone is a zone of the account.
@@ -57,6 +63,7 @@ type Zone struct {
 	Status      string   // "active" (default), "pending", "initializing" or "moved"
 	NameServers []string // defaults to two of the vendor's
 	Account     string   // name; "Mailform simulation" by default
+	DNSSEC      string   // "disabled" (default), "pending" or "active"
 }
 
 // Fault is something that goes wrong with one request.
@@ -68,6 +75,7 @@ type Fault struct {
 	Drop       bool          // close the connection without doing anything
 	Lose       bool          // do it, then close the connection without an answer
 	Garble     bool          // do it, then answer with something that is not JSON
+	HalfPage   bool          // leave the second half out of a list that says how long it is
 }
 
 // Record is a DNS record as the API stores it.
@@ -116,6 +124,17 @@ type zoneState struct {
 	id      string
 	created time.Time
 	records []*Record
+	past    []pastRecords // oldest first
+
+	settings map[string]string
+	ruleset  string // id; "" as long as there is none
+	rules    []Rule
+}
+
+// pastRecords are what reads show for a while after a change.
+type pastRecords struct {
+	until   time.Time
+	records []*Record
 }
 
 // New makes an account. It panics when a static zone cannot be parsed, which is
@@ -134,6 +153,7 @@ func New(cfg Config) *Server {
 	if s.cfg.CallLimit == 0 {
 		s.cfg.CallLimit = 1200
 	}
+	s.cfg.Tokens = slices.Clone(cfg.Tokens)
 	if s.cfg.Sleep == nil {
 		s.cfg.Sleep = time.Sleep
 	}
@@ -160,6 +180,9 @@ func (s *Server) AddZone(z Zone) {
 	if z.Account == "" {
 		z.Account = "Mailform simulation"
 	}
+	if z.DNSSEC == "" {
+		z.DNSSEC = "disabled"
+	}
 	z.Name = ascii(z.Name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,6 +200,17 @@ func (s *Server) SetZoneStatus(name, status string) {
 		}
 	}
 	s.changed()
+}
+
+// SetTokenStatus changes a token's status: "active", "disabled" or "expired".
+func (s *Server) SetTokenStatus(value, status string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.cfg.Tokens {
+		if s.cfg.Tokens[i].Value == value {
+			s.cfg.Tokens[i].Status = status
+		}
+	}
 }
 
 // SetFault replaces Config.Fault.
@@ -276,6 +310,25 @@ func (z *zoneState) find(id string) *Record {
 		}
 	}
 	return nil
+}
+
+// visible are the records that reads show at a moment.
+func (z *zoneState) visible(now time.Time) []*Record {
+	for _, p := range z.past {
+		if now.Before(p.until) {
+			return p.records
+		}
+	}
+	return z.records
+}
+
+// keepPast remembers the records as they are before a change, for as long as reads lag.
+func (z *zoneState) keepPast(now time.Time, lag time.Duration) {
+	if lag <= 0 {
+		return
+	}
+	z.past = slices.DeleteFunc(z.past, func(p pastRecords) bool { return !now.Before(p.until) })
+	z.past = append(z.past, pastRecords{until: now.Add(lag), records: z.clone().records})
 }
 
 // clone copies a zone so that a batch can be tried out.
