@@ -81,3 +81,19 @@ func lossInWords(a Address) string {
 	_, name, _ := strings.Cut(string(a), "/")
 	return strings.ReplaceAll(mailRuleFor(a).loss, "%s", name)
 }
+
+// domainOf returns the domain whose mail the thing at an address handles, "" for
+// what serves several.
+func domainOf(a Address) string {
+	switch seg := a.Segments(); seg[0] {
+	case "mailbox", "alias":
+		if i := strings.LastIndexByte(string(a), '@'); i >= 0 {
+			return string(a[i+1:])
+		}
+	case "catch-all", "dkim", "dns":
+		if len(seg) > 1 {
+			return seg[1]
+		}
+	}
+	return ""
+}

@@ -13,7 +13,8 @@ import (
 //   - what providers said about their own operations, and dependencies:
 //     whatever makes a thing comes after whatever makes what it depends on, and
 //     whatever removes a thing after whatever removes its dependents;
-//   - whatever removes a thing comes after what changes its former dependents;
+//   - whatever removes a thing comes after what changes its former dependents,
+//     and whatever takes mail away from a domain after what takes its MX away;
 //   - mail sense: see tearDown.
 //
 // Edges that others imply are left out.
@@ -37,6 +38,7 @@ func (b *builder) order() {
 		return
 	}
 	g.releases()
+	g.mailFirst()
 	order, _ := g.sorted()
 	g.tearDown(order)
 	if len(b.ops) <= maxReduced {
@@ -69,6 +71,8 @@ type opGraph struct {
 	rem   [][]int // by node: those that take it away
 
 	madeSeen, goneSeen []int // by node: the last operation that asked
+
+	wished [][2]int // the first should wait for the second, where that is possible
 }
 
 func (b *builder) newOpGraph() *opGraph {
@@ -114,6 +118,13 @@ func (g *opGraph) wait(o, p int) {
 	}
 }
 
+// waitIfPossible makes operation o wait for p unless p waits for o.
+func (g *opGraph) waitIfPossible(o, p int) {
+	if !slices.Contains(g.preds[o], p) && !g.after(p, o) {
+		g.wait(o, p)
+	}
+}
+
 func (g *opGraph) dependencies() {
 	for o, op := range g.b.ops {
 		for _, a := range op.Addresses {
@@ -124,8 +135,21 @@ func (g *opGraph) dependencies() {
 				}
 				continue
 			}
+			before := len(g.preds[o])
 			for _, u := range n.users {
 				g.waitGone(o, u)
+			}
+			if n.change.Action == Replace {
+				// What is deleted on a machine that is made anew may be deleted with it.
+				gone := slices.Clone(g.preds[o][before:])
+				g.preds[o] = g.preds[o][:before]
+				for _, p := range gone {
+					if g.b.ops[p].Removes {
+						g.wait(o, p)
+					} else {
+						g.wished = append(g.wished, [2]int{o, p})
+					}
+				}
 			}
 		}
 		for _, r := range op.Inputs.Refs() {
@@ -142,6 +166,9 @@ func (g *opGraph) dependencies() {
 // releases makes whatever deletes a thing wait until those that depended on it,
 // as found, are gone or changed, wherever that is possible.
 func (g *opGraph) releases() {
+	for _, w := range g.wished {
+		g.waitIfPossible(w[0], w[1])
+	}
 	for _, ops := range [][][]int{g.rem, g.make} {
 		for o, op := range g.b.ops {
 			for _, a := range op.Addresses {
@@ -151,11 +178,34 @@ func (g *opGraph) releases() {
 				}
 				for _, u := range n.leavers {
 					for _, p := range ops[u.index] {
-						if !slices.Contains(g.preds[o], p) && !g.after(p, o) {
-							g.wait(o, p)
-						}
+						g.waitIfPossible(o, p)
 					}
 				}
+			}
+		}
+	}
+}
+
+// mailFirst makes whatever takes away a domain's mailboxes, aliases and keys wait
+// until other servers are no longer told to send mail for it here, wherever that
+// is possible: what still arrived in between would be refused.
+func (g *opGraph) mailFirst() {
+	gone := map[string][]int{} // by domain: the operations that take its MX away
+	for _, n := range g.b.nodes {
+		if seg := n.addr.Segments(); len(seg) == 3 && seg[0] == "dns" && seg[2] == "mx" && n.change.Action == Delete {
+			gone[seg[1]] = g.rem[n.index]
+		}
+	}
+	if len(gone) == 0 {
+		return
+	}
+	for o, op := range g.b.ops {
+		for _, a := range op.Addresses {
+			if g.b.at[a].change.Action != Delete {
+				continue
+			}
+			for _, p := range gone[domainOf(a)] {
+				g.waitIfPossible(o, p)
 			}
 		}
 	}
@@ -210,8 +260,8 @@ func (g *opGraph) waitGone(o int, n *node) {
 	}
 }
 
-// tearDown orders the removals that nothing else in the plan waits for: by the
-// phases of mail (mailRules), and after everything that is created or changed,
+// tearDown orders the removals that nothing else in the plan waits for, old
+// objects beside which new ones were made among them: by the phases of mail (mailRules), and after everything that is created or changed,
 // so that a failure half-way leaves too much rather than too little. It adds
 // edges only towards such removals and only upwards in phase, so it cannot make
 // a cycle.
@@ -286,7 +336,7 @@ func (g *opGraph) tearDown(order []int) {
 // onlyDeletes reports whether an operation does nothing but take away.
 func (g *opGraph) onlyDeletes(o int) bool {
 	for _, a := range g.b.ops[o].Addresses {
-		if c := g.b.at[a].change; c.Pending() && c.Action != Delete {
+		if n := g.b.at[a]; n.change.Pending() && !removes(g.b.ops[o], n) {
 			return false
 		}
 	}
