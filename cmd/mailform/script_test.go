@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if hostsim.IsShim(os.Args) {
 		os.Exit(hostsim.ShimMain())
 	}
+	if config := os.Getenv(childVariable); config != "" {
+		os.Exit(childMain(config))
+	}
 	os.Exit(testMain(m))
 }
 

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+)
+
+// crashVariable is set to "full" to look at every crash point and fault. Without
+// it only every strideth is: a few minutes are too long between two edits.
+const (
+	crashVariable = "MAILFORM_CRASH"
+	stride        = 24
+)
+
+// TestCrashEnumeration kills the real program at every step of a whole life of
+// each example: built from nothing, changed in many ways, destroyed. A step is
+// each write, sync and rename of the state directory, and each message of its
+// conversations with the cloud, DNS and CA and with mailformd on the host: before it
+// has its effect, and after that, before the answer. The process is gone, what it
+// was told stays told. The same command, run again, asks nothing and ends in the
+// world of an uninterrupted run: nothing is there twice, was made twice, or is left
+// over.
+func TestCrashEnumeration(t *testing.T) {
+	th := newTheater(t)
+	for _, example := range examples(t) {
+		name := filepath.Base(example)
+		t.Run(name, func(t *testing.T) {
+			for _, s := range th.life(t, name, example) {
+				t.Run(s.act, func(t *testing.T) { th.enumerate(t, s) })
+			}
+		})
+	}
+}
+
+// examples are the folders with specs.
+func examples(t *testing.T) []string {
+	t.Helper()
+	specs, err := filepath.Glob("../../examples/*/*.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, file := range specs {
+		out = append(out, filepath.Dir(file))
+	}
+	slices.Sort(out)
+	if out = slices.Compact(out); len(out) < 2 {
+		t.Fatalf("only these examples were found: %v", out)
+	}
+	return out
+}
+
+// life makes the stages of an example: the second and the third begin where the
+// first has ended.
+func (th *theater) life(t *testing.T, name, example string) []*stage {
+	t.Helper()
+	changed := filepath.Join(th.dir, "changed-"+name)
+	if err := changeSpec(example, changed); err != nil {
+		t.Fatal(err)
+	}
+	// The zones of both specs are in the account from the beginning.
+	config, err := specOf(changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply := []string{"apply", "--auto-approve"}
+	first := &stage{act: "apply", spec: example, config: config, command: apply}
+	p, err := th.raise(first, &turnstile{}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if err := p.must(apply...); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(th.dir, "state-"+name)
+	if err := os.CopyFS(state, os.DirFS(filepath.Join(p.folder(), ".mailform"))); err != nil {
+		t.Fatal(err)
+	}
+	applied, err := p.world.Snapshot(filepath.Join(th.dir, "snapshot-"+name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []*stage{
+		first,
+		{act: "change", spec: changed, config: config, from: applied, state: state, command: append(apply, "--allow", "mailbox/*")},
+		{act: "destroy", spec: example, config: config, from: applied, state: state, command: []string{"destroy", "--auto-approve"}},
+	}
+}
+
+// enumerate kills a stage's command at each of its steps.
+func (th *theater) enumerate(t *testing.T, s *stage) {
+	start := time.Now()
+	want, steps := th.uninterrupted(t, s)
+	reads := th.readingSteps(t, s, steps)
+	steps = slices.DeleteFunc(steps, func(step string) bool { return slices.Contains(reads, step) })
+	all, note := len(steps), ""
+	if os.Getenv(crashVariable) != "full" {
+		steps = every(steps)
+		note = fmt.Sprintf(" - ONLY EVERY %dth STEP WAS TRIED; %s=full tries all", stride, crashVariable)
+	}
+	var mu sync.Mutex
+	good := 0
+	parallel(steps, func(step string) {
+		err := th.killedAt(s, step, want)
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			t.Errorf("killed at %q: %v", step, err)
+			return
+		}
+		good++
+	})
+	read := th.killedReading(t, s, reads)
+	say(t, "crash points: %d/%d of %d end in the world of an uninterrupted run; %d/%d more, while reading, leave the world as it is (%s)%s",
+		good, len(steps), all, read, len(reads), time.Since(start).Round(time.Second), note)
+}
+
+// say logs a result, and to CI's log also without -v.
+func say(t *testing.T, format string, args ...any) {
+	t.Helper()
+	t.Logf(format, args...)
+}
+
+// every is every strideth step.
+func every(steps []string) []string {
+	var out []string
+	for i := 0; i < len(steps); i += stride {
+		out = append(out, steps[i])
+	}
+	return out
+}
+
+// parallel does something with each step, a few at a time: much of it is waiting.
+func parallel(steps []string, do func(string)) {
+	next := make(chan string)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) + 1 {
+		wg.Go(func() {
+			for step := range next {
+				do(step)
+			}
+		})
+	}
+	for _, step := range steps {
+		next <- step
+	}
+	close(next)
+	wg.Wait()
+}
+
+// uninterrupted runs a stage's command to its end, twice: it describes the world
+// that this leads to, and names the steps on the way. Both must be the same.
+func (th *theater) uninterrupted(t *testing.T, s *stage) (want, steps []string) {
+	t.Helper()
+	for n := range 2 {
+		p, err := th.raise(s, &turnstile{}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = p.must(s.command...); err != nil {
+			t.Fatal(err)
+		}
+		seen, err := p.steps()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := p.world.Describe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.act != "destroy" {
+			if err := p.must("plan", "--detailed-exitcode"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.close()
+		if n == 0 {
+			want, steps = got, seen
+			continue
+		}
+		if d := difference(got, want); d != "" {
+			t.Fatalf("two uninterrupted runs end differently:\n%s", d)
+		}
+		if d := difference(seen, steps); d != "" {
+			t.Fatalf("two uninterrupted runs go different ways:\n%s", d)
+		}
+	}
+	return want, steps
+}
+
+// readingSteps are the steps that come before the plan is made: those of a run of
+// the plan command.
+func (th *theater) readingSteps(t *testing.T, s *stage, steps []string) []string {
+	t.Helper()
+	p, err := th.raise(s, &turnstile{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	args := []string{"plan"}
+	if s.act == "destroy" {
+		args = append(args, "--destroy")
+	}
+	if _, err := p.run(args...); err != nil {
+		t.Fatal(err)
+	}
+	seen := slices.Clone(p.gate.steps)
+	return slices.DeleteFunc(seen, func(step string) bool { return !slices.Contains(steps, step) })
+}
+
+// killedAt kills the command at a step and runs it again.
+func (th *theater) killedAt(s *stage, step string, want []string) error {
+	// A step that chance has left out of a run is waited for in another one.
+	const tries = 4
+	for range tries {
+		p, err := th.raise(s, &turnstile{}, false)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		died, first, err := p.dieAt(step)
+		if err != nil {
+			return err
+		}
+		if !died {
+			if first.code() != 0 {
+				return fmt.Errorf("not killed; exit code %d:\n%s", first.code(), &first.output)
+			}
+			continue
+		}
+		again, err := p.run(s.command...)
+		if err != nil {
+			return err
+		}
+		if again.code() != 0 {
+			return fmt.Errorf("the same command, run again, ends with %d:\n%s\nIt was killed after:\n%s", again.code(), &again.output, &first.output)
+		}
+		got, err := p.world.Describe()
+		if err != nil {
+			return err
+		}
+		if d := difference(got, want); d != "" {
+			return fmt.Errorf("the world is another one:\n%s\nThe second run:\n%s", d, &again.output)
+		}
+		return nil
+	}
+	return fmt.Errorf("%d runs did not come by", tries)
+}
+
+// killedReading kills the command while it reads, in one and the same world: there
+// is nothing to make good.
+func (th *theater) killedReading(t *testing.T, s *stage, steps []string) (good int) {
+	t.Helper()
+	p, err := th.raise(s, &turnstile{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	before, err := p.world.Describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range steps {
+		p.gate.forget()
+		died, _, err := p.dieAt(step)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := p.world.Describe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch d := difference(after, before); {
+		case !died:
+			t.Errorf("killed at %q: not killed", step)
+		case d != "":
+			t.Errorf("killed at %q: the world has changed:\n%s", step, d)
+		default:
+			good++
+		}
+	}
+	return good
+}
