@@ -28,6 +28,7 @@ const (
 	opStopInstance   = "StopInstance"
 	opWaitStopped    = "WaitInstanceStopped"
 	opStartInstance  = "StartInstance"
+	opCheckStock     = "CheckStock"
 	opModifyType     = "ModifyInstanceSpec"
 	opJoinGroup      = "JoinSecurityGroup"
 	opDeleteInstance = "DeleteInstance"
@@ -86,7 +87,7 @@ func (c *compiler) add(a plan.Address, kind, suffix, title string, seconds int, 
 // readOnly reports whether an operation only waits or looks something up.
 func readOnly(kind string) bool {
 	switch kind {
-	case opWaitVpc, opWaitVSwitch, opWaitRunning, opWaitStopped, opWaitGone, opWaitInUse, opWaitAvailable:
+	case opWaitVpc, opWaitVSwitch, opWaitRunning, opWaitStopped, opWaitGone, opWaitInUse, opWaitAvailable, opWaitDisk, opWaitDiskInUse, opForgetLink, opCheckStock:
 		return true
 	}
 	return false
@@ -108,6 +109,8 @@ func (c *compiler) change(ch plan.Change) {
 		c.remove(ch)
 	case plan.Adopt:
 		c.then(ch.Address, opTag, "mark as ours the", 1, plan.Attrs{"id": plan.String(ch.ID), "kind": plan.String(ch.Kind)})
+	case plan.Forget:
+		c.forget(ch)
 	}
 }
 
@@ -123,9 +126,10 @@ func (c *compiler) create(ch plan.Change) {
 		inputs := plan.Attrs{"network": ch.After["network"], "cidr": ch.After["cidr"]}
 		if zone := ch.After["zone"]; !zone.IsNull() {
 			inputs["zone"] = zone
-		} else { // one is chosen that sells what will stand in it
-			inst := c.changes[part(hostOf(a), "instance")].After
-			inputs["type"], inputs["category"] = inst["type"], inst["system_disk"].Field("category")
+		} else if zone := c.diskZone(hostOf(a)); !zone.IsNull() {
+			inputs["zone"] = zone
+		} else {
+			inputs["sells"] = ch.After["sells"]
 		}
 		c.then(a, opCreateVSwitch, "create the vSwitch", 3, inputs)
 		c.then(a, opWaitVSwitch, "wait for the vSwitch", 3, nil)
@@ -135,12 +139,13 @@ func (c *compiler) create(ch plan.Change) {
 	case kindKeyPair:
 		c.then(a, opImportKey, "import the SSH key", 1, plan.Attrs{"public_key": ch.After["public_key"]})
 	case kindInstance:
-		inputs := plan.Attrs{}
-		for _, name := range []string{"image", "type", "hostname", "ssh_user", "ssh_port", "authorized_keys", "system_disk", "subnet", "firewall", "ssh_key"} {
-			inputs[name] = ch.After[name]
-		}
-		c.then(a, opRunInstances, "create the instance", 5, inputs)
-		c.then(a, opWaitRunning, "wait until it runs:", 40, nil)
+		c.createInstance(ch)
+	case kindDisk:
+		c.createDisk(ch)
+	case kindDiskAttachment:
+		c.attachDisk(ch)
+	case kindSnapshotPolicy:
+		c.createPolicy(ch)
 	case kindEIP:
 		c.then(a, opAllocateEIP, "allocate the public address", 2, plan.Attrs{"bandwidth": ch.After["bandwidth"]})
 	case kindAssociation:
@@ -164,6 +169,12 @@ func (c *compiler) update(ch plan.Change) {
 		c.updateRules(ch)
 	case kindInstance:
 		c.updateInstance(ch)
+	case kindDisk:
+		c.updateDisk(ch)
+	case kindDiskAttachment:
+		c.updateLink(ch)
+	case kindSnapshotPolicy:
+		c.updatePolicy(ch)
 	case kindEIP:
 		c.then(a, opModifyEIP, "change the bandwidth of", 2, plan.Attrs{"id": id, "bandwidth": ch.After["bandwidth"]})
 	case kindAssociation:
@@ -178,43 +189,6 @@ func (c *compiler) update(ch plan.Change) {
 		c.then(a, opWaitAvailable, "wait until it is free:", 3, plan.Attrs{"id": id})
 		c.associate(ch)
 	}
-}
-
-// updateInstance changes an instance in place. A new type needs it stopped.
-func (c *compiler) updateInstance(ch plan.Change) {
-	a, id := ch.Address, plan.String(ch.ID)
-	if want := ch.After["firewall"]; !want.Equal(ch.Before["firewall"]) {
-		c.then(a, opJoinGroup, "put into its security group", 2, plan.Attrs{"id": id, "firewall": want})
-	}
-	state := ch.Before["state"].Str()
-	stop := func() {
-		switch state {
-		case "Running", "Starting":
-			if state == "Starting" {
-				c.then(a, opWaitRunning, "wait until it runs:", 40, plan.Attrs{"id": id})
-			}
-			c.then(a, opStopInstance, "stop the instance", 2, plan.Attrs{"id": id})
-			c.then(a, opWaitStopped, "wait until it is stopped:", 60, plan.Attrs{"id": id})
-		case "Stopping":
-			c.then(a, opWaitStopped, "wait until it is stopped:", 60, plan.Attrs{"id": id})
-		}
-		state = "Stopped"
-	}
-	if want := ch.After["type"]; !want.Equal(ch.Before["type"]) {
-		stop()
-		c.then(a, opModifyType, "change the type of", 3, plan.Attrs{"id": id, "type": want})
-	}
-	switch state {
-	case "Running":
-		return
-	case "Stopping":
-		stop()
-	}
-	// One that is Starting only needs waiting for.
-	if state == "Stopped" {
-		c.then(a, opStartInstance, "start the instance", 2, plan.Attrs{"id": id})
-	}
-	c.then(a, opWaitRunning, "wait until it runs:", 40, plan.Attrs{"id": id})
 }
 
 // updateRules changes a security group so that no wanted port is ever closed: new
@@ -269,8 +243,13 @@ func (c *compiler) remove(ch plan.Change) {
 	case kindKeyPair:
 		c.then(a, opDeleteKey, "delete the SSH key", 1, plan.Attrs{"name": id})
 	case kindInstance:
-		c.then(a, opDeleteInstance, "delete the instance", 2, plan.Attrs{"id": id})
-		c.then(a, opWaitGone, "wait until it is gone:", 20, plan.Attrs{"id": id})
+		c.removeInstance(ch)
+	case kindDisk:
+		c.then(a, opDeleteDisk, "delete the disk", 2, plan.Attrs{"id": id})
+	case kindDiskAttachment:
+		c.detachDisk(ch)
+	case kindSnapshotPolicy:
+		c.removePolicy(ch)
 	case kindEIP:
 		c.then(a, opReleaseEIP, "release the public address", 2, plan.Attrs{"id": id})
 	case kindAssociation:

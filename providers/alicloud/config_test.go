@@ -209,7 +209,7 @@ func TestAKeyPairOfSomeoneElseIsInTheWay(t *testing.T) {
 	c := newCloud(t)
 	p := c.provider()
 	resp := &idAnswer{answer: newAnswer()}
-	raw(t, p, &importKeyPair{rpc: newRPC(ecs, "ImportKeyPair"), KeyPairName: "mailform_acme-mail_mx1", PublicKeyBody: strings.Replace(operator, "A6Tf", "B6Tf", 1)}, resp)
+	raw(t, p, &importKeyPair{rpc: newRPC(ecsImportKeyPair), KeyPairName: "mailform_acme-mail_mx1", PublicKeyBody: strings.Replace(operator, "A6Tf", "B6Tf", 1)}, resp)
 	_, err := walk(p, planFor(t, p, testSpec()), 0)
 	if plan.ClassOf(err) != plan.ErrBlocked || !strings.Contains(fixOf(err), "mailform_acme-mail_mx1") {
 		t.Errorf("err = %v; %s", err, fixOf(err))
@@ -218,7 +218,7 @@ func TestAKeyPairOfSomeoneElseIsInTheWay(t *testing.T) {
 	// The same key under our name and without our mark only gets the mark.
 	c = newCloud(t)
 	p = c.provider()
-	raw(t, p, &importKeyPair{rpc: newRPC(ecs, "ImportKeyPair"), KeyPairName: "mailform_acme-mail_mx1", PublicKeyBody: operator}, resp)
+	raw(t, p, &importKeyPair{rpc: newRPC(ecsImportKeyPair), KeyPairName: "mailform_acme-mail_mx1", PublicKeyBody: operator}, resp)
 	if got := pending(planFor(t, p, testSpec())); len(got) != 7 || got[5] != "adopt host/mx1/ssh-key" {
 		t.Errorf("plan: %v", got)
 	}

@@ -24,12 +24,10 @@ const (
 )
 
 // Every host has a network of its own, so its addresses need not differ from
-// another's. The vSwitch takes the first block, or the second while the first is
-// still in use by the one it replaces.
+// another's.
 const (
-	networkCIDR    = "10.77.0.0/16"
-	subnetCIDR     = "10.77.0.0/24"
-	nextSubnetCIDR = "10.77.1.0/24"
+	networkCIDR = "10.77.0.0/16"
+	subnetCIDR  = "10.77.0.0/24"
 )
 
 // maxRules is the vendor's limit of rules in one security group.
@@ -113,19 +111,34 @@ func (p *Provider) declareHost(h *specs.Host) ([]plan.Resource, specs.Diagnostic
 		"ssh_user":        plan.String(h.SSH.User),
 		"ssh_port":        plan.Int(int64(h.SSH.Port)),
 		"authorized_keys": plan.Strings(keys...),
-		"system_disk": plan.Map(map[string]plan.Value{
-			"category": plan.String(in.SystemDisk.Category),
-			"size_gib": plan.Int(int64(in.SystemDisk.SizeGiB)),
-		}),
-		"subnet":   plan.Unknown(subnet, "id"),
-		"firewall": plan.Unknown(firewall, "id"),
-		"ssh_key":  plan.Unknown(key, "name"),
+		"system_disk":     systemDisk(in.SystemDisk),
+		"subnet":          plan.Unknown(subnet, "id"),
+		"firewall":        plan.Unknown(firewall, "id"),
+		"ssh_key":         plan.Unknown(key, "name"),
+
+		"deletion_protection": plan.Bool(true),
+	}
+	if n := in.SystemDisk.SizeGiB; n > 0 {
+		instanceAttrs["system_disk_gib"] = plan.Int(int64(n))
+	}
+	if len(in.Instead) > 0 {
+		instanceAttrs["instead"] = plan.Strings(in.Instead...)
+	}
+	if in.RAMRole != "" {
+		instanceAttrs["ram_role"] = plan.String(in.RAMRole)
 	}
 	var zoneAttr []string
 	if in.Zone != "" {
 		subnetAttrs["zone"] = plan.String(in.Zone)
 		instanceAttrs["zone"] = plan.String(in.Zone)
 		zoneAttr = []string{"zone"}
+	} else {
+		// A zone is chosen that sells what will stand in it.
+		subnetAttrs["sells"] = plan.Map(map[string]plan.Value{
+			"types": plan.Strings(append([]string{in.Type}, in.Instead...)...),
+			"disk":  plan.String(in.SystemDisk.Category),
+		})
+		instanceAttrs["network"] = plan.Unknown(network, "id")
 	}
 
 	rs := []plan.Resource{
@@ -138,7 +151,7 @@ func (p *Provider) declareHost(h *specs.Host) ([]plan.Resource, specs.Diagnostic
 		{
 			Address: subnet, Kind: kindVSwitch,
 			Attrs:      subnetAttrs,
-			CreateOnly: []string{"network", "cidr"},
+			CreateOnly: []string{"network", "cidr", "sells"},
 			ReplaceOn:  zoneAttr,
 			Outputs:    []string{"id", "zone"},
 			Within:     network,
@@ -165,9 +178,9 @@ func (p *Provider) declareHost(h *specs.Host) ([]plan.Resource, specs.Diagnostic
 			Address: instance, Kind: kindInstance,
 			Attrs: instanceAttrs,
 			CreateOnly: []string{"image", "hostname", "ssh_user", "ssh_port", "authorized_keys",
-				"system_disk", "subnet", "ssh_key"},
+				"system_disk", "network", "subnet", "ssh_key", "instead", "ram_role"},
 			ReplaceOn:  zoneAttr,
-			Outputs:    []string{"id", "host_key", "image_id"},
+			Outputs:    []string{"id", "host_key", "image_id", "zone"},
 			Within:     subnet,
 			Protected:  "it holds the mail of " + h.Hostname,
 			Interrupts: "changing its type stops the instance for some minutes",
@@ -192,11 +205,21 @@ func (p *Provider) declareHost(h *specs.Host) ([]plan.Resource, specs.Diagnostic
 			Effect:  h.Hostname + " can be reached",
 		},
 	}
+	rs = append(rs, declareDisk(h)...)
 	for i := range rs {
 		rs[i].Provider = Name
 		rs[i].Origin = in.Range
 	}
 	return rs, diags
+}
+
+// systemDisk is what of a system disk is decided when it is created.
+func systemDisk(d specs.Disk) plan.Value {
+	m := map[string]plan.Value{"category": plan.String(d.Category)}
+	if d.Encrypted {
+		m["encrypted"] = plan.Bool(true)
+	}
+	return plan.Map(m)
 }
 
 // mailPorts are open to everyone: RFC 5321, 8314, 6409, 9051.

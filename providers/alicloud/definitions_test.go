@@ -97,6 +97,18 @@ var loadDefinitions = sync.OnceValues(func() (map[string]definition, error) {
 			ops[file.Version+" "+action] = d
 		}
 	}
+	clients := generatedClients()
+	for _, a := range actions {
+		name := a.product.version + " " + a.name
+		if _, published := ops[name]; published || clients == "" {
+			continue
+		}
+		d, err := fromClient(filepath.Join(clients, a.product.name), a.name)
+		if err != nil {
+			return nil, err
+		}
+		ops[name] = d
+	}
 	return ops, nil
 })
 

@@ -45,13 +45,13 @@ func (r *run) do(ctx context.Context) (plan.Result, error) {
 	case opWaitVpc:
 		return r.waitVpc(ctx)
 	case opDeleteVpc:
-		return r.plain(ctx, &deleteVpc{rpc: newRPC(vpc, "DeleteVpc"), VpcId: r.text("id")})
+		return r.plain(ctx, &deleteVpc{rpc: newRPC(vpcDeleteVpc), VpcId: r.text("id")})
 	case opCreateVSwitch:
 		return r.createVSwitch(ctx)
 	case opWaitVSwitch:
 		return r.waitVSwitch(ctx)
 	case opDeleteVSwitch:
-		return r.plain(ctx, &deleteVSwitch{rpc: newRPC(vpc, "DeleteVSwitch"), VSwitchId: r.text("id")})
+		return r.deleteVSwitch(ctx, r.text("id"))
 	case opCreateGroup:
 		return r.createGroup(ctx)
 	case opAuthorize:
@@ -61,11 +61,11 @@ func (r *run) do(ctx context.Context) (plan.Result, error) {
 	case opModifyRule:
 		return r.modifyRule(ctx)
 	case opDeleteGroup:
-		return r.plain(ctx, &deleteSecurityGroup{rpc: newRPC(ecs, "DeleteSecurityGroup"), SecurityGroupId: r.text("id")})
+		return r.plain(ctx, &deleteSecurityGroup{rpc: newRPC(ecsDeleteSecurityGroup), SecurityGroupId: r.text("id")})
 	case opImportKey:
 		return r.importKey(ctx)
 	case opDeleteKey:
-		return r.plain(ctx, &deleteKeyPairs{rpc: newRPC(ecs, "DeleteKeyPairs"), KeyPairNames: jsonList(r.text("name"))})
+		return r.plain(ctx, &deleteKeyPairs{rpc: newRPC(ecsDeleteKeyPairs), KeyPairNames: jsonList(r.text("name"))})
 	case opRunInstances:
 		return r.runInstances(ctx)
 	case opWaitRunning:
@@ -77,8 +77,13 @@ func (r *run) do(ctx context.Context) (plan.Result, error) {
 	case opStartInstance:
 		return r.startInstance(ctx)
 	case opModifyType:
-		return r.plain(ctx, &instanceAction{rpc: newRPC(ecs, "ModifyInstanceSpec"), InstanceId: r.text("id"),
-			InstanceType: r.text("type"), ClientToken: string(r.token)})
+		return r.modifyType(ctx)
+	case opCheckStock:
+		return r.checkStock(ctx)
+	case opRaiseProtection:
+		return r.protect(ctx, "true")
+	case opLiftProtection:
+		return r.protect(ctx, "false")
 	case opJoinGroup:
 		return r.joinGroup(ctx)
 	case opDeleteInstance:
@@ -88,10 +93,10 @@ func (r *run) do(ctx context.Context) (plan.Result, error) {
 	case opAllocateEIP:
 		return r.allocate(ctx)
 	case opModifyEIP:
-		return r.plain(ctx, &eipAction{rpc: newRPC(vpc, "ModifyEipAddressAttribute"), AllocationId: r.text("id"),
+		return r.plain(ctx, &eipAction{rpc: newRPC(vpcModifyEipAddressAttribute), AllocationId: r.text("id"),
 			Bandwidth: r.number("bandwidth")})
 	case opReleaseEIP:
-		return r.plain(ctx, &eipAction{rpc: newRPC(vpc, "ReleaseEipAddress"), AllocationId: r.text("id")})
+		return r.plain(ctx, &eipAction{rpc: newRPC(vpcReleaseEipAddress), AllocationId: r.text("id")})
 	case opAssociate:
 		return r.associate(ctx)
 	case opWaitInUse:
@@ -102,6 +107,51 @@ func (r *run) do(ctx context.Context) (plan.Result, error) {
 		return r.waitAvailable(ctx)
 	case opTag:
 		return r.tag(ctx)
+	case opUntag:
+		return r.untag(ctx)
+	case opUnmarkRule:
+		return r.modifyRule(ctx)
+	case opForgetLink:
+		return plan.Result{}, r.forgetLink()
+	}
+	return r.doDisk(ctx)
+}
+
+// doDisk carries out what is about disks and their snapshots.
+func (r *run) doDisk(ctx context.Context) (plan.Result, error) {
+	switch r.op.Kind {
+	case opCreateDisk:
+		return r.createDisk(ctx)
+	case opWaitDisk:
+		return r.waitDisk(ctx)
+	case opDeleteDisk:
+		return r.plain(ctx, &diskAction{rpc: newRPC(ecsDeleteDisk), DiskId: r.text("id")})
+	case opResizeDisk, opResizeSystem:
+		d, err := r.theDisk(ctx)
+		if err != nil {
+			return plan.Result{}, err
+		}
+		return r.resizeDisk(ctx, d)
+	case opModifyCategory:
+		return r.plain(ctx, &diskAction{rpc: newRPC(ecsModifyDiskSpec), DiskId: r.text("id"), DiskCategory: r.text("category")})
+	case opKeepDisk:
+		return r.plain(ctx, &diskAction{rpc: newRPC(ecsModifyDiskAttribute), DiskId: r.text("id"), DeleteWithInstance: "false"})
+	case opAttachDisk:
+		return r.attachDisk(ctx)
+	case opWaitDiskInUse:
+		return r.waitDiskInUse(ctx)
+	case opDetachDisk:
+		return r.detachDisk(ctx)
+	case opCreatePolicy:
+		return r.createPolicy(ctx)
+	case opModifyPolicy:
+		return r.modifyPolicy(ctx)
+	case opApplyPolicy:
+		return r.applyPolicy(ctx)
+	case opCancelPolicy:
+		return r.cancelPolicy(ctx)
+	case opDeletePolicy:
+		return r.plain(ctx, &snapshotPolicyAction{rpc: newRPC(ecsDeleteAutoSnapshotPolicy), PolicyId: r.text("id")})
 	}
 	return plan.Result{}, r.internal("this version of mailform does not know the operation " + r.op.Kind)
 }
@@ -167,7 +217,7 @@ func (r *run) plain(ctx context.Context, req request) (plan.Result, error) {
 
 func deletes(kind string) bool {
 	switch kind {
-	case opDeleteVpc, opDeleteVSwitch, opDeleteGroup, opDeleteKey, opDeleteInstance, opReleaseEIP:
+	case opDeleteVpc, opDeleteVSwitch, opDeleteGroup, opDeleteKey, opDeleteInstance, opReleaseEIP, opDeleteDisk, opDeletePolicy, opLiftProtection:
 		return true
 	}
 	return false

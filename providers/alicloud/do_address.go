@@ -2,7 +2,6 @@ package alicloud
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"mailform/plan"
@@ -13,7 +12,7 @@ const addressPatience = 5 * time.Minute
 // allocate takes a public address. One allocated apart from the instance stays when
 // the instance is made anew, and with it what other servers think of it.
 func (r *run) allocate(ctx context.Context) (plan.Result, error) {
-	req := &allocateEipAddress{rpc: newRPC(vpc, "AllocateEipAddress"), ClientToken: string(r.token), Bandwidth: r.number("bandwidth"),
+	req := &allocateEipAddress{rpc: newRPC(vpcAllocateEipAddress), ClientToken: string(r.token), Bandwidth: r.number("bandwidth"),
 		InternetChargeType: "PayByTraffic", InstanceChargeType: "PostPaid", Name: r.name(), Description: r.description(), Tag: r.marks()}
 	resp := &idAnswer{answer: newAnswer()}
 	res, err := r.create(ctx, req, resp, func() string { return resp.AllocationId }, r.findEIP)
@@ -48,7 +47,7 @@ func (r *run) eip(ctx context.Context, id string) (eip, bool, error) {
 }
 
 func (r *run) associate(ctx context.Context) (plan.Result, error) {
-	res, err := r.plain(ctx, &eipAction{rpc: newRPC(vpc, "AssociateEipAddress"), AllocationId: r.text("address"),
+	res, err := r.plain(ctx, &eipAction{rpc: newRPC(vpcAssociateEipAddress), AllocationId: r.text("address"),
 		InstanceId: r.text("instance"), InstanceType: "EcsInstance", ClientToken: string(r.token)})
 	if err == nil {
 		return res, nil
@@ -76,8 +75,7 @@ func (r *run) waitInUse(ctx context.Context) (plan.Result, error) {
 			return "not listed", false, err
 		}
 		if e.Status == "InUse" && e.InstanceId != r.text("instance") {
-			return "", false, &plan.Error{Class: plan.ErrStale, Code: codeConflict,
-				Got: fmt.Sprintf("address %s belongs to %s now", id, e.InstanceId), Fix: "make a new plan"}
+			return "", false, elsewhere("address "+id, e.InstanceId)
 		}
 		ip = e.IpAddress
 		return e.Status, e.Status == "InUse", nil
@@ -96,10 +94,9 @@ func (r *run) unassociate(ctx context.Context) (plan.Result, error) {
 		return plan.Result{}, err
 	}
 	if e.InstanceId != r.text("instance") {
-		return plan.Result{}, &plan.Error{Class: plan.ErrStale, Code: codeConflict,
-			Got: fmt.Sprintf("address %s belongs to %s now", e.AllocationId, e.InstanceId), Fix: "make a new plan"}
+		return plan.Result{}, elsewhere("address "+e.AllocationId, e.InstanceId)
 	}
-	res, err := r.plain(ctx, &eipAction{rpc: newRPC(vpc, "UnassociateEipAddress"), AllocationId: e.AllocationId,
+	res, err := r.plain(ctx, &eipAction{rpc: newRPC(vpcUnassociateEipAddress), AllocationId: e.AllocationId,
 		InstanceId: e.InstanceId, InstanceType: e.InstanceType, ClientToken: string(r.token)})
 	if gone(err) || isCode(err, "InvalidBindInstance.NotFound") {
 		err = nil

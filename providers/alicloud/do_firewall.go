@@ -8,7 +8,7 @@ import (
 )
 
 func (r *run) createGroup(ctx context.Context) (plan.Result, error) {
-	req := &createSecurityGroup{rpc: newRPC(ecs, "CreateSecurityGroup"), ClientToken: string(r.token), VpcId: r.text("network"),
+	req := &createSecurityGroup{rpc: newRPC(ecsCreateSecurityGroup), ClientToken: string(r.token), VpcId: r.text("network"),
 		SecurityGroupName: r.name(), Description: r.description(), SecurityGroupType: "normal", Tag: r.marks()}
 	resp := &idAnswer{answer: newAnswer()}
 	res, err := r.create(ctx, req, resp, func() string { return resp.SecurityGroupId }, r.findGroup)
@@ -49,7 +49,7 @@ func (r *run) authorize(ctx context.Context) (plan.Result, error) {
 	for _, rule := range rulesFromValue(r.op.Inputs["rules"]) {
 		params = append(params, rule.param(r.stack))
 	}
-	return r.plain(ctx, &authorizeSecurityGroup{rpc: newRPC(ecs, "AuthorizeSecurityGroup"), ClientToken: string(r.token),
+	return r.plain(ctx, &authorizeSecurityGroup{rpc: newRPC(ecsAuthorizeSecurityGroup), ClientToken: string(r.token),
 		SecurityGroupId: id, Permissions: &params})
 }
 
@@ -93,7 +93,7 @@ func (r *run) revoke(ctx context.Context) (plan.Result, error) {
 	if len(ids) == 0 {
 		return plan.Result{}, nil
 	}
-	res, err := r.plain(ctx, &revokeSecurityGroup{rpc: newRPC(ecs, "RevokeSecurityGroup"), ClientToken: string(r.token),
+	res, err := r.plain(ctx, &revokeSecurityGroup{rpc: newRPC(ecsRevokeSecurityGroup), ClientToken: string(r.token),
 		SecurityGroupId: r.text("id"), SecurityGroupRuleId: &ids})
 	if isCode(err, "InvalidSecurityGroupRule.RuleNotExist", "InvalidSecurityGroupRuleId.NotFound", "InvalidParam.SecurityGroupRuleId") {
 		// Someone was faster with one of them; the others are still there.
@@ -104,7 +104,7 @@ func (r *run) revoke(ctx context.Context) (plan.Result, error) {
 	return res, err
 }
 
-// modifyRule gives a rule our mark or another name. Only the description changes,
+// modifyRule gives a rule our mark or another name, or takes the mark off. Only the description changes,
 // but the vendor resets what a request leaves out, so all of the rule is sent.
 func (r *run) modifyRule(ctx context.Context) (plan.Result, error) {
 	rules := rulesFromValue(r.op.Inputs["rules"])
@@ -116,17 +116,27 @@ func (r *run) modifyRule(ctx context.Context) (plan.Result, error) {
 		return plan.Result{}, err
 	}
 	have, ok := group[rules[0].key()]
+	if !ok && r.op.Kind == opUnmarkRule {
+		return plan.Result{}, nil
+	}
 	if !ok {
 		return plan.Result{}, &plan.Error{Class: plan.ErrStale, Code: codeConflict,
 			Got: "the rule " + rules[0].key() + " is not there any more",
 			Fix: "make a new plan"}
 	}
 	p := rules[0].param(r.stack)
-	return r.plain(ctx, &modifySecurityGroupRule{rpc: newRPC(ecs, "ModifySecurityGroupRule"), ClientToken: string(r.token),
+	if r.op.Kind == opUnmarkRule {
+		p.Description = unmarked
+	}
+	return r.plain(ctx, &modifySecurityGroupRule{rpc: newRPC(ecsModifySecurityGroupRule), ClientToken: string(r.token),
 		SecurityGroupId: r.text("id"), SecurityGroupRuleId: have.SecurityGroupRuleId, Policy: p.Policy, Priority: p.Priority,
 		IpProtocol: p.IpProtocol, PortRange: p.PortRange, SourceCidrIp: p.SourceCidrIp, Ipv6SourceCidrIp: p.Ipv6SourceCidrIp,
 		NicType: p.NicType, Description: p.Description})
 }
+
+// unmarked is the description of a rule that is ours no more. An empty one would be
+// left out of the request, which does not say what becomes of the old.
+const unmarked = "-"
 
 // rulesAre reports whether every rule of the operation is there (under our name for
 // it) or, with want false, whether none is.

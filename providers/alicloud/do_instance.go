@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"mailform/plan"
@@ -31,7 +30,7 @@ func (r *run) importKey(ctx context.Context) (plan.Result, error) {
 		}
 	}
 	resp := newAnswer()
-	err := r.call(ctx, &importKeyPair{rpc: newRPC(ecs, "ImportKeyPair"), KeyPairName: r.name(), PublicKeyBody: key, Tag: r.marks()}, &resp)
+	err := r.call(ctx, &importKeyPair{rpc: newRPC(ecsImportKeyPair), KeyPairName: r.name(), PublicKeyBody: key, Tag: r.marks()}, &resp)
 	if isCode(err, "KeyPair.AlreadyExist") {
 		// A name is taken once: this is an earlier attempt of ours, or not ours at all.
 		res, ok, findErr := r.findKey(ctx)
@@ -75,10 +74,6 @@ func (r *run) findKey(ctx context.Context) (plan.Result, bool, error) {
 // For the same reason the fingerprint is not taken from this attempt but read back
 // from the tag once the instance runs.
 func (r *run) runInstances(ctx context.Context) (plan.Result, error) {
-	image, err := r.findImage(ctx)
-	if err != nil {
-		return plan.Result{}, err
-	}
 	key, err := newHostKey(r.rand)
 	if err != nil {
 		return plan.Result{}, err
@@ -88,61 +83,67 @@ func (r *run) runInstances(ctx context.Context) (plan.Result, error) {
 	if err != nil {
 		return plan.Result{}, err
 	}
-	disk := in["system_disk"]
-	req := &runInstances{
-		rpc:                     newRPC(ecs, "RunInstances"),
-		ClientToken:             string(r.token),
-		ImageId:                 image,
-		InstanceType:            r.text("type"),
-		InstanceName:            r.name(),
-		Description:             r.description(),
-		HostName:                hostName(in["hostname"].Str(), hostOf(r.address())),
-		VSwitchId:               r.text("subnet"),
-		SecurityGroupId:         r.text("firewall"),
-		KeyPairName:             r.text("ssh_key"),
-		UserData:                data,
-		SystemDiskCategory:      disk.Field("category").Str(),
-		InstanceChargeType:      "PostPaid",
-		InternetMaxBandwidthOut: "0", // an instance with a public address of its own cannot take an EIP
-		Amount:                  "1",
-		Tag:                     r.marks(tagParam{tagHostKey, key.fingerprint}),
-	}
-	if n := disk.Field("size_gib").Num(); n > 0 {
-		req.SystemDiskSize = fmt.Sprint(n)
-	}
-	resp := &runInstancesAnswer{answer: newAnswer()}
-	id := func() string {
-		if ids := resp.InstanceIdSets.InstanceIdSet; len(ids) == 1 {
-			return ids[0]
+	try := func(ctx context.Context, instanceType, subnet, token string) (plan.Result, error) {
+		image, err := r.findImage(ctx, instanceType)
+		if err != nil {
+			return plan.Result{}, err
 		}
-		return ""
+		req := r.instanceRequest(key, data, image, instanceType, subnet, token)
+		resp := &runInstancesAnswer{answer: newAnswer()}
+		id := func() string {
+			if ids := resp.InstanceIdSets.InstanceIdSet; len(ids) == 1 {
+				return ids[0]
+			}
+			return ""
+		}
+		res, err := r.create(ctx, req, resp, id, r.findInstance)
+		if err == nil && res.Outputs == nil {
+			res = r.outputs(plan.Attrs{"id": plan.String(id()), "image_id": plan.String(image)})
+		}
+		return res, err
 	}
-	res, err := r.create(ctx, req, resp, id, r.findInstance)
-	if isCode(err, "OperationDenied.NoStock", "Zone.NotOnSale", "InvalidInstanceType.ZoneNotSupported", "LackResource", "ResourceNotAvailable") {
-		return plan.Result{}, r.noStock(ctx, err)
-	}
-	if err == nil && res.Outputs == nil {
-		res = r.outputs(plan.Attrs{"id": plan.String(id()), "image_id": plan.String(image)})
+	res, err := try(ctx, r.text("type"), r.text("subnet"), string(r.token))
+	// A vSwitch that is not there any more is what an interrupted search leaves behind.
+	if soldOut(err) || isCode(err, "InvalidVSwitchId.NotFound") && r.text("network") != "" {
+		return r.search(ctx, try, err)
 	}
 	return res, err
 }
 
-// noStock says where the type can be had.
-func (r *run) noStock(ctx context.Context, err error) error {
-	e := explain(r.step(), err)
-	var pe *plan.Error
-	if !errors.As(e, &pe) {
-		return e
+func (r *run) instanceRequest(key hostKey, data, image, instanceType, subnet, token string) *runInstances {
+	in := r.op.Inputs
+	disk := in["system_disk"]
+	marks := r.marks(tagParam{tagHostKey, key.fingerprint}, tagParam{tagSubnet, subnet})
+	if want := r.text("type"); instanceType != want {
+		*marks = append(*marks, tagParam{tagInsteadOf, want})
 	}
-	zones, zoneErr := r.zones(ctx, r.text("type"), r.op.Inputs["system_disk"].Field("category").Str())
-	switch {
-	case zoneErr != nil:
-	case len(zones) > 0:
-		pe.Fix = "set the instance's zone to one that has it now: " + strings.Join(zones, ", ")
-	default:
-		pe.Fix = "no zone of " + r.region + " has it now: choose another type, or try again later"
+	req := &runInstances{
+		rpc:                     newRPC(ecsRunInstances),
+		ClientToken:             token,
+		ImageId:                 image,
+		InstanceType:            instanceType,
+		InstanceName:            r.name(),
+		Description:             r.description(),
+		HostName:                hostName(in["hostname"].Str(), hostOf(r.address())),
+		VSwitchId:               subnet,
+		SecurityGroupId:         r.text("firewall"),
+		KeyPairName:             r.text("ssh_key"),
+		UserData:                data,
+		SystemDiskCategory:      disk.Field("category").Str(),
+		SystemDiskSize:          r.number("system_disk_gib"),
+		RamRoleName:             r.text("ram_role"),
+		InstanceChargeType:      "PostPaid",
+		InternetMaxBandwidthOut: "0", // an instance with a public address of its own cannot take an EIP
+		Amount:                  "1",
+		Tag:                     marks,
 	}
-	return pe
+	if disk.Field("encrypted").True() {
+		req.SystemDiskEncrypted = "true"
+	}
+	if in["deletion_protection"].True() {
+		req.DeletionProtection = "true"
+	}
+	return req
 }
 
 // hostName is what the vendor takes as the name inside the instance: 2 to 64
@@ -160,11 +161,10 @@ func (r *run) findInstance(ctx context.Context) (plan.Result, bool, error) {
 	if err != nil || len(all) == 0 {
 		return plan.Result{}, false, err
 	}
-	attrs := plan.Attrs{"id": plan.String(all[0].InstanceId), "image_id": plan.String(all[0].ImageId)}
-	if k := all[0].Tags.tags()[tagHostKey]; k != "" {
-		attrs["host_key"] = plan.String(k)
-	}
-	return r.outputs(attrs), true, nil
+	i := all[0]
+	res := r.outputs(instanceOutputs(i))
+	res.Outputs[r.subnetAddress()] = plan.Attrs{"id": plan.String(i.VpcAttributes.VSwitchId), "zone": plan.String(i.ZoneId)}
+	return res, true, nil
 }
 
 // instance gives one instance, or false when it does not exist.
@@ -206,11 +206,7 @@ func (r *run) waitRunning(ctx context.Context) (plan.Result, error) {
 	if err != nil {
 		return plan.Result{}, err
 	}
-	attrs := plan.Attrs{"id": plan.String(last.InstanceId), "image_id": plan.String(last.ImageId)}
-	if k := last.Tags.tags()[tagHostKey]; k != "" {
-		attrs["host_key"] = plan.String(k)
-	}
-	res := r.outputs(attrs)
+	res := r.outputs(instanceOutputs(last))
 	if ip := last.EipAddress.IpAddress; ip != "" {
 		// A machine that was stopped has its address back.
 		res.Outputs[part(hostOf(r.address()), "address-link")] = plan.Attrs{"ip": plan.String(ip)}
@@ -224,7 +220,7 @@ func (r *run) stopInstance(ctx context.Context) (plan.Result, error) {
 	if i, ok, err := r.instance(ctx, r.text("id")); err != nil || ok && (i.Status == "Stopping" || i.Status == "Stopped") {
 		return plan.Result{}, err
 	}
-	return r.plain(ctx, &instanceAction{rpc: newRPC(ecs, "StopInstance"), InstanceId: r.text("id"), StoppedMode: "KeepCharging"})
+	return r.plain(ctx, &instanceAction{rpc: newRPC(ecsStopInstance), InstanceId: r.text("id"), StoppedMode: "KeepCharging"})
 }
 
 func (r *run) waitStopped(ctx context.Context) (plan.Result, error) {
@@ -242,11 +238,11 @@ func (r *run) startInstance(ctx context.Context) (plan.Result, error) {
 	if i, ok, err := r.instance(ctx, r.text("id")); err != nil || ok && (i.Status == "Starting" || i.Status == "Running") {
 		return plan.Result{}, err
 	}
-	return r.plain(ctx, &instanceAction{rpc: newRPC(ecs, "StartInstance"), InstanceId: r.text("id")})
+	return r.plain(ctx, &instanceAction{rpc: newRPC(ecsStartInstance), InstanceId: r.text("id")})
 }
 
 func (r *run) joinGroup(ctx context.Context) (plan.Result, error) {
-	res, err := r.plain(ctx, &joinSecurityGroup{rpc: newRPC(ecs, "JoinSecurityGroup"), InstanceId: r.text("id"), SecurityGroupId: r.text("firewall")})
+	res, err := r.plain(ctx, &joinSecurityGroup{rpc: newRPC(ecsJoinSecurityGroup), InstanceId: r.text("id"), SecurityGroupId: r.text("firewall")})
 	if isCode(err, "InvalidInstanceId.AlreadyExists") {
 		err = nil // is in it already
 	}
@@ -258,7 +254,7 @@ func (r *run) joinGroup(ctx context.Context) (plan.Result, error) {
 func (r *run) deleteInstance(ctx context.Context) (plan.Result, error) {
 	id := r.text("id")
 	release := func() (plan.Result, error) {
-		return r.plain(ctx, &instanceAction{rpc: newRPC(ecs, "DeleteInstance"), InstanceId: id, Force: "true"})
+		return r.plain(ctx, &instanceAction{rpc: newRPC(ecsDeleteInstance), InstanceId: id, Force: "true"})
 	}
 	res, err := release()
 	if !isCode(err, "IncorrectInstanceStatus.Initializing") {

@@ -2,8 +2,6 @@ package alicloud
 
 import (
 	"context"
-	"fmt"
-	"sort"
 	"time"
 
 	"mailform/plan"
@@ -13,7 +11,7 @@ import (
 const networkPatience = 5 * time.Minute
 
 func (r *run) createVpc(ctx context.Context) (plan.Result, error) {
-	req := &createVpc{rpc: newRPC(vpc, "CreateVpc"), ClientToken: string(r.token), CidrBlock: r.text("cidr"),
+	req := &createVpc{rpc: newRPC(vpcCreateVpc), ClientToken: string(r.token), CidrBlock: r.text("cidr"),
 		VpcName: r.name(), Description: r.description(), Tag: r.marks()}
 	resp := &idAnswer{answer: newAnswer()}
 	res, err := r.create(ctx, req, resp, func() string { return resp.VpcId }, r.findVpc)
@@ -49,7 +47,7 @@ func (r *run) createVSwitch(ctx context.Context) (plan.Result, error) {
 			return plan.Result{}, err
 		}
 	}
-	req := &createVSwitch{rpc: newRPC(vpc, "CreateVSwitch"), ClientToken: string(r.token), VpcId: r.text("network"),
+	req := &createVSwitch{rpc: newRPC(vpcCreateVSwitch), ClientToken: string(r.token), VpcId: r.text("network"),
 		ZoneId: zone, CidrBlock: r.text("cidr"), VSwitchName: r.name(), Description: r.description(), Tag: r.marks()}
 	resp := &idAnswer{answer: newAnswer()}
 	res, err := r.create(ctx, req, resp, func() string { return resp.VSwitchId }, r.findVSwitch)
@@ -77,71 +75,20 @@ func (r *run) waitVSwitch(ctx context.Context) (plan.Result, error) {
 	})
 }
 
-// zones asks which zones sell a type with a kind of system disk now, sorted.
-func (r *run) zones(ctx context.Context, instanceType, category string) ([]string, error) {
-	req := &describeAvailableResource{rpc: newRPC(ecs, "DescribeAvailableResource"), DestinationResource: "InstanceType",
-		InstanceChargeType: "PostPaid", InstanceType: instanceType, SystemDiskCategory: category, IoOptimized: "optimized"}
-	resp := &describeAvailableResourceAnswer{answer: newAnswer()}
-	if err := r.call(ctx, req, resp); err != nil {
-		return nil, err
+// deleteVSwitch deletes a vSwitch if it carries our mark: that an instance of ours
+// stood in it does not make it ours.
+func (r *run) deleteVSwitch(ctx context.Context, id string) (plan.Result, error) {
+	all, err := r.vSwitches(ctx, nil, id)
+	if gone(err) || err == nil && len(all) == 0 {
+		return plan.Result{}, nil
 	}
-	var zones []string
-	for _, z := range resp.AvailableZones.AvailableZone {
-		if z.Status != "Available" || z.StatusCategory == "WithoutStock" || z.StatusCategory == "ClosedWithoutStock" {
-			continue
-		}
-		sells := false
-		for _, res := range z.AvailableResources.AvailableResource {
-			for _, s := range res.SupportedResources.SupportedResource {
-				sells = sells || s.Value == instanceType && s.Status == "Available" &&
-					s.StatusCategory != "WithoutStock" && s.StatusCategory != "ClosedWithoutStock"
-			}
-		}
-		if sells {
-			zones = append(zones, z.ZoneId)
-		}
-	}
-	sort.Strings(zones)
-	return zones, nil
-}
-
-// chooseZone takes the first zone, by name, that sells the type.
-func (r *run) chooseZone(ctx context.Context) (string, error) {
-	zones, err := r.zones(ctx, r.text("type"), r.text("category"))
 	if err != nil {
-		return "", err
+		return plan.Result{}, err
 	}
-	if len(zones) == 0 {
-		return "", &plan.Error{
-			Code: codeStock,
-			Sent: "POST " + r.api.endpoints[ecs].String() + " DescribeAvailableResource",
-			Got:  fmt.Sprintf("no zone of %s sells %s with a %s system disk now", r.region, r.text("type"), r.text("category")),
-			Fix:  "choose another type or disk category in the spec's instance block, or another region",
-		}
+	if all[0].Tags.tags()[tagStack] != r.stack {
+		return plan.Result{}, &plan.Error{Class: plan.ErrBlocked, Code: codeConflict,
+			Got: "vSwitch " + id + " does not carry the mark of stack " + r.stack,
+			Fix: "delete it in the vendor's console if it is not needed, then run the same command again"}
 	}
-	r.progress("in zone "+zones[0], 0, 0)
-	return zones[0], nil
-}
-
-// tag puts our marks on something that is as wanted without them.
-func (r *run) tag(ctx context.Context) (plan.Result, error) {
-	p, resourceType := ecs, ""
-	switch r.text("kind") {
-	case kindVPC:
-		p, resourceType = vpc, "VPC"
-	case kindVSwitch:
-		p, resourceType = vpc, "VSWITCH"
-	case kindEIP:
-		p, resourceType = vpc, "EIP"
-	case kindSecurityGroup:
-		resourceType = "securitygroup"
-	case kindKeyPair:
-		resourceType = "keypair"
-	case kindInstance:
-		resourceType = "instance"
-	default:
-		return plan.Result{}, r.internal("a " + r.text("kind") + " cannot be tagged")
-	}
-	return r.plain(ctx, &tagResources{rpc: newRPC(p, "TagResources"), ResourceType: resourceType,
-		ResourceId: &[]string{r.text("id")}, Tag: r.marks()})
+	return r.plain(ctx, &deleteVSwitch{rpc: newRPC(vpcDeleteVSwitch), VSwitchId: id})
 }

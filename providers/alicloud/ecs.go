@@ -31,6 +31,9 @@ type idAnswer struct {
 	AllocationId    string
 	EipAddress      string
 	KeyPairName     string
+	DiskId          string
+
+	AutoSnapshotPolicyId string
 }
 
 type createSecurityGroup struct {
@@ -204,6 +207,9 @@ type runInstances struct {
 	UserData                string      `position:"Body" name:"UserData"` // base64
 	SystemDiskCategory      string      `position:"Body" name:"SystemDisk.Category"`
 	SystemDiskSize          string      `position:"Body" name:"SystemDisk.Size"` // GiB
+	SystemDiskEncrypted     string      `position:"Body" name:"SystemDisk.Encrypted"`
+	RamRoleName             string      `position:"Body" name:"RamRoleName"`
+	DeletionProtection      string      `position:"Body" name:"DeletionProtection"`
 	InstanceChargeType      string      `position:"Body" name:"InstanceChargeType"`
 	InternetMaxBandwidthOut string      `position:"Body" name:"InternetMaxBandwidthOut"` // 0: no public address of its own
 	Amount                  string      `position:"Body" name:"Amount"`
@@ -225,14 +231,17 @@ type describeInstances struct {
 }
 
 type instance struct {
-	InstanceId       string
-	Status           string
-	InstanceType     string
-	ImageId          string
-	ZoneId           string
-	HostName         string
-	KeyPairName      string
-	CreationTime     string // without seconds: "2023-07-26T23:50Z"
+	InstanceId   string
+	Status       string
+	InstanceType string
+	ImageId      string
+	ZoneId       string
+	HostName     string
+	KeyPairName  string
+	CreationTime string // without seconds: "2023-07-26T23:50Z"
+
+	DeletionProtection bool
+
 	SecurityGroupIds struct{ SecurityGroupId []string }
 	VpcAttributes    struct{ VpcId, VSwitchId string }
 	EipAddress       struct{ AllocationId, IpAddress string }
@@ -250,7 +259,8 @@ type describeInstancesAnswer struct {
 
 func (a *describeInstancesAnswer) listed() bool { return a.Instances != nil }
 
-// instanceAction is StartInstance, StopInstance, DeleteInstance or ModifyInstanceSpec.
+// instanceAction is StartInstance, StopInstance, DeleteInstance, ModifyInstanceSpec
+// or ModifyInstanceAttribute.
 type instanceAction struct {
 	rpc
 	InstanceId   string `position:"Body" name:"InstanceId"`
@@ -258,6 +268,8 @@ type instanceAction struct {
 	StoppedMode  string `position:"Body" name:"StoppedMode"`  // StopInstance
 	InstanceType string `position:"Body" name:"InstanceType"` // ModifyInstanceSpec
 	ClientToken  string `position:"Body" name:"ClientToken"`  // ModifyInstanceSpec
+
+	DeletionProtection string `position:"Body" name:"DeletionProtection"` // ModifyInstanceAttribute
 }
 
 type tagResources struct {
@@ -265,6 +277,14 @@ type tagResources struct {
 	ResourceType string      `position:"Body" name:"ResourceType"`
 	ResourceId   *[]string   `position:"Body" name:"ResourceId" type:"Repeated"`
 	Tag          *[]tagParam `position:"Body" name:"Tag" type:"Repeated"`
+}
+
+// untagResources is UntagResources of ECS and UnTagResources of VPC.
+type untagResources struct {
+	rpc
+	ResourceType string    `position:"Body" name:"ResourceType"`
+	ResourceId   *[]string `position:"Body" name:"ResourceId" type:"Repeated"`
+	TagKey       *[]string `position:"Body" name:"TagKey" type:"Repeated"`
 }
 
 type describeAvailableResource struct {

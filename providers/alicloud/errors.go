@@ -34,7 +34,7 @@ const (
 const lingering = 10 * time.Second
 
 // effect reports whether an operation changes anything.
-func effect(action string) bool { return !strings.HasPrefix(action, "Describe") }
+func effect(action string) bool { return !reads(action) }
 
 // got is what came back, for people.
 func (f *failure) got() string {

@@ -12,30 +12,30 @@ import (
 // The image of a spec is a vendor's image id, an image family ("acs:…"), or a
 // distribution and version as people write them, such as "debian-12".
 
-// findImage turns the spec's image into the id that a new instance gets.
-func (r *run) findImage(ctx context.Context) (string, error) {
+// findImage turns the spec's image into the id that a new instance of a type gets.
+func (r *run) findImage(ctx context.Context, instanceType string) (string, error) {
 	want := r.text("image")
 	switch {
 	case strings.HasPrefix(want, "m-"), strings.HasSuffix(want, ".vhd"), strings.HasSuffix(want, ".raw"):
 		return want, nil
 	case strings.Contains(want, ":"):
-		req := &describeImageFromFamily{rpc: newRPC(ecs, "DescribeImageFromFamily"), ImageFamily: want}
+		req := &describeImageFromFamily{rpc: newRPC(ecsDescribeImageFromFamily), ImageFamily: want}
 		resp := &describeImageFromFamilyAnswer{answer: newAnswer()}
 		if err := r.call(ctx, req, resp); err != nil {
 			return "", err
 		}
 		if resp.Image.ImageId == "" {
-			return "", r.noImage(want, nil)
+			return "", r.noImage(want, instanceType, nil)
 		}
 		return resp.Image.ImageId, nil
 	}
-	images, err := r.images(ctx, r.text("type"))
+	images, err := r.images(ctx, instanceType)
 	if err != nil {
 		return "", err
 	}
 	id, ok := newestImage(want, images)
 	if !ok {
-		return "", r.noImage(want, images)
+		return "", r.noImage(want, instanceType, images)
 	}
 	r.progress("from image "+id, 0, 0)
 	return id, nil
@@ -45,7 +45,7 @@ func (r *run) findImage(ctx context.Context) (string, error) {
 // architecture is right too.
 func (r *run) images(ctx context.Context, instanceType string) (all []image, err error) {
 	err = numbered(100, func(number, size string) (int, int, error) {
-		req := &describeImages{rpc: newRPC(ecs, "DescribeImages"), ImageOwnerAlias: "system", OSType: "linux",
+		req := &describeImages{rpc: newRPC(ecsDescribeImages), ImageOwnerAlias: "system", OSType: "linux",
 			InstanceType: instanceType, PageNumber: number, PageSize: size}
 		resp := &describeImagesAnswer{answer: newAnswer()}
 		if err := r.call(ctx, req, resp); err != nil {
@@ -103,7 +103,7 @@ func ordinary(id, prefix string) bool {
 	return false
 }
 
-func (r *run) noImage(want string, images []image) error {
+func (r *run) noImage(want, instanceType string, images []image) error {
 	seen := map[string]bool{}
 	var names []string
 	for _, i := range images {
@@ -121,7 +121,7 @@ func (r *run) noImage(want string, images []image) error {
 	return &plan.Error{
 		Code: codeRefused,
 		Sent: "POST " + r.api.endpoints[ecs].String() + " DescribeImages",
-		Got:  fmt.Sprintf("%s has no image %q for %s", r.region, want, r.text("type")),
+		Got:  fmt.Sprintf("%s has no image %q for %s", r.region, want, instanceType),
 		Fix:  fix,
 	}
 }

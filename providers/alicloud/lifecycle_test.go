@@ -112,7 +112,7 @@ func TestEveryCallOfTheProviderIsExercisedAgainstTheDefinitions(t *testing.T) {
 	}))
 	family := p.begin(plan.Op{Addresses: []plan.Address{"host/mx1/instance"},
 		Inputs: plan.Attrs{"image": plan.String("acs:debian_12_x64"), "type": plan.String("ecs.g7.large")}}, "t", nil)
-	if id, err := family.findImage(context.Background()); err != nil || !strings.HasPrefix(id, "debian_12_11_x64") {
+	if id, err := family.findImage(context.Background(), "ecs.g7.large"); err != nil || !strings.HasPrefix(id, "debian_12_11_x64") {
 		t.Errorf("family: %v %v", id, err)
 	}
 	tagIt := plan.Op{Kind: opTag, Addresses: []plan.Address{"host/mx1/ssh-key"},
@@ -391,7 +391,7 @@ func TestCopiedTagsAreShownAndNotMistaken(t *testing.T) {
 	vpcID := observed(t, p, testSpec(), "host/mx1/network").ID
 	for name, address := range map[string]string{"copy": "host/mx1/firewall", "odd": "host/mx1/network"} {
 		resp := &idAnswer{answer: newAnswer()}
-		raw(t, p, &createSecurityGroup{rpc: newRPC(ecs, "CreateSecurityGroup"), VpcId: vpcID, SecurityGroupName: name, Tag: addressTags("acme-mail", address)}, resp)
+		raw(t, p, &createSecurityGroup{rpc: newRPC(ecsCreateSecurityGroup), VpcId: vpcID, SecurityGroupName: name, Tag: addressTags("acme-mail", address)}, resp)
 	}
 	got := pending(planFor(t, p, testSpec()))
 	if len(got) != 2 || !strings.HasPrefix(got[0], "delete host/mx1/firewall/sg-") || !strings.HasPrefix(got[1], "delete host/mx1/network/sg-") {

@@ -12,6 +12,10 @@ const (
 	tagStack   = "mailform:stack"
 	tagAddress = "mailform:address"
 	tagHostKey = "mailform:host-key" // an instance's SSH host key, "SHA256:…"
+
+	// What an instance was created as, also set in the call that creates it.
+	tagSubnet    = "mailform:subnet"     // the vSwitch it was put in, by id; see vouch
+	tagInsteadOf = "mailform:instead-of" // the type it stands in for, which was sold out
 )
 
 type tags map[string]string
@@ -59,7 +63,7 @@ func numbered(size int, page func(number, size string) (int, int, error)) error 
 
 func (r *reader) vpcs(ctx context.Context, filter *[]tagParam, id string) (all []network, err error) {
 	err = numbered(50, func(number, size string) (int, int, error) {
-		req := &describeVpcs{rpc: newRPC(vpc, "DescribeVpcs"), VpcId: id, Tag: filter, PageNumber: number, PageSize: size}
+		req := &describeVpcs{rpc: newRPC(vpcDescribeVpcs), VpcId: id, Tag: filter, PageNumber: number, PageSize: size}
 		resp := &describeVpcsAnswer{answer: newAnswer()}
 		if err := r.call(ctx, req, resp); err != nil {
 			return 0, 0, err
@@ -72,7 +76,7 @@ func (r *reader) vpcs(ctx context.Context, filter *[]tagParam, id string) (all [
 
 func (r *reader) vSwitches(ctx context.Context, filter *[]tagParam, id string) (all []vSwitch, err error) {
 	err = numbered(50, func(number, size string) (int, int, error) {
-		req := &describeVSwitches{rpc: newRPC(vpc, "DescribeVSwitches"), VSwitchId: id, Tag: filter, PageNumber: number, PageSize: size}
+		req := &describeVSwitches{rpc: newRPC(vpcDescribeVSwitches), VSwitchId: id, Tag: filter, PageNumber: number, PageSize: size}
 		resp := &describeVSwitchesAnswer{answer: newAnswer()}
 		if err := r.call(ctx, req, resp); err != nil {
 			return 0, 0, err
@@ -87,7 +91,7 @@ func (r *reader) vSwitches(ctx context.Context, filter *[]tagParam, id string) (
 // allocated can be found by its name before its tags are indexed.
 func (r *reader) eips(ctx context.Context, filter *[]tagParam, id, name string) (all []eip, err error) {
 	err = numbered(100, func(number, size string) (int, int, error) {
-		req := &describeEipAddresses{rpc: newRPC(vpc, "DescribeEipAddresses"), AllocationId: id, EipName: name,
+		req := &describeEipAddresses{rpc: newRPC(vpcDescribeEipAddresses), AllocationId: id, EipName: name,
 			Tag: filter, PageNumber: number, PageSize: size}
 		resp := &describeEipAddressesAnswer{answer: newAnswer()}
 		if err := r.call(ctx, req, resp); err != nil {
@@ -103,7 +107,7 @@ func (r *reader) eips(ctx context.Context, filter *[]tagParam, id, name string) 
 // one that stands in our way is seen too, with or without our tags.
 func (r *reader) keyPairs(ctx context.Context, name string) (all []keyPair, err error) {
 	err = numbered(50, func(number, size string) (int, int, error) {
-		req := &describeKeyPairs{rpc: newRPC(ecs, "DescribeKeyPairs"), KeyPairName: name, IncludePublicKey: "true",
+		req := &describeKeyPairs{rpc: newRPC(ecsDescribeKeyPairs), KeyPairName: name, IncludePublicKey: "true",
 			PageNumber: number, PageSize: size}
 		resp := &describeKeyPairsAnswer{answer: newAnswer()}
 		if err := r.call(ctx, req, resp); err != nil {
@@ -133,7 +137,7 @@ func followed(page func(token string) (string, error)) error {
 
 func (r *reader) securityGroups(ctx context.Context, filter *[]tagParam, id string) (all []securityGroup, err error) {
 	err = followed(func(token string) (string, error) {
-		req := &describeSecurityGroups{rpc: newRPC(ecs, "DescribeSecurityGroups"), SecurityGroupId: id, Tag: filter,
+		req := &describeSecurityGroups{rpc: newRPC(ecsDescribeSecurityGroups), SecurityGroupId: id, Tag: filter,
 			MaxResults: "100", NextToken: token}
 		resp := &describeSecurityGroupsAnswer{answer: newAnswer()}
 		if err := r.call(ctx, req, resp); err != nil {
@@ -148,7 +152,7 @@ func (r *reader) securityGroups(ctx context.Context, filter *[]tagParam, id stri
 // permissions lists all rules of a group. In a VPC only nic type intranet has any.
 func (r *reader) permissions(ctx context.Context, group string) (all []permission, err error) {
 	err = followed(func(token string) (string, error) {
-		req := &describeSecurityGroupAttribute{rpc: newRPC(ecs, "DescribeSecurityGroupAttribute"), SecurityGroupId: group,
+		req := &describeSecurityGroupAttribute{rpc: newRPC(ecsDescribeSecurityGroupAttribute), SecurityGroupId: group,
 			NicType: "intranet", Direction: "all", MaxResults: "1000", NextToken: token}
 		resp := &describeSecurityGroupAttributeAnswer{answer: newAnswer()}
 		if err := r.call(ctx, req, resp); err != nil {
@@ -167,10 +171,10 @@ func (r *reader) permissions(ctx context.Context, group string) (all []permissio
 func (r *reader) instances(ctx context.Context, filter *[]tagParam, id string) (all []instance, err error) {
 	ids := ""
 	if id != "" {
-		ids = `["` + id + `"]`
+		ids = jsonList(id)
 	}
 	err = followed(func(token string) (string, error) {
-		req := &describeInstances{rpc: newRPC(ecs, "DescribeInstances"), InstanceIds: ids, Tag: filter,
+		req := &describeInstances{rpc: newRPC(ecsDescribeInstances), InstanceIds: ids, Tag: filter,
 			MaxResults: "100", NextToken: token}
 		resp := &describeInstancesAnswer{answer: newAnswer()}
 		if err := r.call(ctx, req, resp); err != nil {
@@ -182,7 +186,7 @@ func (r *reader) instances(ctx context.Context, filter *[]tagParam, id string) (
 	if err != nil || len(all) > 0 {
 		return all, err
 	}
-	req := &describeInstances{rpc: newRPC(ecs, "DescribeInstances"), InstanceIds: ids, Tag: filter, MaxResults: "100", DryRun: "true"}
+	req := &describeInstances{rpc: newRPC(ecsDescribeInstances), InstanceIds: ids, Tag: filter, MaxResults: "100", DryRun: "true"}
 	err = r.call(ctx, req, &describeInstancesAnswer{answer: newAnswer()})
 	if isCode(err, "DryRunOperation") {
 		err = nil // "the request would have succeeded", told as an error

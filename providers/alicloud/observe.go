@@ -21,10 +21,13 @@ type world struct {
 	keys      []keyPair
 	instances []instance
 	eips      []eip
+	disks     []disk // of data, and the system disks of the instances
+	policies  []snapshotPolicy
 }
 
 // Observe lists everything that carries the stack's tag, whatever the number of
-// hosts: six listings at the same time and then the rules of each security group.
+// hosts: seven listings at the same time and then the rules of each security group.
+// vSwitches are only asked for when one is not accounted for, see vouch.
 // A thing of a host that is no longer in the spec is listed too.
 func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed, error) {
 	if p.region == "" && len(scope.Desired) == 0 {
@@ -40,15 +43,16 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	return plan.Observed{Objects: o.objects, Foreign: o.foreign, Calls: int(r.calls.Load())}, nil
 }
 
-func (p *Provider) look(ctx context.Context, r *reader, stack string) (*world, error) {
+func (p *Provider) look(outer context.Context, r *reader, stack string) (*world, error) {
 	w := &world{}
 	filter := stackTag(stack)
-	g, ctx := errgroup.WithContext(ctx)
+	g, ctx := errgroup.WithContext(outer)
 	g.Go(func() (err error) { w.vpcs, err = r.vpcs(ctx, filter, ""); return })
-	g.Go(func() (err error) { w.vSwitches, err = r.vSwitches(ctx, filter, ""); return })
 	g.Go(func() (err error) { w.keys, err = r.keyPairs(ctx, resourceName(stack, "*")); return })
 	g.Go(func() (err error) { w.instances, err = r.instances(ctx, filter, ""); return })
 	g.Go(func() (err error) { w.eips, err = r.eips(ctx, filter, "", ""); return })
+	g.Go(func() (err error) { w.disks, err = r.disks(ctx, filter, "", ""); return })
+	g.Go(func() (err error) { w.policies, err = r.snapshotPolicies(ctx, filter, "", ""); return })
 	g.Go(func() (err error) {
 		if w.groups, err = r.securityGroups(ctx, filter, ""); err != nil {
 			return err
@@ -60,7 +64,14 @@ func (p *Provider) look(ctx context.Context, r *reader, stack string) (*world, e
 		}
 		return inner.Wait()
 	})
-	return w, g.Wait()
+	err := g.Wait()
+	if err == nil {
+		var ok bool
+		if w.vSwitches, ok = w.vouch(stack); !ok {
+			w.vSwitches, err = r.vSwitches(outer, filter, "")
+		}
+	}
+	return w, err
 }
 
 // observer turns a world into objects.
@@ -131,7 +142,7 @@ func (o *observer) add(kind, id string, attrs, outputs plan.Attrs, dependsOn []p
 		}
 	}
 	o.objects = append(o.objects, plan.Object{
-		Address: a, Provider: Name, Kind: kind, ID: id, Owner: plan.Ours,
+		Address: a, Provider: Name, Kind: kind, ID: id, Owner: plan.Ours, Forgettable: true,
 		Attrs: attrs, Outputs: outputs, DependsOn: deps, Protected: protected,
 	})
 }
@@ -154,6 +165,10 @@ func (o *observer) run() {
 	for _, e := range w.eips {
 		linked[e.InstanceId] = true
 	}
+	applied := map[string]bool{} // policy ids
+	for _, d := range w.disks {
+		applied[d.AutoSnapshotPolicyId] = true
+	}
 
 	var things []found
 	for _, v := range w.vpcs {
@@ -174,6 +189,14 @@ func (o *observer) run() {
 	for _, v := range w.eips {
 		things = append(things, found{v.AllocationId, "address", v.Tags.tags(), v.AllocationTime, v.InstanceId != ""})
 	}
+	for _, v := range w.disks {
+		if v.Type != "system" {
+			things = append(things, found{v.DiskId, "data-disk", v.Tags.tags(), v.CreationTime, v.InstanceId != ""})
+		}
+	}
+	for _, v := range w.policies {
+		things = append(things, found{v.AutoSnapshotPolicyId, "snapshots", v.Tags.tags(), v.CreationTime, applied[v.AutoSnapshotPolicyId]})
+	}
 	o.claim(things)
 
 	for _, v := range w.vpcs {
@@ -184,8 +207,11 @@ func (o *observer) run() {
 		if standsIn[v.VSwitchId] != "" {
 			protected = "an instance with its mail stands in it and goes with it"
 		}
-		o.add(kindVSwitch, v.VSwitchId,
-			plan.Attrs{"cidr": plan.String(v.CidrBlock), "zone": plan.String(v.ZoneId), "network": plan.String(v.VpcId)},
+		attrs := plan.Attrs{"zone": plan.String(v.ZoneId), "network": plan.String(v.VpcId)}
+		if v.CidrBlock != "" {
+			attrs["cidr"] = plan.String(v.CidrBlock)
+		}
+		o.add(kindVSwitch, v.VSwitchId, attrs,
 			plan.Attrs{"id": plan.String(v.VSwitchId), "zone": plan.String(v.ZoneId)},
 			[]plan.Address{o.address[v.VpcId]}, protected)
 	}
@@ -200,6 +226,12 @@ func (o *observer) run() {
 	}
 	for _, v := range w.eips {
 		o.addEIP(v)
+	}
+	for _, v := range w.disks {
+		o.addDisk(v)
+	}
+	for _, v := range w.policies {
+		o.addPolicy(v)
 	}
 	slices.SortFunc(o.objects, func(a, b plan.Object) int {
 		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(a.ID, b.ID))
@@ -270,7 +302,7 @@ func (o *observer) addKey(k keyPair, used bool) {
 		public = want.Str()
 	}
 	o.objects = append(o.objects, plan.Object{
-		Address: a, Provider: Name, Kind: kindKeyPair, ID: k.KeyPairName, Owner: owner, OwnedBy: ownedBy,
+		Address: a, Provider: Name, Kind: kindKeyPair, ID: k.KeyPairName, Owner: owner, OwnedBy: ownedBy, Forgettable: true,
 		Attrs:   plan.Attrs{"public_key": plan.String(public)},
 		Outputs: plan.Attrs{"name": plan.String(k.KeyPairName)},
 	})
@@ -287,10 +319,8 @@ func (o *observer) addInstance(i instance) {
 			}
 		}
 	}
-	outputs := plan.Attrs{"id": plan.String(i.InstanceId), "image_id": plan.String(i.ImageId)}
-	if k := i.Tags.tags()[tagHostKey]; k != "" {
-		outputs["host_key"] = plan.String(k)
-	}
+	outputs := instanceOutputs(i)
+	want := o.desired[o.address[i.InstanceId]]
 	attrs := plan.Attrs{
 		"type":     plan.String(i.InstanceType),
 		"state":    plan.String(steady(i.Status)),
@@ -298,11 +328,32 @@ func (o *observer) addInstance(i instance) {
 		"hostname": plan.String(i.HostName),
 		"subnet":   plan.String(i.VpcAttributes.VSwitchId),
 		"ssh_key":  plan.String(i.KeyPairName),
+
+		"deletion_protection": plan.Bool(i.DeletionProtection),
+	}
+	if t := want["type"]; t.Str() == i.Tags.tags()[tagInsteadOf] && in(i.InstanceType, want["instead"].Texts()...) {
+		// It was made of this type because the wanted one was sold out.
+		attrs["type"], attrs["stands_in"] = t, plan.String(i.InstanceType)
+	}
+	if d, ok := o.world.systemDisk(i.InstanceId); ok {
+		attrs["system_disk_gib"] = plan.Int(int64(d.Size))
+	}
+	if n := want["system_disk_gib"]; !n.IsNull() && attrs["system_disk_gib"].Num() > n.Num() || attrs["system_disk_gib"].IsNull() {
+		attrs["system_disk_gib"] = n // a disk cannot shrink and more room does no harm
 	}
 	if group != "" {
 		attrs["firewall"] = plan.String(group)
 	}
 	o.add(kindInstance, i.InstanceId, attrs, outputs, deps, "it holds mail")
+}
+
+// instanceOutputs are what others may refer to.
+func instanceOutputs(i instance) plan.Attrs {
+	outputs := plan.Attrs{"id": plan.String(i.InstanceId), "image_id": plan.String(i.ImageId), "zone": plan.String(i.ZoneId)}
+	if k := i.Tags.tags()[tagHostKey]; k != "" {
+		outputs["host_key"] = plan.String(k)
+	}
+	return outputs
 }
 
 // steady is an instance's state as it is compared: Pending only lasts until it starts.
@@ -341,7 +392,7 @@ func (o *observer) addEIP(e eip) {
 		}
 	}
 	o.objects = append(o.objects, plan.Object{
-		Address: link, Provider: Name, Kind: kindAssociation, ID: e.AllocationId, Owner: plan.Ours,
+		Address: link, Provider: Name, Kind: kindAssociation, ID: e.AllocationId, Owner: plan.Ours, Forgettable: true,
 		Attrs: plan.Attrs{
 			"instance": plan.String(e.InstanceId),
 			"address":  plan.String(e.AllocationId),

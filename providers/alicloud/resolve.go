@@ -25,18 +25,7 @@ func (p *Provider) Resolve(ctx context.Context, op plan.Op, token plan.Token) (p
 }
 
 func (r *run) resolve(ctx context.Context) (plan.Verdict, plan.Result, error) {
-	done := func(ok bool, err error) (plan.Verdict, plan.Result, error) {
-		if ok {
-			return plan.Done, plan.Result{}, err
-		}
-		return plan.NotDone, plan.Result{}, err
-	}
-	found := func(res plan.Result, ok bool, err error) (plan.Verdict, plan.Result, error) {
-		if ok {
-			return plan.Done, res, err
-		}
-		return plan.NotDone, plan.Result{}, err
-	}
+	done, found := verdicts()
 	id := r.text("id")
 	if readOnly(r.op.Kind) {
 		return plan.NotDone, plan.Result{}, nil // nothing to have happened
@@ -96,10 +85,64 @@ func (r *run) resolve(ctx context.Context) (plan.Verdict, plan.Result, error) {
 	case opUnassociate:
 		e, there, err := r.eip(ctx, id)
 		return done(!there || e.InstanceId == "" || e.Status == "Unassociating", err)
-	case opTag:
-		return plan.NotDone, plan.Result{}, nil // tagging again changes nothing
+	case opTag, opUntag, opUnmarkRule:
+		return plan.NotDone, plan.Result{}, nil // doing it again changes nothing
+	case opRaiseProtection, opLiftProtection:
+		i, there, err := r.instance(ctx, id)
+		return done(!there || i.DeletionProtection == (r.op.Kind == opRaiseProtection), err)
+	}
+	return r.resolveDisk(ctx)
+}
+
+func (r *run) resolveDisk(ctx context.Context) (plan.Verdict, plan.Result, error) {
+	done, found := verdicts()
+	id := r.text("id")
+	switch r.op.Kind {
+	case opCreateDisk:
+		return found(r.findDisk(ctx))
+	case opDeleteDisk:
+		_, there, err := r.disk(ctx, id)
+		return done(!there, err)
+	case opResizeDisk, opResizeSystem:
+		d, err := r.theDisk(ctx)
+		return done(d.Size >= int(r.op.Inputs["size_gib"].Num()), err)
+	case opModifyCategory:
+		d, there, err := r.disk(ctx, id)
+		return done(there && d.Category == r.text("category"), err)
+	case opKeepDisk:
+		d, there, err := r.disk(ctx, id)
+		return done(there && !d.DeleteWithInstance, err)
+	case opAttachDisk:
+		return done(r.attached(ctx))
+	case opDetachDisk:
+		d, there, err := r.disk(ctx, id)
+		return done(!there || d.InstanceId == "" || d.Status == "Detaching", err)
+	case opCreatePolicy:
+		return found(r.findPolicy(ctx))
+	case opModifyPolicy:
+		return done(r.policyIs(ctx))
+	case opApplyPolicy:
+		return done(r.policyApplied(ctx))
+	case opCancelPolicy:
+		d, there, err := r.disk(ctx, r.text("disk"))
+		return done(!there || d.AutoSnapshotPolicyId != id, err)
+	case opDeletePolicy:
+		all, err := r.snapshotPolicies(ctx, nil, id, "")
+		return done(len(all) == 0, forgive(err))
 	}
 	return plan.Undecidable, plan.Result{}, r.internal("this version of mailform does not know the operation " + r.op.Kind)
+}
+
+// verdicts turn what was read into an answer: whether something is so, and what was found.
+func verdicts() (done func(bool, error) (plan.Verdict, plan.Result, error), found func(plan.Result, bool, error) (plan.Verdict, plan.Result, error)) {
+	found = func(res plan.Result, ok bool, err error) (plan.Verdict, plan.Result, error) {
+		if ok {
+			return plan.Done, res, err
+		}
+		return plan.NotDone, plan.Result{}, err
+	}
+	done = func(ok bool, err error) (plan.Verdict, plan.Result, error) { return found(plan.Result{}, ok, err) }
+	return done, found
 }
 
 // forgive drops the error of reading something that does not exist.

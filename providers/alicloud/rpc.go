@@ -56,9 +56,10 @@ type rpc struct {
 func (r rpc) target() product { return r.product }
 
 // newRPC begins a request. Requests are not reusable (parameters only ever get added).
-func newRPC(p product, action string) rpc {
+func newRPC(a action) rpc {
+	p := actions[a].product
 	r := rpc{&requests.RpcRequest{}, p}
-	r.InitWithApiInfo(p.name, p.version, action, "", "")
+	r.InitWithApiInfo(p.name, p.version, actions[a].name, "", "")
 	return r
 }
 

@@ -46,7 +46,7 @@ func TestForeignRulesAreCountedAndLeftAlone(t *testing.T) {
 	c.apply(p, testSpec())
 	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
 	resp := newAnswer()
-	foreign := &authorizeSecurityGroup{rpc: newRPC(ecs, "AuthorizeSecurityGroup"), SecurityGroupId: group, Permissions: &[]permissionParam{
+	foreign := &authorizeSecurityGroup{rpc: newRPC(ecsAuthorizeSecurityGroup), SecurityGroupId: group, Permissions: &[]permissionParam{
 		{Policy: "accept", Priority: "1", IpProtocol: "TCP", PortRange: "3306/3306", SourceCidrIp: "203.0.113.9", Description: "the DBA's"},
 		{Policy: "drop", Priority: "50", IpProtocol: "ALL", PortRange: "-1/-1", SourceCidrIp: "192.0.2.0/24"},
 		{Policy: "accept", Priority: "1", IpProtocol: "TCP", PortRange: "8080/8080", SourceCidrIp: "0.0.0.0/0", Description: "mf1:other:web"},
@@ -113,7 +113,7 @@ func TestAnUnmarkedRuleThatIsWantedOnlyGetsOurMark(t *testing.T) {
 	c.apply(p, testSpec())
 	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
 	resp := newAnswer()
-	raw(t, p, &authorizeSecurityGroup{rpc: newRPC(ecs, "AuthorizeSecurityGroup"), SecurityGroupId: group, Permissions: &[]permissionParam{
+	raw(t, p, &authorizeSecurityGroup{rpc: newRPC(ecsAuthorizeSecurityGroup), SecurityGroupId: group, Permissions: &[]permissionParam{
 		{IpProtocol: "tcp", PortRange: "443/443", SourceCidrIp: "0.0.0.0/0", Description: "clicked by hand"}}}, &resp)
 	spec := testSpec(func(h *specs.Host) {
 		h.Allow = []specs.Allow{{Name: "web", Protocol: "tcp", FromPort: 443, ToPort: 443, From: prefixes("0.0.0.0/0")}}
@@ -141,7 +141,7 @@ func TestSomeoneChangedOurRule(t *testing.T) {
 	for _, q := range perms {
 		if q.PortRange == "25/25" { // "temporarily" shut
 			resp := newAnswer()
-			raw(t, p, &modifySecurityGroupRule{rpc: newRPC(ecs, "ModifySecurityGroupRule"), SecurityGroupId: group, SecurityGroupRuleId: q.SecurityGroupRuleId,
+			raw(t, p, &modifySecurityGroupRule{rpc: newRPC(ecsModifySecurityGroupRule), SecurityGroupId: group, SecurityGroupRuleId: q.SecurityGroupRuleId,
 				Policy: "drop", Priority: "1", IpProtocol: "TCP", PortRange: "25/25", SourceCidrIp: "0.0.0.0/0", Description: q.Description}, &resp)
 		}
 	}

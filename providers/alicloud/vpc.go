@@ -42,6 +42,7 @@ type network struct {
 	Status       string
 	CidrBlock    string
 	CreationTime string
+	VSwitchIds   struct{ VSwitchId []string }
 	Tags         vpcTags
 }
 

@@ -58,9 +58,13 @@ func (r *request) allocateEip() (obj, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.quota("eip", len(r.eips), "QuotaExceeded.Eip"); err != nil {
+		return nil, err
+	}
 	e := &eipState{id: r.id("eip"), name: name, description: r.get("Description"), ip: r.publicIP(), bandwidth: bandwidth,
 		created: r.stamp(withSeconds), tags: tags, life: life{state: "Available"}}
 	r.eips[e.id] = e
+	r.indexed(e.id)
 	return obj{"AllocationId": e.id, "EipAddress": e.ip.String(), "ResourceGroupId": "rg-acfmxazb4ph6aiy"}, nil
 }
 
@@ -74,7 +78,7 @@ func (r *request) describeEips() (obj, error) {
 		e := r.eips[id]
 		if (r.get("AllocationId") == "" || strings.Contains(","+r.get("AllocationId")+",", ","+id+",")) &&
 			(r.get("EipName") == "" || r.get("EipName") == e.name) && (r.get("EipAddress") == "" || r.get("EipAddress") == e.ip.String()) &&
-			hasTags(e.tags, filter) {
+			r.matches(e.id, e.tags, filter) {
 			all = append(all, e)
 		}
 	}

@@ -53,8 +53,12 @@ func (r *request) createGroup() (obj, error) {
 	if v.look(r.Sim, nil) != "Available" {
 		return nil, refuse(403, "IncorrectVpcStatus", "Current VPC status does not support this operation.")
 	}
+	if err := r.quota("security-group", len(r.groups), "QuotaExceed.SecurityGroup"); err != nil {
+		return nil, err
+	}
 	g := &groupState{id: r.id("sg"), vpc: v.id, name: name, description: r.get("Description"), created: r.stamp(withSeconds), tags: tags}
 	r.groups[g.id] = g
+	r.indexed(g.id)
 	return obj{"SecurityGroupId": g.id}, nil
 }
 
@@ -67,7 +71,7 @@ func (r *request) describeGroups() (obj, error) {
 	for _, id := range sorted(r.groups) {
 		g := r.groups[id]
 		if (r.get("SecurityGroupId") == "" || r.get("SecurityGroupId") == id) && (r.get("VpcId") == "" || r.get("VpcId") == g.vpc) &&
-			(r.get("SecurityGroupName") == "" || r.get("SecurityGroupName") == g.name) && hasTags(g.tags, filter) {
+			(r.get("SecurityGroupName") == "" || r.get("SecurityGroupName") == g.name) && r.matches(g.id, g.tags, filter) {
 			all = append(all, g)
 		}
 	}

@@ -2,6 +2,7 @@ package alicloudsim
 
 import (
 	"encoding/base64"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -43,6 +44,15 @@ func (s *Sim) lookInstance(i *instanceState) string {
 			for _, e := range s.eips {
 				if e.instance == i.id {
 					e.pass(s, "Unassociating", "Available")
+				}
+			}
+			for _, d := range s.disks {
+				switch {
+				case d.instance != i.id:
+				case d.deleteWithInstance:
+					delete(s.disks, d.id)
+				default:
+					d.pass(s, "Detaching", "Available")
 				}
 			}
 			if m := i.machine; m != nil {
@@ -98,6 +108,10 @@ func (r *request) importKey() (obj, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.quota("key-pair", len(r.keys), "QuotaExceed.KeyPair"); err != nil {
+		return nil, err
+	}
+	r.indexed(name)
 	r.keys[name] = &keyState{name: name, public: public, created: r.stamp(withoutSeconds), tags: tags}
 	return obj{"KeyPairName": name, "KeyPairFingerPrint": fingerprint(public)}, nil
 }
@@ -128,7 +142,7 @@ func (r *request) describeKeys() (obj, error) {
 	all := []obj{}
 	for _, name := range sorted(r.keys) {
 		k := r.keys[name]
-		if !glob(r.get("KeyPairName"), name) || !hasTags(k.tags, filter) {
+		if !glob(r.get("KeyPairName"), name) || !r.matches(name, k.tags, filter) {
 			continue
 		}
 		b := obj{"KeyPairName": name, "KeyPairFingerPrint": fingerprint(k.public), "CreationTime": k.created, "Tags": ecsTags(k.tags)}
@@ -220,8 +234,10 @@ func (r *request) runInstances() (obj, error) {
 	if c := r.get("SystemDisk.Category"); !knownDisk(c) {
 		return nil, refuse(400, "InvalidSystemDiskCategory.ValueNotSupported", "The specified SystemDisk.Category is not supported.")
 	}
+	size := max(img.size, 40)
 	if text := r.get("SystemDisk.Size"); text != "" {
-		size, err := strconv.Atoi(text)
+		n, err := strconv.Atoi(text)
+		size = n
 		switch {
 		case err != nil || size > 2048:
 			return nil, refuse(404, "InvalidSystemDiskSize.MoreThanMaxSize", "The specified system disk size is invalid.")
@@ -247,6 +263,12 @@ func (r *request) runInstances() (obj, error) {
 	if err != nil {
 		return nil, err
 	}
+	if role := r.get("RamRoleName"); role != "" && !r.roleExists(role) {
+		return nil, refuse(404, "InvalidRamRole.NotFound", "The specified RamRoleName does not exist.")
+	}
+	if err := r.quota("instance", len(r.instances), "QuotaExceed.AfterpayInstance"); err != nil {
+		return nil, err
+	}
 	i := &instanceState{
 		id: r.id("i"), name: r.get("InstanceName"), description: r.get("Description"), hostName: host, typ: typ.name, image: img.id,
 		zone: v.zone, vswitch: v.id, key: r.get("KeyPairName"), groups: []string{g.id}, userData: data,
@@ -259,6 +281,12 @@ func (r *request) runInstances() (obj, error) {
 	}
 	i.pass(r.Sim, "Pending", "Starting", "Running")
 	r.instances[i.id] = i
+	r.indexed(i.id)
+	system := &diskState{id: r.id("d"), category: r.get("SystemDisk.Category"), zone: i.zone, instance: i.id, size: size, system: true,
+		encrypted: r.get("SystemDisk.Encrypted") == "true", deleteWithInstance: true, created: r.stamp(withSeconds), tags: maps.Clone(tags)}
+	system.state = "In_use"
+	r.disks[system.id] = system
+	r.indexed(system.id)
 	return obj{"InstanceIdSets": obj{"InstanceIdSet": []string{i.id}}}, nil
 }
 
@@ -282,7 +310,7 @@ func (r *request) describeInstances() (obj, error) {
 	all := []*instanceState{}
 	for _, id := range sorted(r.instances) {
 		i := r.instances[id]
-		if !r.denied() && (!byID || slices.Contains(ids, id)) && hasTags(i.tags, filter) {
+		if !r.denied() && (!byID || slices.Contains(ids, id)) && r.matches(id, i.tags, filter) {
 			all = append(all, i)
 		}
 	}
@@ -385,6 +413,18 @@ func (r *request) modifyInstanceSpec() (obj, error) {
 		return nil, refuse(403, "OperationDenied.NoStock", "The resource is out of usage.")
 	}
 	i.typ = typ.name
+	return obj{}, nil
+}
+
+// modifyInstance switches the deletion protection.
+func (r *request) modifyInstance() (obj, error) {
+	i, err := r.instance()
+	if err != nil {
+		return nil, err
+	}
+	if v := r.get("DeletionProtection"); v != "" {
+		i.protected = v == "true"
+	}
 	return obj{}, nil
 }
 

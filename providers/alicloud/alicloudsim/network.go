@@ -38,6 +38,7 @@ func (s *Sim) actions() map[string]handler {
 		"vpc:ModifyEipAddressAttribute": {[]string{"AllocationId"}, (*request).modifyEip, false},
 		"vpc:ReleaseEipAddress":         {[]string{"AllocationId"}, (*request).releaseEip, false},
 		"vpc:TagResources":              {[]string{"RegionId", "ResourceType", "ResourceId", "Tag"}, (*request).tagResources, false},
+		"vpc:UnTagResources":            {[]string{"RegionId", "ResourceType", "ResourceId"}, (*request).untagResources, false},
 
 		"ecs:CreateSecurityGroup":            {[]string{"RegionId"}, (*request).createGroup, true},
 		"ecs:DescribeSecurityGroups":         {[]string{"RegionId"}, (*request).describeGroups, false},
@@ -57,6 +58,23 @@ func (s *Sim) actions() map[string]handler {
 		"ecs:ModifyInstanceSpec":             {[]string{"InstanceId"}, (*request).modifyInstanceSpec, true},
 		"ecs:DeleteInstance":                 {[]string{"InstanceId"}, (*request).deleteInstance, false},
 		"ecs:TagResources":                   {[]string{"RegionId", "ResourceType", "ResourceId", "Tag"}, (*request).tagResources, false},
+		"ecs:UntagResources":                 {[]string{"RegionId", "ResourceType", "ResourceId"}, (*request).untagResources, false},
+		"ecs:ModifyInstanceAttribute":        {[]string{"InstanceId"}, (*request).modifyInstance, false},
+		"ecs:CreateDisk":                     {[]string{"RegionId", "ZoneId"}, (*request).createDisk, true},
+		"ecs:DescribeDisks":                  {[]string{"RegionId"}, (*request).describeDisks, false},
+		"ecs:AttachDisk":                     {[]string{"InstanceId", "DiskId"}, (*request).attachDisk, false},
+		"ecs:DetachDisk":                     {[]string{"InstanceId", "DiskId"}, (*request).detachDisk, false},
+		"ecs:DeleteDisk":                     {[]string{"DiskId"}, (*request).deleteDisk, false},
+		"ecs:ResizeDisk":                     {[]string{"DiskId", "NewSize"}, (*request).resizeDisk, true},
+		"ecs:ModifyDiskSpec":                 {[]string{"DiskId"}, (*request).modifyDiskSpec, false},
+		"ecs:ModifyDiskAttribute":            {[]string{"RegionId", "DiskId"}, (*request).modifyDisk, false},
+		"ecs:CreateAutoSnapshotPolicy":       {[]string{"RegionId", "timePoints", "repeatWeekdays", "retentionDays"}, (*request).createPolicy, false},
+		"ecs:DescribeAutoSnapshotPolicyEx":   {[]string{"RegionId"}, (*request).describePolicies, false},
+		"ecs:ModifyAutoSnapshotPolicyEx":     {[]string{"RegionId", "autoSnapshotPolicyId"}, (*request).modifyPolicy, false},
+		"ecs:ApplyAutoSnapshotPolicy":        {[]string{"RegionId", "autoSnapshotPolicyId", "diskIds"}, (*request).applyPolicy, false},
+		"ecs:CancelAutoSnapshotPolicy":       {[]string{"RegionId", "diskIds"}, (*request).cancelPolicy, false},
+		"ecs:DeleteAutoSnapshotPolicy":       {[]string{"RegionId", "autoSnapshotPolicyId"}, (*request).deletePolicy, false},
+		"ecs:DescribePrice":                  {[]string{"RegionId"}, (*request).describePrice, false},
 		"ecs:DescribeAvailableResource":      {[]string{"RegionId", "DestinationResource"}, (*request).describeAvailableResource, false},
 		"ecs:DescribeImages":                 {[]string{"RegionId"}, (*request).describeImages, false},
 		"ecs:DescribeImageFromFamily":        {[]string{"RegionId", "ImageFamily"}, (*request).describeImageFromFamily, false},
@@ -85,9 +103,13 @@ func (r *request) createVpc() (obj, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.quota("vpc", len(r.vpcs), "QuotaExceeded.Vpc"); err != nil {
+		return nil, err
+	}
 	v := &vpcState{id: r.id("vpc"), name: r.get("VpcName"), description: r.get("Description"), cidr: cidr, created: r.stamp(withSeconds), tags: tags}
 	v.pass(r.Sim, "Pending", "Available")
 	r.vpcs[v.id] = v
+	r.indexed(v.id)
 	return obj{"VpcId": v.id, "VRouterId": r.id("vrt"), "RouteTableId": r.id("vtb"), "ResourceGroupId": "rg-acfmxazb4ph6aiy"}, nil
 }
 
@@ -100,7 +122,7 @@ func (r *request) describeVpcs() (obj, error) {
 	for _, id := range sorted(r.vpcs) {
 		v := r.vpcs[id]
 		if (r.get("VpcId") == "" || strings.Contains(","+r.get("VpcId")+",", ","+id+",")) &&
-			(r.get("VpcName") == "" || r.get("VpcName") == v.name) && hasTags(v.tags, filter) {
+			(r.get("VpcName") == "" || r.get("VpcName") == v.name) && r.matches(v.id, v.tags, filter) {
 			all = append(all, v)
 		}
 	}
@@ -176,10 +198,14 @@ func (r *request) createVSwitch() (obj, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.quota("vswitch", len(r.vswitches), "QuotaExceeded.VSwitch"); err != nil {
+		return nil, err
+	}
 	s := &vswitchState{id: r.id("vsw"), vpc: v.id, zone: r.get("ZoneId"), name: r.get("VSwitchName"), description: r.get("Description"),
 		cidr: cidr, created: r.stamp(withSeconds), tags: tags, nextIP: cidr.Addr().Next()}
 	s.pass(r.Sim, "Pending", "Available")
 	r.vswitches[s.id] = s
+	r.indexed(s.id)
 	return obj{"VSwitchId": s.id}, nil
 }
 
@@ -194,7 +220,7 @@ func (r *request) describeVSwitches() (obj, error) {
 	all := []*vswitchState{}
 	for _, id := range sorted(r.vswitches) {
 		v := r.vswitches[id]
-		if (r.get("VSwitchId") == "" || r.get("VSwitchId") == id) && (r.get("VpcId") == "" || r.get("VpcId") == v.vpc) && hasTags(v.tags, filter) {
+		if (r.get("VSwitchId") == "" || r.get("VSwitchId") == id) && (r.get("VpcId") == "" || r.get("VpcId") == v.vpc) && r.matches(v.id, v.tags, filter) {
 			all = append(all, v)
 		}
 	}
@@ -249,6 +275,27 @@ func (r *request) tagResources() (obj, error) {
 		for k, v := range tags {
 			have[k] = v
 		}
+		r.indexed(id)
+	}
+}
+
+// untagResources takes tags off things: those named, or with All every one.
+func (r *request) untagResources() (obj, error) {
+	for n := 1; ; n++ {
+		id := r.get("ResourceId." + itoa(n))
+		if id == "" {
+			return obj{}, nil
+		}
+		have := r.tagsOf(strings.ToLower(r.get("ResourceType")), id)
+		if have == nil {
+			return nil, refuse(404, "InvalidResourceId.NotFound", "The specified ResourceIds are not found in our records.")
+		}
+		if r.get("TagKey.1") == "" && r.flag("All") {
+			clear(have)
+		}
+		for k := 1; r.get("TagKey."+itoa(k)) != ""; k++ {
+			delete(have, r.get("TagKey."+itoa(k)))
+		}
 	}
 }
 
@@ -277,6 +324,14 @@ func (r *request) tagsOf(resourceType, id string) map[string]string {
 		}
 	case "ecs:instance":
 		if v, ok := r.instances[id]; ok {
+			return v.tags
+		}
+	case "ecs:disk":
+		if v, ok := r.disks[id]; ok {
+			return v.tags
+		}
+	case "ecs:snapshotpolicy":
+		if v, ok := r.policies[id]; ok {
 			return v.tags
 		}
 	}

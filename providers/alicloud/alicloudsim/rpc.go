@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -45,6 +46,7 @@ type request struct {
 	action  string
 	params  url.Values
 	key     AccessKey
+	half    bool // answer with half a page, see Fault
 }
 
 func (r *request) get(name string) string { return r.params.Get(name) }
@@ -70,6 +72,9 @@ const maxRequest = 256 << 10
 // ServeHTTP answers one API request. Parameters may stand in the query or the form.
 func (s *Sim) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 	hr.Body = http.MaxBytesReader(w, hr.Body, maxRequest)
+	if s.cfg.Latency != nil {
+		s.cfg.Sleep(s.cfg.Latency())
+	}
 	s.serial.Lock()
 	defer s.serial.Unlock()
 	requestID := s.newRequestID()
@@ -85,6 +90,7 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		fault = s.cfg.Fault(call)
 	}
 	var body obj
+	r.half = fault.HalfPage
 	if fault.none() || fault.After {
 		body, err = s.execute(r)
 	}
@@ -141,6 +147,9 @@ func (s *Sim) dispatch(r *request) (obj, error) {
 	}
 	if r.denied() && r.product+":"+r.action != "ecs:DescribeInstances" {
 		return nil, r.forbidden()
+	}
+	if r.passesRole() && !r.key.may("ram:PassRole") {
+		return nil, refuse(403, "InvalidUser.PassRoleForbidden", "The RAM user does not have the permission to pass a role.")
 	}
 	if region := r.get("RegionId"); region != "" && region != s.cfg.Region {
 		return nil, refuse(404, "InvalidRegionId.NotFound", "The specified RegionId does not exist.")
@@ -217,14 +226,19 @@ func (r *request) own() url.Values {
 	return own
 }
 
-func (r *request) denied() bool {
-	for _, d := range r.key.Deny {
-		if d == "*" || d == r.product+":*" || d == r.product+":"+r.action {
-			return true
-		}
+// may reports whether the key's user is permitted to an action.
+func (k AccessKey) may(name string) bool {
+	product, _, _ := strings.Cut(name, ":")
+	if slices.Contains(k.Deny, "*") || slices.Contains(k.Deny, product+":*") || slices.Contains(k.Deny, name) {
+		return false
 	}
-	return false
+	return k.Allow == nil || slices.Contains(k.Allow, name)
 }
+
+func (r *request) denied() bool { return !r.key.may(r.product + ":" + r.action) }
+
+// passesRole reports whether the request hands a RAM role to an instance.
+func (r *request) passesRole() bool { return r.action == "RunInstances" && r.get("RamRoleName") != "" }
 
 func (r *request) forbidden() error {
 	return refuse(403, "Forbidden.RAM", "User not authorized to operate on the specified resource, or this API doesn't support RAM.")
@@ -278,6 +292,9 @@ func (s *Sim) authenticate(hr *http.Request) (*request, error) {
 	}
 	if r.key.ID == "" {
 		return nil, refuse(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
+	}
+	if e := r.key.Expires; !e.IsZero() && !s.cfg.Now().Before(e) {
+		return nil, refuse(403, "InvalidSecurityToken.Expired", "Specified SecurityToken is expired.")
 	}
 	if r.key.SecurityToken != r.get("SecurityToken") {
 		return nil, refuse(400, "InvalidSecurityToken.MismatchWithAccessKey", "The security token does not belong to the access key.")
@@ -337,7 +354,11 @@ func (s *Sim) record(r *request) Call {
 	if region := r.get("RegionId"); region != "" {
 		params.Set("RegionId", region)
 	}
-	c := Call{Seq: len(s.calls) + 1, Product: r.product, Action: r.action, AccessKeyID: r.key.ID, Params: params}
+	c := Call{Seq: len(s.calls) + 1, Product: r.product, Action: r.action, AccessKeyID: r.key.ID, Params: params,
+		Permissions: []string{r.product + ":" + r.action}}
+	if r.passesRole() {
+		c.Permissions = append(c.Permissions, "ram:PassRole")
+	}
 	s.calls = append(s.calls, c)
 	return c
 }
@@ -450,7 +471,11 @@ func numbered[T any](r *request, all []T, most int) ([]T, obj, error) {
 		return nil, nil, err
 	}
 	start := min((number-1)*size, len(all))
-	return all[start:min(start+size, len(all))], obj{"TotalCount": len(all), "PageNumber": number, "PageSize": size}, nil
+	end := min(start+size, len(all))
+	if r.half {
+		end -= (end - start + 1) / 2
+	}
+	return all[start:end], obj{"TotalCount": len(all), "PageNumber": number, "PageSize": size}, nil
 }
 
 // followed cuts one page by NextToken and MaxResults out of a list.
@@ -468,6 +493,9 @@ func followed[T any](r *request, all []T, least, most int) ([]T, obj, error) {
 		start = n
 	}
 	end := min(start+size, len(all))
+	if r.half {
+		end -= (end - start + 1) / 2
+	}
 	page := obj{}
 	if end < len(all) {
 		page["NextToken"] = "AAAAAd" + strconv.Itoa(end)

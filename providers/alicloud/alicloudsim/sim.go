@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -25,8 +26,10 @@ import (
 type AccessKey struct {
 	ID            string
 	Secret        string
-	SecurityToken string   // expected when not ""
-	Deny          []string // actions this user may not use: "ecs:RunInstances", "vpc:*"
+	SecurityToken string    // expected when not ""
+	Expires       time.Time // not accepted from then on; zero for a lasting key
+	Deny          []string  // actions this user may not use: "ecs:RunInstances", "vpc:*"
+	Allow         []string  // when not nil, the only ones this user may use
 }
 
 // BootRequest is what a new machine is made of.
@@ -74,6 +77,20 @@ type Config struct {
 
 	// Fault may spoil a call. It is asked once per request, after the signature was checked.
 	Fault func(Call) Fault
+	// Latency is what every call takes on its way, before it is looked at; calls
+	// wait beside each other. Nil: nothing.
+	Latency func() time.Duration
+	// Sleep waits out the latency. Nil for time.Sleep.
+	Sleep func(time.Duration)
+	// Lag is how long, by Now, a listing that filters by tags does not know yet of
+	// tags that were set. 0: it always does.
+	Lag time.Duration
+	// Quota is how many things of a kind there may be: "vpc", "vswitch",
+	// "security-group", "key-pair", "instance", "eip", "disk", "snapshot-policy".
+	// Kinds that are missing have no limit.
+	Quota map[string]int
+	// Roles are the account's RAM roles that instances may be given.
+	Roles []string
 }
 
 // Call is one request as it arrived, without signature, user data and token.
@@ -83,8 +100,9 @@ type Call struct {
 	Action      string
 	AccessKeyID string
 	Params      url.Values
-	Status      int    // of the answer; 0 when none was given
-	Code        string // the error code of the answer; "" for success
+	Permissions []string // the RAM actions it takes: "ecs:RunInstances", and what else the caller must be permitted to
+	Status      int      // of the answer; 0 when none was given
+	Code        string   // the error code of the answer; "" for success
 }
 
 // ReadOnly reports whether the call changes nothing.
@@ -93,8 +111,9 @@ func (c Call) ReadOnly() bool { return strings.HasPrefix(c.Action, "Describe") }
 // Fault is what happens to a call instead of, or after, being carried out.
 // The zero Fault is none.
 type Fault struct {
-	After bool // carry the call out first
-	Drop  bool // close the connection without an answer
+	After    bool // carry the call out first
+	Drop     bool // close the connection without an answer
+	HalfPage bool // carry the call out, and answer a list with half of its page
 
 	Status     int    // answer with this error
 	Code       string // the vendor's code
@@ -128,6 +147,9 @@ type Sim struct {
 	keys      map[string]*keyState
 	instances map[string]*instanceState
 	eips      map[string]*eipState
+	disks     map[string]*diskState
+	policies  map[string]*policyState
+	tagged    map[string]time.Time // when a thing's tags were last set, by id
 	nextIP    netip.Addr
 	effects   []func() error // on machines, to be done before the answer is given
 }
@@ -152,10 +174,16 @@ func New(cfg Config) *Sim {
 		keys:      map[string]*keyState{},
 		instances: map[string]*instanceState{},
 		eips:      map[string]*eipState{},
+		disks:     map[string]*diskState{},
+		policies:  map[string]*policyState{},
+		tagged:    map[string]time.Time{},
 		nextIP:    netip.AddrFrom4([4]byte{198, 18, 0, 0}),
 	}
 	if cfg.Settle == 0 {
 		s.settle = 1
+	}
+	if s.cfg.Sleep == nil {
+		s.cfg.Sleep = time.Sleep
 	}
 	s.handlers = s.actions()
 	return s
@@ -192,6 +220,14 @@ func (s *Sim) Inventory() []string {
 	}
 	for id, v := range s.eips {
 		out = append(out, id+" "+v.ip.String())
+	}
+	for id, v := range s.disks {
+		if !v.system {
+			out = append(out, id+" "+v.name)
+		}
+	}
+	for id, v := range s.policies {
+		out = append(out, id+" "+v.name)
 	}
 	sort.Strings(out)
 	return out
@@ -250,6 +286,27 @@ func (l *life) look(s *Sim, entered func(state string)) string {
 
 // after queues something to be done to a machine before the answer is given.
 func (s *Sim) after(effect func() error) { s.effects = append(s.effects, effect) }
+
+// indexed notes that a thing's tags were set just now.
+func (s *Sim) indexed(id string) { s.tagged[id] = s.cfg.Now() }
+
+// matches reports whether a listing by tags has a thing.
+func (s *Sim) matches(id string, tags, filter map[string]string) bool {
+	if len(filter) > 0 && s.cfg.Lag > 0 && s.cfg.Now().Before(s.tagged[id].Add(s.cfg.Lag)) {
+		return false
+	}
+	return hasTags(tags, filter)
+}
+
+func (s *Sim) roleExists(name string) bool { return slices.Contains(s.cfg.Roles, name) }
+
+// quota refuses one more of a kind of which there are have already.
+func (s *Sim) quota(kind string, have int, code string) error {
+	if most, limited := s.cfg.Quota[kind]; limited && have >= most {
+		return refuse(403, code, "The maximum number of %ss is exceeded.", kind)
+	}
+	return nil
+}
 
 // stamp is the current time as the VPC API writes it; ECS instances and key pairs leave
 // the seconds out.
