@@ -1,6 +1,9 @@
-// Package mailauth signs outgoing mail: DKIM with RSA and Ed25519 side by side,
-// RFC 6376 and RFC 8463. A signature is a few header lines to put ahead of the
-// message; the message itself is read as a stream and never changed.
+// Package mailauth says who a message is from: it signs outgoing mail (DKIM with
+// RSA and Ed25519 side by side, RFC 6376 and RFC 8463), verifies incoming mail
+// (SPF, DKIM and DMARC: RFC 7208, 6376, 7489), and writes what it found out as
+// Authentication-Results (RFC 8601). What it makes are header lines to put ahead
+// of a message; the message itself is read as a stream and never changed. It
+// decides nothing: that is server/filter's.
 //
 // It imports server/manifest and nothing else of mailform.
 package mailauth
