@@ -37,6 +37,7 @@ func newAgent(version string) (*agent.Agent, error) {
 	return agent.New(agent.Config{
 		Layout: l, Version: version, Executable: exe,
 		Systemd:      agent.Systemctl{},
+		Tools:        agent.Programs{},
 		Daemon:       agent.Control{Socket: l.ControlSocket()},
 		NewPassword:  account.GeneratePassword,
 		HashPassword: account.HashPassword,
@@ -92,8 +93,21 @@ func agentCommands(version string) []*cobra.Command {
 		command("acme-account", "print the account key of an ACME directory", requestText((*agent.Agent).AccountKey)),
 		command("converge", "bring this host to a manifest", converge),
 		command("remove", "take mailform off this host", request((*agent.Agent).Remove)),
+		leases(command),
 		password,
 	}
+}
+
+// leases are the commands by which a run of mailform makes sure that it is the
+// only one at work on this host.
+func leases(command func(string, string, func(context.Context, *agent.Agent, *cobra.Command, []string) error) *cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: "lease", Short: "take, renew or end the lease on this host"}
+	c.AddCommand(
+		command("acquire", "take the lease and print what is on this host", request((*agent.Agent).AcquireLease)),
+		command("renew", "make the lease last longer", request((*agent.Agent).RenewLease)),
+		command("release", "end the lease", request((*agent.Agent).ReleaseLease)),
+	)
+	return c
 }
 
 // request runs a command that answers with a JSON document.

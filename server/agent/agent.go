@@ -29,6 +29,7 @@ type Config struct {
 	Version      string // of this mailformd
 	Executable   string // its file
 	Systemd      Systemd
+	Tools        Tools
 	Daemon       Daemon
 	NewPassword  func() (string, error)       // makes a first password
 	HashPassword func(string) (string, error) // text -> PHC string
@@ -110,6 +111,11 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 	changed, err := a.settle(ctx, a.baseItems(), func(manifest.AgentEvent) {}, false)
 	if err != nil {
 		return out, err
+	}
+	if req.Lease != nil {
+		if out.Lease, err = a.grant(*req.Lease); err != nil {
+			return out, err
+		}
 	}
 	switched, err := a.switchVersion(sum)
 	if err != nil {

@@ -30,6 +30,10 @@ type machine struct {
 	serving string          // manifest the daemon has read
 	exe     string          // what the service runs
 	sick    bool            // the daemon never becomes ready
+	disks   []*fakeDisk
+	tools   Tools        // nil: those of fakeDisk
+	real    string       // a device that the mount unit really mounts
+	before  func(string) // called before, and after, each effect outside the agent
 	hashed  int
 }
 
@@ -58,7 +62,7 @@ func (m *machine) write(p, text string, mode os.FileMode) {
 func (m *machine) agent() *Agent {
 	return New(Config{
 		Layout: m.layout, Version: "1.0", Executable: m.path("/usr/local/lib/mailform/.upload-test"),
-		Systemd: m, Daemon: daemon{m},
+		Systemd: m, Tools: m, Daemon: daemon{m},
 		NewPassword: func() (string, error) { m.hashed++; return fmt.Sprintf("first-password-%d", m.hashed), nil },
 		// The text must not be found in the hash, or the search for leaks would find it there.
 		HashPassword: func(p string) (string, error) { return "$argon2id$" + manifest.Fingerprint(p), nil },
@@ -78,6 +82,8 @@ func (m *machine) Sysusers(_ context.Context, file string) error {
 }
 func (m *machine) DaemonReload(context.Context) error {
 	m.calls = append(m.calls, "daemon-reload")
+	m.point("daemon-reload")
+	defer m.point("daemon-reload")
 	entries, err := os.ReadDir(m.layout.UnitDir())
 	if err != nil {
 		return err
@@ -90,9 +96,14 @@ func (m *machine) DaemonReload(context.Context) error {
 }
 func (m *machine) each(verb string, units []string, do func(string) error) error {
 	m.calls = append(m.calls, verb+" "+strings.Join(units, " "))
+	m.point(verb)
+	defer m.point(verb)
 	for _, u := range units {
 		if !m.loaded[u] {
 			return fmt.Errorf("unit %s not found", u)
+		}
+		if (verb == "start" || verb == "restart") && u != MountUnit && fileExists(m.layout.MovingFile()) {
+			continue // its condition is not met, which is no failure
 		}
 		if err := do(u); err != nil {
 			return err
@@ -112,17 +123,30 @@ func (m *machine) Start(_ context.Context, units ...string) error {
 			return errors.New("socket service already active, refusing")
 		}
 		m.active[u] = true
+		if u == MountUnit {
+			return m.startMount()
+		}
 		return nil
 	})
 }
 func (m *machine) Stop(_ context.Context, units ...string) error {
-	return m.each("stop", units, func(u string) error { delete(m.active, u); return nil })
+	return m.each("stop", units, func(u string) error {
+		delete(m.active, u)
+		if u == MountUnit {
+			return m.umount(m.layout.StateDir())
+		}
+		return nil
+	})
 }
 func (m *machine) Restart(_ context.Context, units ...string) error {
 	return m.each("restart", units, func(u string) error {
 		m.active[u] = true
 		if u != ServiceUnit {
 			return nil
+		}
+		if err := m.startMount(); err != nil {
+			delete(m.active, u)
+			return err
 		}
 		var err error
 		if m.exe, err = filepath.EvalSymlinks(m.layout.Binary()); err != nil || m.sick {

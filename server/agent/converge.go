@@ -91,6 +91,17 @@ func (c *converge) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	switched, err := c.storage(ctx)
+	if err != nil {
+		return err
+	}
+	if switched { // into another StateDir
+		changed, err := a.settle(ctx, a.baseItems(), c.emit, false)
+		c.changed = c.changed || changed
+		if err != nil {
+			return err
+		}
+	}
 	text, err := manifest.Encode(&want)
 	if err != nil {
 		return err

@@ -33,6 +33,9 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if f.Owner, err = a.readOwner(); err != nil || f.Owner == nil {
 		return f, err
 	}
+	if f.Lease, err = a.lease(); err != nil {
+		return nil, err
+	}
 	if f.DKIM, err = a.publicKeys(); err != nil {
 		return nil, err
 	}
@@ -55,11 +58,24 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if f.Service.Drift, err = a.drift(ctx, m, sum, f.Service); err != nil {
 		return nil, err
 	}
+	if f.Storage, err = a.storageFacts(m); err != nil {
+		return nil, err
+	}
 	creds, err := a.readCredentials()
 	if err != nil {
 		return nil, err
 	}
 	f.Manifest, f.Passwords = redact(m, creds)
+	if f.Storage != nil && !f.Storage.Mounted {
+		// They are on the disk that is missing: nothing says that they are gone.
+		for _, d := range m.Domains {
+			for _, b := range d.Mailboxes {
+				if b.PasswordHash == "" {
+					f.Passwords[b.Local+"@"+d.Name] = "host"
+				}
+			}
+		}
+	}
 	return f, nil
 }
 

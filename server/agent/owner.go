@@ -50,6 +50,9 @@ func (a *Agent) lock(ctx context.Context) (unlock func(), err error) {
 func (a *Agent) readOwner() (*manifest.Owner, error) {
 	o := &manifest.Owner{}
 	ok, err := readJSON(a.Layout.OwnerFile(), o)
+	if err == nil && !ok && fileExists(a.Layout.MovingFile()) { // see vacate
+		ok, err = readJSON(filepath.Join(a.Layout.MovedStateDir(), filepath.Base(a.Layout.OwnerFile())), o)
+	}
 	if err != nil || !ok {
 		return nil, err
 	}

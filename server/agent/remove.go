@@ -35,6 +35,9 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := a.stopUnits(ctx); err != nil {
 		return out, err
 	}
+	if err := a.removeStorage(ctx, req.Purge, &out); err != nil {
+		return out, err
+	}
 	remove := func(path string) error {
 		err := os.Remove(path)
 		if err == nil {
@@ -90,6 +93,38 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 		return out, nil
 	}
 	return out, removeAll(a.Layout.StateDir())
+}
+
+// removeStorage takes a data disk out of use. Its mail stays on it unless it is purged.
+func (a *Agent) removeStorage(ctx context.Context, purge bool, out *manifest.Removed) error {
+	unit := a.mountUnit(content{})
+	if _, err := unit.check(); err != nil {
+		return err
+	}
+	if m, err := a.mountAt(a.Layout.StateDir()); err != nil {
+		return err
+	} else if m != nil && purge {
+		if err := emptyDir(a.Layout.StateDir()); err != nil {
+			return err
+		}
+	} else if m != nil {
+		out.Kept = append(out.Kept, m.source+": the mail, on its own disk")
+	}
+	if fileExists(unit.path) {
+		out.Paths = append(out.Paths, unit.path)
+	}
+	if err := a.unmountState(ctx); err != nil {
+		return err
+	}
+	switch moved := a.Layout.MovedStateDir(); {
+	case !fileExists(moved):
+	case purge:
+		out.Paths = append(out.Paths, moved)
+		return os.RemoveAll(moved)
+	default:
+		out.Kept = append(out.Kept, moved+": the mail as it was before it moved to its own disk")
+	}
+	return nil
 }
 
 // stopUnits stops and disables what exists of our units.

@@ -60,6 +60,8 @@ Description=mailform mail server
 Wants=network-online.target
 After=network-online.target %[1]s
 Requires=%[1]s
+RequiresMountsFor=%[5]s
+ConditionPathExists=!%[6]s
 StartLimitIntervalSec=60
 StartLimitBurst=10
 
@@ -107,7 +109,7 @@ SystemCallFilter=~@privileged @resources
 
 [Install]
 WantedBy=multi-user.target
-`, sockets, real.Binary(), User, real.StoreDir())
+`, sockets, real.Binary(), User, real.StoreDir(), real.StateDir(), real.MovingFile())
 }
 
 // socketText is the socket unit of one port. Without an address systemd
@@ -115,6 +117,7 @@ WantedBy=multi-user.target
 func socketText(p manifest.ServicePort) string {
 	return fmt.Sprintf(`[Unit]
 Description=mailform %[1]s socket
+ConditionPathExists=!%[4]s
 
 [Socket]
 ListenStream=%[2]d
@@ -125,5 +128,5 @@ KeepAlive=yes
 
 [Install]
 WantedBy=sockets.target
-`, p.Name, p.Port, ServiceUnit)
+`, p.Name, p.Port, ServiceUnit, manifest.Layout{Root: "/"}.MovingFile())
 }

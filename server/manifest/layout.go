@@ -8,6 +8,9 @@ type Layout struct{ Root string }
 
 func (l Layout) at(p string) string { return filepath.Join("/", l.Root, p) }
 
+// Inside is where a path of the machine really is.
+func (l Layout) Inside(p string) string { return l.at(p) }
+
 // ManifestFile is the applied manifest.
 func (l Layout) ManifestFile() string { return l.at("/etc/mailform/manifest.json") }
 
@@ -35,6 +38,10 @@ func (l Layout) RunDir() string { return l.at("/run/mailform") }
 // AgentLock is held by an agent command that changes the host.
 func (l Layout) AgentLock() string { return l.at("/run/mailform-agent.lock") }
 
+// LeaseFile holds the Lease; LeaseLock is held while it is changed.
+func (l Layout) LeaseFile() string { return l.at("/etc/mailform/lease.json") }
+func (l Layout) LeaseLock() string { return l.at("/run/mailform-lease.lock") }
+
 // PasswdFile and GroupFile are the machine's users and groups.
 func (l Layout) PasswdFile() string { return l.at("/etc/passwd") }
 func (l Layout) GroupFile() string  { return l.at("/etc/group") }
@@ -45,6 +52,22 @@ func (l Layout) BootIDFile() string    { return l.at("/proc/sys/kernel/random/bo
 
 // StateDir is the folder that is mailform's alone.
 func (l Layout) StateDir() string { return l.at("/var/lib/mailform") }
+
+// MovedStateDir is what StateDir was before its content moved to a data disk.
+func (l Layout) MovedStateDir() string { return l.at("/var/lib/mailform.moved") }
+
+// StorageFile says which disk StateDir is on; MovingFile is there while StateDir
+// moves to it and keeps the service from starting.
+func (l Layout) StorageFile() string { return l.at("/etc/mailform/storage.json") }
+func (l Layout) MovingFile() string  { return l.at("/etc/mailform/moving") }
+
+// DiskDir is where a disk is mounted while it is looked at.
+func (l Layout) DiskDir() string { return l.at("/run/mailform-disk") }
+
+// BlockDir, DevDir and MountInfoFile are how the kernel shows disks and mounts.
+func (l Layout) BlockDir() string      { return l.at("/sys/block") }
+func (l Layout) DevDir() string        { return l.at("/dev") }
+func (l Layout) MountInfoFile() string { return l.at("/proc/self/mountinfo") }
 
 // StoreDir holds the mail.
 func (l Layout) StoreDir() string { return l.at("/var/lib/mailform/store") }

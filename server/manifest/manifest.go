@@ -150,12 +150,14 @@ type Facts struct {
 	Now       time.Time `json:"now"`
 	Agent     Agent     `json:"agent"`
 	Owner     *Owner    `json:"owner,omitempty"`
+	Lease     *Lease    `json:"lease,omitempty"` // that is live
 	// Manifest is the applied one with every secret replaced by its fingerprint; nil before the first converge.
 	Manifest     *Manifest         `json:"manifest,omitempty"`
 	Passwords    map[string]string `json:"passwords,omitempty"` // mailbox address -> fingerprint, "host" or "host, not shown"
 	Retained     []Retained        `json:"retained,omitempty"`
 	DKIM         []DKIMPublic      `json:"dkim,omitempty"`
 	Certificates []Certificate     `json:"certificates,omitempty"`
+	Storage      *Storage          `json:"storage,omitempty"` // nil: the mail is on the system disk
 	Service      Service           `json:"service"`
 }
 
@@ -171,6 +173,20 @@ type DKIMPublic struct {
 	Selector  string `json:"selector"`
 	Algorithm string `json:"algorithm"`
 	TXT       string `json:"txt"` // the whole record text: "v=DKIM1; k=rsa; p=…"
+}
+
+// Storage is the data disk that Layout.StateDir is on.
+type Storage struct {
+	Serial      string `json:"serial"`           // of the disk
+	Device      string `json:"device,omitempty"` // "/dev/vdb"; "" while it is not attached
+	Kind        string `json:"kind,omitempty"`   // of its file system: "ext4" or "xfs"
+	UUID        string `json:"uuid,omitempty"`   // of its file system
+	Mounted     bool   `json:"mounted,omitempty"` // at Layout.StateDir
+	DeviceBytes int64  `json:"device_bytes,omitempty"`
+	Bytes       int64  `json:"bytes,omitempty"`      // that the file system covers
+	FreeBytes   int64  `json:"free_bytes,omitempty"` // for the service's use
+	// Drift lists, in words, what a converge would change.
+	Drift []string `json:"drift,omitempty"`
 }
 
 // Certificate is an installed certificate with its key on the host.

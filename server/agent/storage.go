@@ -1,0 +1,606 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"mailform/server/manifest"
+)
+
+// The mail may be on a disk of its own, which outlives the machine: StateDir is
+// then the root of the disk's file system, with the mail, the passwords that
+// were made here, and the owner mark in it. Whoever makes the machine anew finds
+// all of it again.
+//
+// How it gets there. On a blank disk a file system with our label is made. The
+// service stops, StateDir is copied, and the owner mark, written last, says that the
+// copy is whole. From before that moment until the disk is mounted in StateDir's
+// place MovingFile keeps the service from starting, after a reboot too, so that no
+// mail gets into the old place any more. Wherever this is cut off, the next converge
+// sees from the disk and from these two marks where to go on. What was in StateDir
+// stays in MovedStateDir until the converge after that.
+
+// fsLabel marks a file system as one that mailform made.
+const fsLabel = "mailform"
+
+const (
+	diskWait   = 30 * time.Second // for a disk that was attached just now
+	growMargin = 256 << 20        // bytes at a disk's end that no file system has to cover
+)
+
+// MountUnit mounts the data disk at StateDir; systemd prescribes its name.
+const MountUnit = "var-lib-mailform.mount"
+
+// storageRecord is StorageFile. It is written before the file system is made, so
+// that a half-made one is known for what it is.
+type storageRecord struct {
+	Serial string `json:"serial"`
+	UUID   string `json:"uuid"`
+	Kind   string `json:"kind"`
+}
+
+// storage is what there is to see of a data disk.
+type storage struct {
+	serial string
+	disk   *disk   // nil while it is not attached
+	holds  content // of the disk
+	broken bool    // the disk holds something, nobody knows what
+	mount  *mount  // what StateDir is a mount of; nil when it is a plain folder
+	here   bool    // the mount is of the disk
+	moving bool
+	record storageRecord
+}
+
+func (a *Agent) lookAtStorage(serial string) (storage, error) {
+	s := storage{serial: serial, moving: fileExists(a.Layout.MovingFile())}
+	if _, err := readJSON(a.Layout.StorageFile(), &s.record); err != nil {
+		return s, err
+	}
+	var err error
+	if s.mount, err = a.mountAt(a.Layout.StateDir()); err != nil || serial == "" {
+		return s, err
+	}
+	if s.disk, err = a.findDisk(serial); err != nil || s.disk == nil {
+		return s, err
+	}
+	s.here = a.on(s.mount, s.disk)
+	s.holds, err = s.disk.look()
+	if errors.Is(err, errUnknownContent) {
+		s.broken, err = true, nil
+	}
+	return s, err
+}
+
+// drift says in words what a converge would change.
+func (a *Agent) storageDrift(s storage) []string {
+	dir := a.Layout.StateDir()
+	switch {
+	case s.serial == "" && s.mount == nil && !s.moving:
+		return nil
+	case s.serial == "":
+		return []string{dir + " is on a data disk that is not asked for"}
+	case s.disk == nil:
+		return []string{"the data disk " + s.serial + " is not attached"}
+	case s.mount == nil:
+		return []string{dir + " is not on the data disk " + s.disk.device}
+	case !s.here:
+		return []string{fmt.Sprintf("%s is on %s, not on the data disk %s", dir, s.mount.source, s.disk.device)}
+	}
+	var out []string
+	if s.disk.bytes-s.holds.bytes > growMargin {
+		out = append(out, fmt.Sprintf("the file system covers %s of the %s of %s", gib(s.holds.bytes), gib(s.disk.bytes), s.disk.device))
+	}
+	if s.moving {
+		out = append(out, "the move to the data disk is not finished")
+	}
+	if diff, err := a.mountUnit(s.holds).check(); err != nil {
+		out = append(out, err.Error())
+	} else if diff != "" {
+		out = append(out, MountUnit+" "+diff)
+	}
+	return out
+}
+
+func gib(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }
+
+// facts tells of the disk that the applied manifest names; nil without one.
+func (a *Agent) storageFacts(m *manifest.Manifest) (*manifest.Storage, error) {
+	if m.DataDisk == "" {
+		return nil, nil
+	}
+	s, err := a.lookAtStorage(m.DataDisk)
+	if err != nil {
+		return nil, err
+	}
+	f := &manifest.Storage{Serial: s.serial, Kind: s.holds.kind, UUID: s.holds.uuid, Bytes: s.holds.bytes, Drift: a.storageDrift(s)}
+	if s.disk != nil {
+		f.Device, f.DeviceBytes = s.disk.device, s.disk.bytes
+	}
+	if f.Mounted = s.here; f.Mounted {
+		if free, err := freeBytes(a.Layout.StateDir()); err == nil {
+			f.FreeBytes = free
+		}
+	}
+	return f, nil
+}
+
+// storage brings StateDir to where the manifest wants it. It reports whether
+// StateDir is another folder than before.
+func (c *converge) storage(ctx context.Context) (switched bool, err error) {
+	a := c.a
+	s, err := a.lookAtStorage(c.req.Manifest.DataDisk)
+	if err != nil {
+		return false, err
+	}
+	for start := a.Now(); s.serial != "" && s.disk == nil && !c.req.DryRun && a.Now().Sub(start) < diskWait; {
+		c.emit(manifest.AgentEvent{Step: "data disk", Status: "waiting", Detail: "it is not attached yet"})
+		if err := a.Sleep(ctx, time.Second); err != nil {
+			return false, err
+		}
+		if s, err = a.lookAtStorage(s.serial); err != nil {
+			return false, err
+		}
+	}
+	if s.serial != "" && s.disk == nil {
+		return false, failf(manifest.ExitFailed, "the data disk with serial number %s is not attached to this machine; %s", s.serial, a.attached())
+	}
+	drift := a.storageDrift(s)
+	switch {
+	case c.req.DryRun:
+		for _, d := range drift {
+			c.step("data disk", "would change", d)
+		}
+		return false, nil
+	case s.serial == "":
+		if len(drift) == 0 {
+			return false, nil
+		}
+		return true, c.leaveDisk(ctx)
+	case len(drift) == 0:
+		c.step("data disk", "unchanged", "")
+		return false, c.tidy()
+	case s.here:
+		return false, c.growDisk(ctx, s)
+	}
+	if err := c.enterDisk(ctx, s); err != nil {
+		return false, fmt.Errorf("data disk %s: %w", s.disk.device, err)
+	}
+	return true, nil
+}
+
+// tidy forgets what StateDir was before it moved.
+func (c *converge) tidy() error {
+	dir := c.a.Layout.MovedStateDir()
+	if !fileExists(dir) {
+		return nil
+	}
+	c.step("data disk", "changed", "the old copy in "+dir+" is deleted")
+	return os.RemoveAll(dir)
+}
+
+// growDisk makes the file system as large as its disk, while it is in use, and
+// ends a move that was cut off after the mount.
+func (c *converge) growDisk(ctx context.Context, s storage) error {
+	a := c.a
+	if s.disk.bytes-s.holds.bytes > growMargin {
+		program, target := "resize2fs", s.disk.device
+		if s.holds.kind == "xfs" {
+			program, target = "xfs_growfs", s.mount.dir
+		}
+		if err := a.Tools.Run(ctx, program, target); err != nil {
+			return err
+		}
+		c.step("data disk", "changed", "the file system grew to "+gib(s.disk.bytes))
+	}
+	if err := c.mountUnit(ctx, s.holds); err != nil {
+		return err
+	}
+	return removeDurably(a.Layout.MovingFile())
+}
+
+// leaveDisk takes the disk out of StateDir. What is on it stays on it.
+func (c *converge) leaveDisk(ctx context.Context) error {
+	a := c.a
+	if err := a.stopService(ctx); err != nil {
+		return err
+	}
+	if err := a.unmountState(ctx); err != nil {
+		return err
+	}
+	if moved := a.Layout.MovedStateDir(); fileExists(a.Layout.MovingFile()) && fileExists(moved) {
+		// A move was given up half-way: the mail is where it was.
+		if err := os.RemoveAll(a.Layout.StateDir()); err != nil {
+			return err
+		}
+		if err := os.Rename(moved, a.Layout.StateDir()); err != nil {
+			return err
+		}
+	}
+	for _, f := range []string{a.Layout.StorageFile(), a.Layout.MovingFile()} {
+		if err := removeDurably(f); err != nil {
+			return err
+		}
+	}
+	c.step("data disk", "changed", "no longer in use; what is on it stays on it")
+	return nil
+}
+
+// unmountState ends the mount at StateDir and takes its unit away.
+func (a *Agent) unmountState(ctx context.Context) error {
+	path := a.mountUnitFile()
+	if fileExists(path) {
+		if err := a.Systemd.DaemonReload(ctx); err != nil {
+			return err
+		}
+		if err := a.Systemd.Stop(ctx, MountUnit); err != nil {
+			return err
+		}
+		if err := a.Systemd.Disable(ctx, MountUnit); err != nil {
+			return err
+		}
+	}
+	if m, err := a.mountAt(a.Layout.StateDir()); err != nil {
+		return err
+	} else if m != nil {
+		if err := a.Tools.Run(ctx, "umount", m.dir); err != nil {
+			return err
+		}
+	}
+	if !fileExists(path) {
+		return nil
+	}
+	if err := removeDurably(path); err != nil {
+		return err
+	}
+	return a.Systemd.DaemonReload(ctx)
+}
+
+// enterDisk makes the disk StateDir.
+func (c *converge) enterDisk(ctx context.Context, s storage) (err error) {
+	a := c.a
+	if s.mount != nil {
+		if err := c.leaveVanished(ctx, s); err != nil {
+			return err
+		}
+	}
+	if s.holds, err = c.fileSystem(ctx, s); err != nil {
+		return err
+	}
+	if !s.moving { // of a move that was finished
+		if err := os.RemoveAll(a.Layout.MovedStateDir()); err != nil {
+			return err
+		}
+	}
+	// From here on the service does not run, unless it turns out that nothing is moved.
+	if err := a.Systemd.DaemonReload(ctx); err != nil {
+		return err
+	}
+	if err := a.stopService(ctx); err != nil {
+		return err
+	}
+	if err := c.fillDisk(ctx, s); err != nil {
+		// The old place is untouched. What was running runs on.
+		background := context.WithoutCancel(ctx)
+		return errors.Join(err, a.umountDisk(background), removeDurably(a.Layout.MovingFile()), a.resumeService(background))
+	}
+	if err := a.vacate(); err != nil {
+		return err
+	}
+	if err := c.mountUnit(ctx, s.holds); err != nil {
+		return err
+	}
+	if err := a.Systemd.Start(ctx, MountUnit); err != nil {
+		return err
+	}
+	if now, err := a.lookAtStorage(s.serial); err != nil {
+		return err
+	} else if !now.here {
+		return fmt.Errorf("systemd has started %s, but %s is not mounted", MountUnit, a.Layout.StateDir())
+	}
+	if err := removeDurably(a.Layout.MovingFile()); err != nil {
+		return err
+	}
+	c.step("data disk", "changed", fmt.Sprintf("%s is on %s, %s with %s", a.Layout.StateDir(), s.disk.device, s.holds.kind, gib(s.holds.bytes)))
+	return nil
+}
+
+// leaveVanished ends the mount of a disk that is gone: another one takes its
+// place, as the plan has said. From one that is still there nothing is taken.
+func (c *converge) leaveVanished(ctx context.Context, s storage) error {
+	a := c.a
+	if fileExists(a.Layout.Inside(s.mount.source)) {
+		return failf(manifest.ExitConflict, "the mail is on %s, which is still attached; mailform does not move it from one data disk to another: copy %s to the new disk by hand, or detach the old one to begin without its mail",
+			s.mount.source, a.Layout.StateDir())
+	}
+	if err := a.stopService(ctx); err != nil {
+		return err
+	}
+	return a.unmountState(ctx)
+}
+
+// fileSystem returns the disk's file system and makes it on a blank disk.
+func (c *converge) fileSystem(ctx context.Context, s storage) (content, error) {
+	a := c.a
+	ours := s.record.Serial == s.serial
+	switch {
+	case len(a.parts(s.disk)) > 0:
+		return content{}, failf(manifest.ExitConflict, "it has %s on it; mailform uses a whole disk, and only a blank one", strings.Join(a.parts(s.disk), ", "))
+	case s.holds.label == fsLabel && (s.holds.kind == "ext4" || s.holds.kind == "xfs"):
+		return s.holds, nil
+	case s.holds.kind != "":
+		return content{}, failf(manifest.ExitConflict, "it holds %s, which mailform did not make; if nobody needs it, blank the disk (wipefs --all %s) and run again", s.holds, s.disk.device)
+	case s.broken && !ours:
+		return content{}, failf(manifest.ExitConflict, "it is not blank: it holds data of an unknown kind; if nobody needs it, blank both ends of the disk (blkdiscard %s) and run again", s.disk.device)
+	}
+	kind := ""
+	for _, k := range []string{"ext4", "xfs"} {
+		if a.Tools.Has("mkfs." + k) {
+			kind = k
+			break
+		}
+	}
+	if kind == "" {
+		return content{}, failf(manifest.ExitFailed, "this machine has neither mkfs.ext4 nor mkfs.xfs: install e2fsprogs")
+	}
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		return content{}, err
+	}
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80 // RFC 9562 5.4
+	rec := storageRecord{Serial: s.serial, UUID: dashed(id), Kind: kind}
+	if err := writeJSON(a.Layout.StorageFile(), rec, 0o644); err != nil {
+		return content{}, err
+	}
+	args := []string{"-q", "-F", "-L", fsLabel, "-U", rec.UUID, "-m", "1", s.disk.device}
+	if kind == "xfs" {
+		args = []string{"-q", "-f", "-L", fsLabel, "-m", "uuid=" + rec.UUID, s.disk.device}
+	}
+	if err := a.Tools.Run(ctx, "mkfs."+kind, args...); err != nil {
+		return content{}, err
+	}
+	made, err := s.disk.look()
+	if err != nil {
+		return content{}, err
+	}
+	if made.label != fsLabel || made.uuid != rec.UUID {
+		return content{}, fmt.Errorf("mkfs.%s reports success, but the disk holds %s with UUID %q", kind, made, made.uuid)
+	}
+	c.step("data disk", "changed", fmt.Sprintf("made %s on %s", kind, s.disk.device))
+	return made, nil
+}
+
+// fillDisk sees to it that the disk holds a whole StateDir: its own, or a copy
+// of the one that is here.
+func (c *converge) fillDisk(ctx context.Context, s storage) (err error) {
+	a := c.a
+	if err := a.umountDisk(ctx); err != nil { // left by a converge that was cut off
+		return err
+	}
+	dir := a.Layout.DiskDir()
+	if err := mkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := a.Tools.Run(ctx, "mount", "-t", s.holds.kind, "-o", "nosuid,nodev,noexec", s.disk.device, a.machinePath(dir)); err != nil {
+		return err
+	}
+	mark := filepath.Join(dir, filepath.Base(a.Layout.OwnerFile()))
+	owner := &manifest.Owner{}
+	whole, err := readJSON(mark, owner)
+	if err != nil {
+		return err
+	}
+	if whole {
+		if owner.Stack != c.req.Stack || owner.Host != c.req.Host {
+			return failf(manifest.ExitOwned, "the disk holds the mail of host %q of stack %q, not of %q of %q", owner.Host, owner.Stack, c.req.Host, c.req.Stack)
+		}
+		if !s.moving {
+			if mail, err := hasFiles(a.Layout.StoreDir()); err != nil {
+				return err
+			} else if mail {
+				return failf(manifest.ExitConflict, "it holds mail of this host, and so does %s on the system disk; move away the one that is not wanted and run again", a.Layout.StoreDir())
+			}
+		}
+		// Epochs are counted by the machine, not by the disk that it was given.
+		here, err := a.readOwner()
+		if err != nil {
+			return err
+		}
+		if err := writeJSON(mark, here, 0o644); err != nil {
+			return err
+		}
+	} else if err := c.copyState(ctx, dir, mark); err != nil {
+		return err
+	}
+	return a.umountDisk(ctx)
+}
+
+// copyState copies StateDir to the disk and, last, commits the copy.
+func (c *converge) copyState(ctx context.Context, dir, mark string) error {
+	a := c.a
+	if err := emptyDir(dir); err != nil { // what an earlier try has left
+		return err
+	}
+	need, err := measure(a.Layout.StateDir())
+	if err != nil {
+		return err
+	}
+	free, err := freeBytes(dir)
+	if err != nil {
+		return err
+	}
+	if need.bytes+need.bytes/20 > free {
+		return failf(manifest.ExitFailed, "%s has %s, the disk has room for %s: make it larger", a.Layout.StateDir(), gib(need.bytes), gib(free))
+	}
+	if need.bytes > 64<<20 {
+		c.emit(manifest.AgentEvent{Step: "data disk", Status: "waiting", Detail: fmt.Sprintf("copying %s of mail; the service is stopped meanwhile", gib(need.bytes))})
+	}
+	if err := copyTree(ctx, a.Layout.StateDir(), dir, filepath.Base(mark)); err != nil {
+		return err
+	}
+	have, err := measure(dir)
+	if err != nil {
+		return err
+	}
+	if again, err := measure(a.Layout.StateDir()); err != nil {
+		return err
+	} else if again != need {
+		return fmt.Errorf("%s has changed while it was copied: is something writing there?", a.Layout.StateDir())
+	}
+	if owner, err := os.Stat(a.Layout.OwnerFile()); err == nil { // it is the commit
+		need.files, need.bytes = need.files-1, need.bytes-owner.Size()
+	}
+	if have != need {
+		return fmt.Errorf("the copy has %d files with %d bytes, not %d with %d", have.files, have.bytes, need.files, need.bytes)
+	}
+	if err := writeFile(a.Layout.MovingFile(), []byte(Header), 0o644, -1); err != nil {
+		return err
+	}
+	return copyFile(a.Layout.OwnerFile(), mark, 0o644)
+}
+
+// vacate puts an empty StateDir in the place of one that holds something; only
+// the owner mark stays, for when the disk is not mounted.
+func (a *Agent) vacate() error {
+	dir, moved := a.Layout.StateDir(), a.Layout.MovedStateDir()
+	if !fileExists(moved) {
+		if some, err := hasFiles(dir, filepath.Base(a.Layout.OwnerFile())); err != nil || !some {
+			return err
+		}
+		if err := os.Rename(dir, moved); err != nil {
+			return err
+		}
+	}
+	if err := mkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	return copyFile(filepath.Join(moved, filepath.Base(a.Layout.OwnerFile())), a.Layout.OwnerFile(), 0o644)
+}
+
+func (a *Agent) mountUnitFile() string { return filepath.Join(a.Layout.UnitDir(), MountUnit) }
+
+func (a *Agent) mountUnit(on content) *fileItem {
+	return a.file(a.mountUnitFile(), mountText(on), 0o644)
+}
+
+// mountText is the mount unit. The machine boots without the disk; the service
+// does not start without it.
+func mountText(on content) string {
+	return fmt.Sprintf(`[Unit]
+Description=mailform's data disk
+
+[Mount]
+What=/dev/disk/by-uuid/%s
+Where=%s
+Type=%s
+Options=noatime,nosuid,nodev,noexec
+
+[Install]
+WantedBy=multi-user.target
+`, on.uuid, manifest.Layout{Root: "/"}.StateDir(), on.kind)
+}
+
+// mountUnit writes and enables the mount unit.
+func (c *converge) mountUnit(ctx context.Context, on content) error {
+	a := c.a
+	changed, err := a.settle(ctx, []item{a.mountUnit(on)}, c.emit, false)
+	c.changed = c.changed || changed
+	if err != nil {
+		return err
+	}
+	states, err := a.Systemd.Units(ctx, MountUnit)
+	if err != nil {
+		return err
+	}
+	if changed || states[0].NeedDaemonReload || states[0].LoadState == "not-found" {
+		if err := a.Systemd.DaemonReload(ctx); err != nil {
+			return err
+		}
+	}
+	if states[0].UnitFileState == "enabled" {
+		return nil
+	}
+	return a.Systemd.Enable(ctx, MountUnit)
+}
+
+// stopService stops the service and the sockets that would start it again.
+func (a *Agent) stopService(ctx context.Context) error {
+	names := append(socketUnits(everyService()), ServiceUnit)
+	states, err := a.Systemd.Units(ctx, names...)
+	if err != nil {
+		return err
+	}
+	var running []string
+	for i, n := range names {
+		if s := states[i].ActiveState; s != "inactive" && s != "failed" {
+			running = append(running, n)
+		}
+	}
+	if len(running) == 0 {
+		return nil
+	}
+	return a.Systemd.Stop(ctx, running...)
+}
+
+// resumeService starts what was enabled.
+func (a *Agent) resumeService(ctx context.Context) error {
+	names := append(socketUnits(everyService()), ServiceUnit)
+	states, err := a.Systemd.Units(ctx, names...)
+	if err != nil {
+		return err
+	}
+	var start []string
+	for i, n := range names {
+		if states[i].UnitFileState == "enabled" {
+			start = append(start, n)
+		}
+	}
+	if len(start) == 0 {
+		return nil
+	}
+	return a.Systemd.Start(ctx, start...)
+}
+
+// umountDisk ends the mount at DiskDir, if there is one.
+func (a *Agent) umountDisk(ctx context.Context) error {
+	m, err := a.mountAt(a.Layout.DiskDir())
+	if err != nil || m == nil {
+		return err
+	}
+	return a.Tools.Run(ctx, "umount", m.dir)
+}
+
+// machinePath is a path as the machine's own programs know it.
+func (a *Agent) machinePath(p string) string {
+	if rest, err := filepath.Rel(a.Layout.Inside("/"), p); err == nil {
+		return "/" + rest
+	}
+	return p
+}
+
+func freeBytes(dir string) (int64, error) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * int64(st.Bsize), nil
+}
+
+// removeDurably deletes a file that may be missing.
+func removeDurably(path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
