@@ -36,6 +36,9 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if f.Lease, err = a.lease(); err != nil {
 		return nil, err
 	}
+	if f.Lease, err = a.lease(); err != nil {
+		return nil, err
+	}
 	if f.DKIM, err = a.publicKeys(); err != nil {
 		return nil, err
 	}

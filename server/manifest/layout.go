@@ -42,6 +42,10 @@ func (l Layout) AgentLock() string { return l.at("/run/mailform-agent.lock") }
 func (l Layout) LeaseFile() string { return l.at("/etc/mailform/lease.json") }
 func (l Layout) LeaseLock() string { return l.at("/run/mailform-lease.lock") }
 
+// LeaseFile holds the Lease; LeaseLock is held while it is changed.
+func (l Layout) LeaseFile() string { return l.at("/etc/mailform/lease.json") }
+func (l Layout) LeaseLock() string { return l.at("/run/mailform-lease.lock") }
+
 // PasswdFile and GroupFile are the machine's users and groups.
 func (l Layout) PasswdFile() string { return l.at("/etc/passwd") }
 func (l Layout) GroupFile() string  { return l.at("/etc/group") }

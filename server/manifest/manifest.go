@@ -151,6 +151,7 @@ type Facts struct {
 	Agent     Agent     `json:"agent"`
 	Owner     *Owner    `json:"owner,omitempty"`
 	Lease     *Lease    `json:"lease,omitempty"` // that is live
+	Lease     *Lease    `json:"lease,omitempty"` // that is live
 	// Manifest is the applied one with every secret replaced by its fingerprint; nil before the first converge.
 	Manifest     *Manifest         `json:"manifest,omitempty"`
 	Passwords    map[string]string `json:"passwords,omitempty"` // mailbox address -> fingerprint, "host" or "host, not shown"

@@ -14,6 +14,7 @@ const (
 	ExitBusy      = 68 // another agent command is running
 	ExitRequest   = 69 // the request is malformed or newer than this agent
 	ExitUnhealthy = 70 // everything is installed, but the service does not answer
+	ExitLeased    = 71 // another run holds the lease on the host
 )
 
 // Claim says on whose behalf a command that changes the host runs.
@@ -28,6 +29,8 @@ type Claim struct {
 type InstallRequest struct {
 	Claim
 	SHA256 string `json:"sha256"` // hex, what the executable must be
+	// Lease, when there is one, is taken in the same step.
+	Lease *LeaseRequest `json:"lease,omitempty"`
 }
 
 // Installed answers an InstallRequest.
@@ -35,6 +38,7 @@ type Installed struct {
 	Arch    string `json:"arch"`
 	SHA256  string `json:"sha256"`
 	Changed bool   `json:"changed"`
+	Lease   *Lease `json:"lease,omitempty"`
 }
 
 // KeysRequest asks for signing keys; missing ones are made, retired ones deleted.
