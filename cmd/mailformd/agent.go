@@ -94,21 +94,8 @@ func agentCommands(version string) []*cobra.Command {
 		command("converge", "bring this host to a manifest", converge),
 		command("remove", "take mailform off this host", request((*agent.Agent).Remove)),
 		leases(command),
-		leases(command),
 		password,
 	}
-}
-
-// leases are the commands by which a run of mailform makes sure that it is the
-// only one at work on this host.
-func leases(command func(string, string, func(context.Context, *agent.Agent, *cobra.Command, []string) error) *cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: "lease", Short: "take, renew or end the lease on this host"}
-	c.AddCommand(
-		command("acquire", "take the lease and print what is on this host", request((*agent.Agent).AcquireLease)),
-		command("renew", "make the lease last longer", request((*agent.Agent).RenewLease)),
-		command("release", "end the lease", request((*agent.Agent).ReleaseLease)),
-	)
-	return c
 }
 
 // leases are the commands by which a run of mailform makes sure that it is the

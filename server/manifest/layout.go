@@ -42,10 +42,6 @@ func (l Layout) AgentLock() string { return l.at("/run/mailform-agent.lock") }
 func (l Layout) LeaseFile() string { return l.at("/etc/mailform/lease.json") }
 func (l Layout) LeaseLock() string { return l.at("/run/mailform-lease.lock") }
 
-// LeaseFile holds the Lease; LeaseLock is held while it is changed.
-func (l Layout) LeaseFile() string { return l.at("/etc/mailform/lease.json") }
-func (l Layout) LeaseLock() string { return l.at("/run/mailform-lease.lock") }
-
 // PasswdFile and GroupFile are the machine's users and groups.
 func (l Layout) PasswdFile() string { return l.at("/etc/passwd") }
 func (l Layout) GroupFile() string  { return l.at("/etc/group") }
@@ -75,6 +71,10 @@ func (l Layout) MountInfoFile() string { return l.at("/proc/self/mountinfo") }
 
 // StoreDir holds the mail.
 func (l Layout) StoreDir() string { return l.at("/var/lib/mailform/store") }
+
+// GreylistFile is the daemon's memory of clients that were asked to come back.
+// The mail store leaves it alone, and losing it only delays some mail.
+func (l Layout) GreylistFile() string { return l.at("/var/lib/mailform/store/greylist") }
 
 // TLSDir holds one folder per certificate name: key.pem, chain.pem, meta.json.
 func (l Layout) TLSDir() string { return l.at("/etc/mailform/tls") }

@@ -151,7 +151,6 @@ type Facts struct {
 	Agent     Agent     `json:"agent"`
 	Owner     *Owner    `json:"owner,omitempty"`
 	Lease     *Lease    `json:"lease,omitempty"` // that is live
-	Lease     *Lease    `json:"lease,omitempty"` // that is live
 	// Manifest is the applied one with every secret replaced by its fingerprint; nil before the first converge.
 	Manifest     *Manifest         `json:"manifest,omitempty"`
 	Passwords    map[string]string `json:"passwords,omitempty"` // mailbox address -> fingerprint, "host" or "host, not shown"
@@ -178,10 +177,10 @@ type DKIMPublic struct {
 
 // Storage is the data disk that Layout.StateDir is on.
 type Storage struct {
-	Serial      string `json:"serial"`           // of the disk
-	Device      string `json:"device,omitempty"` // "/dev/vdb"; "" while it is not attached
-	Kind        string `json:"kind,omitempty"`   // of its file system: "ext4" or "xfs"
-	UUID        string `json:"uuid,omitempty"`   // of its file system
+	Serial      string `json:"serial"`            // of the disk
+	Device      string `json:"device,omitempty"`  // "/dev/vdb"; "" while it is not attached
+	Kind        string `json:"kind,omitempty"`    // of its file system: "ext4" or "xfs"
+	UUID        string `json:"uuid,omitempty"`    // of its file system
 	Mounted     bool   `json:"mounted,omitempty"` // at Layout.StateDir
 	DeviceBytes int64  `json:"device_bytes,omitempty"`
 	Bytes       int64  `json:"bytes,omitempty"`      // that the file system covers
@@ -228,4 +227,13 @@ type Status struct {
 	CertNotAfter   time.Time `json:"cert_not_after"`
 	Connections    int       `json:"connections"` // open now, all services together
 	Refused        int64     `json:"refused"`     // connections refused by the limits since Started
+	// Filter counts what happened to mail from outside since Started.
+	Filter FilterStatus `json:"filter"`
+}
+
+// FilterStatus counts messages, or recipients refused before there was one.
+type FilterStatus struct {
+	Refused  int64 `json:"refused"`
+	Junk     int64 `json:"junk"`     // delivered to the mailbox for junk
+	Deferred int64 `json:"deferred"` // asked to come back, by greylisting
 }
