@@ -117,11 +117,6 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 			return out, err
 		}
 	}
-	if req.Lease != nil {
-		if out.Lease, err = a.grant(*req.Lease); err != nil {
-			return out, err
-		}
-	}
 	switched, err := a.switchVersion(sum)
 	if err != nil {
 		return out, err

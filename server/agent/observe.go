@@ -36,9 +36,6 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if f.Lease, err = a.lease(); err != nil {
 		return nil, err
 	}
-	if f.Lease, err = a.lease(); err != nil {
-		return nil, err
-	}
 	if f.DKIM, err = a.publicKeys(); err != nil {
 		return nil, err
 	}
