@@ -2,16 +2,12 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -59,24 +55,7 @@ func newTheater(t testing.TB) *theater {
 		t.Fatal(err)
 	}
 	th := &theater{dir: dir, self: self}
-	program, err := os.ReadFile(filepath.Join(binaries, "mailformd"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := sha256.Sum256(program)
-	var zipped bytes.Buffer
-	z, err := gzip.NewWriterLevel(&zipped, gzip.NoCompression) // it is unpacked hundreds of times
-	if err == nil {
-		_, err = z.Write(program)
-	}
-	if err == nil {
-		err = z.Close()
-	}
-	th.agent = agentFile{Path: filepath.Join(dir, "mailformd.gz"), Arch: runtime.GOARCH, SHA256: hex.EncodeToString(sum[:]), Size: int64(len(program))}
-	if err == nil {
-		err = os.WriteFile(th.agent.Path, zipped.Bytes(), 0o600)
-	}
-	if err != nil {
+	if th.agent, err = buildAgent(dir); err != nil {
 		t.Fatal(err)
 	}
 	// Which nonces Pebble refuses is up to chance, and would be steps of their own.
