@@ -24,10 +24,12 @@ const (
 )
 
 // Every host has a network of its own, so its addresses need not differ from
-// another's.
+// another's. The vSwitch takes the first block, or the second while the first is
+// still in use by the one it comes in place of.
 const (
-	networkCIDR = "10.77.0.0/16"
-	subnetCIDR  = "10.77.0.0/24"
+	networkCIDR    = "10.77.0.0/16"
+	subnetCIDR     = "10.77.0.0/24"
+	nextSubnetCIDR = "10.77.1.0/24"
 )
 
 // maxRules is the vendor's limit of rules in one security group.

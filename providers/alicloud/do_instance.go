@@ -113,7 +113,7 @@ func (r *run) runInstances(ctx context.Context) (plan.Result, error) {
 func (r *run) instanceRequest(key hostKey, data, image, instanceType, subnet, token string) *runInstances {
 	in := r.op.Inputs
 	disk := in["system_disk"]
-	marks := r.marks(tagParam{tagHostKey, key.fingerprint}, tagParam{tagSubnet, subnet})
+	marks := r.marks(tagParam{tagHostKey, key.fingerprint}, tagParam{tagSubnet, string(r.subnetAddress())})
 	if want := r.text("type"); instanceType != want {
 		*marks = append(*marks, tagParam{tagInsteadOf, want})
 	}

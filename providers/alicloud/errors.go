@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
@@ -123,84 +122,6 @@ func explain(step string, err error) error {
 	return e
 }
 
-// classify is the one table from the vendor's codes to what follows from them
-// (BEHAVIOUR of the vendor: throttling and transient codes that its own Terraform
-// provider retries, and those that never get better).
-func classify(p product, action string, status int, code string) (plan.ErrorClass, string, string) {
-	const again = "run the same command again in a while"
-	switch {
-	case in(code, "InvalidAccessKeyId", "InvalidAccessKeyId.NotFound", "InvalidAccessKeyId.Inactive",
-		"InvalidAccessKeySecret", "SignatureDoesNotMatch", "IncompleteSignature",
-		"InvalidSecurityToken", "InvalidSecurityToken.Expired", "InvalidSecurityToken.Malformed",
-		"InvalidSecurityToken.MismatchWithAccessKey", "MissingSecurityToken", "MissingAccessKeyId"):
-		return plan.ErrCredentials, codeCredentials, credentialsFix + "; " + map[bool]string{
-			true:  "the access key id is known, its secret is wrong",
-			false: "the access key must exist, be enabled and, if temporary, not have expired",
-		}[strings.HasPrefix(code, "SignatureDoesNotMatch")]
-
-	case in(code, "Forbidden.RAM", "Forbidden.Unauthorized", "NoPermission", "Unauthorized", "Forbidden.NoPermission",
-		"InvalidOperation.SecurityGroupNotAuthorized", "Forbidden.SubUser", "Forbidden.AccessKeyDisabled"),
-		status == http.StatusForbidden && code == "Forbidden":
-		return plan.ErrCredentials, codePermission,
-			fmt.Sprintf("allow %s:%s to the RAM user or role of ALIBABA_CLOUD_ACCESS_KEY_ID", p.name, action)
-
-	case strings.Contains(code, "Throttling"), in(code, "FrequentPurchase.EIP"), status == http.StatusTooManyRequests:
-		return plan.ErrThrottled, codeThrottled, again
-
-	case in(code, "InvalidTimeStamp.Expired", "InvalidTimeStamp.Format", "IllegalTimestamp"):
-		return plan.ErrFatal, codeCredentials, "set this machine's clock: the vendor accepts 15 minutes of difference"
-
-	case in(code, "Account.Arrearage", "InvalidAccountStatus.NotEnoughBalance", "InvalidAccountStatus", "InsufficientBalance",
-		"InsufficientBalance.Eip", "InsufficientBalance.AgentCredit", "CreditPayInsufficientBalance",
-		"AccountMoneyValidateError", "OperationFailed.AccountMoneyInvalid", "PAY.INSUFFICIENT_BALANCE",
-		"PAYFOR.CREDIT_PAY_INSUFFICIENT_BALANCE", "OperationFailed.CreditPayInsufficientBalance", "Forbidden.FinancialLocked"):
-		return plan.ErrFatal, codeBalance, "pay the account's balance in the vendor's console, then run the same command again"
-
-	case strings.HasPrefix(code, "QuotaExceed"), in(code, "AuthorizationLimitExceed", "AuthorizedGroupRule.LimitExceed",
-		"OperationFailed.QuotaNotEnough", "InvalidEip.EipQuotaExceeded"):
-		return plan.ErrFatal, codeQuota, "release what is no longer needed or ask for a higher quota (console: Quota Center), then run the same command again"
-
-	case in(code, "OperationDenied.NoStock", "Zone.NotOnSale", "Zone.NotOpen", "LackResource", "ResourceNotAvailable",
-		"InvalidInstanceType.ZoneNotSupported", "InstanceType.Offline", "OperationFailed.InsufficientEIP",
-		"InvalidResourceType.NotSupported"):
-		return plan.ErrFatal, codeStock, "choose another zone or type in the spec's instance block"
-
-	// Things that settle by themselves: an asynchronous state, a lock, an earlier
-	// request with the same token, or a dependent that is still being released.
-	// The vendor refused, so nothing happened.
-	case strings.HasPrefix(code, "IncorrectStatus"), strings.HasPrefix(code, "DependencyViolation"),
-		in(code, "TaskConflict", "OperationConflict", "OperationFailed.DistibuteLock", "OperationFailed.DistributeLock",
-			"SystemBusy", "System.ServiceBusy", "OperationFailed.SystemBusy", "LastTokenProcessing",
-			"OperationFailed.LastTokenProcessing", "IdempotentProcessing", "TOKEN_PROCESSING",
-			"OperationFailed.IdempotentTokenProcessing", "IncorrectVpcStatus", "IncorrectVSwitchStatus",
-			"IncorrectInstanceStatus", "IncorrectInstanceStatus.Initializing", "IncorrectEipStatus",
-			"InvalidStatus.EcsStatusNotSupport", "InvalidStatus.NotAllow", "OperationDenied.OtherSubnetCreating",
-			"OperationDenied.OtherSubnetProcessing", "InstanceNotReady", "SignatureNonceUsed", "OperationFailed.ConcurrentRequest",
-			"OrderFailed.ConcurrentOperate", "InstanceSpecModification.NotEffective",
-			"InvalidParameter.KeypairAlreadyAttachedInstance", "CreateVSwitch.IncorrectStatus.cbnStatus",
-			"DeleteVSwitch.IncorrectStatus.cbnStatus"):
-		fix := again
-		if strings.HasPrefix(code, "DependencyViolation") {
-			fix = "something still uses it; if it stays so, look for things mailform did not make in it, then run the same command again"
-		}
-		return plan.ErrTransient, codeBusy, fix
-
-	case in(code, "KeyPair.AlreadyExist"):
-		return plan.ErrBlocked, codeConflict, "delete or rename what holds that name, then run the same command again"
-
-	case code == "InvalidOperation.DeletionProtection":
-		return plan.ErrBlocked, codeConflict, "switch its deletion protection off in the console, then run the same command again"
-
-	// A server error on an effect leaves open whether it happened.
-	case status >= 500, code == "ServiceUnavailable", code == "InternalError":
-		if effect(action) {
-			return plan.ErrAmbiguous, codeLost, "run the same command again; it first finds out whether the operation took effect"
-		}
-		return plan.ErrTransient, codeLost, again
-	}
-	return plan.ErrFatal, codeRefused, "see the vendor's error center: https://api.aliyun.com/troubleshoot"
-}
-
 func in(s string, set ...string) bool {
 	for _, e := range set {
 		if s == e {
@@ -218,7 +139,8 @@ func gone(err error) bool {
 		"InvalidVpcId.NotFound", "Forbidden.VpcNotFound", "InvalidVpcID.NotFound",
 		"InvalidVSwitchId.NotFound", "InvalidVswitchID.NotFound", "IncorrectVSwitchId", "InvalidVSwitchId.NotExist",
 		"InvalidSecurityGroup.NotFound", "InvalidSecurityGroupId.NotFound",
-		"InvalidAllocationId.NotFound", "InvalidKeyPairName.NotFound", "InvalidKeyPair.NotFound")
+		"InvalidAllocationId.NotFound", "InvalidKeyPairName.NotFound", "InvalidKeyPair.NotFound",
+		"InvalidDiskId.NotFound", "InvalidAutoSnapshotPolicyId.NotFound", "InvalidAutoSnapshotPolicy.NotFound")
 }
 
 // mismatch reports whether the vendor knows the ClientToken from a request with

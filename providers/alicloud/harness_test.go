@@ -33,6 +33,7 @@ type cloud struct {
 	sim     *alicloudsim.Sim
 	url     string
 	checker *checker // nil when the vendor's definitions are not there
+	applied int      // how often, which is the generation of what is wished for
 
 	mu       sync.Mutex
 	fault    func(alicloudsim.Call) alicloudsim.Fault
@@ -45,6 +46,22 @@ type machine struct {
 	ip      netip.Addr
 	stopped bool
 	gone    bool
+	disks   map[string]int // GiB by serial number
+	pulled  bool           // a disk was taken out while it ran
+}
+
+func (m *machine) AttachDisk(serial string, gib int) error {
+	if m.disks == nil {
+		m.disks = map[string]int{}
+	}
+	m.disks[serial] = gib
+	return nil
+}
+
+func (m *machine) DetachDisk(serial string) error {
+	m.pulled = m.pulled || !m.stopped
+	delete(m.disks, serial)
+	return nil
 }
 
 func (m *machine) Attach(ip netip.Addr) { m.ip = ip }
@@ -305,7 +322,8 @@ func fnv(op plan.Op) uint64 {
 // apply plans and walks, and fails the test unless all is then as wanted.
 func (c *cloud) apply(p *Provider, spec *specs.Spec, change ...func(*plan.Input)) map[plan.Address]plan.Attrs {
 	c.t.Helper()
-	results, err := walk(p, planFor(c.t, p, spec, change...), 0)
+	results, err := walk(p, planFor(c.t, p, spec, change...), c.applied)
+	c.applied++
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ const (
 	tagHostKey = "mailform:host-key" // an instance's SSH host key, "SHA256:…"
 
 	// What an instance was created as, also set in the call that creates it.
-	tagSubnet    = "mailform:subnet"     // the vSwitch it was put in, by id; see vouch
+	tagSubnet    = "mailform:subnet"     // the address of the vSwitch it was put in; see vouch
 	tagInsteadOf = "mailform:instead-of" // the type it stands in for, which was sold out
 )
 

@@ -8,14 +8,14 @@ import (
 )
 
 // vouch gives the vSwitches without asking for them, if it can. A vSwitch of ours
-// stands in a VPC of ours, whose listing names it; when an instance of ours stands in
-// it and was tagged with its id at creation, everything about it is known. False
-// when some vSwitch is not accounted for in this way.
+// stands in a VPC of ours, whose listing names it; when the instance in it says by
+// its tag mailform:subnet whose it is, everything about it is known. False when some
+// vSwitch is not accounted for in this way.
 func (w *world) vouch(stack string) ([]vSwitch, bool) {
 	standing := map[string]instance{}
 	for _, i := range w.instances {
 		t := i.Tags.tags()
-		if t[tagStack] != stack || t[tagSubnet] != i.VpcAttributes.VSwitchId || hostOf(plan.Address(t[tagAddress])) == "" {
+		if t[tagStack] != stack || t[tagSubnet] == "" || standing[i.VpcAttributes.VSwitchId].InstanceId != "" {
 			return nil, false
 		}
 		standing[i.VpcAttributes.VSwitchId] = i
@@ -29,8 +29,7 @@ func (w *world) vouch(stack string) ([]vSwitch, bool) {
 			}
 			delete(standing, id)
 			s := vSwitch{VSwitchId: id, VpcId: v.VpcId, Status: "Available", ZoneId: i.ZoneId}
-			host := hostOf(plan.Address(i.Tags.tags()[tagAddress]))
-			for _, t := range *addressTags(stack, string(part(host, "subnet"))) {
+			for _, t := range *addressTags(stack, i.Tags.tags()[tagSubnet]) {
 				s.Tags.Tag = append(s.Tags.Tag, struct{ Key, Value string }{t.Key, t.Value})
 			}
 			all = append(all, s)

@@ -91,9 +91,13 @@ func (r *run) chooseZone(ctx context.Context) (string, error) {
 func (r *run) search(ctx context.Context, try func(ctx context.Context, instanceType, subnet, token string) (plan.Result, error), first error) (plan.Result, error) {
 	types := append([]string{r.text("type")}, r.op.Inputs["instead"].Texts()...)
 	category := r.op.Inputs["system_disk"].Field("category").Str()
-	here, there, err := r.subnetNow(ctx)
+	var here vSwitch
+	all, err := r.subnets(ctx)
 	if err != nil {
 		return plan.Result{}, err
+	}
+	if len(all) > 0 {
+		here = all[0]
 	}
 	last := first
 	for n, t := range types {
@@ -104,20 +108,17 @@ func (r *run) search(ctx context.Context, try func(ctx context.Context, instance
 		// Where we are goes first.
 		sort.SliceStable(zones, func(i, j int) bool { return zones[i] == here.ZoneId && zones[j] != here.ZoneId })
 		for _, zone := range zones {
-			if n == 0 && there && zone == here.ZoneId && soldOut(first) {
+			if n == 0 && here.VSwitchId == r.text("subnet") && zone == here.ZoneId {
 				continue // that was the first attempt
 			}
-			if !there || here.ZoneId != zone {
-				if r.text("network") == "" {
-					continue // the zone is given
-				}
-				r.progress(fmt.Sprintf("%s is sold out; trying zone %s", t, zone), 0, 0)
-				if here, err = r.moveSubnet(ctx, here, zone); err != nil {
+			if zone != here.ZoneId && r.text("network") == "" {
+				continue // the zone is given
+			}
+			r.progress(fmt.Sprintf("trying %s in zone %s: what was tried is sold out", t, zone), 0, 0)
+			if zone != here.ZoneId {
+				if here, err = r.subnetIn(ctx, zone); err != nil {
 					return plan.Result{}, err
 				}
-				there = true
-			} else {
-				r.progress(fmt.Sprintf("trying %s in zone %s", t, zone), 0, 0)
 			}
 			res, err := try(ctx, t, here.VSwitchId, derive(r.token, t, here.VSwitchId))
 			if err == nil {
@@ -141,51 +142,58 @@ func derive(token plan.Token, parts ...string) string {
 
 func (r *run) subnetAddress() plan.Address { return part(hostOf(r.address()), "subnet") }
 
-// subnetNow is the vSwitch that the instance would be put in: the one the plan knew,
-// or the one an interrupted search left.
-func (r *run) subnetNow(ctx context.Context) (vSwitch, bool, error) {
+// subnets are the vSwitches that the instance could be put in: the one that the plan
+// knew, first, and what an interrupted search left.
+func (r *run) subnets(ctx context.Context) ([]vSwitch, error) {
 	all, err := r.vSwitches(ctx, addressTags(r.stack, string(r.subnetAddress())), "")
-	if err != nil || len(all) == 0 {
-		return vSwitch{}, false, err
-	}
-	for _, v := range all {
-		if v.VSwitchId == r.text("subnet") {
-			return v, true, nil
+	slices.SortStableFunc(all, func(a, b vSwitch) int {
+		known := r.text("subnet")
+		switch {
+		case a.VSwitchId == known && b.VSwitchId != known:
+			return -1
+		case b.VSwitchId == known && a.VSwitchId != known:
+			return 1
 		}
-	}
-	return all[0], true, nil
+		return 0
+	})
+	return all, err
 }
 
-// moveSubnet deletes the empty vSwitch and makes one in another zone in its place.
-func (r *run) moveSubnet(ctx context.Context, old vSwitch, zone string) (vSwitch, error) {
-	if old.VSwitchId != "" {
-		if _, err := r.deleteVSwitch(ctx, old.VSwitchId); err != nil {
-			return vSwitch{}, err
-		}
-		err := r.wait(ctx, "vSwitch "+old.VSwitchId, networkPatience, func(ctx context.Context) (string, bool, error) {
-			all, err := r.vSwitches(ctx, nil, old.VSwitchId)
-			return "being deleted", err == nil && len(all) == 0 || gone(err), forgive(err)
-		})
-		if err != nil {
-			return vSwitch{}, err
-		}
-	}
-	a := r.subnetAddress()
-	resp := &idAnswer{answer: newAnswer()}
-	err := r.call(ctx, &createVSwitch{rpc: newRPC(vpcCreateVSwitch), ClientToken: derive(r.token, "vswitch", zone, old.VSwitchId),
-		VpcId: r.text("network"), ZoneId: zone, CidrBlock: subnetCIDR, VSwitchName: r.name(),
-		Description: "mailform " + r.stack + " " + string(a), Tag: addressTags(r.stack, string(a))}, resp)
+// subnetIn gives a vSwitch in a zone in place of the empty one elsewhere. That is
+// deleted only when the new one is there, so that at no time there is none.
+func (r *run) subnetIn(ctx context.Context, zone string) (vSwitch, error) {
+	all, err := r.subnets(ctx)
 	if err != nil {
 		return vSwitch{}, err
 	}
-	fresh := vSwitch{VSwitchId: resp.VSwitchId, ZoneId: zone}
-	return fresh, r.wait(ctx, "vSwitch "+fresh.VSwitchId, networkPatience, func(ctx context.Context) (string, bool, error) {
-		all, err := r.vSwitches(ctx, nil, fresh.VSwitchId)
-		if err != nil || len(all) == 0 {
+	at := slices.IndexFunc(all, func(v vSwitch) bool { return v.ZoneId == zone })
+	if at < 0 {
+		cidr := subnetCIDR
+		if slices.ContainsFunc(all, func(v vSwitch) bool { return v.CidrBlock == cidr }) {
+			cidr = nextSubnetCIDR
+		}
+		a, resp := r.subnetAddress(), &idAnswer{answer: newAnswer()}
+		err := r.call(ctx, &createVSwitch{rpc: newRPC(vpcCreateVSwitch), ClientToken: derive(r.token, "vswitch", zone, cidr),
+			VpcId: r.text("network"), ZoneId: zone, CidrBlock: cidr, VSwitchName: r.name(),
+			Description: "mailform " + r.stack + " " + string(a), Tag: addressTags(r.stack, string(a))}, resp)
+		if err != nil {
+			return vSwitch{}, err
+		}
+		at, all = len(all), append(all, vSwitch{VSwitchId: resp.VSwitchId, ZoneId: zone})
+	}
+	err = r.wait(ctx, "vSwitch "+all[at].VSwitchId, networkPatience, func(ctx context.Context) (string, bool, error) {
+		now, err := r.vSwitches(ctx, nil, all[at].VSwitchId)
+		if err != nil || len(now) == 0 {
 			return "not listed yet", false, err
 		}
-		return all[0].Status, all[0].Status == "Available", nil
+		return now[0].Status, now[0].Status == "Available", nil
 	})
+	for i, v := range all {
+		if err == nil && i != at {
+			_, err = r.deleteVSwitch(ctx, v.VSwitchId)
+		}
+	}
+	return all[at], err
 }
 
 // noStock says what was tried and what can be had.
