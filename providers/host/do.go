@@ -43,6 +43,9 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		return plan.Result{}, err
 	case opRemove:
 		_, err := p.agent(ctx, t, op.Title, paths.Binary(), "remove", manifest.RemoveRequest{Claim: p.claim(t.host)}, nil)
+		if err == nil {
+			p.unleased(t.host) // it went with the rest
+		}
 		return plan.Result{}, err
 	}
 	return plan.Result{}, inputError(op, "kind that this mailform knows")
@@ -69,10 +72,17 @@ func (p *Provider) install(ctx context.Context, t target, progress plan.Progress
 			return plan.Result{}, err
 		}
 	}
-	req := manifest.InstallRequest{Claim: p.claim(t.host), SHA256: b.SHA256}
-	if _, err := p.agent(ctx, t, "install mailformd", program, "install", req, nil); err != nil {
+	req := manifest.InstallRequest{Claim: p.claim(t.host), SHA256: b.SHA256, Lease: p.leaseRequest(t.host)}
+	asked := p.Now()
+	answer, err := p.agent(ctx, t, "install mailformd", program, "install", req, nil)
+	if err != nil {
 		return plan.Result{}, err
 	}
+	var done manifest.Installed
+	if err := json.Unmarshal(answer, &done); err != nil {
+		return plan.Result{}, badAnswer(t, "install", err)
+	}
+	p.leased(t.host, done.Lease, asked)
 	return installedOutputs(t, arch), nil
 }
 

@@ -68,7 +68,7 @@ func onWantedHost(desired []plan.Resource, o plan.Object) bool {
 
 // observeHost returns what is on one host and how many commands that took.
 func (p *Provider) observeHost(ctx context.Context, t target) ([]plan.Object, int, error) {
-	f, calls, err := p.observeFacts(ctx, t)
+	f, calls, err := p.leasedFacts(ctx, t)
 	p.mu.Lock()
 	delete(p.facts, t.host)
 	if f != nil {
@@ -97,10 +97,14 @@ func (p *Provider) observeFacts(ctx context.Context, t target) (*manifest.Facts,
 	}
 	f, err := manifest.ReadFacts(b)
 	if err != nil {
-		return nil, 3, &plan.Error{Code: "MF5418", Step: "look at " + t.String(), Sent: "mailformd observe", Err: err,
-			Fix: "Is a newer mailform in use elsewhere? Then use that one."}
+		return nil, 3, unreadableFacts(t, "observe", err)
 	}
 	return f, 3, nil
+}
+
+func unreadableFacts(t target, command string, err error) error {
+	return &plan.Error{Code: "MF5418", Step: "look at " + t.String(), Sent: "mailformd " + command, Err: err,
+		Fix: "Is a newer mailform in use elsewhere? Then use that one."}
 }
 
 // objects turns facts into plan objects.

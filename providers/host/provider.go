@@ -29,7 +29,6 @@ type Config struct {
 	Stack   string
 	Version string // of this mailform, shown as the version of the mailformd it carries
 	Actor   string // "alice@laptop"; left on the host for whoever finds a conflict
-	Epoch   int64  // fencing epoch of this run; 0 without a lease
 
 	Dial       func(ctx context.Context, network, addr string) (net.Conn, error)
 	Signers    func() []ssh.Signer // the person's keys, see OperatorKeys
@@ -54,6 +53,7 @@ type Provider struct {
 	mu      sync.Mutex
 	targets map[string]target          // by host name, as last seen
 	facts   map[string]*manifest.Facts // by host name, from the last observation
+	leasing leasing
 }
 
 var _ plan.Provider = (*Provider)(nil)
@@ -78,7 +78,7 @@ func (p *Provider) After() []string { return []string{"alicloud"} }
 func (p *Provider) Close() { p.sessions.close() }
 
 func (p *Provider) claim(host string) manifest.Claim {
-	return manifest.Claim{Stack: p.Stack, Host: host, Epoch: p.Epoch, Actor: p.Actor}
+	return manifest.Claim{Stack: p.Stack, Host: host, Epoch: p.epoch(host), Actor: p.Actor}
 }
 
 func (p *Provider) remember(t target) {

@@ -129,6 +129,8 @@ func agentError(t target, step, command string, out outcome) error {
 		e.Class, e.Code, e.Fix = plan.ErrBlocked, "MF5412", "Use another machine, or let the other stack give this one up: `mailform destroy` in its folder."
 	case manifest.ExitFenced:
 		e.Class, e.Code, e.Fix = plan.ErrStale, "MF5413", "Somebody else has applied since this run began. Plan again."
+	case manifest.ExitLeased:
+		e.Class, e.Code, e.Fix = plan.ErrLocked, "MF5424", "Wait until it is done. When that process is gone, its lease ends by itself within a minute, and `mailform unlock` takes it away at once."
 	case manifest.ExitBusy:
 		e.Class, e.Code, e.Fix = plan.ErrTransient, "MF5414", "Wait until the other run has ended."
 	case manifest.ExitRequest:

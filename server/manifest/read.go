@@ -77,6 +77,11 @@ func ReadFacts(b []byte) (*Facts, error) {
 	if err := decodeAll(b, f); err != nil {
 		return nil, fmt.Errorf("facts: %w", err)
 	}
+	return CheckFacts(f)
+}
+
+// CheckFacts checks facts that came in another document.
+func CheckFacts(f *Facts) (*Facts, error) {
 	if err := checkFormat("facts", f.Format); err != nil {
 		return nil, err
 	}
