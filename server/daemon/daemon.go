@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"mailform/server/account"
+	"mailform/server/filter"
 	"mailform/server/imap"
 	"mailform/server/limits"
 	"mailform/server/manifest"
@@ -46,7 +47,7 @@ type Config struct {
 	Notify    func(state string) error // tells systemd; may be nil
 	Watchdog  time.Duration            // see WatchdogInterval; 0 is none
 
-	Resolver queue.Resolver // default: the name servers of /etc/resolv.conf
+	Resolver Resolver       // default: the name servers of /etc/resolv.conf
 	Dial     Dial           // default: directly
 	Roots    *x509.CertPool // verify the relay; nil uses the system's
 
@@ -73,6 +74,7 @@ type daemon struct {
 	imap    *imap.Server
 	web     *web.Server
 	queue   *queue.Queue
+	filter  *filter.Filter
 	conns   *conns
 	tls     *tls.Config
 
@@ -125,6 +127,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	queueCtx, stopQueue := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopQueue()
 	serve("queue", func() error { return d.queue.Run(queueCtx) })
+	serve("filter", func() error { return d.filter.Run(queueCtx) })
 	d.serveListeners(serve)
 
 	d.log.Info("serving", "version", cfg.Version, "host", d.state.Load().manifest.Hostname, "services", d.listening(), "manifest", d.state.Load().sha256)
@@ -219,8 +222,14 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 	}, d.queueSettings(s)); err != nil {
 		return err
 	}
+	if d.filter, err = filter.New(filter.Config{
+		Resolver: lookups{d.cfg.Resolver}, Logger: d.log.With("part", "filter"), Local: d.cfg.Local,
+		GreylistFile: d.cfg.Layout.GreylistFile(), Now: d.cfg.Now,
+	}); err != nil {
+		return err
+	}
 	if d.smtp, err = smtp.New(smtp.Config{
-		Store: d.store, Auth: d.auth.login, Queued: d.queue.Kick, SpoolDir: spool, Logger: d.log.With("part", "smtp"), Now: d.cfg.Now, Sleep: d.cfg.Sleep,
+		Store: d.store, Filter: d.filter, Auth: d.auth.login, Queued: d.queue.Kick, SpoolDir: spool, Logger: d.log.With("part", "smtp"), Now: d.cfg.Now, Sleep: d.cfg.Sleep,
 	}, d.smtpSettings(s)); err != nil {
 		return err
 	}
@@ -259,6 +268,7 @@ func spoolDir(l manifest.Layout) (string, error) {
 func (d *daemon) smtpSettings(s *state) *smtp.Settings {
 	st := &smtp.Settings{
 		Hostname: s.manifest.Hostname, MaxMessageBytes: s.manifest.MaxMessageBytes, Routes: s.routes, Signer: s.keys,
+		Policy: s.manifest.Filter,
 		Quota: func(name string) int64 {
 			a, _ := s.directory.Lookup(name)
 			return a.QuotaBytes
@@ -410,6 +420,8 @@ func (d *daemon) status(ctx context.Context) (manifest.Status, error) {
 	s := d.state.Load()
 	st := manifest.Status{Version: d.cfg.Version, PID: os.Getpid(), Started: d.started.UTC(), ManifestSHA256: s.sha256,
 		Listening: d.listening(), Queue: len(entries), Connections: d.conns.all.Open(), Refused: d.conns.refused()}
+	counts := d.filter.Counts()
+	st.Filter = manifest.FilterStatus{Refused: counts.Refused, Junk: counts.Junk, Deferred: counts.Deferred}
 	if s.certs.host != nil {
 		st.CertNotAfter = s.certs.host.Leaf.NotAfter
 	}

@@ -85,6 +85,26 @@ func (s *syncBuffer) String() string {
 type fakeDNS struct {
 	mx   map[string][]queue.MX
 	addr map[string][]netip.Addr
+	txt  map[string][]string
+	ptr  map[netip.Addr][]string
+}
+
+func (d *fakeDNS) LookupTXT(_ context.Context, name string) ([]string, error) {
+	if list, ok := d.txt[name]; ok {
+		return list, nil
+	}
+	return nil, queue.ErrNoDomain
+}
+
+func (d *fakeDNS) LookupA(ctx context.Context, name string) ([]netip.Addr, error) {
+	return d.LookupAddr(ctx, name)
+}
+
+func (d *fakeDNS) LookupPTR(_ context.Context, a netip.Addr) ([]string, error) {
+	if list, ok := d.ptr[a]; ok {
+		return list, nil
+	}
+	return nil, queue.ErrNoDomain
 }
 
 func (d *fakeDNS) LookupMX(_ context.Context, name string) ([]queue.MX, error) {
@@ -105,7 +125,7 @@ func newHost(t testing.TB) *host {
 	t.Helper()
 	h := &host{t: t, layout: manifest.Layout{Root: t.TempDir()}, dkim: map[string]string{}, addr: map[string]string{},
 		logs: &syncBuffer{}, notified: make(chan string, 100), hangup: make(chan os.Signal),
-		dns: &fakeDNS{mx: map[string][]queue.MX{}, addr: map[string][]netip.Addr{}}}
+		dns: &fakeDNS{mx: map[string][]queue.MX{}, addr: map[string][]netip.Addr{}, txt: map[string][]string{}, ptr: map[netip.Addr][]string{}}}
 	h.control = agent.Control{Socket: h.layout.ControlSocket()}
 	h.manifest = &manifest.Manifest{Format: 1, Stack: "test", Host: "mx1", Hostname: "mail.example.com", MaxMessageBytes: 1 << 20,
 		Domains: []manifest.Domain{{Name: "example.com",

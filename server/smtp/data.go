@@ -12,6 +12,8 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"mailform/server/filter"
+	"mailform/server/mailauth"
 	"mailform/server/route"
 	"mailform/server/store"
 )
@@ -37,10 +39,26 @@ func (s *session) receive(tx *transaction, r io.Reader) *smtp.SMTPError {
 		return e
 	}
 	trace := s.received(tx)
+	junk := false
+	if tx.check != nil {
+		v, e := s.filter(tx, sp, fields)
+		if e != nil {
+			return e
+		}
+		trace, junk = slices.Concat(v.Header, trace), v.Junk
+	}
+	// What only we may say is removed, RFC 8601 5; all that is behind stays as it came.
+	header := mailauth.StripForged(in.header, tx.settings.Hostname, filter.FactsField)
+	message := func() io.Reader {
+		if len(header) == len(in.header) {
+			return sp.reader()
+		}
+		return io.MultiReader(bytes.NewReader(header), sp.from(int64(len(in.header))))
+	}
 	if s.kind == Submission && tx.settings.Signer != nil {
 		from, _ := fromAddresses(fields)
 		_, domain, _ := route.Split(from[0])
-		signature, err := tx.settings.Signer.Sign(domain, io.MultiReader(bytes.NewReader(added), sp.reader()))
+		signature, err := tx.settings.Signer.Sign(domain, io.MultiReader(bytes.NewReader(added), message()))
 		if err != nil {
 			s.log.Error("sign", "tx", tx.id, "domain", domain, "err", err)
 			return replyLocal
@@ -55,7 +73,12 @@ func (s *session) receive(tx *transaction, r io.Reader) *smtp.SMTPError {
 		}
 	}
 	d := s.delivery(tx, trace)
-	d.Body, d.Size = sp.reader(), sp.size
+	d.Body, d.Size = message(), sp.size-int64(len(in.header)-len(header))
+	if junk {
+		for i := range d.Targets {
+			d.Targets[i].Mailbox = s.junkMailbox(d.Targets[i].Account)
+		}
+	}
 	if _, err := s.srv.cfg.Store.Deliver(s.srv.ctx, d); err != nil {
 		s.log.Error("deliver", "tx", tx.id, "err", err)
 		return storeReply(err, s.kind)
@@ -63,7 +86,7 @@ func (s *session) receive(tx *transaction, r io.Reader) *smtp.SMTPError {
 	if len(d.Queue) > 0 {
 		s.srv.cfg.Queued()
 	}
-	s.log.Info("message accepted", "tx", tx.id, "from", tx.from, "recipients", len(tx.rcpts), "size", sp.size,
+	s.log.Info("message accepted", "tx", tx.id, "from", tx.from, "recipients", len(tx.rcpts), "size", d.Size,
 		"mailboxes", len(d.Targets), "queued", len(d.Queue), "tls", s.tls != nil, "account", tx.account)
 	return reply(250, "2.0.0", "OK: queued as %s", tx.id)
 }

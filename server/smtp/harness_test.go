@@ -38,6 +38,7 @@ type fakeStore struct {
 
 	mu         sync.Mutex
 	deliveries []delivered
+	boxes      map[string][]store.MailboxInfo // beside INBOX
 }
 
 type delivered struct {
@@ -66,6 +67,23 @@ func (f *fakeStore) Deliver(_ context.Context, d store.Delivery) ([]store.Messag
 
 func (f *fakeStore) Usage(_ context.Context, account string) (int64, int64, error) {
 	return f.used[account], 1, nil
+}
+
+func (f *fakeStore) Mailboxes(_ context.Context, account string) ([]store.MailboxInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]store.MailboxInfo{{Name: "INBOX"}}, f.boxes[account]...), nil
+}
+
+func (f *fakeStore) CreateMailbox(_ context.Context, account, name, use string) (store.MailboxInfo, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	info := store.MailboxInfo{Name: name, SpecialUse: use}
+	if f.boxes == nil {
+		f.boxes = map[string][]store.MailboxInfo{}
+	}
+	f.boxes[account] = append(f.boxes[account], info)
+	return info, nil
 }
 
 func (f *fakeStore) all() []delivered {

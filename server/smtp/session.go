@@ -13,6 +13,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"mailform/server/filter"
 	"mailform/server/route"
 )
 
@@ -29,7 +30,8 @@ type session struct {
 	log    *slog.Logger
 
 	mu      sync.Mutex
-	account string // logged in; "" before
+	account string         // logged in; "" before
+	client  *filter.Client // on MX, from the first message on
 	tx      *transaction
 	data    bool // Data runs
 	closing bool
@@ -45,6 +47,7 @@ type transaction struct {
 	from     string
 	size     int64 // as announced; 0 when not
 	rcpts    []recipient
+	check    *filter.Check // nil when nothing is checked
 }
 
 // recipient is one RCPT and where it leads.
@@ -118,6 +121,12 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tx = &transaction{id: newID(), settings: st, account: account, from: from, size: opts.Size}
+	if f := s.srv.cfg.Filter; f != nil && s.kind == MX {
+		if s.client == nil {
+			s.client = f.Client(s.remote, s.helo)
+		}
+		s.tx.check = s.client.Begin(s.srv.ctx, st.Policy, from)
+	}
 	s.conn.setBusy(true)
 	return nil
 }
@@ -172,6 +181,12 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 		return reply(552, "5.2.2", "The mailbox of <%s> is full", r.address)
 	} else if over {
 		return reply(452, "4.2.2", "The mailbox of <%s> is full", r.address)
+	}
+	if tx.check != nil {
+		if refusal, facts := tx.check.Recipient(r.address); refusal != nil {
+			s.log.Info("recipient refused", "tx", tx.id, "from", tx.from, "to", r.address, "reply", refusal.String(), "score", facts.Score(), "facts", facts.Strings())
+			return reply(refusal.Code, refusal.Enhanced, "%s", refusal.Text)
+		}
 	}
 	tx.rcpts = append(tx.rcpts, r)
 	return nil

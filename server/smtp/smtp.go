@@ -8,7 +8,8 @@
 // be downgraded or bounced at servers without it, and domains are written in
 // punycode everywhere. CHUNKING is, because go-smtp always offers it.
 //
-// It imports server/account (for its errors), server/limits, server/route and server/store.
+// It imports server/account (for its errors), server/filter, server/limits,
+// server/mailauth, server/manifest, server/route and server/store.
 package smtp
 
 import (
@@ -27,7 +28,9 @@ import (
 	"syscall"
 	"time"
 
+	"mailform/server/filter"
 	"mailform/server/limits"
+	"mailform/server/manifest"
 	"mailform/server/route"
 	"mailform/server/store"
 )
@@ -52,6 +55,8 @@ func (k Kind) String() string {
 type Store interface {
 	Deliver(ctx context.Context, d store.Delivery) ([]store.Message, error)
 	Usage(ctx context.Context, account string) (bytes int64, messages int64, err error)
+	Mailboxes(ctx context.Context, account string) ([]store.MailboxInfo, error)
+	CreateMailbox(ctx context.Context, account, name, specialUse string) (store.MailboxInfo, error)
 }
 
 // maxRecipients is how many recipients a message to this kind of listener may have.
@@ -79,6 +84,7 @@ type Settings struct {
 	Signer          Signer                     // may be nil
 	MaxRecipients   int                        // of a message; 0: 100 on MX, 500 on Submission
 	MessagesPerHour int                        // that one account may submit; 0: 1,000
+	Policy          *manifest.Filter           // what is asked of Config.Filter; nil refuses nothing
 	// TLS has the certificate. While it is nil STARTTLS is not offered and
 	// connections to ports with implicit TLS are closed.
 	TLS *tls.Config
@@ -104,6 +110,8 @@ type Config struct {
 	// with 535, other errors with 454. It may take its time to answer a wrong one.
 	Auth   func(ctx context.Context, user, password string, remote netip.Addr) (account string, err error)
 	Logger *slog.Logger
+	// Filter checks what comes in on MX; nil checks nothing.
+	Filter *filter.Filter
 	// Sent counts what accounts submit, so that a reload does not begin anew;
 	// default is a count of the server's own.
 	Sent *limits.Hourly

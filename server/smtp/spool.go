@@ -44,12 +44,21 @@ func (s *spool) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// reader reads the message from its beginning. Several may be used, one after another.
-func (s *spool) reader() io.Reader {
+// content is a message, or the rest of one.
+type content interface {
+	io.Reader
+	io.ReaderAt
+}
+
+// reader reads the message from its beginning. Several may be used.
+func (s *spool) reader() content { return s.from(0) }
+
+// from reads the message from an offset on.
+func (s *spool) from(offset int64) content {
 	if s.file != nil {
-		return io.NewSectionReader(s.file, 0, s.size)
+		return io.NewSectionReader(s.file, offset, s.size-offset)
 	}
-	return bytes.NewReader(s.buf.Bytes())
+	return bytes.NewReader(s.buf.Bytes()[offset:])
 }
 
 func (s *spool) close() {
