@@ -50,13 +50,5 @@ func FormatDiff(name string, src, formatted []byte) string {
 func masked(text []byte) string {
 	s := NewSources()
 	s.Add("", text)
-	var b bytes.Buffer
-	at := 0
-	for _, h := range s.files[""].hidden { // in order, and apart from each other
-		b.Write(text[at:h[0]])
-		b.WriteString(mask)
-		at = h[1]
-	}
-	b.Write(text[at:])
-	return b.String()
+	return s.files[""].masked(0, len(text))
 }

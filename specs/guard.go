@@ -17,6 +17,10 @@ const (
 	maxTokens   = 2 << 20  // tokens of one file, each of which costs 100 bytes
 	maxValue    = 32 << 20 // bytes of one value
 	maxExponent = 4096     // binary exponent of a number
+	// The parser joins the pieces of a text, such as the lines of a heredoc, one by
+	// one, which costs the square of their number: bytes copied in one file.
+	maxJoining = 512 << 20
+	pieceCost  = 16 // bytes that move for each piece beside its text
 )
 
 // tooComplex looks at a file's tokens before they are parsed.
@@ -41,6 +45,7 @@ func templateTooComplex(name string, text []byte) *Diagnostic {
 // tooDeep refuses tokens that would make parser and evaluator recurse too deeply.
 func tooDeep(tokens hclsyntax.Tokens, outermost level) *Diagnostic {
 	levels := []level{outermost}
+	joining := 0
 	for i, t := range tokens {
 		top := &levels[len(levels)-1]
 		switch t.Type {
@@ -66,7 +71,14 @@ func tooDeep(tokens hclsyntax.Tokens, outermost level) *Diagnostic {
 			if top.lines && len(t.Bytes) > 0 && t.Bytes[len(t.Bytes)-1] == '\n' {
 				top.chain = 0
 			}
-		case hclsyntax.TokenIdent, hclsyntax.TokenNumberLit, hclsyntax.TokenQuotedLit, hclsyntax.TokenStringLit, hclsyntax.TokenEqual, hclsyntax.TokenEOF:
+		case hclsyntax.TokenQuotedLit, hclsyntax.TokenStringLit:
+			joining += top.joined
+			top.joined += len(t.Bytes) + pieceCost
+			if joining > maxJoining {
+				return &Diagnostic{Severity: SeverityError, Code: codeTooComplex, Summary: "this text has too many pieces", Subject: place(t.Range),
+					Detail: "Lines, and signs like $ and %, are pieces. Keep long texts in files of their own: file(\"text.txt\")."}
+			}
+		case hclsyntax.TokenIdent, hclsyntax.TokenNumberLit, hclsyntax.TokenEqual, hclsyntax.TokenEOF:
 		default:
 			top.chain++
 		}
@@ -80,9 +92,10 @@ func tooDeep(tokens hclsyntax.Tokens, outermost level) *Diagnostic {
 
 // level is one pair of brackets that is open.
 type level struct {
-	chain int  // operators of the current expression
-	lines bool // a line's end ends an expression here
-	text  bool // a template file's own text, where one ${…} after the other makes no depth
+	chain  int  // operators of the current expression
+	lines  bool // a line's end ends an expression here
+	joined int  // bytes and costs of the pieces of text so far
+	text   bool // a template file's own text, where one ${…} after the other makes no depth
 }
 
 // startsFor reports whether a brace opens a for expression, in which lines do not matter.

@@ -181,48 +181,66 @@ func (p *printer) snippet(d Diagnostic, accent string) {
 
 // fitLine cuts a source line to room columns around the part from column from to
 // column to (from 1, exclusive end), tabs as spaces. It returns the text and the
-// part's start and length in terminal columns.
+// part's start and length in terminal columns. What it costs does not grow with
+// the line's length but for finding the part in it: a line can have megabytes.
 func fitLine(s string, from, to, room int) (shown string, start, length int) {
+	before, after := 0, false // characters left of the window; whether there are some right of it
+	if from-1 > room {
+		before = from - 1 - room
+		s, before = skipRunes(s, before)
+	}
 	var cells []string
-	var widths []int
+	columns := []int{0} // of the cells before each
 	for _, r := range s {
+		if len(cells) >= 4*room {
+			after = true
+			break
+		}
+		cell, wide := string(r), 1
 		switch {
 		case r == '\t':
-			cells, widths = append(cells, "  "), append(widths, 2)
+			cell, wide = "  ", 2
 		case unicode.IsControl(r) || r == utf8.RuneError:
-			cells, widths = append(cells, "·"), append(widths, 1)
+			cell = "·"
 		default:
-			cells, widths = append(cells, string(r)), append(widths, runeWidth(r))
+			wide = runeWidth(r)
 		}
+		cells, columns = append(cells, cell), append(columns, columns[len(cells)]+wide)
 	}
-	from = min(max(from-1, 0), len(cells))
-	to = min(max(to-1, from), len(cells))
-	total := func(ws []int) (n int) {
-		for _, w := range ws {
-			n += w
-		}
-		return n
-	}
+	from = min(max(from-1-before, 0), len(cells))
+	to = min(max(to-1-before, from), len(cells))
+	span := func(i, j int) int { return columns[j] - columns[i] }
 	first, last := 0, len(cells)
 	left, right := "", ""
-	if total(widths) > room {
+	if before > 0 || after || span(0, len(cells)) > room {
 		// Keep the subject in view with a little before it.
-		for first < from-8 && total(widths[first:min(to, len(widths))]) > room-2 || total(widths[first:from]) > room/2 {
+		for first < from-8 && span(first, to) > room-2 || span(first, max(from, first)) > room/2 {
 			first++
 		}
-		if first > 0 {
+		if first > 0 || before > 0 {
 			left = "…"
 		}
-		for last > first && total(widths[first:last])+len([]rune(left))+1 > room {
+		for last > first && span(first, last)+utf8.RuneCountInString(left)+1 > room {
 			last--
 		}
-		if last < len(cells) {
+		if last < len(cells) || after {
 			right = "…"
 		}
 	}
-	start = len([]rune(left)) + total(widths[first:max(from, first)])
-	length = max(total(widths[min(from, last):min(to, last)]), 1)
+	start = utf8.RuneCountInString(left) + span(first, max(from, first))
+	length = max(span(min(from, last), min(to, last)), 1)
 	return left + strings.Join(cells[first:last], "") + right, start, length
+}
+
+// skipRunes takes the first n characters off a text and says how many there were.
+func skipRunes(s string, n int) (rest string, skipped int) {
+	for i := range s {
+		if skipped == n {
+			return s[i:], skipped
+		}
+		skipped++
+	}
+	return "", skipped
 }
 
 func runeWidth(r rune) int {
@@ -279,6 +297,10 @@ func wrap(s string, columns int) []string {
 	return lines
 }
 
+// maxSnippet is how many bytes of a line the machine-readable form holds; of a
+// longer one it has the surroundings of the place.
+const maxSnippet = 4096
+
 // jsonReport is the machine-readable form of findings.
 type jsonReport struct {
 	FormatVersion int              `json:"format_version"`
@@ -319,6 +341,9 @@ func DiagnosticsJSON(src *Sources, ds Diagnostics) []byte {
 		j := jsonDiagnostic{Severity: d.Severity, Code: d.Code, Summary: d.Summary, Detail: d.Detail, Range: jsonRangeOf(d.Subject), Context: jsonRangeOf(d.Context)}
 		if d.Subject != nil {
 			j.Snippet, _ = src.line(d.Subject.File, d.Subject.Line)
+			if len(j.Snippet) > maxSnippet {
+				j.Snippet, _, _ = fitLine(j.Snippet, d.Subject.Column, d.Subject.Column+1, maxSnippet/4)
+			}
 		}
 		r.Diagnostics = append(r.Diagnostics, j)
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 
@@ -75,24 +76,33 @@ func (s *Sources) line(file string, n int) (string, bool) {
 	if n < len(src.lines) {
 		end = src.lines[n] - 1
 	}
-	var b strings.Builder
-	for i := start; i < end; {
-		to := 0
-		for _, h := range src.hidden {
-			if h[0] <= i && i < h[1] && h[1] > to {
-				to = h[1]
-			}
+	return strings.TrimRight(src.masked(start, end), "\r"), true
+}
+
+// masked is the text from start to end with a mask for each secret. The mask's
+// length says nothing about the secret's, but columns left of it stay right.
+func (src *source) masked(start, end int) string {
+	var hidden [][2]int
+	for _, h := range src.hidden {
+		if h[0] < end && h[1] > start {
+			hidden = append(hidden, h)
 		}
-		if to == 0 {
-			b.WriteByte(src.text[i])
-			i++
+	}
+	slices.SortFunc(hidden, func(a, b [2]int) int { return a[0] - b[0] })
+	var b strings.Builder
+	at := start
+	for _, h := range hidden {
+		if h[1] <= at {
 			continue
 		}
-		// The mask's length says nothing about the secret's, but columns left of it stay right.
-		b.WriteString(mask)
-		i = to
+		if h[0] >= at || at == start { // else it goes on from the one before
+			b.Write(src.text[at:max(at, h[0])])
+			b.WriteString(mask)
+		}
+		at = min(h[1], end)
 	}
-	return strings.TrimRight(b.String(), "\r"), true
+	b.Write(src.text[at:end])
+	return b.String()
 }
 
 // place turns HCL's range into ours.

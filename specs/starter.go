@@ -20,7 +20,7 @@ func Starter(domain string, o StarterOptions) ([]byte, error) {
 		return nil, fmt.Errorf("%q is not a mail domain: %w", domain, err)
 	}
 	if o.Stack == "" {
-		o.Stack = stackName(d)
+		o.Stack = StackName(d)
 	}
 	if o.Region == "" {
 		o.Region = defaultRegion
@@ -31,8 +31,8 @@ func Starter(domain string, o StarterOptions) ([]byte, error) {
 	return []byte(strings.NewReplacer("@DOMAIN@", d, "@STACK@", o.Stack, "@REGION@", o.Region, "@TYPE@", o.InstanceType).Replace(starterText)), nil
 }
 
-// stackName turns a domain into a stack's name.
-func stackName(domain string) string {
+// StackName turns a mail domain into a name for its stack.
+func StackName(domain string) string {
 	s := strings.ReplaceAll(domain, ".", "-")
 	if len(s) > 32 {
 		s = s[:32]

@@ -134,7 +134,7 @@ func (b body) optional(name string, fill func(body)) {
 // attr writes an attribute unless its value is nothing or the default.
 func (b body) attr(name string, value any) {
 	a := b.schema.attr(name)
-	if a == nil || reflect.ValueOf(value).IsZero() && a.Default == cty.NilVal {
+	if a == nil || reflect.ValueOf(value).IsZero() && a.unset() {
 		return
 	}
 	text := a.hcl(value)
@@ -142,6 +142,17 @@ func (b body) attr(name string, value any) {
 		return
 	}
 	fmt.Fprintf(&b.w.text, "%s = %s\n", name, text)
+}
+
+// unset reports whether the zero value says nothing: that nobody has set it.
+func (a *attrSchema) unset() bool {
+	switch a.Kind {
+	case kindBool:
+		return a.Default == cty.NilVal
+	case kindInt, kindHour:
+		return a.Default == cty.NilVal || a.Min > 0
+	}
+	return true
 }
 
 // secret writes a reference to a variable in place of a secret.
@@ -338,7 +349,7 @@ func (w *writer) domain(schema *blockSchema, d *Domain, several bool) {
 		b.policy("dmarc", d.DMARC != nil, func(b body) {
 			b.attr("policy", d.DMARC.Policy)
 			b.attr("subdomain_policy", d.DMARC.SubdomainPolicy)
-			b.attr("reports", d.DMARC.Reports)
+			b.attr("reports", locals(d, d.DMARC.Reports))
 		})
 		if m := d.MTASTS; m != nil {
 			b.block("mta_sts", nil, func(b body) {
@@ -347,7 +358,7 @@ func (w *writer) domain(schema *blockSchema, d *Domain, several bool) {
 			})
 		}
 		if r := d.TLSRPT; r != nil {
-			b.block("tls_rpt", nil, func(b body) { b.attr("reports", r.Reports) })
+			b.block("tls_rpt", nil, func(b body) { b.attr("reports", locals(d, r.Reports)) })
 		}
 		for _, m := range d.Mailboxes {
 			b.block("mailbox", []string{m.Local}, func(b body) {
@@ -361,10 +372,19 @@ func (w *writer) domain(schema *blockSchema, d *Domain, several bool) {
 		}
 		for _, a := range d.Aliases {
 			if !a.Implicit {
-				b.block("alias", []string{a.Local}, func(b body) { b.attr("to", a.To) })
+				b.block("alias", []string{a.Local}, func(b body) { b.attr("to", locals(d, a.To)) })
 			}
 		}
 	})
+}
+
+// locals shortens the addresses of a domain to local parts.
+func locals(d *Domain, addresses []string) []string {
+	out := slices.Clone(addresses)
+	for i, a := range out {
+		out[i] = strings.TrimSuffix(a, "@"+d.Name)
+	}
+	return out
 }
 
 // policy writes a block that is managed unless it says otherwise.
