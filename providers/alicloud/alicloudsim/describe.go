@@ -16,7 +16,21 @@ func (s *Sim) Describe() []string {
 	defer s.mu.RUnlock()
 	var out []string
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	name := func(id string) string { return s.nameOf(id) }
+	name := s.nameOf
+	tagText := func(tags map[string]string) string {
+		var out []string
+		for _, k := range slices.Sorted(maps.Keys(tags)) {
+			v := tags[k]
+			if named := name(v); named != "" {
+				v = named
+			}
+			if strings.HasPrefix(v, "SHA256:") {
+				v = "SHA256:…"
+			}
+			out = append(out, k+"="+v)
+		}
+		return "[" + strings.Join(out, " ") + "]"
+	}
 	for _, v := range s.vpcs {
 		add("vpc %q %s %q %s %s", v.name, v.state, v.description, v.cidr, tagText(v.tags))
 	}
@@ -44,6 +58,13 @@ func (s *Sim) Describe() []string {
 	for _, e := range s.eips {
 		add("eip %q %s %q %s, %d Mbit/s at %s %s", e.name, e.state, e.description, e.ip, e.bandwidth, name(e.instance), tagText(e.tags))
 	}
+	for _, d := range s.disks {
+		add("disk %q %s %q %s %d GiB in %s at %s, system %v, encrypted %v, goes with it %v, policy %s %s",
+			d.name, d.state, d.description, d.category, d.size, d.zone, name(d.instance), d.system, d.encrypted, d.deleteWithInstance, name(d.policy), tagText(d.tags))
+	}
+	for _, p := range s.policies {
+		add("policy %q at %s on %s for %d days %s", p.name, p.hours, p.weekdays, p.days, tagText(p.tags))
+	}
 	slices.Sort(out)
 	return out
 }
@@ -61,9 +82,10 @@ func (s *Sim) Made() []string {
 	return out
 }
 
-// nameOf is what an id stands for, by name; "" for none. s.mu is held.
+// nameOf is what an id stands for, by name; "" for what is no id of ours. s.mu is held.
 func (s *Sim) nameOf(id string) string {
-	switch kind, _, _ := strings.Cut(id, "-"); {
+	kind, _, _ := strings.Cut(id, "-")
+	switch {
 	case s.vpcs[id] != nil:
 		return kind + " " + s.vpcs[id].name
 	case s.vswitches[id] != nil:
@@ -72,21 +94,14 @@ func (s *Sim) nameOf(id string) string {
 		return kind + " " + s.groups[id].name
 	case s.instances[id] != nil:
 		return kind + " " + s.instances[id].name
-	case id == "":
-		return ""
-	default:
+	case s.eips[id] != nil:
+		return kind + " " + s.eips[id].name
+	case s.disks[id] != nil:
+		return kind + " " + s.disks[id].name
+	case s.policies[id] != nil:
+		return kind + " " + s.policies[id].name
+	case s.made[kind] > 0 && strings.HasPrefix(id, kind+idMark):
 		return kind + " that is not there"
 	}
-}
-
-func tagText(tags map[string]string) string {
-	var out []string
-	for _, k := range slices.Sorted(maps.Keys(tags)) {
-		v := tags[k]
-		if strings.HasPrefix(v, "SHA256:") {
-			v = "SHA256:…"
-		}
-		out = append(out, k+"="+v)
-	}
-	return "[" + strings.Join(out, " ") + "]"
+	return ""
 }

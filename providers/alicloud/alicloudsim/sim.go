@@ -242,8 +242,11 @@ func (s *Sim) id(kind string) string {
 	s.made[kind]++
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, s.count))
 	text := strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:]))
-	return kind + "-j6c" + text[:17]
+	return kind + idMark + text[:17]
 }
+
+// idMark begins every id after its kind.
+const idMark = "-j6c"
 
 // publicIP gives a new public address.
 func (s *Sim) publicIP() netip.Addr {
