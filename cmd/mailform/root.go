@@ -30,7 +30,7 @@ Or try it without an account:  mailform rehearse`,
 		return fmt.Errorf("%w\nSee %q for its flags", err, c.CommandPath()+" --help")
 	})
 	root.AddCommand(
-		a.initCommand(), a.validateCommand(), a.fmtCommand(), a.docsCommand(),
+		a.initCommand(), a.adoptCommand(), a.validateCommand(), a.fmtCommand(), a.docsCommand(),
 		a.planCommand(), a.applyCommand(), a.destroyCommand(),
 		a.driftCommand(), a.showCommand(), a.statusCommand(), a.graphCommand(),
 		a.passwordCommand(), a.hashPasswordCommand(),

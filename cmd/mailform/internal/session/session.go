@@ -115,7 +115,12 @@ func Open(env Env, opts Options) (*Session, error) {
 	if opts.Adjust != nil {
 		opts.Adjust(spec)
 	}
-	s := &Session{Spec: spec, Sources: sources, Warnings: diags, env: env, opts: opts}
+	return open(env, opts, &Session{Spec: spec, Sources: sources, Warnings: diags})
+}
+
+// open makes the providers of a session whose spec is known.
+func open(env Env, opts Options, s *Session) (*Session, error) {
+	s.env, s.opts = env, opts
 	roots, err := s.roots()
 	if err != nil {
 		return nil, err
