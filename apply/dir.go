@@ -15,8 +15,10 @@ import (
 // DirName is the folder inside a stack's folder that holds apply's files.
 const DirName = ".mailform"
 
+// LockName is the name of the lock file in it.
+const LockName = "lock"
+
 const (
-	lockName    = "lock"
 	journalName = "journal"
 	ledgerName  = "ledger.json"
 	ignoreName  = ".gitignore"

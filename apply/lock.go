@@ -30,7 +30,7 @@ func (d *Dir) Lock(h Holder) (*Lock, error) {
 	if err := d.create(); err != nil {
 		return nil, err
 	}
-	name := filepath.Join(d.path, lockName)
+	name := filepath.Join(d.path, LockName)
 	f, err := d.fs.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, d.failure("open the lock file", err)
@@ -57,7 +57,7 @@ func (d *Dir) Lock(h Holder) (*Lock, error) {
 // Holder tells who holds the lock, nil when nobody does. It makes nothing: a
 // directory that does not exist is not locked.
 func (d *Dir) Holder() (*Holder, error) {
-	name := filepath.Join(d.path, lockName)
+	name := filepath.Join(d.path, LockName)
 	f, err := d.fs.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -67,7 +67,7 @@ func TestSecondProcessLearnsWhoHoldsTheLock(t *testing.T) {
 		t.Fatal(err)
 	}
 	holder.Wait()
-	if data, err := os.ReadFile(filepath.Join(folder, DirName, lockName)); err != nil || len(data) == 0 {
+	if data, err := os.ReadFile(filepath.Join(folder, DirName, LockName)); err != nil || len(data) == 0 {
 		t.Fatalf("the killed holder's file: %q, %v", data, err)
 	}
 	l, err := d.Lock(Holder{Who: "bob", Since: time.Now()})

@@ -167,7 +167,7 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	if want.Destroy {
 		verb = "destroy"
 	}
-	if err := s.Lock("mailform " + verb); err != nil {
+	if err := s.Lock(soft, "mailform "+verb); err != nil {
 		return err
 	}
 	defer s.Close()

@@ -38,7 +38,7 @@ change that instead.`,
 			}
 			ctx, cancel := a.interruptible(c.Context())
 			defer cancel()
-			if err := s.Lock("mailform password"); err != nil {
+			if err := s.Lock(ctx, "mailform password"); err != nil {
 				return err
 			}
 			defer s.Close()

@@ -195,12 +195,20 @@ func (l *hostLock) Held(ctx context.Context) (*plan.Lease, error) {
 		return nil, err
 	}
 	f, _, err := l.p.observeFacts(ctx, t)
-	if err != nil || f == nil || f.Lease == nil || f.Owner == nil || f.Owner.Stack != l.p.Stack {
+	if err != nil || f == nil || f.Owner == nil || f.Owner.Stack != l.p.Stack {
 		return nil, err
 	}
-	lease := leaseOf(f.Lease)
-	lease.Left = max(0, f.Lease.Expires.Sub(f.Now))
-	return &lease, nil
+	return LeaseIn(f), nil
+}
+
+// LeaseIn is the lease that facts tell of, nil when there is none.
+func LeaseIn(f *manifest.Facts) *plan.Lease {
+	if f.Lease == nil {
+		return nil
+	}
+	l := leaseOf(f.Lease)
+	l.Left = max(0, f.Lease.Expires.Sub(f.Now))
+	return &l
 }
 
 // Break implements plan.Lock.

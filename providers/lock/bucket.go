@@ -66,11 +66,7 @@ func newBucket(c Config) (plan.SharedLock, error) {
 	if err != nil {
 		return nil, &plan.Error{Class: plan.ErrSpec, Code: "MF5501", Step: step, Err: err, Fix: "correct the lock block of the spec"}
 	}
-	key := strings.Trim(c.Spec.Key, "/")
-	if key == "" {
-		key = "mailform/" + c.Stack
-	}
-	return &bucketLock{Config: c, client: client, key: key}, nil
+	return &bucketLock{Config: c, client: client, key: strings.Trim(c.Spec.Key, "/")}, nil
 }
 
 func (b *bucketLock) Name() string { return "the bucket " + b.Spec.Bucket + ", " + b.key }

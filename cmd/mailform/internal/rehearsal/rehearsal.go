@@ -159,6 +159,7 @@ func (r *Rehearsal) adjust(s *specs.Spec) {
 	s.AliCloud.ECSEndpoint, s.AliCloud.VPCEndpoint = "", ""
 	s.Cloudflare.BaseURL, s.ACME.Directory, s.Resolver, s.CABundle = "", "", "", ""
 	s.Server.Relay = nil
+	s.Lock = nil // the rehearsal has a world of its own
 	for _, h := range s.Hosts {
 		if key := r.World.HostKey(h.Address); key != "" {
 			h.SSH.HostKey = key
@@ -197,7 +198,7 @@ func (r *Rehearsal) startWorld(ctx context.Context) (string, error) {
 		return "", err
 	}
 	r.Spec = r.session.Spec
-	if err := r.session.Lock("mailform rehearse"); err != nil {
+	if err := r.session.Lock(ctx, "mailform rehearse"); err != nil {
 		return "", err
 	}
 	return "resolver " + w.Resolver(), nil

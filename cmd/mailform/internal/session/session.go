@@ -65,6 +65,7 @@ type Session struct {
 	env     Env
 	opts    Options
 	state   *apply.State
+	leases  *apply.Leases // from Lock to Close
 	hosts   *host.Provider
 	closers []func()
 }
@@ -133,6 +134,7 @@ func open(env Env, opts Options, s *Session) (*Session, error) {
 
 // Close ends connections and releases the lock when one is held.
 func (s *Session) Close() error {
+	s.release()
 	for _, c := range s.closers {
 		c()
 	}
@@ -143,22 +145,6 @@ func (s *Session) Close() error {
 	err := s.state.Close()
 	s.state = nil
 	return err
-}
-
-// Lock takes the stack's lock and reads what earlier runs left.
-func (s *Session) Lock(command string) error {
-	host, _ := os.Hostname()
-	state, err := s.dir().Open(s.Spec.Stack.Name, apply.Holder{
-		Who: first(s.env.Getenv("USER"), s.env.Getenv("LOGNAME"), "somebody"), Host: host, PID: os.Getpid(), Command: command, Since: s.env.Now(),
-	})
-	if err != nil {
-		return err
-	}
-	for _, w := range state.Warnings() {
-		s.warn(w.Error())
-	}
-	s.state = state
-	return nil
 }
 
 func (s *Session) dir() *apply.Dir {
@@ -323,6 +309,7 @@ func (s *Session) Fold(ctx context.Context, sink apply.Sink) (apply.Folded, erro
 func (s *Session) Apply(ctx context.Context, p *plan.Plan, opts RunOptions) (apply.Outcome, error) {
 	c := s.config(opts.Sink)
 	c.Stop, c.Parallelism = opts.Stop, opts.Parallelism
+	s.forgive(p)
 	return apply.Run(ctx, c, p)
 }
 
@@ -368,6 +355,7 @@ func (s *Session) config(sink apply.Sink) apply.Config {
 		Providers: s.Providers,
 		State:     s.state,
 		Sink:      sink,
+		Leases:    s.leases,
 		Now:       s.env.Now,
 		Sleep:     s.env.Sleep,
 		// Well below what the vendors allow one user; others may be working too.
