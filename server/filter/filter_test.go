@@ -130,7 +130,9 @@ func (r *rig) client(addr, helo string) *Client { return r.Client(netip.MustPars
 
 // rcpt is the reply to a first recipient.
 func (r *rig) rcpt(p *manifest.Filter, addr, helo, from, to string) string {
-	refusal, _ := r.client(addr, helo).Begin(context.Background(), p, from).Recipient(to)
+	m := r.client(addr, helo).Begin(context.Background(), p, from)
+	refusal, _ := m.Recipient(to)
+	m.clientFacts() // not before every look-up has ended may a test change the DNS
 	if refusal == nil {
 		return ""
 	}
