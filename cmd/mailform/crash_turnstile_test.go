@@ -22,6 +22,9 @@ type turnstile struct {
 	target string // the step to kill at; "" for none
 	kill   func() // kills the program and returns once it is gone
 
+	// pause is called at every step while the conversation stands still; nil never is.
+	// What is said meanwhile by others is not looked at.
+	pause func(step string)
 	// fault may answer a call to a vendor in the vendor's place; nil never does.
 	fault func(call string, w http.ResponseWriter, r *http.Request, api http.Handler) bool
 
@@ -44,10 +47,17 @@ func (g *turnstile) visit(step string) bool {
 	g.steps = append(g.steps, step)
 	die := step == g.target && !g.hit
 	g.hit = g.hit || die
-	kill := g.kill
+	kill, pause := g.kill, g.pause
+	g.off = pause != nil
 	g.mu.Unlock()
 	if die {
 		kill()
+	}
+	if pause != nil {
+		pause(step)
+		g.mu.Lock()
+		g.off = false
+		g.mu.Unlock()
 	}
 	return !die
 }
