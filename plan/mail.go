@@ -40,6 +40,7 @@ var mailRules = []mailRule{
 	{pattern: "server/*", phase: 2, waits: true, losing: RiskInterrupts, loss: "%s no longer serves mail", whole: wholeSettings},
 	{pattern: "dkim/*", phase: 2, waits: true, whole: wholeKey},
 	{pattern: "host/*/agent", phase: 2, waits: true, losing: RiskInterrupts, whole: wholeSettings},
+	{pattern: "host/*/storage", phase: 2, waits: true, losing: RiskLosesData, whole: wholeSettings},
 	{pattern: "host/*/instance", phase: 3, waits: true, losing: RiskLosesData},
 	{pattern: "host/*/data-disk", phase: 3, waits: true, losing: RiskLosesData},
 	{pattern: "host/*/address", phase: 3, waits: true, losing: RiskInterrupts},

@@ -212,6 +212,7 @@ func (h *hostChanges) manifest() plan.Value {
 	}
 	domains := map[string]*domain{}
 	catchAll := map[string]plan.Value{}
+	dataDisk := plan.Null()
 	at := func(name string) *domain {
 		if domains[name] == nil {
 			domains[name] = &domain{}
@@ -235,6 +236,8 @@ func (h *hostChanges) manifest() plan.Value {
 			name = c.Address.Segments()[1]
 			at(name)
 			catchAll[name] = attrs["mailbox"]
+		case kindStorage:
+			dataDisk = attrs["serial"]
 		}
 	}
 	names := make([]string, 0, len(domains))
@@ -253,7 +256,7 @@ func (h *hostChanges) manifest() plan.Value {
 		}
 		list = append(list, plan.Map(fields))
 	}
-	fields := map[string]plan.Value{"domains": plan.List(list...)}
+	fields := map[string]plan.Value{"domains": plan.List(list...), "data_disk": dataDisk}
 	for _, name := range server.Names() {
 		if name != "domains" && name != "version" && name != "drift" {
 			fields[name] = server[name]

@@ -14,6 +14,7 @@ import (
 const (
 	kindAgent    = "agent"
 	kindKey      = "dkim-key"
+	kindStorage  = "storage"
 	kindServer   = "server"
 	kindMailbox  = "mailbox"
 	kindAlias    = "alias"
@@ -24,6 +25,7 @@ const (
 const (
 	mailboxProtected = "it holds mail; a deleted mailbox is kept, disabled, for 30 days"
 	keyProtected     = "mail signed with it may still be on its way"
+	storageProtected = "the mail is on it; without it the server begins with none"
 )
 
 // passwordOnHost is the value of a mailbox's password when the host makes it.
@@ -88,7 +90,31 @@ func (p *Provider) declareHost(spec *specs.Spec, h *specs.Host) []plan.Resource 
 			server.DependsOn = append(server.DependsOn, dkimAddr(d.Name, k.Selector))
 		}
 	}
-	return []plan.Resource{on(h, agent), on(h, server)}
+	rs := []plan.Resource{on(h, agent)}
+	if h.Instance != nil && h.Instance.DataDisk != nil {
+		rs = append(rs, on(h, declareStorage(h)))
+		server.DependsOn = append(server.DependsOn, storageAddr(h.Name))
+	}
+	return append(rs, on(h, server))
+}
+
+// declareStorage wants the mail on the host's data disk. The server brings it
+// about as a part of its settings, before anything else.
+func declareStorage(h *specs.Host) plan.Resource {
+	d := h.Instance.DataDisk
+	return plan.Resource{
+		Address: storageAddr(h.Name), Kind: kindStorage,
+		Attrs: plan.Attrs{
+			"host":     plan.String(h.Name),
+			"serial":   plan.Unknown(plan.Addr("host", h.Name, "data-disk-link"), "serial"),
+			"size_gib": number(d.SizeGiB),
+			"drift":    plan.List(),
+		},
+		DependsOn: []plan.Address{plan.Addr("host", h.Name, "data-disk")}, // it may be growing
+		Protected: storageProtected,
+		Effect:    "the mail of " + h.Hostname + " is on its own disk, which outlives the machine",
+		Origin:    d.Range,
+	}
 }
 
 // portsOf lists the ports that a manifest has served: "25, 143 and 993".

@@ -76,6 +76,7 @@ type lab struct {
 	key     ssh.Signer
 	ca      *authority
 
+	known    map[plan.Ref]plan.Value // what the cloud would tell of a machine that it made
 	mu       sync.Mutex
 	dials    map[int]int // by port
 	down     map[int]bool
@@ -253,7 +254,9 @@ func (l *lab) plan(p *Provider, spec *specs.Spec, adjust func(*plan.Input)) (*ru
 	if diags.HasErrors() {
 		l.t.Fatal(diags)
 	}
-	observed, err := p.Observe(ctx, scopeOf(desired))
+	scope := scopeOf(desired)
+	scope.Known = func(r plan.Ref) (plan.Value, bool) { v, ok := l.known[r]; return v, ok }
+	observed, err := p.Observe(ctx, scope)
 	if err != nil {
 		return nil, err
 	}

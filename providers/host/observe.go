@@ -151,6 +151,11 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 	if m == nil {
 		return objects
 	}
+	if s := f.Storage; s != nil {
+		add(storageAddr(t.host), kindStorage, plan.Attrs{
+			"host": plan.String(t.host), "serial": plan.String(s.Serial), "size_gib": plan.Int((s.Bytes + 1<<29) >> 30), "drift": plan.Strings(s.Drift...),
+		}, nil, storageProtected)
+	}
 	add(serverAddr(t.host), kindServer, p.serverAttrs(f, label, wanted),
 		plan.Attrs{"ready": plan.Bool(len(f.Service.Drift) == 0)}, "", certAddr(t.host))
 	for _, d := range m.Domains {

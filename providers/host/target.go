@@ -79,9 +79,10 @@ func readTarget(v plan.Value) (target, bool) {
 }
 
 // agentAddr, serverAddr, certAddr are a host's own addresses.
-func agentAddr(host string) plan.Address  { return plan.Addr("host", host, "agent") }
-func serverAddr(host string) plan.Address { return plan.Addr("server", host) }
-func certAddr(host string) plan.Address   { return plan.Addr("cert", host) }
+func agentAddr(host string) plan.Address   { return plan.Addr("host", host, "agent") }
+func storageAddr(host string) plan.Address { return plan.Addr("host", host, "storage") }
+func serverAddr(host string) plan.Address  { return plan.Addr("server", host) }
+func certAddr(host string) plan.Address    { return plan.Addr("cert", host) }
 func mailboxAddr(local, domain string) plan.Address {
 	return plan.Addr("mailbox", local+"@"+domain)
 }

@@ -15,6 +15,7 @@ import (
 // machine is a simulated host at its place in the network.
 type machine struct {
 	*hostsim.Host
+	world    *World
 	net      *network
 	instance string     // the cloud's id for it; "" when the cloud has not booted it
 	key      ssh.Signer // then
@@ -40,7 +41,7 @@ func (w *World) boot(r alicloudsim.BootRequest) (alicloudsim.Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", r.InstanceID, err)
 	}
-	return w.keep(&machine{Host: h, net: w.net, instance: r.InstanceID}), nil
+	return w.keep(&machine{Host: h, world: w, net: w.net, instance: r.InstanceID}), nil
 }
 
 // addMachine starts a machine that is there before any spec is applied.
@@ -64,7 +65,7 @@ func (w *World) addMachine(ip netip.Addr) error {
 	if err != nil {
 		return fail(err)
 	}
-	m := w.keep(&machine{Host: h, net: w.net, key: key})
+	m := w.keep(&machine{Host: h, world: w, net: w.net, key: key})
 	w.mu.Lock()
 	w.machines[ip] = m
 	w.hostKeys[ip] = ssh.FingerprintSHA256(h.HostKey())

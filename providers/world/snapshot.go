@@ -15,6 +15,8 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/ssh"
+
+	"mailform/providers/host/hostsim"
 )
 
 // Snapshot is what a world had come to: every call that its vendors had answered,
@@ -24,7 +26,8 @@ type Snapshot struct {
 	cfg      Config
 	calls    []recorded
 	images   []image
-	roots    []byte // PEM
+	disks    map[string]*hostsim.Disk // by serial number
+	roots    []byte                   // PEM
 	operator map[string][]byte
 }
 
@@ -95,6 +98,9 @@ func (w *World) Snapshot(dir string) (*Snapshot, error) {
 			return nil, err
 		}
 		s.images = append(s.images, i)
+	}
+	if s.disks, err = w.copyDisks(); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	w.tape.mu.Lock()
 	defer w.tape.mu.Unlock()

@@ -103,6 +103,7 @@ type World struct {
 	mu       sync.Mutex
 	machines map[netip.Addr]*machine // those that exist without the cloud
 	booted   []*machine
+	disks    map[string]*hostsim.Disk // data disks by serial number, attached or not
 	hostKeys map[netip.Addr]string
 	tape     *tape // nil unless Config.Record
 	once     sync.Once
@@ -177,7 +178,7 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	if err := os.Remove(filepath.Join(c.Dir, envFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	w := &World{cfg: c, net: newNetwork(), machines: map[netip.Addr]*machine{}, hostKeys: map[netip.Addr]string{}}
+	w := &World{cfg: c, net: newNetwork(), machines: map[netip.Addr]*machine{}, hostKeys: map[netip.Addr]string{}, disks: map[string]*hostsim.Disk{}}
 	defer func() {
 		if err != nil {
 			w.Close()
@@ -433,6 +434,7 @@ func (w *World) Close() {
 		for _, m := range machines {
 			m.Destroy()
 		}
+		destroyDisks(w.disks)
 		for _, p := range []*proxy{w.proxy, w.inside} {
 			if p != nil {
 				p.close()

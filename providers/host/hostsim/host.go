@@ -18,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -59,6 +60,9 @@ type Host struct {
 	mu   sync.Mutex
 	sshd *sshServer  // nil while the machine is off
 	sup  *supervisor // nil while the machine is off
+
+	diskMu sync.Mutex // taken before a Disk's own
+	disks  []*Disk
 }
 
 // envMarker is set in the environment of everything that runs on a simulated
@@ -221,12 +225,24 @@ func (h *Host) Stop() {
 	if sup != nil {
 		sshd.close()
 		sup.close()
+		if err := h.releaseDisks(); err != nil {
+			sup.logf("kernel", "%v", err)
+		}
 	}
 }
 
-// Destroy stops the machine and deletes its root folder if Start made it.
+// Destroy stops the machine and deletes its root folder if Start made it. Disks
+// that are attached are detached, and stay.
 func (h *Host) Destroy() error {
 	h.Stop()
+	h.diskMu.Lock()
+	disks := slices.Clone(h.disks)
+	h.diskMu.Unlock()
+	for _, d := range disks {
+		if err := h.DetachDisk(d.Serial); err != nil {
+			return err // what is on it must not be deleted with the machine
+		}
+	}
 	return os.RemoveAll(h.short) // of a root that is not ours, only the link to it
 }
 

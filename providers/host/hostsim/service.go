@@ -49,8 +49,18 @@ func (s *supervisor) start(name string) error {
 	if active {
 		return nil
 	}
+	if filepath.Ext(name) == ".mount" {
+		return s.startMount(u)
+	}
+	if !s.conditionMet(u) {
+		s.logf(name, "was skipped because of an unmet condition check")
+		return nil
+	}
 	if filepath.Ext(name) == ".socket" {
 		return s.startSocket(u)
+	}
+	if err := s.requireMounts(u); err != nil {
+		return err
 	}
 	for _, r := range u.unit.list("Unit", "Requires") {
 		if err := s.start(r); err != nil {
@@ -253,6 +263,9 @@ func (s *supervisor) stop(name string) error {
 	u, err := s.need(name)
 	if err != nil {
 		return err
+	}
+	if filepath.Ext(name) == ".mount" {
+		return s.stopMount(u)
 	}
 	if filepath.Ext(name) == ".socket" {
 		for _, n := range s.names() {

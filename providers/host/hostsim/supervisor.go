@@ -116,6 +116,8 @@ func (s *supervisor) serve() {
 				r = s.sysusers(q.Args)
 			case "journalctl":
 				r = s.journalctl(q.Args)
+			case "mkfs.ext4", "resize2fs", "mount", "umount":
+				r = s.diskTool(q.Program, q.Args)
 			}
 			json.NewEncoder(c).Encode(r)
 		}()
@@ -192,7 +194,7 @@ func (s *supervisor) reread() {
 	found := map[string]bool{}
 	for _, f := range files {
 		name := filepath.Base(f)
-		if ext := filepath.Ext(name); ext == ".service" || ext == ".socket" {
+		if ext := filepath.Ext(name); ext == ".service" || ext == ".socket" || ext == ".mount" {
 			found[name] = s.load(name) == nil
 		}
 	}
