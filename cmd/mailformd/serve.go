@@ -161,8 +161,16 @@ func printStatus(w io.Writer, st manifest.Status) error {
 	if !st.CertNotAfter.IsZero() {
 		cert = "until " + st.CertNotAfter.UTC().Format(time.DateTime) + " UTC"
 	}
-	_, err := fmt.Fprintf(w, "mailformd %s, process %d, since %s UTC\nservices:    %s\ncertificate: %s\nqueue:       %d\nmanifest:    %s\n",
-		st.Version, st.PID, st.Started.UTC().Format(time.DateTime), strings.Join(st.Listening, " "), cert, st.Queue, st.ManifestSHA256)
+	_, err := fmt.Fprintf(w, `mailformd %s, process %d, since %s UTC
+services:    %s
+certificate: %s
+connections: %d open, %d refused
+queue:       %d
+filter:      %d refused, %d junk, %d asked to come back
+manifest:    %s
+`,
+		st.Version, st.PID, st.Started.UTC().Format(time.DateTime), strings.Join(st.Listening, " "), cert, st.Connections, st.Refused,
+		st.Queue, st.Filter.Refused, st.Filter.Junk, st.Filter.Deferred, st.ManifestSHA256)
 	return err
 }
 

@@ -37,7 +37,7 @@ b   2026-11-22 10:00:00  0     0      held                 <>                   
 
 func TestPrintStatus(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
-	st := manifest.Status{Version: "1.0", PID: 7, Started: at, ManifestSHA256: "abc", Listening: []string{"smtp", "imaps"}, Queue: 3}
+	st := manifest.Status{Version: "1.0", PID: 7, Started: at, ManifestSHA256: "abc", Listening: []string{"smtp", "imaps"}, Queue: 3, Connections: 5, Refused: 2, Filter: manifest.FilterStatus{Refused: 7, Junk: 8, Deferred: 9}}
 	for want, notAfter := range map[string]time.Time{
 		"certificate: until 2026-11-22 10:00:00 UTC\n": at,
 		"certificate: none yet, TLS is not offered\n":  {},
@@ -47,7 +47,8 @@ func TestPrintStatus(t *testing.T) {
 		if err := printStatus(&b, st); err != nil {
 			t.Fatal(err)
 		}
-		if !strings.HasPrefix(b.String(), "mailformd 1.0, process 7, since 2026-11-22 10:00:00 UTC\nservices:    smtp imaps\n"+want) {
+		if !strings.HasPrefix(b.String(), "mailformd 1.0, process 7, since 2026-11-22 10:00:00 UTC\nservices:    smtp imaps\n"+want+
+			"connections: 5 open, 2 refused\nqueue:       3\nfilter:      7 refused, 8 junk, 9 asked to come back\nmanifest:    abc\n") {
 			t.Errorf("got\n%s", b.String())
 		}
 	}

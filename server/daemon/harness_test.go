@@ -59,6 +59,7 @@ type host struct {
 	dns      *fakeDNS
 	dial     Dial
 	local    []netip.Prefix
+	remote   string // where clients of port 25 seem to come from; "" is where they do
 	hangup   chan os.Signal
 	store    store.Store
 
@@ -225,6 +226,9 @@ func (h *host) start() {
 	for name, l := range listeners {
 		h.addr[name] = l[0].Addr().String()
 	}
+	if h.remote != "" {
+		listeners["smtp"][0] = away{listeners["smtp"][0], h.remote}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	cfg := Config{
@@ -262,11 +266,37 @@ func (h *host) awaitNotice(prefix string) {
 	}
 }
 
+// away is a listener whose clients seem to come from addr.
+type away struct {
+	net.Listener
+	addr string
+}
+
+func (l away) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return awayConn{c, net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(l.addr), 4711))}, nil
+}
+
+type awayConn struct {
+	net.Conn
+	remote net.Addr
+}
+
+func (c awayConn) RemoteAddr() net.Addr { return c.remote }
+
 // inbox returns the messages in an account's INBOX.
 func (h *host) inbox(account string) []string {
 	h.t.Helper()
+	return h.mailbox(account, "INBOX")
+}
+
+func (h *host) mailbox(account, name string) []string {
+	h.t.Helper()
 	ctx := context.Background()
-	snapshot, watch, err := h.store.Open(ctx, account, "INBOX")
+	snapshot, watch, err := h.store.Open(ctx, account, name)
 	h.must(err)
 	watch.Close()
 	var list []string
