@@ -32,6 +32,10 @@ type Config struct {
 	// new, as after Stop, and ends with plan.ErrIncomplete. nil: none.
 	Leases *Leases
 
+	// Approved is the hash of the saved plan that is carried out, "" for none: when
+	// the run is cut short, Dir.Made tells the next one of that plan how far it came.
+	Approved string
+
 	Parallelism int              // operations at a time; 0 means 8
 	Limits      map[string]Limit // calls by provider; a provider without one is not limited
 	Retry       Retry

@@ -42,6 +42,7 @@ const (
 	recDone    recordKind = "done"    // it took effect; Outputs are its result
 	recFailed  recordKind = "failed"  // it was refused for good, in a way that may have had an effect
 	recAborted recordKind = "aborted" // it certainly had no effect
+	recStep    recordKind = "step"    // what is left of a begin, and a done, under a saved plan once the journal is compacted
 )
 
 // record is one line of the journal.
@@ -51,8 +52,10 @@ type record struct {
 	ID         string                      `json:"id"` // of the operation
 	Token      plan.Token                  `json:"token"`
 	Generation int                         `json:"generation"`
+	Plan       string                      `json:"plan,omitempty"`    // with begin and step: the hash of the saved plan it belongs to
 	Op         *plan.Op                    `json:"op,omitempty"`      // with begin: inputs resolved, secrets as fingerprints
-	Outputs    map[plan.Address]plan.Attrs `json:"outputs,omitempty"` // with done
+	Outputs    map[plan.Address]plan.Attrs `json:"outputs,omitempty"` // with done and step
+	Done       bool                        `json:"done,omitempty"`    // with step
 	Spent      bool                        `json:"spent,omitempty"`   // with aborted: never use the token again
 }
 
@@ -61,8 +64,9 @@ type intent struct {
 	op         plan.Op
 	token      plan.Token
 	generation int
-	failed     bool // it was refused for good; see recFailed
-	order      int  // of the record that ended it
+	plan       string // see record.Plan
+	failed     bool   // it was refused for good; see recFailed
+	order      int    // of the record that ended it
 }
 
 func (i intent) is(id string, token plan.Token) bool { return i.op.ID == id && i.token == token }
@@ -73,10 +77,28 @@ type contents struct {
 	open        []intent                // begun and not ended, in the order of their begin
 	latest      map[plan.Address]intent // the last effect at an address
 	generations map[plan.Address]int
+	steps       map[string]map[string]planStep // by the saved plan's hash and the operation's id
+}
+
+// planStep is how far a saved plan came with one of its operations.
+type planStep struct {
+	done    bool
+	outputs map[plan.Address]plan.Attrs
 }
 
 func newContents() contents {
-	return contents{latest: map[plan.Address]intent{}, generations: map[plan.Address]int{}}
+	return contents{latest: map[plan.Address]intent{}, generations: map[plan.Address]int{}, steps: map[string]map[string]planStep{}}
+}
+
+// step notes how far a saved plan came with an operation.
+func (c *contents) step(hash, op string, s planStep) {
+	if hash == "" {
+		return
+	}
+	if c.steps[hash] == nil {
+		c.steps[hash] = map[string]planStep{}
+	}
+	c.steps[hash][op] = s
 }
 
 // damage is a stretch of bytes that is no record.
@@ -210,7 +232,7 @@ func decodeRecord(payload []byte) (record, error) {
 		return r, errors.New("a begin without its operation")
 	}
 	switch r.Kind {
-	case recBegin, recDone, recFailed, recAborted:
+	case recBegin, recDone, recFailed, recAborted, recStep:
 		return r, nil
 	}
 	return r, fmt.Errorf("unknown kind %q", r.Kind)
@@ -241,10 +263,14 @@ func (c *contents) add(r record) {
 	c.records++
 	at := slices.IndexFunc(c.open, func(i intent) bool { return i.is(r.ID, r.Token) })
 	switch {
+	case r.Kind == recStep:
+		c.step(r.Plan, r.ID, planStep{r.Done, r.Outputs})
 	case r.Kind == recBegin && at < 0:
-		c.open = append(c.open, intent{op: *r.Op, token: r.Token, generation: r.Generation})
+		c.open = append(c.open, intent{op: *r.Op, token: r.Token, generation: r.Generation, plan: r.Plan})
+		c.step(r.Plan, r.ID, planStep{})
 	case r.Kind == recBegin:
-		c.open[at].failed = false
+		c.open[at].failed, c.open[at].plan = false, r.Plan
+		c.step(r.Plan, r.ID, planStep{})
 	case at < 0:
 		// Its begin was lost to damage.
 	case r.Kind == recFailed:
@@ -257,6 +283,7 @@ func (c *contents) add(r record) {
 			for _, a := range ended.op.Addresses {
 				c.latest[a] = ended
 			}
+			c.step(ended.plan, ended.op.ID, planStep{true, r.Outputs})
 		}
 		if r.Kind == recDone || r.Spent {
 			c.use(ended)
@@ -317,9 +344,10 @@ func (j *journal) append(r record) error {
 }
 
 // compact replaces the journal by what the next run must know: nothing after a
-// complete run, otherwise the open begins and the last effect at each address.
-// Its caller has made everything else durable in the ledger.
-func (j *journal) compact(complete bool, now time.Time) error {
+// complete run, otherwise the open begins, the last effect at each address, and
+// how far the saved plan with that hash came. Its caller has made everything else
+// durable in the ledger.
+func (j *journal) compact(complete bool, now time.Time, hash string) error {
 	if j.broken != nil {
 		return j.broken
 	}
@@ -328,7 +356,7 @@ func (j *journal) compact(complete bool, now time.Time) error {
 	var data []byte
 	if !complete {
 		var err error
-		if data, err = j.carryOver(&keep, now); err != nil {
+		if data, err = j.carryOver(&keep, now, hash); err != nil {
 			return j.dir.journalError("compact the journal", err)
 		}
 	}
@@ -344,13 +372,16 @@ func (j *journal) compact(complete bool, now time.Time) error {
 }
 
 // carryOver writes the records that an incomplete run leaves to the next.
-func (j *journal) carryOver(keep *contents, now time.Time) ([]byte, error) {
+func (j *journal) carryOver(keep *contents, now time.Time, hash string) ([]byte, error) {
 	var data []byte
 	write := func(i intent, kinds ...recordKind) error {
 		for _, kind := range kinds {
 			r := record{Kind: kind, Time: now, ID: i.op.ID, Token: i.token, Generation: i.generation}
 			if kind == recBegin {
 				r.Op = &i.op
+				if i.plan == hash {
+					r.Plan = hash
+				}
 			}
 			line, err := encodeRecord(r)
 			if err != nil {
@@ -378,6 +409,16 @@ func (j *journal) carryOver(keep *contents, now time.Time) ([]byte, error) {
 		if err := write(i, kinds...); err != nil {
 			return nil, err
 		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(j.steps[hash])) {
+		s := j.steps[hash][id]
+		r := record{Kind: recStep, Time: now, ID: id, Token: "-", Plan: hash, Done: s.done, Outputs: s.outputs}
+		line, err := encodeRecord(r)
+		if err != nil {
+			return nil, err
+		}
+		data = append(data, line...)
+		keep.add(r)
 	}
 	return data, nil
 }

@@ -276,7 +276,7 @@ func checkParse(t *testing.T, data []byte) {
 	// What the next run would carry over says the same, too.
 	j := &journal{contents: found}
 	keep := newContents()
-	carried, err := j.carryOver(&keep, epoch)
+	carried, err := j.carryOver(&keep, epoch, "")
 	if err != nil {
 		t.Fatal(err)
 	}

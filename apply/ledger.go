@@ -108,7 +108,7 @@ func (s *State) settle(w *walk, complete bool) error {
 		return fmt.Errorf("write the ledger: %w", err)
 	}
 	s.ledger = next
-	return s.journal.compact(complete, w.now())
+	return s.journal.compact(complete, w.now(), w.Approved)
 }
 
 // nextLedger remembers, for every address that now is as the plan wanted it, its

@@ -76,6 +76,9 @@ func Run(ctx context.Context, c Config, p *plan.Plan) (Outcome, error) {
 	// neither makes a finished run a failed one.
 	w.warn(e.State.settle(w, complete))
 	w.warn(e.State.remember(w))
+	if complete && e.Approved != "" {
+		w.warn(e.State.dropApproved())
+	}
 	err = w.verdict(out)
 	w.emit(Event{Kind: EventEnd, Elapsed: w.now().Sub(w.begun), Done: int64(out.Count(StatusDone)), Total: int64(len(out.Ops)), Err: err})
 	return out, err

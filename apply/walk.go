@@ -328,10 +328,10 @@ func (w *walk) effect(ctx, soft context.Context, n *node, op plan.Op) finish {
 	about := opEvent(EventRetry, op)
 	r := record{ID: op.ID, Generation: n.generation}
 	write := func(kind recordKind, spent bool) error {
-		r.Kind, r.Time, r.Op, r.Outputs, r.Spent = kind, w.now(), nil, nil, spent
+		r.Kind, r.Time, r.Plan, r.Op, r.Outputs, r.Spent = kind, w.now(), "", nil, nil, spent
 		switch kind {
 		case recBegin:
-			r.Op = &op
+			r.Plan, r.Op = w.Approved, &op
 		case recDone:
 			r.Outputs = f.result.Outputs
 		}

@@ -40,6 +40,9 @@ type Input struct {
 	// asked again, and only what it changes is changed. Compare says whether it
 	// still can be.
 	Approved *Plan
+	// Made is what an earlier run of Approved did before it was cut short. What it
+	// made anew because it was asked to is not made anew again.
+	Made Made
 
 	// Compilers holds Provider.Compile by provider name. Nil gives a plan without
 	// operations, which is enough to look for drift.

@@ -31,10 +31,10 @@ func (a Asked) none() bool {
 // What is only looked up is read in any case.
 func (b *builder) choose() {
 	only, except, renew := newPatterns(b.in.Only), newPatterns(b.in.Except), newPatterns(b.in.Replace)
-	approved := map[Address]bool{}
+	approved, blocked := map[Address]bool{}, map[Address]bool{}
 	if b.in.Approved != nil {
 		for _, c := range b.in.Approved.Changes {
-			approved[c.Address] = c.Pending()
+			approved[c.Address], blocked[c.Address] = c.Pending(), c.Blocked != nil
 		}
 	}
 	cannot := map[string]string{} // a pattern of --replace: why what it names cannot be replaced
@@ -44,7 +44,7 @@ func (b *builder) choose() {
 		if b.in.Approved != nil {
 			named = approved[n.addr]
 		}
-		n.excluded = except.match(n.addr)
+		n.excluded = except.match(n.addr) || blocked[n.addr]
 		n.chosen = named && !n.excluded
 		if n.want != nil && n.want.Lookup {
 			n.chosen, n.excluded = true, false
@@ -55,7 +55,7 @@ func (b *builder) choose() {
 			switch {
 			case !Match(glob, n.addr):
 			case why == "":
-				n.asked, can[glob] = true, true
+				n.asked, can[glob] = !b.in.Made[n.addr].Complete, true
 			default:
 				cannot[glob] = fmt.Sprintf("%s: %s.", n.addr, why)
 			}

@@ -316,7 +316,7 @@ func TestPropertyApproved(t *testing.T) {
 		now.Desired = append(slices.Clone(now.Desired), extra)
 		now.Compilers["p9"] = eachAlone
 		fresh := build(t, now)
-		if moved := Compare(saved, fresh); len(moved) > 0 {
+		if moved := Compare(saved, fresh, nil); len(moved) > 0 {
 			t.Fatalf("nothing moved, but: %q\nsaved:\n%s\nfresh:\n%s", moved, outline(saved), outline(fresh))
 		}
 		var got, want []string

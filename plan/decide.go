@@ -64,6 +64,10 @@ func (b *builder) decideAll(take *patterns) {
 		default:
 			b.converge(n, take)
 		}
+		if c.Action == Replace && len(c.Ignored) > 0 {
+			// A new one has no value that somebody could have chosen.
+			c.After, c.Ignored = b.wish(n, n.want.Attrs), nil
+		}
 		if c.Action != NoOp && c.Action != Rotate && len(b.in.Overlook) > 0 && b.rules.overlook.match(n.addr) {
 			c.Ignored = append(c.Ignored, c.Fields...)
 			if len(c.Fields) == 0 {

@@ -22,7 +22,7 @@ func TestFileRoundTrip(t *testing.T) {
 		if !reflect.DeepEqual(p.Summary(), back.Summary()) || !bytes.Equal(Encode(back), file) {
 			t.Errorf("%s is another plan after its file", name)
 		}
-		if moved := Compare(back, p); len(moved) > 0 {
+		if moved := Compare(back, p, nil); len(moved) > 0 {
 			t.Errorf("%s: nothing moved, but %q", name, moved)
 		}
 	}
@@ -85,7 +85,7 @@ func TestCompareSaysWhatMoved(t *testing.T) {
 		{"no longer wanted", Input{Desired: []Resource{res(x, "1")}, Observed: []Object{obj(x, "1")}}, []string{"other/y: is neither in the spec nor there any more"}},
 	} {
 		test.in.Approved = saved
-		if got := Compare(saved, mustBuild(t, test.in)); !reflect.DeepEqual(got, test.want) {
+		if got := Compare(saved, mustBuild(t, test.in), nil); !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
 	}
@@ -197,7 +197,7 @@ func FuzzDecode(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		if moved := Compare(p, p); p.HasChanges() && len(moved) > 0 {
+		if moved := Compare(p, p, nil); p.HasChanges() && len(moved) > 0 {
 			t.Fatalf("a plan differs from itself: %q", moved)
 		}
 		Hash(p)

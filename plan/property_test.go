@@ -240,7 +240,7 @@ func TestPropertyDeterministic(t *testing.T) {
 		if !bytes.Equal(Encode(back), file) || Hash(back) != Hash(p) {
 			t.Fatal("the plan changed in its file")
 		}
-		if moved := Compare(back, p); len(moved) > 0 {
+		if moved := Compare(back, p, nil); len(moved) > 0 {
 			t.Fatalf("nothing moved, but: %q", moved)
 		}
 	})

@@ -103,7 +103,8 @@ type gate struct {
 }
 
 // check refuses a plan that is not the one that was approved.
-func (g gate) check(p *plan.Plan) error {
+func (g gate) check(planned *session.Planned) error {
+	p := planned.Plan
 	named := p
 	if g.saved != nil {
 		named = g.saved // the one that was looked at; p leaves out what was blocked in it
@@ -115,7 +116,7 @@ func (g gate) check(p *plan.Plan) error {
 	if g.saved == nil {
 		return nil
 	}
-	if moved := plan.Compare(g.saved, p); len(moved) > 0 {
+	if moved := plan.Compare(g.saved, p, planned.Input.Made); len(moved) > 0 {
 		return &plan.Error{Class: plan.ErrStale, Code: "MF4011", Step: "compare the world with the saved plan",
 			Got: movedWords(moved), Fix: "plan again, look at it, and apply the new plan"}
 	}
@@ -178,6 +179,11 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	if err != nil {
 		return interrupted(soft, err)
 	}
+	if g.hash != "" && g.saved == nil {
+		if g.saved = s.Interrupted(g.hash); g.saved != nil {
+			want = session.PlanOptions{Destroy: g.saved.Destroy, Approved: g.saved}
+		}
+	}
 	planned, err := a.makePlan(soft, s, want, flags.asJSON)
 	if err != nil {
 		return err
@@ -187,7 +193,7 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 			return err
 		}
 	}
-	if err := g.check(planned.Plan); err != nil {
+	if err := g.check(planned); err != nil {
 		return err
 	}
 	if !planned.Plan.HasChanges() {
@@ -202,7 +208,16 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 			return err
 		}
 	}
-	out, err := s.Apply(ctx, planned.Plan, session.RunOptions{Sink: sink, Stop: a.stopping, Parallelism: flags.parallelism})
+	run := session.RunOptions{Sink: sink, Stop: a.stopping, Parallelism: flags.parallelism, Approved: g.hash}
+	switch {
+	case g.saved != nil:
+		run.Approved = plan.Hash(g.saved)
+	case g.hash != "":
+		if err := s.Keep(planned.Plan); err != nil {
+			a.warn(err.Error())
+		}
+	}
+	out, err := s.Apply(ctx, planned.Plan, run)
 	closeSink()
 	a.showPasswords(out.Secrets, flags.asJSON, opts.Dir)
 	if err != nil {

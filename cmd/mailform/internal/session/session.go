@@ -176,7 +176,7 @@ type PlanOptions struct {
 // Planned is a plan and what it cost to make.
 type Planned struct {
 	Plan     *plan.Plan
-	Input    plan.Input // what it was made of
+	Input    plan.Input // what it was made of; Made is what Compare needs
 	Warnings specs.Diagnostics
 	Stats    apply.Stats
 }
@@ -215,6 +215,9 @@ func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (
 		Replace:    opts.Replace,
 		Approved:   opts.Approved,
 		Mergers:    map[string]plan.Merger{},
+	}
+	if opts.Approved != nil && s.state != nil {
+		in.Made = s.state.Made(opts.Approved)
 	}
 	if !opts.Differences {
 		in.Compilers = map[string]func([]plan.Change) []plan.Op{}
@@ -297,7 +300,16 @@ type RunOptions struct {
 	Sink        apply.Sink
 	Stop        <-chan struct{}
 	Parallelism int
+	Approved    string // the hash of the saved plan that is carried out, "" for none
 }
+
+// Interrupted returns the plan that was approved by this hash when an earlier run
+// of it on this machine was cut short, nil otherwise. The lock must be held.
+func (s *Session) Interrupted(hash string) *plan.Plan { return s.state.KeptApproved(hash) }
+
+// Keep keeps a plan that is approved by its hash until it is done, for
+// Interrupted. The lock must be held.
+func (s *Session) Keep(p *plan.Plan) error { return s.state.KeepApproved(p) }
 
 // Fold finds out what became of operations that an earlier run began and did
 // not finish. The lock must be held.
@@ -308,7 +320,7 @@ func (s *Session) Fold(ctx context.Context, sink apply.Sink) (apply.Folded, erro
 // Apply carries a plan out. The lock must be held.
 func (s *Session) Apply(ctx context.Context, p *plan.Plan, opts RunOptions) (apply.Outcome, error) {
 	c := s.config(opts.Sink)
-	c.Stop, c.Parallelism = opts.Stop, opts.Parallelism
+	c.Stop, c.Parallelism, c.Approved = opts.Stop, opts.Parallelism, opts.Approved
 	s.forgive(p)
 	return apply.Run(ctx, c, p)
 }
