@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"mailform/plan"
 )
@@ -71,7 +72,7 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, func(a, b groupKey) int {
-		return cmp.Or(cmp.Compare(a.zone, b.zone), cmp.Compare(a.kind, b.kind))
+		return cmp.Or(cmp.Compare(a.zone, b.zone), cmp.Compare(a.kind, b.kind), cmp.Compare(a.alone, b.alone))
 	})
 	for _, k := range keys {
 		name := zoneNames[k.zone]
@@ -91,8 +92,9 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 
 // groupKey is what one transaction covers.
 type groupKey struct {
-	zone string // id
-	kind string
+	zone  string // id
+	kind  string
+	alone plan.Address // of the only record; "" for all others
 }
 
 // edit is what one change asks of one zone: any part may be missing.
@@ -133,32 +135,58 @@ func (p *Provider) edits(c plan.Change) map[groupKey]edit {
 	} else if announces(c.Address) {
 		write = opAnnounce
 	}
+	into := groupKey{zone: after, kind: write}
+	// What somebody else's record beside ours already says the vendor will refuse to
+	// write once more. Then nothing else is to be refused with it.
+	if slices.Contains(c.Before["beside"].Texts(), c.After["content"].Str()) {
+		into.alone = c.Address
+	}
 	switch c.Action {
 	case plan.Create:
 		will.post = p.wire(c, "")
-		return map[groupKey]edit{{after, write}: will}
+		return map[groupKey]edit{into: will}
 	case plan.Update, plan.Adopt:
+		if other := equalBeside(c); other != "" {
+			will.delete, will.patch = c.ID, p.wire(c, other)
+			return map[groupKey]edit{into: will}
+		}
 		will.patch = p.wire(c, c.ID)
-		return map[groupKey]edit{{after, write}: will}
+		return map[groupKey]edit{into: will}
 	case plan.Replace:
+		if other := equalBeside(c); other != "" && before == after {
+			will.delete, will.patch = c.ID, p.wire(c, other)
+			return map[groupKey]edit{into: will}
+		}
 		if before == after {
 			will.delete, will.post = c.ID, p.wire(c, "")
-			return map[groupKey]edit{{after, write}: will}
+			return map[groupKey]edit{into: will}
 		}
 		was.delete, will.post = c.ID, p.wire(c, "")
-		return map[groupKey]edit{{before, remove}: was, {after, write}: will}
+		return map[groupKey]edit{{zone: before, kind: remove}: was, into: will}
 	case plan.Delete:
 		if foreign := foreignTerms(c); len(foreign) > 0 {
 			was.patch = release(c, foreign)
 		} else {
 			was.delete = c.ID
 		}
-		return map[groupKey]edit{{before, remove}: was}
+		return map[groupKey]edit{{zone: before, kind: remove}: was}
 	case plan.Forget:
 		was.patch = unmarked(c)
-		return map[groupKey]edit{{before, opForget}: was}
+		return map[groupKey]edit{{zone: before, kind: opForget}: was}
 	}
 	return nil
+}
+
+// equalBeside gives the record beside the one that is taken over that already says
+// what is wanted, which could not be said twice. It becomes ours in its place.
+func equalBeside(c plan.Change) string {
+	ids := c.Before["other_ids"].Texts()
+	for i, content := range c.Before["others"].Texts() {
+		if content == c.After["content"].Str() && i < len(ids) {
+			return ids[i]
+		}
+	}
+	return ""
 }
 
 // unmarked is a record without our mark, and otherwise as it is: its content is not
@@ -240,7 +268,7 @@ func adoptRemovals(groups map[groupKey][]edit) {
 			if key.kind != pair[0] {
 				continue
 			}
-			write := groupKey{key.zone, pair[1]}
+			write := groupKey{zone: key.zone, kind: pair[1]}
 			written := map[string]bool{}
 			for _, e := range groups[write] {
 				written[e.name] = true
@@ -287,7 +315,7 @@ func split(edits []edit, limit int) [][]edit {
 
 func batchOp(k groupKey, zoneName string, edits []edit) plan.Op {
 	op := plan.Op{
-		ID: Name + "." + k.kind + " " + zoneName, Provider: Name, Kind: k.kind, Seconds: 1,
+		ID: strings.TrimSpace(Name + "." + k.kind + " " + zoneName + " " + string(k.alone)), Provider: Name, Kind: k.kind, Seconds: 1,
 		Inputs: plan.Attrs{"zone_id": plan.String(k.zone), "zone": plan.String(zoneName)},
 	}
 	var deletes, patches, posts []plan.Value

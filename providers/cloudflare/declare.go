@@ -1,6 +1,7 @@
 package cloudflare
 
 import (
+	"cmp"
 	"strings"
 
 	"mailform/plan"
@@ -70,13 +71,21 @@ func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
 			Lookup:  true,
 			Origin:  origin,
 		}
+		// For Observe: whether to read the zone's rules, and who must be able to issue
+		// certificates.
 		if d.blocks[domain] {
-			r.Attrs["block"] = plan.Bool(true) // Observe reads its rules, too
+			r.Attrs["block"] = plan.Bool(true)
+		}
+		if by := issuerOf(d.ca()); by != "" {
+			r.Attrs["issuer"] = plan.String(by)
 		}
 		d.resources = append(d.resources, r)
 	}
 	return plan.Unknown(a, "id")
 }
+
+// ca is the ACME directory that certificates come from, "" for Let's Encrypt.
+func (d *declaration) ca() string { return cmp.Or(d.spec.ACME.Directory, d.directory) }
 
 func (d *declaration) record(domain string, r plan.Resource) {
 	r.Provider, r.Kind = Name, kindRecord

@@ -57,6 +57,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		if r.Attrs["block"].True() {
 			v.block = r.Address
 		}
+		v.issuer = r.Attrs["issuer"].Str()
 	}
 	for _, r := range scope.Desired {
 		for _, v := range views {
@@ -169,6 +170,7 @@ type view struct {
 	records []record
 	calls   int
 
+	issuer   string          // CAA name of the CA of our certificates, "" when not known
 	block    plan.Address    // the zone/… address, when the spec has a zone block for it
 	settings []plan.Resource // at most one
 	rules    []plan.Resource
@@ -192,6 +194,9 @@ func (v *view) want(r plan.Resource) {
 // of it: the named settings and the WAF custom rules when there is a zone block, and
 // whether the zone is signed when that decides about a record's use.
 func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
+	if note, ok := v.lockedOut(); ok {
+		v.notes = append(v.notes, plan.Foreign{Scope: note, Count: 1})
+	}
 	for _, r := range v.settings {
 		found, calls, err := p.api.readSettings(ctx, v.zone, r.Attrs.Names())
 		v.calls += calls
@@ -229,11 +234,22 @@ func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
 // can be prepared all the same, and must still be removable; what cannot work is a
 // certificate, and Present says so.
 func (z zone) unserved() (string, bool) {
-	if z.status == "active" {
+	why := map[string]string{
+		"active":       "",
+		"pending":      "whose name servers at the registrar are not Cloudflare's (yet)",
+		"initializing": "which Cloudflare is still setting up",
+		"moved":        "whose name servers at the registrar are no longer Cloudflare's",
+		"deactivated":  "which Cloudflare has deactivated",
+	}
+	text, known := why[z.status]
+	if known && text == "" {
 		return "", false
 	}
-	return fmt.Sprintf("zone %s, which is %s: nobody sees its records until its name servers are %s",
-		z.name, z.status, strings.Join(z.nameServers, " and ")), true
+	if !known {
+		text = "whose state is unknown"
+	}
+	return fmt.Sprintf("zone %s (%s), %s: nobody sees its records until they are %s",
+		z.name, z.status, text, strings.Join(z.nameServers, " and ")), true
 }
 
 // sort tells our records, the records in wanted slots and the foreign ones apart.
@@ -284,7 +300,11 @@ func (v *view) sort() ([]plan.Object, []plan.Foreign) {
 		}
 		for i, r := range ours[a] {
 			if i == first {
-				objects = append(objects, v.object(a, s, r))
+				o := v.object(a, s, r)
+				if len(rivals[a]) > 0 {
+					o.Attrs["beside"] = contents(rivals[a])
+				}
+				objects = append(objects, o)
 				continue
 			}
 			extra := v.object(plan.Addr(string(a), "duplicate", r.id), nil, r)
@@ -305,6 +325,14 @@ func (v *view) sort() ([]plan.Object, []plan.Foreign) {
 		objects = append(objects, v.rival(s, rivals[s.address]))
 	}
 	return objects, append([]plan.Foreign{{Scope: "zone " + v.zone.name, Count: foreign}}, notes...)
+}
+
+func contents(rs []record) plan.Value {
+	out := make([]string, len(rs))
+	for i, r := range rs {
+		out[i] = r.content
+	}
+	return plan.Strings(out...)
 }
 
 // address gives the address a mark of ours stands for.
@@ -334,14 +362,14 @@ func (v *view) rival(s slot, rs []record) plan.Object {
 	if m, marked := parseMark(rs[first].comment); marked {
 		o.Owner, o.OwnedBy = plan.OtherStack, m.stack
 	}
-	var others []string
+	var others, ids []string
 	for i, r := range rs {
 		if i != first {
-			others = append(others, r.content)
+			others, ids = append(others, r.content), append(ids, r.id)
 		}
 	}
 	if len(others) > 0 {
-		o.Attrs["others"] = plan.Strings(others...)
+		o.Attrs["others"], o.Attrs["other_ids"] = plan.Strings(others...), plan.Strings(ids...)
 		delete(o.Attrs, "foreign")
 	}
 	return o

@@ -3,9 +3,7 @@ package cloudflare
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"mailform/plan"
@@ -89,9 +87,11 @@ func (d *declaration) discovery(dom *specs.Domain, h *specs.Host) {
 	}
 }
 
-// tlsa wants one record for each host that serves a domain with DANE (RFC 7672 3.1):
-// usage 3, selector 1, matching type 1, the SHA-256 of the certificate's key. It
-// follows the key, not the certificate, and so stays as long as renewals keep the key.
+// daneEE begins the TLSA records of mail servers (RFC 7672 3.1): usage 3 and
+// selector 1, the server's own key; matching type 1, its SHA-256.
+const daneEE = "3 1 1 "
+
+// tlsa wants one record for each host that serves a domain with DANE. It follows the key, not the certificate, and so stays as long as renewals keep the key.
 func (d *declaration) tlsa() {
 	for _, h := range d.spec.Hosts {
 		i := slices.IndexFunc(d.spec.Domains, func(dom *specs.Domain) bool { return dom.DANE && dom.Host == h.Name })
@@ -103,98 +103,11 @@ func (d *declaration) tlsa() {
 			Address: plan.Addr("dns", domain, "tlsa", h.Name),
 			Attrs: plan.Attrs{
 				"name": plan.String("_25._tcp." + h.Hostname), "type": plan.String("TLSA"),
-				"content": plan.Concat(plan.String("3 1 1 "), plan.Unknown(plan.Addr("cert", h.Name), "spki")),
+				"content": plan.Concat(plan.String(daneEE), plan.Unknown(plan.Addr("cert", h.Name), "spki")),
 			},
 			DependsOn: []plan.Address{plan.Addr("server", h.Name)},
 			Effect:    "senders that verify DANE know the key of " + h.Hostname,
 			Origin:    d.spec.Domains[i].Range,
-		})
-	}
-}
-
-// block wants what a zone block says.
-func (d *declaration) block(z *specs.Zone) {
-	d.zone(z.Name, z.Range)
-	d.caa(z)
-	for i := range z.Web {
-		d.web(z, &z.Web[i])
-	}
-	d.security(z)
-}
-
-// web wants a name that leads to a host's web service.
-func (d *declaration) web(z *specs.Zone, w *specs.Web) {
-	h := d.spec.Host(w.Host)
-	if h == nil {
-		return // reported where the spec is read
-	}
-	name := z.Name
-	if w.Name != "@" {
-		name = canonicalName(w.Name) + "." + z.Name
-	}
-	effect := name + " leads to the web service of " + h.Name
-	if w.Proxied {
-		effect += " through Cloudflare"
-	}
-	d.leadTo(h, z.Name, name, plan.Resource{
-		Address: plan.Addr("dns", z.Name, "web", w.Name), Effect: effect, Origin: w.Range,
-	}, w.Proxied)
-}
-
-// knownIssuers are the names that CAs have in CAA records, by the host of their
-// ACME directory.
-var knownIssuers = map[string]string{
-	"acme-v02.api.letsencrypt.org":         "letsencrypt.org",
-	"acme-staging-v02.api.letsencrypt.org": "letsencrypt.org",
-	"acme.zerossl.com":                     "sectigo.com",
-	"dv.acme-v02.api.pki.goog":             "pki.goog",
-	"acme.ssl.com":                         "ssl.com",
-}
-
-// issuerOf gives the CAA name of the CA behind an ACME directory, "" when it is
-// not known.
-func issuerOf(directory string) string {
-	if directory == "" {
-		return "letsencrypt.org"
-	}
-	rest := directory
-	if _, after, ok := strings.Cut(directory, "://"); ok {
-		rest = after
-	}
-	host, _, _ := strings.Cut(rest, "/")
-	return knownIssuers[strings.ToLower(host)]
-}
-
-// caa wants the records that say who may issue certificates for a zone (RFC 8659).
-// The CA of our own certificates is always among them.
-func (d *declaration) caa(z *specs.Zone) {
-	if len(z.CAA) == 0 {
-		return
-	}
-	directory := d.spec.ACME.Directory
-	if directory == "" {
-		directory = d.directory
-	}
-	values := slices.Clone(z.CAA)
-	if own := issuerOf(directory); own != "" {
-		values = append(values, own)
-	} else {
-		d.report(specs.SeverityWarning, "MF5231", "the name of the CA at "+directory+" in CAA records is not known",
-			"The zone "+z.Name+" lets only those issue certificates that its caa names. The name of the CA from which mailform gets certificates must be among them, or it will refuse; its documentation says what it is.", z.Range)
-	}
-	seen := map[string]bool{}
-	for _, v := range values {
-		content := caaContent(0, "issue", v)
-		by := issuer(content)
-		if by == "" || seen[by] {
-			continue
-		}
-		seen[by] = true
-		d.record(z.Name, plan.Resource{
-			Address: plan.Addr("dns", z.Name, "caa", by),
-			Attrs:   plan.Attrs{"name": plan.String(z.Name), "type": plan.String("CAA"), "content": plan.String(content)},
-			Effect:  fmt.Sprintf("%s may issue certificates for %s", by, z.Name),
-			Origin:  z.Range,
 		})
 	}
 }

@@ -1,13 +1,12 @@
 package cloudflare
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strconv"
 	"strings"
-
-	"github.com/cloudflare/cloudflare-go/v6/dns"
 )
 
 // record is a DNS record with name and content in canonical form.
@@ -35,53 +34,51 @@ func (r record) matches(o record) bool {
 		r.comment == o.comment && r.proxied == o.proxied && (r.kind != "MX" || r.priority == o.priority)
 }
 
-func fromAPI(r dns.RecordResponse) record {
-	kind := string(r.Type)
-	rec := record{
-		id: r.ID, name: canonicalName(r.Name), kind: kind,
-		ttl: int64(r.TTL), priority: int64(r.Priority), proxied: r.Proxied, comment: r.Comment,
-	}
-	rec.content = canonicalContent(kind, r.Content)
-	if structured(kind) {
-		if text, ok := contentOfData(kind, r.JSON.RawJSON()); ok {
-			rec.content = text
-		}
-	}
-	return rec
+// apiRecord is a record as the API answers it.
+type apiRecord struct {
+	ID       string  `json:"id"`
+	Name     string  `json:"name"`
+	Type     string  `json:"type"`
+	Content  string  `json:"content"`
+	TTL      float64 `json:"ttl"`
+	Priority float64 `json:"priority"`
+	Proxied  bool    `json:"proxied"`
+	Comment  string  `json:"comment"` // null when there is none
+	Data     apiData `json:"data"`
 }
 
-// structured reports whether a record of the kind is written as data, of which
-// its content is only a rendering.
-func structured(kind string) bool { return kind == "SRV" || kind == "CAA" || kind == "TLSA" }
+// apiData is what structured records consist of. A number there may be a string
+// (CAA flags sometimes are).
+type apiData struct {
+	Priority, Weight, Port json.Number
+	Target                 string
+	Flags                  json.Number
+	Tag, Value             string
+	Usage, Selector        json.Number
+	MatchingType           json.Number `json:"matching_type"`
+	Certificate            string
+}
 
-// contentOfData gives the content of a structured record in the form in which
-// zone files have it. raw is the record as the API answers it; a number there may
-// be a string (CAA flags sometimes are).
-func contentOfData(kind, raw string) (string, bool) {
-	var r struct {
-		Data struct {
-			Priority, Weight, Port json.Number
-			Target                 *string
-			Flags                  json.Number
-			Tag, Value             *string
-			Usage, Selector        json.Number
-			MatchingType           json.Number `json:"matching_type"`
-			Certificate            *string
-		} `json:"data"`
+func fromAPI(r apiRecord) record {
+	return record{
+		id: r.ID, name: canonicalName(r.Name), kind: r.Type,
+		content: cmp.Or(r.Data.content(r.Type), canonicalContent(r.Type, r.Content)),
+		ttl:     int64(r.TTL), priority: int64(r.Priority), proxied: r.Proxied, comment: r.Comment,
 	}
-	if json.Unmarshal([]byte(raw), &r) != nil {
-		return "", false
-	}
-	d := r.Data
+}
+
+// content gives the content of a structured record in the form in which zone files
+// have it, "" for other records: the API's own rendering differs from kind to kind.
+func (d apiData) content(kind string) string {
 	switch {
-	case kind == "SRV" && d.Target != nil:
-		return srvContent(num(d.Priority), num(d.Weight), num(d.Port), *d.Target), true
-	case kind == "CAA" && d.Tag != nil && d.Value != nil:
-		return caaContent(num(d.Flags), *d.Tag, *d.Value), true
-	case kind == "TLSA" && d.Certificate != nil:
-		return fmt.Sprintf("%d %d %d %s", num(d.Usage), num(d.Selector), num(d.MatchingType), strings.ToLower(*d.Certificate)), true
+	case kind == "SRV" && d.Target != "":
+		return srvContent(num(d.Priority), num(d.Weight), num(d.Port), d.Target)
+	case kind == "CAA" && d.Tag != "":
+		return caaContent(num(d.Flags), d.Tag, d.Value)
+	case kind == "TLSA" && d.Certificate != "":
+		return fmt.Sprintf("%d %d %d %s", num(d.Usage), num(d.Selector), num(d.MatchingType), strings.ToLower(d.Certificate))
 	}
-	return "", false
+	return ""
 }
 
 func num(n json.Number) int64 {

@@ -2,6 +2,7 @@ package cloudflare
 
 import (
 	"fmt"
+	"strings"
 
 	"mailform/plan"
 )
@@ -39,12 +40,13 @@ func role(a plan.Address) string {
 
 // recognises reports whether a record stands in the slot. A CNAME stands in every
 // slot of its name, because resolvers then never see anything else there; at the
-// zone's own name the vendor flattens it, so it hides nothing.
+// zone's own name the vendor flattens it, so it hides nothing, but takes the place
+// of an address.
 func (s slot) recognises(r record) bool {
 	if r.name != s.name {
 		return false
 	}
-	if r.kind == "CNAME" && !s.apex {
+	if r.kind == "CNAME" && (!s.apex || addressRole(s.role)) {
 		return true
 	}
 	switch {
@@ -56,8 +58,8 @@ func (s slot) recognises(r record) bool {
 		return r.kind == "TXT" && hasVersion(r.content, tagVersion[s.role])
 	case s.role == "caa": // each issuer has a record of its own
 		return r.kind == "CAA" && issuer(r.content) == issuer(s.content)
-	case s.role == "tlsa": // any record that matches suffices (RFC 7671 5), so others harm nobody
-		return r.kind == "TLSA" && r.content == s.content
+	case s.role == "tlsa": // of the other usages any that matches suffices (RFC 7671 5), so they harm nobody
+		return r.kind == "TLSA" && strings.HasPrefix(r.content, daneEE)
 	}
 	return r.kind == s.kind
 }
