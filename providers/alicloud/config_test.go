@@ -3,7 +3,6 @@ package alicloud
 import (
 	"bytes"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
@@ -17,72 +16,6 @@ func env(pairs ...string) func(string) string {
 		m[pairs[i]] = pairs[i+1]
 	}
 	return func(name string) string { return m[name] }
-}
-
-func TestCredentialsFromEnv(t *testing.T) {
-	for _, tc := range []struct {
-		name string
-		env  func(string) string
-		want Credentials
-		err  string
-	}{
-		{"current names", env("ALIBABA_CLOUD_ACCESS_KEY_ID", "i", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", "s", "ALIBABA_CLOUD_SECURITY_TOKEN", "t"), Credentials{"i", "s", "t"}, ""},
-		{"older names", env("ALICLOUD_ACCESS_KEY", "i", "ALICLOUD_SECRET_KEY", "s"), Credentials{"i", "s", ""}, ""},
-		{"current before older", env("ALICLOUD_ACCESS_KEY", "o", "ALICLOUD_SECRET_KEY", "o", "ALIBABA_CLOUD_ACCESS_KEY_ID", "i", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", "s"), Credentials{"i", "s", ""}, ""},
-		{"half", env("ALIBABA_CLOUD_ACCESS_KEY_ID", "i"), Credentials{}, "ALIBABA_CLOUD_ACCESS_KEY_SECRET is not"},
-		{"other half", env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "s"), Credentials{}, "ALIBABA_CLOUD_ACCESS_KEY_ID is not"},
-		{"none", env(), Credentials{}, "ALIBABA_CLOUD_ACCESS_KEY_ID is not set"},
-	} {
-		c, err := CredentialsFromEnv(tc.env)
-		if c != tc.want || (err == nil) != (tc.err == "") || err != nil && (!strings.Contains(err.Error(), tc.err) || plan.ClassOf(err) != plan.ErrCredentials) {
-			t.Errorf("%s: %v", tc.name, err)
-		}
-	}
-}
-
-func TestFindCredentials(t *testing.T) {
-	file := `{"current":"work","profiles":[
-		{"name":"default","mode":"EcsRamRole","ram_role_name":"r"},
-		{"name":"work","mode":"AK","access_key_id":"i","access_key_secret":"s"},
-		{"name":"sts","mode":"StsToken","access_key_id":"i2","access_key_secret":"s2","sts_token":"t"}]}`
-	read := func(name string) ([]byte, error) {
-		if name == "/home/me/.aliyun/config.json" {
-			return []byte(file), nil
-		}
-		return nil, os.ErrNotExist
-	}
-	if c, err := FindCredentials(env(), "/home/me", read)(); err != nil || c != (Credentials{"i", "s", ""}) {
-		t.Errorf("current profile: %v", err)
-	}
-	if c, err := FindCredentials(env("ALIBABA_CLOUD_PROFILE", "sts"), "/home/me", read)(); err != nil || c.SecurityToken != "t" {
-		t.Errorf("named profile: %v", err)
-	}
-	if _, err := FindCredentials(env("ALIBABA_CLOUD_PROFILE", "default"), "/home/me", read)(); err == nil || !strings.Contains(err.Error(), "EcsRamRole") {
-		t.Errorf("unknown mode: %v", err)
-	}
-	if _, err := FindCredentials(env("ALIBABA_CLOUD_ACCESS_KEY_ID", "i"), "/home/me", read)(); err == nil {
-		t.Error("half an environment fell back to the file")
-	}
-	if _, err := FindCredentials(env(), "/elsewhere", read)(); plan.ClassOf(err) != plan.ErrCredentials || !strings.Contains(fixOf(err), "ALIBABA_CLOUD_ACCESS_KEY_ID") {
-		t.Errorf("nothing anywhere: %v", err)
-	}
-	if _, err := CredentialsFromProfile([]byte(`{"profiles":[{"access_key_secret":"hidden"`), ""); err == nil || strings.Contains(err.Error(), "hidden") {
-		t.Errorf("broken file: %v", err)
-	}
-}
-
-func FuzzProfile(f *testing.F) {
-	f.Add([]byte(`{"current":"a","profiles":[{"name":"a","mode":"AK","access_key_id":"i","access_key_secret":"s"}]}`), "")
-	f.Add([]byte(`[]`), "x")
-	f.Fuzz(func(t *testing.T, text []byte, profile string) {
-		c, err := CredentialsFromProfile(text, profile)
-		if err == nil && (c.AccessKeyID == "" || c.AccessKeySecret == "") {
-			t.Error("no credentials and no error")
-		}
-		if err != nil && plan.ClassOf(err) != plan.ErrCredentials {
-			t.Errorf("class %q", plan.ClassOf(err))
-		}
-	})
 }
 
 func TestEndpoints(t *testing.T) {

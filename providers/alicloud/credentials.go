@@ -1,9 +1,11 @@
 package alicloud
 
 import (
-	"encoding/json"
-	"fmt"
-	"path"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
 
 	"mailform/plan"
 )
@@ -61,69 +63,76 @@ func CredentialsFromEnv(getenv func(string) string) (Credentials, error) {
 	return Credentials{}, missingCredentials("ALIBABA_CLOUD_ACCESS_KEY_ID is not set")
 }
 
-// profileFile is the shared configuration of the vendor's command line tool.
-type profileFile struct {
-	Current  string `json:"current"`
-	Profiles []struct {
-		Name            string `json:"name"`
-		Mode            string `json:"mode"`
-		AccessKeyID     string `json:"access_key_id"`
-		AccessKeySecret string `json:"access_key_secret"`
-		StsToken        string `json:"sts_token"`
-	} `json:"profiles"`
+// finder looks for credentials where the vendor's own tools look.
+type finder struct {
+	getenv    func(string) string
+	home      string
+	readFile  func(string) ([]byte, error)
+	transport http.RoundTripper // nil: the real network
+	now       func() time.Time
+
+	mu        sync.Mutex
+	temporary map[string]temporary // what roles gave, by whose they are
 }
 
-// CredentialsFromProfile reads the text of ~/.aliyun/config.json. An empty
-// profile name means the file's current one. Modes AK and StsToken are understood.
-func CredentialsFromProfile(text []byte, profile string) (Credentials, error) {
-	var f profileFile
-	if err := json.Unmarshal(text, &f); err != nil {
-		// The decoder's message can quote the text, and the text holds secrets.
-		return Credentials{}, missingCredentials("the profile file is not valid JSON")
+// A CredentialOption changes how FindCredentials reaches the outside.
+type CredentialOption func(*finder)
+
+// Over sends the requests for temporary credentials over a transport.
+func Over(t http.RoundTripper) CredentialOption { return func(f *finder) { f.transport = t } }
+
+// At sets the clock by which temporary credentials are renewed.
+func At(now func() time.Time) CredentialOption { return func(f *finder) { f.now = now } }
+
+// FindCredentials looks where the vendor's own tools look, in their order:
+//
+//   - an access key in the environment, with ALIBABA_CLOUD_SECURITY_TOKEN for a temporary one;
+//   - a role for a CI job, by its OIDC token: ALIBABA_CLOUD_ROLE_ARN, ALIBABA_CLOUD_OIDC_PROVIDER_ARN
+//     and ALIBABA_CLOUD_OIDC_TOKEN_FILE;
+//   - ~/.aliyun/config.json, then ~/.alibabacloud/credentials (or ALIBABA_CLOUD_CREDENTIALS_FILE);
+//     ALIBABA_CLOUD_PROFILE names the profile;
+//   - the RAM role of the instance that mailform runs on, when ALIBABA_CLOUD_ECS_METADATA names it.
+//
+// readFile may be nil when there are no files. The result is meant for
+// Config.Credentials. It reads files anew on every call and asks for the
+// credentials of a role again before they expire, so that a long apply outlives
+// them. Its errors are *plan.Error of class ErrCredentials.
+func FindCredentials(getenv func(string) string, home string, readFile func(string) ([]byte, error), options ...CredentialOption) func() (Credentials, error) {
+	f := &finder{getenv: getenv, home: home, readFile: readFile, now: time.Now, temporary: map[string]temporary{}}
+	for _, o := range options {
+		o(f)
 	}
-	if profile == "" {
-		profile = f.Current
+	if f.readFile == nil {
+		f.readFile = func(string) ([]byte, error) { return nil, os.ErrNotExist }
 	}
-	if profile == "" {
-		profile = "default"
-	}
-	for _, p := range f.Profiles {
-		if p.Name != profile {
-			continue
-		}
-		if p.Mode != "AK" && p.Mode != "StsToken" && p.Mode != "" {
-			return Credentials{}, missingCredentials(fmt.Sprintf("profile %q has mode %q; mailform understands AK and StsToken", profile, p.Mode))
-		}
-		if p.AccessKeyID == "" || p.AccessKeySecret == "" {
-			return Credentials{}, missingCredentials(fmt.Sprintf("profile %q has no access key", profile))
-		}
-		return Credentials{p.AccessKeyID, p.AccessKeySecret, p.StsToken}, nil
-	}
-	return Credentials{}, missingCredentials(fmt.Sprintf("the profile file has no profile %q", profile))
+	return f.find
 }
 
-// FindCredentials looks where the vendor's own tools look: the environment, then
-// the profile file (ALIBABA_CLOUD_PROFILE names the profile). The result is meant
-// for Config.Credentials and reads anew on every call, so that temporary
-// credentials can be renewed while mailform runs.
-func FindCredentials(getenv func(string) string, home string, readFile func(string) ([]byte, error)) func() (Credentials, error) {
-	return func() (Credentials, error) {
-		c, envErr := CredentialsFromEnv(getenv)
-		if envErr == nil {
-			return c, nil
+func (f *finder) find() (Credentials, error) {
+	c, envErr := CredentialsFromEnv(f.getenv)
+	if envErr == nil {
+		return c, nil
+	}
+	for _, n := range envNames {
+		if f.getenv(n.id) != "" || f.getenv(n.secret) != "" {
+			return Credentials{}, envErr // half set is a mistake, not a reason to look elsewhere
 		}
-		for _, n := range envNames {
-			if getenv(n.id) != "" || getenv(n.secret) != "" {
-				return Credentials{}, envErr // half set is a mistake, not a reason to look elsewhere
-			}
-		}
-		if home == "" || readFile == nil {
-			return Credentials{}, envErr
-		}
-		text, err := readFile(path.Join(home, ".aliyun", "config.json"))
+	}
+	if role, set, err := f.ciRole(); set || err != nil {
 		if err != nil {
-			return Credentials{}, envErr
+			return Credentials{}, err
 		}
-		return CredentialsFromProfile(text, getenv("ALIBABA_CLOUD_PROFILE"))
+		return f.assume(role)
 	}
+	p, found, err := f.profile()
+	switch {
+	case err != nil:
+		return Credentials{}, err
+	case found:
+		return f.use(p)
+	}
+	if name := f.getenv("ALIBABA_CLOUD_ECS_METADATA"); name != "" && !strings.EqualFold(f.getenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED"), "true") {
+		return f.instanceRole(name)
+	}
+	return Credentials{}, envErr
 }

@@ -247,7 +247,9 @@ func TestForgettingPartOfAHost(t *testing.T) {
 	}
 	// A vSwitch that was forgotten is not ours, although our instance stands in it.
 	none := &specs.Spec{Stack: specs.Stack{Name: "acme-mail"}}
-	forget := func(in *plan.Input) { in.Forget = []specs.Forget{{Address: "host/mx1/subnet"}, {Address: "host/mx1/network"}} }
+	forget := func(in *plan.Input) {
+		in.Forget = []specs.Forget{{Address: "host/mx1/subnet"}, {Address: "host/mx1/network"}}
+	}
 	if _, err := walk(p, planFor(t, p, none, forget), 0); err != nil {
 		t.Fatal(err)
 	}

@@ -25,10 +25,12 @@ var story = []struct {
 	spec  func() *specs.Spec
 	input func(*plan.Input)
 }{
-	{"create", func() *specs.Spec { return testSpec() }, nil},
+	{"create", func() *specs.Spec { return testSpec(withDisk) }, nil},
 	{"change", func() *specs.Spec {
-		return testSpec(func(h *specs.Host) {
+		return testSpec(withDisk, func(h *specs.Host) {
 			h.Instance.Type, h.Instance.Bandwidth = "ecs.g7.xlarge", 20
+			h.Instance.SystemDisk.SizeGiB, h.Instance.DataDisk.SizeGiB, h.Instance.DataDisk.Category = 60, 300, "cloud_auto"
+			h.Instance.DataDisk.Snapshots.Days = 30
 			h.SSH.From = h.SSH.From[:0:0]
 			h.SSH.From = append(h.SSH.From, prefixes("203.0.113.0/24")...)
 			h.Allow = []specs.Allow{{Name: "web", Protocol: "tcp", FromPort: 443, ToPort: 443, From: prefixes("0.0.0.0/0", "::/0")}}

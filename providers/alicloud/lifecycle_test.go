@@ -88,62 +88,6 @@ func TestAHostIsMadeAndTakenAway(t *testing.T) {
 	}
 }
 
-func TestEveryCallOfTheProviderIsExercisedAgainstTheDefinitions(t *testing.T) {
-	c := newCloud(t)
-	if c.checker == nil {
-		t.Skip("the vendor's API definitions are not here")
-	}
-	p := c.provider()
-	many := func(h *specs.Host) {
-		h.Allow = append(h.Allow, specs.Allow{Name: "metrics", Protocol: "udp", FromPort: 8000, ToPort: 8100, From: []netip.Prefix{
-			netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("203.0.113.0/24")}})
-	}
-	c.apply(p, testSpec())
-	c.apply(p, testSpec(many))
-	c.apply(p, testSpec(func(h *specs.Host) { h.Instance.Type = "ecs.g7.xlarge"; h.Instance.Bandwidth = 20 }))
-	// A rule of ours under another name, and an image family.
-	c.apply(p, testSpec(func(h *specs.Host) {
-		h.SSH.Port = 2222
-		h.SSH.From = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
-	}))
-	c.apply(p, testSpec(func(h *specs.Host) {
-		h.SSH.Port = 9
-		h.Allow = []specs.Allow{{Name: "renamed", Protocol: "tcp", FromPort: 2222, ToPort: 2222, From: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}}
-	}))
-	family := p.begin(plan.Op{Addresses: []plan.Address{"host/mx1/instance"},
-		Inputs: plan.Attrs{"image": plan.String("acs:debian_12_x64"), "type": plan.String("ecs.g7.large")}}, "t", nil)
-	if id, err := family.findImage(context.Background(), "ecs.g7.large"); err != nil || !strings.HasPrefix(id, "debian_12_11_x64") {
-		t.Errorf("family: %v %v", id, err)
-	}
-	tagIt := plan.Op{Kind: opTag, Addresses: []plan.Address{"host/mx1/ssh-key"},
-		Inputs: plan.Attrs{"id": plan.String("mailform_acme-mail_mx1"), "kind": plan.String(kindKeyPair)}}
-	if _, err := p.Do(context.Background(), tagIt, "t", nil); err != nil {
-		t.Error(err)
-	}
-	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
-	join := plan.Op{Kind: opJoinGroup, Addresses: []plan.Address{"host/mx1/instance"},
-		Inputs: plan.Attrs{"id": plan.String(observed(t, p, testSpec(), "host/mx1/instance").ID), "firewall": plan.String(group)}}
-	if _, err := p.Do(context.Background(), join, "t", nil); err != nil {
-		t.Error(err)
-	}
-	if _, err := walk(p, planFor(t, p, testSpec(), destroy), 0); err != nil {
-		t.Fatal(err)
-	}
-	for _, action := range []string{"2014-05-26 CreateSecurityGroup", "2014-05-26 DescribeSecurityGroups", "2014-05-26 DescribeSecurityGroupAttribute",
-		"2014-05-26 AuthorizeSecurityGroup", "2014-05-26 RevokeSecurityGroup", "2014-05-26 ModifySecurityGroupRule", "2014-05-26 DeleteSecurityGroup",
-		"2014-05-26 JoinSecurityGroup", "2014-05-26 ImportKeyPair", "2014-05-26 DescribeKeyPairs", "2014-05-26 DeleteKeyPairs",
-		"2014-05-26 RunInstances", "2014-05-26 DescribeInstances", "2014-05-26 StartInstance", "2014-05-26 StopInstance",
-		"2014-05-26 ModifyInstanceSpec", "2014-05-26 DeleteInstance", "2014-05-26 TagResources", "2014-05-26 DescribeAvailableResource",
-		"2014-05-26 DescribeImages", "2014-05-26 DescribeImageFromFamily",
-		"2016-04-28 CreateVpc", "2016-04-28 DescribeVpcs", "2016-04-28 DeleteVpc", "2016-04-28 CreateVSwitch", "2016-04-28 DescribeVSwitches",
-		"2016-04-28 DeleteVSwitch", "2016-04-28 AllocateEipAddress", "2016-04-28 DescribeEipAddresses", "2016-04-28 AssociateEipAddress",
-		"2016-04-28 UnassociateEipAddress", "2016-04-28 ModifyEipAddressAttribute", "2016-04-28 ReleaseEipAddress"} {
-		if !c.checker.seen[action] {
-			t.Errorf("%s was not exercised", action)
-		}
-	}
-}
-
 // observed gives one object.
 func observed(t *testing.T, p *Provider, spec *specs.Spec, a plan.Address) plan.Object {
 	t.Helper()

@@ -129,12 +129,24 @@ func isCode(err error, codes ...string) bool {
 }
 
 // call sends req and decodes into resp. The error is a *failure, or the *plan.Error
-// of missing credentials.
+// of missing credentials. Credentials that expired on the way are asked for again:
+// when there are others by now, the request, which was refused, goes out once more.
 func (a *api) call(ctx context.Context, req request, resp response) error {
 	cred, err := a.credentials()
 	if err != nil {
 		return err
 	}
+	err = a.send(ctx, req, resp, cred)
+	if isCode(err, "InvalidSecurityToken.Expired", "SecurityTokenExpired") {
+		if fresh, credErr := a.credentials(); credErr == nil && fresh != cred && fresh.SecurityToken != "" {
+			return a.send(ctx, req, resp, fresh)
+		}
+	}
+	return err
+}
+
+// send is one attempt of call.
+func (a *api) send(ctx context.Context, req request, resp response, cred Credentials) error {
 	to := a.endpoints[req.target()]
 	f := &failure{product: req.target(), action: req.GetActionName(), to: to, at: a.now()}
 
