@@ -42,6 +42,10 @@ func backup(s string) string {
 	return "backup {\n" + lines + "  " + s + "\n}\n"
 }
 
+// madeDomains is a spec in which a dynamic block makes a domain.
+const madeDomains = "domain \"acme.example\" {\n  mailbox \"alice\" {}\n}\n" +
+	"dynamic \"domain\" {\n  for_each = [\"b.example\"]\n  labels = [domain.value]\n  content {}\n}\n"
+
 func zone(s string) string { return "zone \"acme.example\" {\n  " + s + "\n}\n" }
 
 func codeCases() []codeCase { return append(coreCases(), operateCases()...) }
@@ -79,7 +83,10 @@ func coreCases() []codeCase {
 		{codeWrongLabels, "provider \"cloudfare\" {}", `"cloudfare"`, `Did you mean "cloudflare"?`},
 		{codeRepeatedBlock, domainWith("spf {}\n  spf {}"), "spf", "the first is at stack/main.hcl:10,3"},
 		{codeRepeatedBlock, "provider \"acme\" {}\nprovider \"acme\" {}", `provider "acme"`, "a second provider"},
-		{codeBadDynamic, "dynamic \"domain\" {\n  for_each = []\n  content {}\n}", "dynamic", "inside a host or a domain"},
+		{codeBadDynamic, "dynamic \"variable\" {\n  for_each = []\n  labels = [\"x\"]\n  content {}\n}", `"variable"`, "cannot make a variable block"},
+		{codeBadDynamic, "variable \"x\" {\n  default = 1\n  dynamic \"validation\" {\n    for_each = [1]\n    content {}\n  }\n}", "dynamic", "inside a variable block is needed"},
+		{codeReferenceUnavailable, madeDomains + "locals { a = domain[*].name }", "domain", "the list that its for_each goes over"},
+		{codeUndefinedReference, madeDomains + "locals { a = domain[\"b.example\"].name }", `domain["b.example"].name`, "Those that a dynamic block makes"},
 		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  labels = [\"x\"]\n  content {}\n}"), `dynamic "mailbox"`, "needs for_each"},
 		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = [1]\n  content {}\n}"), `dynamic "mailbox"`, "labels = [mailbox.value]"},
 		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = [1]\n  labels = [\"x\"]\n  quota = 1\n  content {}\n}"), "quota", "goes into content"},

@@ -125,10 +125,15 @@ func (u usedBlocks) object(root string) cty.Value {
 
 // checkExport reports a reference to a block that cannot be resolved.
 func (l *loader) checkExport(t hcl.Traversal, header hcl.Range) bool {
+	root, label, at := t.RootName(), stepName(t), t.SourceRange()
+	if len(t) == 1 && l.made[root] {
+		l.errorAt(codeReferenceUnavailable, at, header, fmt.Sprintf("not every %s is known yet", root),
+			fmt.Sprintf("A dynamic block makes some, whose names expressions cannot see. Use the list that its for_each goes over, or name one: %s.NAME.", root))
+		return false
+	}
 	if len(t) == 1 {
 		return true
 	}
-	root, label, at := t.RootName(), stepName(t), t.SourceRange()
 	of := l.exports[root][label]
 	if of == nil {
 		labels := sortedKeys(l.exports[root])
@@ -141,6 +146,9 @@ func (l *loader) checkExport(t hcl.Traversal, header hcl.Range) bool {
 		}
 		if i := slices.IndexFunc(labels, func(s string) bool { return strings.HasPrefix(s, label+".") }); i >= 0 && label != "" {
 			detail = fmt.Sprintf("A name with dots goes into brackets: %s[%q].name", root, labels[i])
+		}
+		if l.made[root] {
+			detail = "Those that a dynamic block makes cannot be referred to. " + detail
 		}
 		l.errorAt(codeUndefinedReference, at, header, fmt.Sprintf("no %s %q", root, label), detail)
 		return false
@@ -168,7 +176,7 @@ func (l *loader) checkExport(t hcl.Traversal, header hcl.Range) bool {
 
 // exportText says for the reference what expressions may use of the block.
 func (b *blockSchema) exportText() string {
-	return fmt.Sprintf("In expressions: %s; %s[*].name is the list of all names.", strings.Join(b.exportForms(), ", "), b.Name)
+	return fmt.Sprintf("In expressions, unless a dynamic block made it: %s; %s[*].name is the list of all names.", strings.Join(b.exportForms(), ", "), b.Name)
 }
 
 func (b *blockSchema) exportForms() []string {

@@ -2,6 +2,7 @@ package specs
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -85,5 +86,81 @@ func TestBrokenExportsDoNotCascade(t *testing.T) {
 		if errs, _ := ds.count(); errs != 1 {
 			t.Errorf("%d errors:\n%s", errs, show(src, ds))
 		}
+	}
+}
+
+// Hosts, domains and zones may come from a table, too.
+func TestBlocksFromATable(t *testing.T) {
+	s, src, ds := Load(files{"stack/main.hcl": `
+stack "acme" {}
+locals {
+  brands = csvdecode(file("brands.csv"))
+  names  = local.brands[*].name
+}
+dynamic "host" {
+  for_each = ["203.0.113.7", "203.0.113.8"]
+  labels   = ["mx${host.key}"]
+  content {
+    hostname = "mx${host.key}.first.example"
+    address  = host.value
+  }
+}
+dynamic "domain" {
+  for_each = { for b in local.brands : b.name => b }
+  iterator = brand
+  labels   = [brand.key]
+  content {
+    host = brand.value.host
+    dynamic "mailbox" {
+      for_each = split(" ", brand.value.people)
+      labels   = [mailbox.value]
+      content { name = "${mailbox.value} of ${brand.key}" }
+    }
+  }
+}
+dynamic "zone" {
+  for_each = toset(local.names)
+  labels   = [zone.value]
+  content { caa = ["letsencrypt.org"] }
+}
+server {
+  dynamic "relay" {
+    for_each = length(local.names) > 1 ? ["relay.elsewhere.example"] : []
+    content { host = relay.value }
+  }
+}
+dynamic "forget" {
+  for_each = local.names
+  labels   = ["dns/${forget.value}/dmarc"]
+  content {}
+}
+rules { MF1512 = "ignore" }
+`, "stack/brands.csv": "name,host,people\nfirst.example,mx0,alice bob\nsecond.example,mx1,carol\n"}.options())
+	if s == nil || len(ds) > 0 {
+		t.Fatal(show(src, ds))
+	}
+	var got []string
+	for _, d := range s.Domains {
+		for _, m := range d.Mailboxes {
+			got = append(got, d.Host+" "+m.Local+"@"+d.Name+" "+m.Name)
+		}
+	}
+	want := []string{"mx0 alice@first.example alice of first.example", "mx0 bob@first.example bob of first.example", "mx1 carol@second.example carol of second.example"}
+	if !slices.Equal(got, want) || len(s.Hosts) != 2 || len(s.Zones) != 2 || s.Server.Relay == nil || len(s.Forget) != 2 || s.Forget[1].Address != "dns/second.example/dmarc" {
+		t.Errorf("%q %v %v %v %v", got, s.Hosts, s.Zones, s.Server.Relay, s.Forget)
+	}
+}
+
+// A zone's name is used like a domain's.
+func TestZoneReferences(t *testing.T) {
+	s := mustLoad(t, base+`
+zone "Acme.example" {}
+domain "acme.example" {
+  mailbox "alice" { name = zone["Acme.example"].name }
+  mailbox "bob"   { name = join(",", zone[*].name) }
+}
+`)
+	if m := s.Domains[0].Mailboxes; m[0].Name != "acme.example" || m[1].Name != "acme.example" {
+		t.Errorf("%+v %+v", m[0], m[1])
 	}
 }

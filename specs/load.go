@@ -66,6 +66,7 @@ type loader struct {
 	varOrder  []*variable
 	locals    map[string]*named
 	exports   exports
+	made      map[string]bool // types of blocks that dynamic blocks make beside the exporting ones
 	ctx       *hcl.EvalContext
 }
 
@@ -73,7 +74,7 @@ func newLoader(o LoadOptions) *loader {
 	if o.Dir == "" {
 		o.Dir = "."
 	}
-	l := &loader{o: o, src: NewSources(), root: rootSchema(), variables: map[string]*variable{}, locals: map[string]*named{}, exports: exports{}, templates: map[string]hclsyntax.Expression{}}
+	l := &loader{o: o, src: NewSources(), root: rootSchema(), variables: map[string]*variable{}, locals: map[string]*named{}, exports: exports{}, made: map[string]bool{}, templates: map[string]hclsyntax.Expression{}}
 	l.files = reader{open: o.Open, left: maxTotalBytes, cache: map[string][]byte{}}
 	l.funcs = l.functions()
 	return l

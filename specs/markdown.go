@@ -14,7 +14,7 @@ func ReferenceMarkdown() string {
 	root := rootSchema()
 	w.WriteString("# The spec, block by block\n\n" +
 		"<!-- Generated from the schema that mailform checks specs against; do not edit. To write it anew: go test ./specs -run TestReferencePage -update -->\n\n")
-	w.WriteString(markdownText(root.Doc) + " The same text in the terminal: `mailform docs [BLOCK]`.\n\n")
+	w.WriteString(markdownText(root.Doc) + " The same text in the terminal: `mailform docs [BLOCK]`.\n\n" + markdownText(dynamicText) + "\n\n")
 	root.writeContents(&w, "", 0)
 	w.WriteString("- [functions](#functions)\n- [codes](#codes)\n")
 	for _, c := range root.Blocks {
@@ -51,9 +51,6 @@ func (b *blockSchema) writeMarkdown(w *strings.Builder, path string, level int) 
 	fmt.Fprintf(w, "\n\n%s\n", markdownText(b.Doc))
 	for _, lb := range b.Labels {
 		fmt.Fprintf(w, "\n- `%s`: %s\n", strings.ToUpper(lb.Name), markdownText(lb.Doc))
-	}
-	if b.Dynamic {
-		fmt.Fprintf(w, "\n%s\n", markdownText(dynamicText))
 	}
 	if len(b.Exports) > 0 {
 		fmt.Fprintf(w, "\n%s\n", markdownText(b.exportText()))

@@ -19,6 +19,8 @@ func Reference(topic string) (doc string, ok bool) {
 	switch topic {
 	case "":
 		paragraph(&b, "", root.Doc)
+		b.WriteString("\n")
+		paragraph(&b, "", dynamicText)
 		for _, s := range root.Blocks {
 			b.WriteString("\n")
 			s.write(&b, s.Name)
@@ -70,7 +72,7 @@ func (b *blockSchema) find(prefix, topic string) (string, *blockSchema) {
 	return "", nil
 }
 
-const dynamicText = "The blocks inside may be made by dynamic blocks: dynamic \"TYPE\" { for_each = …, labels = […], content { … } }."
+const dynamicText = "Hosts, domains, zones and most of what stands inside blocks may be made by dynamic blocks, one for each element of a list or map: dynamic \"TYPE\" { for_each = …, labels = […], content { … } }."
 
 // children are the blocks inside, or the forms of a block that has several.
 func (b *blockSchema) children() []*blockSchema {
@@ -113,10 +115,6 @@ func (b *blockSchema) write(w *strings.Builder, path string) {
 	for _, lb := range b.Labels {
 		w.WriteString("\n")
 		paragraph(w, "  ", fmt.Sprintf("%s: %s", strings.ToUpper(lb.Name), lb.Doc))
-	}
-	if b.Dynamic {
-		w.WriteString("\n")
-		paragraph(w, "  ", dynamicText)
 	}
 	if len(b.Exports) > 0 {
 		w.WriteString("\n")

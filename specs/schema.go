@@ -92,7 +92,8 @@ type blockSchema struct {
 	Many     bool // may stand several times
 	Required bool
 	FreeForm bool     // takes any attribute
-	Dynamic  bool     // its nested blocks may be made by dynamic blocks
+	Dynamic  bool     // its nested blocks, and those inside them, may be made by dynamic blocks
+	Static   bool     // is not made by a dynamic block and has none inside
 	Exports  []string // what expressions may use of it: attributes, and "name" for the label
 	Doc      string
 	Example  string // HCL text
@@ -173,6 +174,7 @@ func texts(ss ...string) cty.Value {
 // read it.
 func rootSchema() *blockSchema {
 	return &blockSchema{
+		Dynamic: true,
 		Doc: "One folder is one stack: all of its *.hcl files together are one spec. " +
 			"Files named *.vars.hcl are not read; they are for --var-file.",
 		Blocks: []*blockSchema{
@@ -185,7 +187,7 @@ func rootSchema() *blockSchema {
 
 func stackSchema() *blockSchema {
 	return &blockSchema{
-		Name: "stack", Required: true,
+		Name: "stack", Required: true, Static: true,
 		Labels: []labelSchema{{"name", kindName, "Part of every ownership mark in the cloud, in DNS and on the host. Renaming a stack disowns all of it."}},
 		Doc:    "Names the whole and says who looks after it.",
 		Example: `stack "acme-mail" {
@@ -200,7 +202,7 @@ func stackSchema() *blockSchema {
 
 func variableSchema() *blockSchema {
 	return &blockSchema{
-		Name: "variable", Many: true,
+		Name: "variable", Many: true, Static: true,
 		Labels: []labelSchema{{"name", kindString, "Used as var.NAME."}},
 		Doc: "A value from outside. Precedence: --var NAME=VALUE, then --var-file FILE (a later one wins), then the environment's " +
 			"MAILFORM_VAR_NAME, then the default.",
@@ -234,7 +236,7 @@ func variableSchema() *blockSchema {
 
 func localsSchema() *blockSchema {
 	return &blockSchema{
-		Name: "locals", Many: true, FreeForm: true,
+		Name: "locals", Many: true, FreeForm: true, Static: true,
 		Doc:     "Named expressions, used as local.NAME. They may use each other in any order, and what hosts and domains export.",
 		Example: "locals {\n  people = csvdecode(file(\"people.csv\"))\n}",
 	}
@@ -242,7 +244,7 @@ func localsSchema() *blockSchema {
 
 func providerSchema() *blockSchema {
 	return &blockSchema{
-		Name: "provider", Many: true,
+		Name: "provider", Many: true, Static: true,
 		Labels: []labelSchema{{"name", kindString, `"alicloud", "cloudflare" or "acme".`}},
 		Doc: "Settings of an outside system. All of them have defaults, so the blocks may be left out. Credentials never stand in a spec: " +
 			"they come from the environment.",

@@ -4,7 +4,7 @@ import "github.com/zclconf/go-cty/cty"
 
 func domainSchema() *blockSchema {
 	return &blockSchema{
-		Name: "domain", Many: true, Dynamic: true, Exports: []string{"name"},
+		Name: "domain", Many: true, Exports: []string{"name"},
 		Labels: []labelSchema{{"name", kindDomain, "The part after the @. Its DNS zone must exist at Cloudflare."}},
 		Doc: "A mail domain: its DNS records and the people in it. postmaster and abuse always exist: unless a mailbox or alias takes " +
 			"them they go to the stack's contact if that is a mailbox here, else to catch_all, else to the first mailbox by name.",

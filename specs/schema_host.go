@@ -21,7 +21,7 @@ const encryptedDoc = "Encrypts the disk with the account's default key of the ve
 
 func hostSchema() *blockSchema {
 	return &blockSchema{
-		Name: "host", Many: true, Dynamic: true, Exports: []string{"name", "hostname", "address"},
+		Name: "host", Many: true, Exports: []string{"name", "hostname", "address"},
 		Labels: []labelSchema{{"name", kindName, "The host's name inside the spec."}},
 		Doc: "A machine that serves mail: one that mailform creates (instance) or one that exists (address). Ports for mail and SSH are " +
 			"opened by themselves. The address of an instance is known only after apply and cannot be used in expressions.",

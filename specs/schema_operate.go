@@ -39,7 +39,7 @@ func monitorSchema() *blockSchema {
 
 func lockSchema() *blockSchema {
 	return &blockSchema{
-		Name:   "lock",
+		Name: "lock", Static: true,
 		Labels: []labelSchema{{"kind", kindString, `"bucket" or "postgres".`}},
 		Doc: "A lock that a team shares, so that two people never apply at once. There may be one. Without it, only one machine's commands exclude each " +
 			"other, and what the host itself allows.",

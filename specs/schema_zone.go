@@ -4,7 +4,7 @@ import "github.com/zclconf/go-cty/cty"
 
 func zoneSchema() *blockSchema {
 	return &blockSchema{
-		Name: "zone", Many: true, Dynamic: true, Exports: []string{"name"},
+		Name: "zone", Many: true, Exports: []string{"name"},
 		Labels: []labelSchema{{"name", kindDomain, "The zone's name at Cloudflare."}},
 		Doc: "Settings of a DNS zone at Cloudflare beyond its mail records. What is not set here is not managed and stays as it is. " +
 			"All but caa concerns only names whose web traffic goes through Cloudflare; mail never does.",

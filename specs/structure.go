@@ -24,7 +24,7 @@ type scope struct {
 // reports nothing twice. Expressions with broken references become unknown
 // values, which are skipped silently from there on.
 func (l *loader) checkBody(body *hclsyntax.Body, s *blockSchema, header hcl.Range, sc scope) {
-	sc.dynamic = sc.dynamic || s.Dynamic
+	sc.dynamic = (sc.dynamic || s.Dynamic) && !s.Static
 	for _, a := range sortedAttrs(body) {
 		as := s.attr(a.Name)
 		if as == nil && !s.FreeForm {
@@ -194,7 +194,7 @@ func (l *loader) checkDynamic(b *hclsyntax.Block, parent *blockSchema, header hc
 		return false
 	}
 	if !sc.dynamic {
-		return bad(b.TypeRange, "a dynamic block cannot stand here", "Dynamic blocks make the blocks inside a host or a domain.")
+		return bad(b.TypeRange, "a dynamic block cannot stand here", "What is inside "+article(parent.title()+" block")+" is needed before anything can be made.")
 	}
 	if len(b.Labels) != 1 {
 		return bad(b.TypeRange, "a dynamic block has one label", `It is the type of the blocks to make: dynamic "mailbox" { … }`)
@@ -203,6 +203,9 @@ func (l *loader) checkDynamic(b *hclsyntax.Block, parent *blockSchema, header hc
 	if s == nil {
 		l.unknownBlock(b.Labels[0], b.LabelRanges[0], parent, header)
 		return false
+	}
+	if s.Static {
+		return bad(b.LabelRanges[0], fmt.Sprintf("a dynamic block cannot make %s", article(s.Name+" block")), "It is needed before anything can be made. Write it out.")
 	}
 	each, labels, iter := b.Body.Attributes["for_each"], b.Body.Attributes["labels"], b.Body.Attributes["iterator"]
 	for _, a := range sortedAttrs(b.Body) {

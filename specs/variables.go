@@ -56,6 +56,8 @@ func (l *loader) declare() {
 				l.declareVariable(b)
 			case b.Type == "locals" && len(b.Labels) == 0:
 				l.declareLocals(b)
+			case b.Type == "dynamic" && len(b.Labels) == 1:
+				l.made[b.Labels[0]] = true
 			case len(b.Labels) == 1:
 				l.declareExports(b)
 			}
