@@ -161,12 +161,14 @@ func (d *Dir) openJournal() (*journal, error, error) {
 
 // parseJournal reads every record. kept is the concatenation of the intact
 // lines, in order; damaged names the stretches between them that are none. Bytes
-// after the last intact line are a torn tail, the trace of a write that was
-// never acknowledged, and simply not in kept. An error means that the journal
+// after the last intact line that look like the beginning of a record are a torn
+// tail, the trace of a write that was never acknowledged, and simply not in kept;
+// any others are damage, because they may have been records. An error means that the journal
 // was written by a version that knows more than this one.
 func parseJournal(data []byte) (found contents, kept []byte, damaged []damage, err error) {
 	found = newContents()
 	var bad damage
+	intact := 0 // where the last intact line ends
 	kept = data[:0:0]
 	start, copied := 0, false // until damage is met, kept is a prefix of data and costs nothing
 	for start < len(data) {
@@ -202,9 +204,27 @@ func parseJournal(data []byte) (found contents, kept []byte, damaged []damage, e
 			kept = data[:next:next]
 		}
 		found.add(r)
-		start = next
+		start, intact = next, next
+	}
+	if tail := data[intact:]; !torn(tail) {
+		damaged = append(damaged, damage{offset: int64(intact), length: int64(len(tail))})
 	}
 	return found, kept, damaged, nil
+}
+
+// torn reports whether bytes can be what is left of one write that did not come
+// to its end: the beginning of a line, or nothing, and zeros where the file system
+// had made room.
+func torn(tail []byte) bool {
+	tail = bytes.TrimRight(tail, "\x00")
+	for i, b := range tail {
+		switch {
+		case i < 8 && !('0' <= b && b <= '9' || 'a' <= b && b <= 'f'),
+			i == 8 && b != ' ', i == 9 && b != '{', b < ' ':
+			return false
+		}
+	}
+	return true
 }
 
 // checkLine returns the record in a line whose checksum holds.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -78,13 +79,52 @@ func TestTornTailIsCut(t *testing.T) {
 		if whole > 0 {
 			want = ends[whole-1]
 		}
-		for _, tail := range []string{"", "\x00\x00\x00", "garbage\n"} {
+		for _, tail := range []string{"", "\x00\x00\x00"} {
 			torn := append(bytes.Clone(data[:size]), tail...)
 			found, kept, damaged, err := parseJournal(torn)
 			if err != nil || len(damaged) != 0 || found.records != whole || len(kept) != want {
 				t.Fatalf("cut at %d + %q: %d records, kept %d bytes, damage %v, %v; want %d records, %d bytes", size, tail, found.records, len(kept), damaged, err, whole, want)
 			}
 		}
+	}
+}
+
+// TestWhatMayHaveBeenRecordsIsKept puts bytes in the journal that no torn write
+// leaves. Somebody is told, once, and the bytes are kept.
+func TestWhatMayHaveBeenRecordsIsKept(t *testing.T) {
+	data, ends := sampleJournal(t)
+	noise := make([]byte, 3000)
+	rand.NewChaCha8([32]byte{1}).Read(noise)
+	head := append([]byte("X"), data[1:ends[0]]...)
+	last := bytes.Clone(data)
+	last[len(last)-3] ^= 1
+	for name, test := range map[string]struct {
+		bytes []byte
+		kept  int // records
+	}{
+		"random bytes":             {noise, 0},
+		"random without line ends": {bytes.ReplaceAll(noise, []byte{'\n'}, nil), 0},
+		"a text":                   {[]byte("hello\n"), 0},
+		"the only record's head":   {head, 0},
+		"the last record":          {last, len(ends) - 1},
+		"random behind records":    {append(bytes.Clone(data), noise...), len(ends)},
+	} {
+		b := newBench(t, &fake{name: "cloud"})
+		b.open().Close()
+		b.disk.put("/"+journalName, string(test.bytes))
+		s := b.open()
+		if w := s.Warnings(); len(w) != 1 || !strings.Contains(w[0].Error(), fmt.Sprintf("the %d intact records were kept", test.kept)) {
+			t.Errorf("%s: warnings %v", name, w)
+		}
+		s.Close()
+		if got := b.disk.read("/" + journalName + damagedSuffix); got != string(test.bytes) {
+			t.Errorf("%s: %d of %d bytes were kept aside", name, len(got), len(test.bytes))
+		}
+		s = b.open()
+		if len(s.Warnings()) != 0 {
+			t.Errorf("%s: told again: %v", name, s.Warnings())
+		}
+		s.Close()
 	}
 }
 
