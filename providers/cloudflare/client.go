@@ -127,7 +127,8 @@ func (c *client) listZones(ctx context.Context) ([]zone, int, error) {
 		set(&params.Page.Value, &params.Page.Present, float64(page))
 		set(&params.PerPage.Value, &params.PerPage.Present, float64(zonesPerPage))
 		var info pageInfo
-		err := call(ctx, "list the zones of the account", false, func(ctx context.Context) error {
+		const step = "list the zones of the account"
+		err := call(ctx, step, false, func(ctx context.Context) error {
 			var got answer[[]apiZone]
 			_, err := c.zones.List(ctx, params, option.WithResponseBodyInto(&got))
 			for _, z := range got.Result {
@@ -139,9 +140,23 @@ func (c *client) listZones(ctx context.Context) ([]zone, int, error) {
 		if err != nil {
 			return nil, page, err
 		}
-		if page >= info.TotalPages {
-			return all, page, nil
+		if page < info.TotalPages {
+			continue
 		}
+		if len(all) < info.TotalCount {
+			return nil, page, halfAList(step, len(all), info.TotalCount, "zones")
+		}
+		return all, page, nil
+	}
+}
+
+// halfAList refuses a list that ends too early: absence must never be concluded
+// from it.
+func halfAList(step string, have, want int, things string) error {
+	return &plan.Error{
+		Class: plan.ErrTransient, Code: "MF5204", Step: step,
+		Got: fmt.Sprintf("%d of %d %s", have, want, things),
+		Fix: "run the same command again",
 	}
 }
 
@@ -175,14 +190,9 @@ func (c *client) listRecords(ctx context.Context, z zone, prefix string) ([]reco
 		if page < info.TotalPages {
 			continue
 		}
-		// Absence must never be concluded from half a list. (With a filter the vendor
-		// counts what the filter leaves out, too.)
+		// With a filter the vendor counts what the filter leaves out, too.
 		if prefix == "" && len(all) < info.TotalCount {
-			return nil, page, &plan.Error{
-				Class: plan.ErrTransient, Code: "MF5204", Step: step,
-				Got: fmt.Sprintf("%d of %d records", len(all), info.TotalCount),
-				Fix: "run the same command again",
-			}
+			return nil, page, halfAList(step, len(all), info.TotalCount, "records")
 		}
 		return all, page, nil
 	}
