@@ -1,0 +1,119 @@
+package alicloud
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"mailform/plan"
+	"mailform/providers/alicloud/alicloudsim"
+)
+
+// TestHalfAPageIsNeverAbsence gives half a page in each listing, once and for ever:
+// what is missing from it must not look deleted.
+func TestHalfAPageIsNeverAbsence(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	spec := testSpec(withDisk)
+	c.apply(p, spec)
+	for _, action := range []string{"DescribeVpcs", "DescribeKeyPairs", "DescribeInstances", "DescribeEipAddresses", "DescribeSecurityGroups",
+		"DescribeSecurityGroupAttribute", "DescribeDisks", "DescribeAutoSnapshotPolicyEx"} {
+		for _, forever := range []bool{false, true} {
+			broken := 0
+			c.inject(func(call alicloudsim.Call) alicloudsim.Fault {
+				if call.Action == action {
+					if broken++; broken == 1 || forever {
+						return alicloudsim.Fault{HalfPage: true}
+					}
+				}
+				return alicloudsim.Fault{}
+			})
+			desired, _ := p.Declare(spec)
+			seen, err := p.Observe(t.Context(), plan.Scope{Stack: "acme-mail", Desired: desired})
+			switch {
+			case err != nil && plan.ClassOf(err) != plan.ErrTransient:
+				t.Errorf("%s, for ever %v: class %q: %v", action, forever, plan.ClassOf(err), err)
+			case err == nil && len(seen.Objects) != 10:
+				t.Errorf("%s, for ever %v: %d objects and no error", action, forever, len(seen.Objects))
+			}
+			if broken == 0 {
+				t.Errorf("%s was not called", action)
+			}
+		}
+	}
+}
+
+// TestAnIndexThatLagsBehind: tags that were set are found five seconds later.
+func TestAnIndexThatLagsBehind(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	c := newCloud(t, func(cfg *alicloudsim.Config) {
+		cfg.Now, cfg.Lag = func() time.Time { return now }, 5*time.Second
+		soldIn("ecs.g7.large b")(cfg)
+	})
+	p := c.provider(func(cfg *Config) {
+		cfg.Sleep = func(ctx context.Context, d time.Duration) error { now = now.Add(d); return ctx.Err() }
+	})
+	if _, err := walk(p, planFor(t, p, testSpec(withDisk)), 0); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(c.sim.Inventory()); n != 8 || len(c.machines) != 1 {
+		t.Errorf("there are %v", c.sim.Inventory())
+	}
+	now = now.Add(5 * time.Second)
+	if left := pending(planFor(t, p, testSpec(withDisk))); len(left) > 0 {
+		t.Errorf("plan: %v", left)
+	}
+}
+
+// TestRefusalsInPlainWords holds that whoever is refused reads what to do.
+func TestRefusalsInPlainWords(t *testing.T) {
+	for _, tc := range []struct {
+		action, code string
+		class        plan.ErrorClass
+		ours, fix    string
+	}{
+		{"RunInstances", "QuotaExceed.AfterpayInstance", plan.ErrFatal, codeQuota, "no more pay-as-you-go instances"},
+		{"RunInstances", "QuotaExceed.ElasticQuota", plan.ErrFatal, codeQuota, "Quota Center"},
+		{"CreateDisk", "QuotaExceed.PostPaidDisk", plan.ErrFatal, codeQuota, "no more disks"},
+		{"AttachDisk", "InstanceDiskLimitExceeded", plan.ErrFatal, codeQuota, "disks in one instance"},
+		{"CreateSecurityGroup", "QuotaExceed.SecurityGroup", plan.ErrFatal, codeQuota, "no more security groups"},
+		{"AuthorizeSecurityGroup", "AuthorizationLimitExceed", plan.ErrFatal, codeQuota, "rules in a security group"},
+		{"CreateVpc", "QuotaExceeded.Vpc", plan.ErrFatal, codeQuota, "no more VPCs"},
+		{"AllocateEipAddress", "QuotaExceeded.Eip", plan.ErrFatal, codeQuota, "no more elastic IP addresses"},
+		{"CreateDisk", "QuotaExceed.SomethingNew", plan.ErrFatal, codeQuota, "no more of these"},
+		{"RunInstances", "Account.Arrearage", plan.ErrFatal, codeBalance, "owes money"},
+		{"RunInstances", "InvalidAccountStatus.NotEnoughBalance", plan.ErrFatal, codeBalance, "top it up"},
+		{"AllocateEipAddress", "InsufficientBalance.Eip", plan.ErrFatal, codeBalance, "top it up"},
+		{"RunInstances", "PaymentMethodNotFound", plan.ErrFatal, codeBalance, "Payment Method"},
+		{"CreateDisk", "Forbidden.RAM", plan.ErrCredentials, codePermission, "allow ecs:CreateDisk to"},
+		{"RunInstances", "InvalidUser.PassRoleForbidden", plan.ErrCredentials, codePermission, "ram:PassRole"},
+		{"RunInstances", "RealNameAuthenticationError", plan.ErrFatal, codePermission, "real-name registration"},
+		{"RunInstances", "Forbidden.RiskControl", plan.ErrFatal, codePermission, "its support"},
+		{"RunInstances", "InvalidRamRole.NotFound", plan.ErrFatal, codeRefused, "ram_role"},
+		{"CreateDisk", "InvalidSecurityToken.Expired", plan.ErrCredentials, codeCredentials, "has expired"},
+		{"ResizeDisk", "OperationDenied.NotEnoughCapacity", plan.ErrFatal, codeStock, "another disk category"},
+		{"AllocateEipAddress", "OperationFailed.InsufficientEIP", plan.ErrFatal, codeStock, "no public address left"},
+		{"AttachDisk", "IncorrectDiskStatus.InReplication", plan.ErrTransient, codeBusy, "in a while"},
+	} {
+		class, ours, fix := classify(ecs, tc.action, 403, tc.code)
+		if class != tc.class || ours != tc.ours || !strings.Contains(fix, tc.fix) {
+			t.Errorf("%s: class %q, %s, %q", tc.code, class, ours, fix)
+		}
+	}
+}
+
+func TestAQuotaIsNamedAndWhatWasMadeIsUsed(t *testing.T) {
+	quota := map[string]int{"eip": 0, "disk": 0}
+	c := newCloud(t, func(cfg *alicloudsim.Config) { cfg.Quota = quota })
+	p := c.provider()
+	_, err := walk(p, planFor(t, p, testSpec(withDisk)), 0)
+	if plan.ClassOf(err) != plan.ErrFatal || !strings.Contains(fixOf(err), "no more elastic IP addresses in this region") {
+		t.Errorf("%v; %s", err, fixOf(err))
+	}
+	clear(quota)
+	c.apply(p, testSpec(withDisk))
+	if n := len(c.sim.Inventory()); n != 8 {
+		t.Errorf("there are %v", c.sim.Inventory())
+	}
+}
