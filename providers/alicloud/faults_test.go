@@ -249,6 +249,28 @@ func attempt(c *cloud, chapter int) error {
 	return err
 }
 
+// An answer to a question that broke off, even if a proxy has ended it as though it
+// were complete, is asked for again; something else than the API is not.
+func TestHalfAnAnswer(t *testing.T) {
+	for body, want := range map[string]plan.ErrorClass{
+		`{"RequestId":"A-B-C","Vpcs":{"Vpc":[{"VpcId":"vpc-`: plan.ErrTransient,
+		"{":                           plan.ErrTransient,
+		"<html>captive portal</html>": plan.ErrFatal,
+	} {
+		c := newCloud(t)
+		c.inject(func(call alicloudsim.Call) alicloudsim.Fault {
+			if call.Action == "DescribeVpcs" {
+				return alicloudsim.Fault{Body: body}
+			}
+			return alicloudsim.Fault{}
+		})
+		_, err := c.provider().Observe(context.Background(), plan.Scope{Stack: "acme-mail"})
+		if got := plan.ClassOf(err); err == nil || got != want {
+			t.Errorf("%s: class %q, want %q: %v", body, got, want, err)
+		}
+	}
+}
+
 func TestEmptyListsAreNotBelievedWithoutPermission(t *testing.T) {
 	c := newCloud(t, func(cfg *alicloudsim.Config) {
 		cfg.AccessKeys = append(cfg.AccessKeys, alicloudsim.AccessKey{ID: "blind", Secret: "s", Deny: []string{"ecs:DescribeInstances"}})

@@ -1,6 +1,7 @@
 package alicloud
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -304,11 +305,13 @@ func parseRetryAfter(h string) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// boundedBody fails past its limit and notes a body that broke off.
+// boundedBody fails past its limit and notes a body that broke off, also one that
+// a proxy in between has ended as if it were complete.
 type boundedBody struct {
-	body      io.ReadCloser
-	left      int
-	truncated *atomic.Bool
+	body        io.ReadCloser
+	left        int
+	truncated   *atomic.Bool
+	first, last byte
 }
 
 func (b *boundedBody) Read(p []byte) (int, error) {
@@ -320,7 +323,13 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	}
 	n, err := b.body.Read(p)
 	b.left -= n
-	if err != nil && err != io.EOF {
+	if text := bytes.TrimSpace(p[:n]); len(text) > 0 {
+		if b.first == 0 {
+			b.first = text[0]
+		}
+		b.last = text[len(text)-1]
+	}
+	if err != nil && (err != io.EOF || b.first == '{' && b.last != '}') {
 		b.truncated.Store(true)
 	}
 	return n, err

@@ -3,6 +3,7 @@ package cloudflare
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -149,17 +150,30 @@ func nameSome(zones []zone) string {
 	return " (" + strings.Join(names, ", ") + ")"
 }
 
+// challengePatience is the longest Retry-After that is waited for with an order open.
+const challengePatience = 10 * time.Second
+
 // persist makes a call that can be repeated until it succeeds, fails for good or
 // the vendor wants more patience than a few seconds.
 func (p *Provider) persist(ctx context.Context, f func() error) error {
 	for attempt := 1; ; attempt++ {
 		err := f()
-		class := plan.ClassOf(err)
-		if err == nil || attempt == challengeAttempts || ctx.Err() != nil ||
-			(class != plan.ErrTransient && class != plan.ErrAmbiguous) {
+		if err == nil || attempt == challengeAttempts || ctx.Err() != nil {
 			return err
 		}
-		if p.sleep(ctx, time.Duration(attempt)*500*time.Millisecond) != nil {
+		wait := time.Duration(attempt) * 500 * time.Millisecond
+		switch plan.ClassOf(err) {
+		case plan.ErrTransient, plan.ErrAmbiguous:
+		case plan.ErrThrottled:
+			var e *plan.Error
+			if !errors.As(err, &e) || e.RetryAfter > challengePatience {
+				return err
+			}
+			wait = max(wait, e.RetryAfter)
+		default:
+			return err
+		}
+		if p.sleep(ctx, wait) != nil {
 			return err
 		}
 	}

@@ -213,7 +213,7 @@ func TestWorldMovedSincePlan(t *testing.T) {
 func TestChallengeRecords(t *testing.T) {
 	const name = "_acme-challenge.Mail.acme.example."
 	w := newWorld(t, cloudflaresim.Config{})
-	faults := []cloudflaresim.Fault{{Lose: true}, {Status: 503}, {Drop: true}}
+	faults := []cloudflaresim.Fault{{Lose: true}, {Status: 503}, {Drop: true}, {Status: 429, RetryAfter: 2}}
 	w.sim.SetFault(func(r *http.Request) cloudflaresim.Fault {
 		if r.Method == http.MethodGet || len(faults) == 0 {
 			return cloudflaresim.Fault{}
@@ -246,6 +246,29 @@ func TestChallengeRecords(t *testing.T) {
 	err := w.p.Present(t.Context(), "_acme-challenge.mail.elsewhere.example", "x")
 	if plan.ClassOf(err) != plan.ErrCredentials || !strings.Contains(err.Error(), "acme.example") {
 		t.Errorf("a name outside every zone: %v", err)
+	}
+}
+
+// A vendor that wants a moment of rest gets it: an order that went well leaves no
+// record behind. For minutes nobody waits with an order open.
+func TestChallengeRecordsWhileThrottled(t *testing.T) {
+	const name = "_acme-challenge.mail.acme.example"
+	for _, rest := range []int{2, 300} {
+		w := newWorld(t, cloudflaresim.Config{})
+		if err := w.p.Present(t.Context(), name, "x"); err != nil {
+			t.Fatal(err)
+		}
+		asked := 0
+		w.sim.SetFault(func(r *http.Request) cloudflaresim.Fault {
+			if asked++; r.Method == http.MethodDelete && asked == 1 {
+				return cloudflaresim.Fault{Status: 429, RetryAfter: rest}
+			}
+			return cloudflaresim.Fault{}
+		})
+		err := w.p.CleanUp(t.Context(), name, "x")
+		if short := rest == 2; short != (err == nil) || short != (len(w.sim.Records("acme.example")) == 0) {
+			t.Errorf("Retry-After %d: %v, left %v", rest, err, w.lines("acme.example"))
+		}
 	}
 }
 
