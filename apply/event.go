@@ -11,7 +11,7 @@ type EventKind string
 
 // The kinds of event.
 const (
-	EventObserve  EventKind = "observe"  // a provider is being read
+	EventObserve  EventKind = "observe"  // a provider is being read; Message says what for
 	EventObserved EventKind = "observed" // it was read; Done is the number of objects
 	EventStart    EventKind = "start"    // the walk begins; Total operations
 	EventBegin    EventKind = "begin"    // an operation begins

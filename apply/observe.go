@@ -151,7 +151,7 @@ func (o *observing) observe(ctx context.Context, e *engine, scope plan.Scope) {
 	about := Event{Op: "observe " + name, Provider: name, Title: "read " + name}
 	begun := e.now()
 	begin := about
-	begin.Kind, begin.Time = EventObserve, begun
+	begin.Kind, begin.Time, begin.Message = EventObserve, begun, whereabouts(scope.Desired)
 	e.emit(begin)
 	err := e.read(ctx, name, about, func(ctx context.Context) error {
 		observed, err := o.provider.Observe(ctx, scope)
@@ -169,6 +169,26 @@ func (o *observing) observe(ctx context.Context, e *engine, scope plan.Scope) {
 	}
 	about.Kind, about.Elapsed, about.Done = EventObserved, e.now().Sub(begun), int64(len(o.observed.Objects))
 	e.emit(about)
+}
+
+// whereabouts names what a provider is read for: "host mx1, zone acme.example".
+func whereabouts(desired []plan.Resource) string {
+	const shown = 3
+	var names []string
+	for _, r := range desired {
+		seg := r.Address.Segments()
+		switch seg[0] {
+		case "host", "zone", "cert", "server":
+			if name := strings.Join(seg[:min(2, len(seg))], " "); !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	if more := len(names) - shown; more > 0 {
+		names = append(names[:shown], fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
 }
 
 // check holds the provider to its promises and fills in its name.

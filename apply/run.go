@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"mailform/plan"
@@ -155,10 +156,7 @@ func (w *walk) verdict(out Outcome) error {
 		if final.Got == "" && cause.Err != nil {
 			final.Got = cause.Err.Error()
 		}
-		final.Fix = fmt.Sprintf("%s, %s", state, again)
-		if cause.Fix != "" {
-			final.Fix = cause.Fix + "; " + final.Fix
-		}
+		final.Fix = advice(cause.Fix, state, again)
 		final.Err = first.Err
 		return final
 	}
@@ -177,6 +175,18 @@ func (w *walk) verdict(out Outcome) error {
 	}
 	final.Err = errors.Join(errs...)
 	return final
+}
+
+// advice joins what the failure says to do with how far the run came, and does not
+// say twice to run the same command again.
+func advice(fix, state, again string) string {
+	switch {
+	case fix == "":
+		return state + ", " + again
+	case strings.Contains(strings.ToLower(fix), "same command again"):
+		return strings.TrimSuffix(fix, ".") + "; " + state
+	}
+	return strings.TrimSuffix(fix, ".") + "; " + state + ", " + again
 }
 
 // class says what kind of ending it is: the person's own stop first, then what a

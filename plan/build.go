@@ -35,6 +35,7 @@ type Input struct {
 	Only    []string // addresses or globs: change these and what they cannot do without; all when empty
 	Except  []string // addresses or globs: leave these as they are, and block what cannot do without them
 	Replace []string // addresses or globs: make these anew although they do not differ
+	Renewed []string // those of Replace that a Scheduler has seen to
 
 	// Approved is a saved plan that is to be carried out: what it was asked is
 	// asked again, and only what it changes is changed. Compare says whether it

@@ -93,7 +93,9 @@ type Change struct {
 }
 
 // Pending reports whether the change would do something and may.
-func (c Change) Pending() bool { return c.Action != NoOp && c.Blocked == nil }
+func (c Change) Pending() bool {
+	return c.Action != NoOp && c.Action != Wait && c.Blocked == nil
+}
 
 // Op is one step of applying: at most one effect in one outside system. It is
 // pure data; everything it needs is in Inputs, which may refer to the outputs

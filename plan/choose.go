@@ -30,7 +30,7 @@ func (a Asked) none() bool {
 // names nothing is an error: a typing error would otherwise do nothing, or all.
 // What is only looked up is read in any case.
 func (b *builder) choose() {
-	only, except, renew := newPatterns(b.in.Only), newPatterns(b.in.Except), newPatterns(b.in.Replace)
+	only, except, renew := newPatterns(b.in.Only), newPatterns(b.in.Except), newPatterns(slices.DeleteFunc(slices.Clone(b.in.Replace), func(glob string) bool { return slices.Contains(b.in.Renewed, glob) }))
 	approved, blocked := map[Address]bool{}, map[Address]bool{}
 	if b.in.Approved != nil {
 		for _, c := range b.in.Approved.Changes {

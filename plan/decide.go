@@ -157,6 +157,8 @@ func (b *builder) converge(n *node, take *patterns) {
 		c.Action, c.Reason = n.changeInPlace(), b.whyDifferent(n)
 	} else if n.have.Due != "" {
 		c.Action, c.Reason = Rotate, n.have.Due
+	} else if n.want.Waits != "" {
+		c.Action, c.Reason = Wait, n.want.Waits
 	}
 	b.weigh(n)
 }

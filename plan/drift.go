@@ -52,7 +52,7 @@ func FindDrift(p *Plan) Drift {
 	d := Drift{Stack: p.Stack, Foreign: p.Foreign, Ignored: p.Summary().Ignored}
 	for _, c := range p.Changes {
 		switch c.Action {
-		case NoOp:
+		case NoOp, Wait:
 		case Rotate:
 			d.Due = append(d.Due, c)
 		default:

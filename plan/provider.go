@@ -2,6 +2,7 @@ package plan
 
 import (
 	"context"
+	"time"
 
 	"mailform/specs"
 )
@@ -65,6 +66,24 @@ type Provider interface {
 type Merger interface {
 	// Merge returns the joined wish and true, or false when the two conflict.
 	Merge(Resource, Object) (Resource, bool)
+}
+
+// Scheduling is what there is to say about time between observing and comparing.
+type Scheduling struct {
+	Now      time.Time
+	Desired  []Resource // of all providers
+	Observed []Object   // of all providers
+	Renew    []string   // addresses or globs that are to be made anew, see Input.Replace
+	Destroy  bool
+}
+
+// Scheduler is a provider whose wishes depend on what was found and on the time:
+// keys that follow each other. It keeps no state. What is to come next follows from
+// the world alone, so that it may be asked at any interval and after any crash.
+type Scheduler interface {
+	// Schedule returns the wishes and the objects as they are to be compared, and those
+	// of the patterns in Renew that it has seen to. It is pure.
+	Schedule(Scheduling) (desired []Resource, observed []Object, renewed []string, diags specs.Diagnostics)
 }
 
 // Price is what one thing costs while it exists, before taxes.

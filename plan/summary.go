@@ -24,7 +24,7 @@ type Summary struct {
 
 // Changes is the number of changes that would be applied.
 func (s Summary) Changes() int {
-	return s.Create + s.Update + s.Replace + s.Delete + s.Adopt + s.Rotate + s.Wait + s.Forget
+	return s.Create + s.Update + s.Replace + s.Delete + s.Adopt + s.Rotate + s.Forget
 }
 
 // Summary counts the plan's changes.

@@ -68,7 +68,7 @@ func (t *text) line(indent int, parts ...string) {
 
 func (t *text) plan(p *Plan) {
 	sum := p.Summary()
-	if !p.HasChanges() && !p.HasBlocked() {
+	if !p.HasChanges() && !p.HasBlocked() && sum.Wait == 0 {
 		t.line(0, t.sheet.Bold(nothingToDo(p, sum)))
 		for _, s := range []string{leftOutWords(p, sum), ignoredWords(sum.Ignored), foreignWords(p.Foreign)} {
 			if s != "" {

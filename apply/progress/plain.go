@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"mailform/apply"
 )
@@ -18,6 +19,7 @@ type Plain struct {
 	w      io.Writer
 	paint  paint
 	tally  tally
+	skips  skips
 	failed []apply.Event
 	err    error
 }
@@ -29,13 +31,30 @@ func NewPlain(w io.Writer, o PlainOptions) *Plain {
 
 // Event shows one event. It is an apply.Sink.
 func (p *Plain) Event(e apply.Event) {
+	if e.Kind == apply.EventSkipped && p.skips.add(e) {
+		p.tally.add(e)
+		return
+	}
+	p.skipped()
 	p.tally.add(e)
 	title, where := label(e)
 	name := strings.TrimSpace(title + " " + where)
 	switch e.Kind {
+	case apply.EventStart:
+		text := fmt.Sprintf("%d steps", e.Total)
+		if e.Total == 1 {
+			text = "1 step"
+		}
+		if about := roughly(e.Estimate); about != "" {
+			text += ", " + about
+		}
+		p.line("start", sgrBold, text)
 	case apply.EventObserved:
 		p.line("read", "", fmt.Sprintf("%s  %d objects  %s", clean(e.Provider), e.Done, spell(e.Elapsed)))
 	case apply.EventBegin:
+		if e.Estimate >= longStep {
+			name += "  " + roughly(e.Estimate)
+		}
 		p.line("begin", "", name)
 	case apply.EventRetry:
 		p.line("retry", sgrYellow, fmt.Sprintf("%s  again in %s (attempt %d): %s", name, spell(e.Wait), e.Attempt+1, reason(e)))
@@ -47,15 +66,27 @@ func (p *Plain) Event(e apply.Event) {
 		p.line("failed", sgrRed, fmt.Sprintf("%s  %s", name, spell(e.Elapsed)))
 		p.failed = append(p.failed, e)
 	case apply.EventSkipped:
-		p.line("skip", sgrDim, fmt.Sprintf("%s  %s", name, clean(e.Message)))
+		p.skips.add(e)
 	case apply.EventStopped:
 		p.line("stop", sgrYellow, fmt.Sprintf("%s  %s", name, spell(e.Elapsed)))
 	case apply.EventWarning:
 		p.line("note", sgrYellow, clean(e.Message))
 	case apply.EventEnd:
-		p.line("end", sgrBold, fmt.Sprintf("%s in %s", p.tally, spell(e.Elapsed)))
+		total := p.tally
+		p.tally = tally{} // no step is being counted any more
+		p.line("end", sgrBold, fmt.Sprintf("%s in %s", total, spell(e.Elapsed)))
 		p.print(allDetails(p.failed, p.paint))
 		p.failed = nil
+	}
+}
+
+// longStep is how long a step takes at least to be announced as long.
+const longStep = 10 * time.Second
+
+// skipped tells what was skipped, once it is clear how much for the same reason.
+func (p *Plain) skipped() {
+	if name, why, any := p.skips.take(); any {
+		p.line("skip", sgrDim, name+"  "+why)
 	}
 }
 
@@ -78,6 +109,7 @@ func (p *Plain) print(s string) {
 
 // Close reports the first failed write.
 func (p *Plain) Close() error {
+	p.skipped()
 	p.print(allDetails(p.failed, p.paint))
 	p.failed = nil
 	return p.err

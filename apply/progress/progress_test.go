@@ -54,7 +54,7 @@ func story() []apply.Event {
 		}),
 		{Kind: apply.EventWarning, Time: at(0.5), Message: "the ledger is left out", Err: errors.New("the ledger is left out")},
 		with(op(apply.EventResolved, "x", "make the network", "host/mx1/network"), func(e *apply.Event) { e.Time, e.Message = at(0.6), "an earlier run had done it" }),
-		{Kind: apply.EventStart, Time: at(1), Total: 12},
+		{Kind: apply.EventStart, Time: at(1), Total: 12, Estimate: 95 * time.Second},
 		with(vm(apply.EventBegin), func(e *apply.Event) { e.Time, e.Estimate = at(1), 30*time.Second }),
 		with(dns(apply.EventBegin), func(e *apply.Event) { e.Time = at(1) }),
 		with(vm(apply.EventRetry), func(e *apply.Event) {
@@ -67,6 +67,12 @@ func story() []apply.Event {
 		with(dns(apply.EventFailed), func(e *apply.Event) { e.Time, e.Elapsed, e.Err = at(66), 65*time.Second, refused }),
 		with(op(apply.EventSkipped, "mx", "publish MX", "dns/acme.example/mx"), func(e *apply.Event) {
 			e.Time, e.Message = at(66), `needs "write the records dns/acme.example/spf", which failed`
+		}),
+		with(op(apply.EventSkipped, "autoconfig", "publish autoconfig", "dns/acme.example/autoconfig"), func(e *apply.Event) {
+			e.Time, e.Message = at(66), `needs "write the records dns/acme.example/spf", which failed`
+		}),
+		with(op(apply.EventSkipped, "check", "check the server", "server/mx1"), func(e *apply.Event) {
+			e.Time, e.Message = at(66), `needs "something else", which failed`
 		}),
 		with(op(apply.EventStopped, "w", "wait for the server", "server/mx1"), func(e *apply.Event) {
 			e.Time, e.Elapsed, e.Err = at(67), 2*time.Second, context.Canceled
@@ -109,6 +115,44 @@ func TestPlain(t *testing.T) {
 			t.Errorf("%s: an escape character", name)
 		}
 		golden(t, name, b.String())
+	}
+}
+
+// TestWaitingSpeaksOnlyAfterAWhile reads a world in which one provider is slow.
+func TestWaitingSpeaksOnlyAfterAWhile(t *testing.T) {
+	var b bytes.Buffer
+	now := epoch
+	tick := make(chan time.Time)
+	v := NewWaiting(&b, WaitingOptions{Now: func() time.Time { return now }, Tick: tick})
+	pass := func(d time.Duration) {
+		v.mu.Lock()
+		now = now.Add(d)
+		v.mu.Unlock()
+		tick <- now
+		tick <- now // the first was taken in when the second is taken
+	}
+	read := func(kind apply.EventKind, name, what string) {
+		v.Event(apply.Event{Kind: kind, Time: now, Op: "observe " + name, Title: "read " + name, Message: what})
+	}
+	read(apply.EventObserve, "cloudflare", "zone acme.example")
+	read(apply.EventObserve, "host", "host mx1")
+	pass(2 * time.Second)
+	read(apply.EventObserved, "cloudflare", "")
+	for range 40 {
+		pass(time.Second)
+	}
+	v.Event(apply.Event{Kind: apply.EventRetry, Op: "observe host", Title: "read host", Attempt: 1, Wait: time.Second, Err: errors.New("no route to host")})
+	read(apply.EventObserved, "host", "")
+	pass(time.Minute)
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := `note  still waiting to read host (host mx1), for 3.0s
+note  still waiting to read host (host mx1), for 33.0s
+note  read host  again in 1.0s (attempt 2): no route to host
+`
+	if b.String() != want {
+		t.Errorf("got:\n%swant:\n%s", b.String(), want)
 	}
 }
 

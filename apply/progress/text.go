@@ -103,6 +103,19 @@ func spell(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 }
 
+// roughly is an estimate as far as it can be trusted, "" when there is none.
+func roughly(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return ""
+	case d < 10*time.Second:
+		return "a few seconds"
+	case d < 90*time.Second:
+		return fmt.Sprintf("about %d s", (d+4*time.Second)/(5*time.Second)*5)
+	}
+	return fmt.Sprintf("about %d min", (d+30*time.Second)/time.Minute)
+}
+
 // label is what an operation is called: its title and whom it concerns.
 func label(e apply.Event) (title, where string) {
 	title = clean(e.Title)

@@ -35,16 +35,18 @@ type TTY struct {
 	stop  chan struct{}
 	idle  sync.WaitGroup
 
-	mu     sync.Mutex
-	w      io.Writer
-	err    error
-	active []*running // in the order in which they began
-	failed []apply.Event
-	tally  tally
-	begun  time.Time
-	walk   bool  // between start and end
-	frame  int   // of the spinner
-	drawn  []int // columns of each line of the region on the screen
+	mu      sync.Mutex
+	w       io.Writer
+	err     error
+	active  []*running // in the order in which they began
+	failed  []apply.Event
+	tally   tally
+	skips   skips
+	begun   time.Time
+	typical time.Duration // of the whole walk
+	walk    bool          // between start and end
+	frame   int           // of the spinner
+	drawn   []int         // columns of each line of the region on the screen
 }
 
 // running is one operation, or one provider being read, that has begun and not ended.
@@ -91,12 +93,18 @@ func (t *TTY) tick() {
 func (t *TTY) Event(e apply.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	above := ""
+	if e.Kind == apply.EventSkipped && t.skips.add(e) {
+		t.tally.add(e)
+		t.draw("")
+		return
+	}
+	before := t.skipped()
 	t.tally.add(e)
 	title, where := label(e)
-	above := ""
 	switch e.Kind {
 	case apply.EventStart:
-		t.walk, t.begun = true, e.Time
+		t.walk, t.begun, t.typical = true, e.Time, e.Estimate
 	case apply.EventObserve, apply.EventBegin:
 		t.active = append(t.active, &running{op: e.Op, title: title, where: where, begun: e.Time, estimate: e.Estimate})
 	case apply.EventProgress:
@@ -122,7 +130,7 @@ func (t *TTY) Event(e apply.Event) {
 		t.end(e.Op)
 		above = t.ended("■", sgrYellow, title, where, "stopped after "+spell(e.Elapsed))
 	case apply.EventSkipped:
-		above = t.ended("-", sgrDim, title, where, "skipped: "+clean(e.Message))
+		t.skips.add(e)
 	case apply.EventWarning:
 		above = t.paint.say(sgrYellow, "!") + " " + clean(e.Message) + "\n"
 	case apply.EventEnd:
@@ -130,7 +138,16 @@ func (t *TTY) Event(e apply.Event) {
 		above = fmt.Sprintf("  %s in %s\n", t.tally, spell(e.Elapsed)) + allDetails(t.failed, t.paint)
 		t.failed = nil
 	}
-	t.draw(above)
+	t.draw(before + above)
+}
+
+// skipped is the line about what was skipped, once it is clear how much for the
+// same reason.
+func (t *TTY) skipped() string {
+	if name, why, any := t.skips.take(); any {
+		return t.ended("-", sgrDim, name, "", "skipped: "+why)
+	}
+	return ""
 }
 
 // Close wipes the region, prints the errors that no end has printed yet, and
@@ -141,7 +158,7 @@ func (t *TTY) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.walk, t.active = false, nil
-	t.draw(allDetails(t.failed, t.paint))
+	t.draw(t.skipped() + allDetails(t.failed, t.paint))
 	t.failed = nil
 	return t.err
 }
@@ -255,9 +272,19 @@ func (t *TTY) region(columns, rows int) []line {
 		lines = append(lines, line{{sgrDim, fmt.Sprintf("  and %d more running", hidden)}})
 	}
 	if t.walk && rows > 0 {
-		lines = append(lines, line{{sgrBold, fmt.Sprintf("  %s", t.tally)}, {sgrDim, fmt.Sprintf("  %s", spell(now.Sub(t.begun)))}})
+		lines = append(lines, line{{sgrBold, fmt.Sprintf("  %s", t.tally)}, {sgrDim, "  " + t.clock(now)}})
 	}
 	return lines
+}
+
+// clock is how long the walk has been going on, and about how long it takes.
+func (t *TTY) clock(now time.Time) string {
+	elapsed := now.Sub(t.begun)
+	s := spell(elapsed)
+	if about := roughly(t.typical); about != "" && elapsed < t.typical {
+		s += " of " + about
+	}
+	return s
 }
 
 const barCells = 20

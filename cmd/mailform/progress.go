@@ -39,15 +39,16 @@ func (a *app) applySink(asJSON bool) (apply.Sink, func()) {
 	return closing(progress.NewPlain(a.term.out, progress.PlainOptions{Color: a.term.color}), nil)
 }
 
+// lookAround is how often the clock is looked at while something is waited for
+// and nobody watches.
+const lookAround = 500 * time.Millisecond
+
 // readingSink shows the reading of the world while a person watches. Elsewhere
 // it only says on stderr what is waited for, which can take minutes.
 func (a *app) readingSink(quiet bool) (apply.Sink, func()) {
 	if quiet || !a.term.live {
-		return func(e apply.Event) {
-			if e.Kind == apply.EventRetry {
-				a.warn(fmt.Sprintf("%s; trying again in %s", e.Message, round(e.Wait)))
-			}
-		}, func() {}
+		tick := time.NewTicker(lookAround)
+		return closing(progress.NewWaiting(a.term.err, progress.WaitingOptions{Now: a.env.Now, Tick: tick.C}), tick.Stop)
 	}
 	tick := time.NewTicker(redraw)
 	return closing(progress.NewTTY(a.term.out, progress.TTYOptions{
