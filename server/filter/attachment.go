@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"slices"
 	"strconv"
@@ -12,32 +13,79 @@ import (
 	"mailform/server/imap/mimetree"
 )
 
+// Bounds on a message that is looked through, below those of mimetree, which
+// takes what is beyond them for text.
+const (
+	maxParts   = 2000
+	maxNesting = 40
+)
+
+// errComplex says that a message has more in it than can be looked through.
+var errComplex = errors.New("too many parts")
+
 // findAttachment returns the name of the first file in a message, or in a zip
-// archive in it, that has one of the extensions; "" when there is none.
+// archive in it, that has one of the extensions; "" when there is none. Errors
+// are errComplex and the body's.
 func findAttachment(body Body, extensions []string) (name string, err error) {
-	root, err := mimetree.Parse(section(body))
-	if err != nil {
-		return "", err
-	}
 	refused := func(n string) bool {
 		e := extension(n)
 		return e != "" && slices.Contains(extensions, e)
 	}
-	root.Walk(func(p *mimetree.Part) {
-		if name != "" || err != nil {
-			return
+	s := &search{body: body, refused: refused}
+	root, err := mimetree.Parse(section(body))
+	if err == nil {
+		err = s.part(root, 0)
+	}
+	return s.name, err
+}
+
+// search walks a message's parts until a file is refused.
+type search struct {
+	body    Body // nil within a message that is encoded as a whole: only names are looked at there
+	refused func(string) bool
+	parts   int
+	name    string
+}
+
+func (s *search) part(p *mimetree.Part, depth int) error {
+	if s.parts++; s.parts > maxParts || depth > maxNesting {
+		return errComplex
+	}
+	names := fileNames(p.Fields)
+	if i := slices.IndexFunc(names, s.refused); i >= 0 {
+		s.name = names[i]
+		return nil
+	}
+	below := p.Children
+	switch {
+	case p.Message != nil:
+		below = []*mimetree.Part{p.Message}
+	case p.Multipart() || s.body == nil:
+	case isZip(p, names):
+		name, err := findInZip(s.content(p), s.refused)
+		s.name = name
+		return err
+	case p.Type == "message" && p.Subtype == "rfc822": // encoded, which RFC 2046 5.2.1 forbids and programs decode
+		inner, err := mimetree.Parse(s.content(p))
+		if err != nil {
+			return err
 		}
-		names := fileNames(p.Fields)
-		if i := slices.IndexFunc(names, refused); i >= 0 {
-			name = names[i]
-			return
+		within := &search{refused: s.refused, parts: s.parts}
+		err = within.part(inner, depth+1)
+		s.name, s.parts = within.name, within.parts
+		return err
+	}
+	for _, c := range below {
+		if err := s.part(c, depth+1); err != nil || s.name != "" {
+			return err
 		}
-		if !p.Multipart() && p.Message == nil && isZip(p, names) {
-			content := mimetree.Decoded(p.Encoding(), io.NewSectionReader(body, p.Body.Start, p.Body.Len()))
-			name, err = findInZip(content, refused)
-		}
-	})
-	return name, err
+	}
+	return nil
+}
+
+// content reads what a part's encoding hides.
+func (s *search) content(p *mimetree.Part) io.Reader {
+	return mimetree.Decoded(p.Encoding(), io.NewSectionReader(s.body, p.Body.Start, p.Body.Len()))
 }
 
 // extension is what follows the last dot of a file's name, in lower case.
@@ -245,5 +293,5 @@ func findInZip(r io.Reader, refused func(string) bool) (string, error) {
 		}
 		_, _ = br.Discard(4)
 	}
-	return "", nil
+	return "", errComplex
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"mime/quotedprintable"
 	"strings"
@@ -90,6 +91,8 @@ func TestAttachments(t *testing.T) {
 		"in a zip in a zip":     {"Content-Type: application/zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrapped(nested.Bytes()), true},
 		"in a quoted zip":       {"Content-Type: application/zip\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n" + quoted.String(), true},
 		"in a forwarded one":    {"Content-Type: message/rfc822\r\n\r\nSubject: x\r\nContent-Disposition: attachment; filename=a.exe\r\n\r\nMZ", true},
+		"in an encoded one":     {"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrapped([]byte(mixed("Content-Type: x/y; name=a.exe\r\n\r\nMZ"))), true},
+		"an encoded one":        {"Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\n" + wrapped([]byte(mixed("Content-Type: application/zip\r\n\r\nPK"))), false},
 		"a harmless zip":        {"Content-Type: application/zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + fine, false},
 		"a document":            {"Content-Disposition: attachment; filename=\"exe.pdf\"\r\n\r\nx", false},
 		"no extension":          {"Content-Disposition: attachment; filename=exe\r\n\r\nx", false},
@@ -125,17 +128,33 @@ func TestZipBounds(t *testing.T) {
 	header := make([]byte, 46)
 	copy(header, "PK\x01\x02")
 	binary.LittleEndian.PutUint16(header[28:], 65535)
-	looked := 0
-	longest := 0
-	if _, err := findInZip(bytes.NewReader(bytes.Repeat(header, 100_000)), func(n string) bool {
+	looked, longest := 0, 0
+	_, err := findInZip(bytes.NewReader(bytes.Repeat(header, 100_000)), func(n string) bool {
 		looked++
 		longest = max(longest, len(n))
 		return false
-	}); err != nil {
-		t.Fatal(err)
+	})
+	if !errors.Is(err, errComplex) || looked > maxZipEntries || longest > 4*maxZipName {
+		t.Errorf("%v; %d names, the longest has %d octets", err, looked, longest)
 	}
-	if looked > maxZipEntries || longest > 4*maxZipName {
-		t.Errorf("%d names, the longest has %d octets", looked, longest)
+}
+
+// What cannot be looked through is refused, so that nothing hides behind it.
+func TestTooComplex(t *testing.T) {
+	var nested strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&nested, "Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n", i, i)
+	}
+	for name, text := range map[string]string{
+		"many parts": mixed("x: y\r\n\r\n" + strings.Repeat("\r\n--b\r\n\r\nx", 6000) + "\r\n--b\r\nContent-Type: x/y; name=a.exe\r\n\r\nMZ"),
+		"deep":       nested.String() + "Content-Type: x/y; name=a.exe\r\n\r\nMZ",
+	} {
+		r := start(t)
+		msg := Message{Hostname: "mail.example.com", Authors: []string{"x@lax.example"}, FromSeen: 1, Body: strings.NewReader(text)}
+		v, err := r.client("192.0.2.7", "mx.good.example").Begin(t.Context(), &manifest.Filter{Attachments: []string{"exe"}}, "x@lax.example").Message(t.Context(), msg)
+		if err != nil || v.Refuse == nil || !v.has("too-complex") {
+			t.Errorf("%s: %+v, %v", name, v, err)
+		}
 	}
 }
 
@@ -145,7 +164,7 @@ func FuzzAttachments(f *testing.F) {
 	f.Add("Content-Type: application/zip\r\n\r\n" + string(zipOf(f, "a", "b.exe")))
 	f.Fuzz(func(t *testing.T, text string) {
 		name, err := findAttachment(strings.NewReader(text), []string{"exe"})
-		if err != nil {
+		if err != nil && !errors.Is(err, errComplex) {
 			t.Fatal(err)
 		}
 		if name != "" && extension(name) != "exe" {

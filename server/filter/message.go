@@ -3,6 +3,7 @@ package filter
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
@@ -132,6 +133,10 @@ func (m *Check) Message(ctx context.Context, msg Message) (Verdict, error) {
 		return m.sender
 	})
 	bad := <-attachment
+	tooComplex := errors.Is(bad.err, errComplex)
+	if tooComplex {
+		bad.err = nil
+	}
 	if err != nil || bad.err != nil {
 		return Verdict{}, fmt.Errorf("filter: %w", cmp.Or(err, bad.err))
 	}
@@ -144,6 +149,12 @@ func (m *Check) Message(ctx context.Context, msg Message) (Verdict, error) {
 		v.Facts = append(v.Facts, Fact{"attachment:" + extension(bad.name), 10})
 		if v.Refuse == nil {
 			v.Refuse = &Refusal{550, "5.7.1", fmt.Sprintf("Attachments of type .%s are not taken here (%s)", extension(bad.name), printable(bad.name))}
+		}
+	}
+	if tooComplex {
+		v.Facts = append(v.Facts, Fact{"too-complex", 10})
+		if v.Refuse == nil {
+			v.Refuse = &Refusal{550, "5.7.1", "The message has too many parts to be searched for attachments that are not taken here"}
 		}
 	}
 	v.Header = results.Header(msg.Hostname, m.c.rev)

@@ -51,3 +51,14 @@ func TestLookups(t *testing.T) {
 		t.Errorf("no TXT: %v", err)
 	}
 }
+
+func FuzzUnescape(f *testing.F) {
+	f.Add(`a\"b\\c\065`)
+	f.Add(`\`)
+	f.Add(`\99`)
+	f.Fuzz(func(t *testing.T, s string) {
+		if got := unescape(s); len(got) > len(s) {
+			t.Fatalf("%q became %q", s, got)
+		}
+	})
+}

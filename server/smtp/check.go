@@ -46,7 +46,7 @@ func authors(fields []field) []string {
 	}
 	_, address, ok := strings.Cut(from[0], "<")
 	address, _, closed := strings.Cut(address, ">")
-	if !ok || !closed || strings.Count(from[0], "<") != 1 || strings.Count(from[0], "@") != 1 {
+	if !ok || !closed || strings.Count(from[0], "<") != 1 || strings.Count(from[0], "@") != 1 || !strings.Contains(address, "@") {
 		return nil
 	}
 	return []string{strings.TrimSpace(address)}

@@ -406,6 +406,41 @@ func TestParseHeader(t *testing.T) {
 	}
 }
 
+func TestAuthors(t *testing.T) {
+	for from, want := range map[string]string{
+		"x@a.example":                              "x@a.example",
+		"X <x@a.example>, \"y@c\" <y@b.example>":   "x@a.example y@b.example",
+		"Acme, Inc. <x@a.example>":                 "x@a.example",
+		"=?utf-8?q?=40?= [at] home < x@a.example>": "x@a.example",
+		"me@a.example <x@b.example, oops":          "",
+		"y@b.example, Acme, <x@a.example>":         "",
+		"<x@a.example> <y@b.example":               "",
+		"nobody":                                   "",
+	} {
+		if got := strings.Join(authors([]field{{"from", from}}), " "); got != want {
+			t.Errorf("%s: %q, want %q", from, got, want)
+		}
+	}
+	if got := authors([]field{{"from", "x@a.example"}, {"from", "y@b.example"}}); got != nil {
+		t.Errorf("two fields: %q", got)
+	}
+}
+
+func FuzzAuthors(f *testing.F) {
+	f.Add("Acme, Inc. <x@a.example>")
+	f.Add("a@b, (c) <d@e> \"f")
+	f.Fuzz(func(t *testing.T, from string) {
+		if strings.ContainsAny(from, "\r\n") { // a message with bare ones was refused before
+			return
+		}
+		for _, a := range authors(parseHeader([]byte("From: " + from + "\r\n\r\n"))) {
+			if a == "" {
+				t.Fatalf("author %q", a)
+			}
+		}
+	})
+}
+
 func FuzzIntake(f *testing.F) {
 	f.Add([]byte("A: b\r\n\r\ntext\r\n"), true)
 	f.Add([]byte("\r\n\r\r\n\n"), true)
