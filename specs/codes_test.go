@@ -92,6 +92,10 @@ func coreCases() []codeCase {
 		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = [1]\n  labels = [\"x\"]\n  quota = 1\n  content {}\n}"), "quota", "goes into content"},
 		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = 1\n  labels = [mailbox.value]\n  content {}\n}"), "1", "must be a list"},
 		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = [null]\n  labels = [mailbox.value]\n  content {}\n}"), "mailbox.value", "null"},
+		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = [[]]\n  labels = [mailbox.value]\n  content {}\n}"), "mailbox.value", "must be a string The value is a list."},
+		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = [sensitive(\"canary\")]\n  labels = [mailbox.value]\n  content {}\n}"), "mailbox.value", "name is sensitive"},
+		{codeBadDynamic, domainWith("dynamic \"mailbox\" {\n  for_each = null\n  labels = [mailbox.value]\n  content {}\n}"), "null", "for_each is null"},
+		{codeEvaluation, domainWith("dynamic \"mailbox\" {\n  for_each = [1]\n  labels = [mailbox.value.x]\n  content {}\n}"), ".x", "attribute"},
 		{codeBadDynamic, domainWith("dynamic \"mx\" {\n  for_each = [1]\n  labels = [\"a\"]\n  content {}\n}"), "labels", "no labels"},
 		{codeBadDynamic, domainWith("dynamic \"mx\" {\n  for_each = [1]\n  iterator = \"a b\"\n  content {}\n}"), `"a b"`, "bare name"},
 

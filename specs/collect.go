@@ -91,16 +91,10 @@ func before(a, b Diagnostic) bool {
 	return a.Summary < b.Summary
 }
 
-// consequence marks an HCL diagnostic that only follows from one already reported.
-type consequence struct{}
-
 // hcl adds HCL's own diagnostics under one of our codes. Reasons that could
 // quote a sensitive value are left out.
 func (c *collector) hcl(ds hcl.Diagnostics, code string, context hcl.Range) {
 	for _, d := range ds {
-		if _, follows := d.Extra.(consequence); follows {
-			continue
-		}
 		out := Diagnostic{Severity: SeverityError, Code: code, Summary: lowerFirst(d.Summary), Detail: d.Detail}
 		if d.Subject != nil {
 			out.Subject = place(*d.Subject)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/ext/dynblock"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 )
@@ -106,91 +105,65 @@ func (n *node) setDefault(a *attrSchema) {
 func (l *loader) decodeRoot() *node {
 	root := &node{schema: l.root, values: map[string]value{}, blocks: map[string][]*node{}}
 	for _, b := range l.bodies {
-		l.decodeBody(root, dynblock.Expand(b, l.ctx, dynblock.OptCheckForEach(checkForEach)))
+		l.decodeBody(root, b, l.ctx)
 	}
 	l.checkCounts(root)
 	return root
 }
 
-// checkForEach refuses what a dynamic block cannot go over.
-func checkForEach(v cty.Value, e hcl.Expression, _ *hcl.EvalContext) hcl.Diagnostics {
-	at := e.Range()
-	bad := func(summary, detail string, extra any) hcl.Diagnostics {
-		return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: summary, Detail: detail, Subject: &at, Extra: extra}}
-	}
-	plain, _ := v.UnmarkDeep()
-	switch {
-	case !plain.IsWhollyKnown():
-		return bad("unknown", "", consequence{}) // why it is unknown has been reported
-	case plain.IsNull():
-		return bad("for_each is null", "It must be a list, set or map; an empty one makes no blocks.", nil)
-	case !plain.CanIterateElements():
-		return bad("for_each must be a list, set or map", fmt.Sprintf("The value is %s.", typeWords(plain.Type())), nil)
-	case v.IsMarked():
-		return bad("for_each is sensitive", "How many blocks there are, and their names, cannot be kept secret. Use nonsensitive(…) if they need not be.", nil)
-	}
-	return nil
-}
-
-// hclSchema is what HCL needs to know to take a body apart.
-func (b *blockSchema) hclSchema() *hcl.BodySchema {
-	s := &hcl.BodySchema{}
-	for i := range b.Attrs {
-		s.Attributes = append(s.Attributes, hcl.AttributeSchema{Name: b.Attrs[i].Name})
-	}
-	for _, c := range b.Blocks {
-		h := hcl.BlockHeaderSchema{Type: c.Name}
-		for _, lb := range c.Labels {
-			h.LabelNames = append(h.LabelNames, lb.Name)
-		}
-		s.Blocks = append(s.Blocks, h)
-	}
-	return s
-}
-
 // decodeBody parses a body into n. checkBody has already taken out what does
-// not belong, so HCL has only evaluation errors to report.
-func (l *loader) decodeBody(n *node, body hcl.Body) {
-	content, ds := body.Content(n.schema.hclSchema())
-	l.hcl(ds, codeBadDynamic, n.header)
+// not belong, so only the values are left to judge.
+func (l *loader) decodeBody(n *node, body *hclsyntax.Body, ctx *hcl.EvalContext) {
 	for i := range n.schema.Attrs {
 		a := &n.schema.Attrs[i]
-		if attr := content.Attributes[a.Name]; attr != nil {
-			l.decodeAttr(n, a, attr)
-		} else {
-			n.setDefault(a)
-			if a.Required {
-				l.errorAt(codeMissingAttribute, n.header, hcl.Range{}, a.Name+" is missing", fmt.Sprintf("%s needs it: %s. For example: %s = %s", n.schema.aBlock(), lowerFirst(firstSentence(a.Doc)), a.Name, a.Example))
-				n.values[a.Name] = value{item: item{bad: true, at: n.header}}
-			}
+		if attr := body.Attributes[a.Name]; attr != nil {
+			l.decodeAttr(n, a, attr.Expr, ctx)
+			continue
+		}
+		n.setDefault(a)
+		if a.Required {
+			l.errorAt(codeMissingAttribute, n.header, hcl.Range{}, a.Name+" is missing", fmt.Sprintf("%s needs it: %s. For example: %s = %s", n.schema.aBlock(), lowerFirst(firstSentence(a.Doc)), a.Name, a.Example))
+			n.values[a.Name] = value{item: item{bad: true, at: n.header}}
 		}
 	}
-	for _, b := range content.Blocks {
+	for _, b := range body.Blocks {
+		if b.Type == "dynamic" {
+			l.expand(n, b, ctx)
+			continue
+		}
 		s := n.schema.block(b.Type)
 		if s.Name == "variable" || s.Name == "locals" {
 			continue
 		}
-		n.blocks[b.Type] = append(n.blocks[b.Type], l.decodeBlock(s, b))
+		c := &node{schema: s, header: b.DefRange()}
+		for i := range s.Labels {
+			l.decodeLabel(c, i, b.Labels[i], b.LabelRanges[i])
+		}
+		if s.Variants != nil {
+			c.schema = s.variant(b.Labels[0])
+		}
+		l.decodeBlock(n, b.Type, c, b.Body, ctx)
 	}
 }
 
-func (l *loader) decodeBlock(s *blockSchema, b *hcl.Block) *node {
-	c := &node{schema: s, header: b.DefRange, values: map[string]value{}, blocks: map[string][]*node{}}
-	for i, lb := range s.Labels {
-		as := attrSchema{Name: lb.Name, Kind: lb.Kind}
-		v, f := as.parseText(b.Labels[i])
-		if f != nil {
-			l.errorAt(f.code, b.LabelRanges[i], hcl.Range{}, f.summary, f.detail)
-		}
-		c.labels = append(c.labels, item{v: v, at: b.LabelRanges[i], bad: f != nil})
+// decodeBlock decodes what is inside a block whose labels are known.
+func (l *loader) decodeBlock(parent *node, name string, c *node, body *hclsyntax.Body, ctx *hcl.EvalContext) {
+	c.values = make(map[string]value, len(c.schema.Attrs))
+	if len(c.schema.Blocks) > 0 {
+		c.blocks = make(map[string][]*node, len(c.schema.Blocks))
 	}
-	if s.Variants != nil {
-		v := *s.variant(b.Labels[0])
-		c.schema = &v
-	}
-	l.decodeBody(c, b.Body)
+	l.decodeBody(c, body, ctx)
 	l.checkCounts(c)
-	return c
+	parent.blocks[name] = append(parent.blocks[name], c)
+}
+
+func (l *loader) decodeLabel(c *node, i int, text string, at hcl.Range) {
+	as := attrSchema{Name: c.schema.Labels[i].Name, Kind: c.schema.Labels[i].Kind}
+	v, f := as.parseText(text)
+	if f != nil {
+		l.errorAt(f.code, at, hcl.Range{}, f.summary, f.detail)
+	}
+	c.labels = append(c.labels, item{v: v, at: at, bad: f != nil})
 }
 
 // checkCounts reports blocks that are missing or stand too often.
@@ -210,73 +183,81 @@ func (l *loader) checkCounts(n *node) {
 	}
 }
 
-// decodeAttr evaluates and parses one attribute.
-func (l *loader) decodeAttr(n *node, a *attrSchema, attr *hcl.Attribute) {
-	at := attr.Expr.Range()
-	v := value{item: item{at: at}, given: true}
-	defer func() { n.values[a.Name] = v }()
-	refuse := func(f *flaw, at hcl.Range) item {
-		l.errorAt(f.code, at, n.header, f.summary, f.detail)
-		return item{bad: true, at: at}
-	}
+// refuse reports what is wrong with a value.
+func (l *loader) refuse(n *node, f *flaw, at hcl.Range) item {
+	l.errorAt(f.code, at, n.header, f.summary, f.detail)
+	return item{bad: true, at: at}
+}
 
-	val, ds := attr.Expr.Value(l.ctx)
+// decodeAttr evaluates and parses one attribute.
+func (l *loader) decodeAttr(n *node, a *attrSchema, expr hclsyntax.Expression, ctx *hcl.EvalContext) {
+	at := expr.Range()
+	val, ds := expr.Value(ctx)
 	l.hcl(ds, codeEvaluation, n.header)
-	if ds.HasErrors() {
-		v.bad = true
+	marked := isSensitive(val)
+	bad := func(f *flaw) { n.values[a.Name] = value{item: l.refuse(n, f, at), given: true, marked: marked} }
+	switch {
+	case ds.HasErrors():
+		n.values[a.Name] = value{item: item{bad: true, at: at}, given: true}
+		return
+	case marked && !a.Sensitive:
+		bad(&flaw{codeExposedSecret, a.Name + " cannot be sensitive", "Its value is shown in plans and published. If it is no secret after all, write nonsensitive(…)."})
 		return
 	}
-	if isSensitive(val) && !a.Sensitive {
-		v.item = refuse(&flaw{codeExposedSecret, a.Name + " cannot be sensitive", "Its value is shown in plans and published. If it is no secret after all, write nonsensitive(…)."}, at)
-		return
+	if marked {
+		val, _ = val.UnmarkDeep()
 	}
-	v.marked = isSensitive(val)
-	val, _ = val.UnmarkDeep()
-	if !val.IsWhollyKnown() {
-		v.bad = true // the reason has been reported
-		return
-	}
-	if val.IsNull() { // null means not set
+	switch {
+	case !val.IsWhollyKnown(): // the reason has been reported
+		n.values[a.Name] = value{item: item{bad: true, at: at}, given: true, marked: marked}
+	case val.IsNull() && a.Required:
+		bad(&flaw{codeMissingAttribute, a.Name + " is null", fmt.Sprintf("%s needs a value here.", n.schema.aBlock())})
+	case val.IsNull(): // null means not set
 		n.setDefault(a)
-		v = n.values[a.Name]
-		if a.Required {
-			v.item = refuse(&flaw{codeMissingAttribute, a.Name + " is null", fmt.Sprintf("%s needs a value here.", n.schema.aBlock())}, at)
-		}
-		return
-	}
-	if !a.List {
+	case a.List:
+		l.decodeList(n, a, val, expr, marked)
+	default:
 		x, f := a.parse(val)
 		if f != nil {
-			v.item = refuse(f, at)
+			bad(f)
 			return
 		}
-		v.v = x
-		return
+		n.values[a.Name] = value{item: item{v: x, at: at}, given: true, marked: marked}
 	}
+}
+
+// decodeList parses the elements of a list, set or tuple.
+func (l *loader) decodeList(n *node, a *attrSchema, val cty.Value, expr hcl.Expression, marked bool) {
+	at := expr.Range()
+	v := value{item: item{at: at}, given: true, marked: marked}
 	if !val.CanIterateElements() || val.Type().IsMapType() || val.Type().IsObjectType() {
-		v.item = refuse(&flaw{codeWrongType, a.Name + " must be a list", "Put it in brackets: " + a.Name + " = [ … ]"}, at)
+		v.item = l.refuse(n, &flaw{codeWrongType, a.Name + " must be a list", "Put it in brackets: " + a.Name + " = [ … ]"}, at)
+		n.values[a.Name] = v
 		return
 	}
-	places := elementRanges(attr.Expr)
-	if n := val.LengthInt(); n < int(a.Min) {
-		v.item = refuse(&flaw{codeOutOfRange, a.Name + " is empty", "It needs at least one element."}, at)
+	length := val.LengthInt()
+	if length < int(a.Min) {
+		v.item = l.refuse(n, &flaw{codeOutOfRange, a.Name + " is empty", "It needs at least one element."}, at)
+		n.values[a.Name] = v
 		return
 	}
+	places := elementRanges(expr)
+	v.items = make([]item, 0, length)
 	i := 0
 	for it := val.ElementIterator(); it.Next(); i++ {
 		_, e := it.Element()
 		where := at
-		if len(places) == val.LengthInt() {
+		if len(places) == length {
 			where = places[i]
 		}
 		if e.IsNull() {
-			v.items = append(v.items, refuse(&flaw{codeWrongType, a.Name + " has a null in it", "Every element must be a value; compact(…) takes empty ones out."}, where))
+			v.items = append(v.items, l.refuse(n, &flaw{codeWrongType, a.Name + " has a null in it", "Every element must be a value; compact(…) takes empty ones out."}, where))
 			continue
 		}
 		x, f := a.parse(e)
 		switch keys, several := x.([]string); {
 		case f != nil:
-			v.items = append(v.items, refuse(f, where))
+			v.items = append(v.items, l.refuse(n, f, where))
 		case several:
 			for _, k := range keys {
 				v.items = append(v.items, item{v: k, at: where})
@@ -285,6 +266,7 @@ func (l *loader) decodeAttr(n *node, a *attrSchema, attr *hcl.Attribute) {
 			v.items = append(v.items, item{v: x, at: where})
 		}
 	}
+	n.values[a.Name] = v
 }
 
 // elementRanges gives the places of a literal list's elements.
