@@ -405,6 +405,18 @@ server {
     oops     = 1
   }
 }
+backup {
+  endpoint          = "https://s3.example"
+  bucket            = "abc"
+  access_key_id     = "a"
+  secret_access_key = "canary-7f3a${1 + {}}"
+}
+lock "postgres" { url = "mysql://u:canary-7f3a@db.example/m" }
+monitor { metrics = var.hash }
+ignore "dns/*" { fields = [var.hash] }
+zone "acme.example" {
+  rule "r" { expression = var.hash }
+}
 `}.options()
 	o.Vars = []string{"hash=" + canary}
 	s, src, ds := Load(o)
@@ -434,6 +446,9 @@ func TestSecretsInSyntaxErrorsStayHidden(t *testing.T) {
 		"mailbox \"a\" {\n  password_hash = \"canary\" oops\n}\n",
 		"mailbox \"a\" { password = \"canary\" }}\n",
 		"mailbox \"a\" {\n  password_hash = \"canary\n}\n",
+		"backup {\n  secret_access_key = \"canary\" oops\n}\n",
+		"lock \"postgres\" {\n  url = \"postgres://u:canary@db.example/x\" oops\n}\n",
+		"locals { \"x\" = [\"postgresql://u:canary@db.example/x\"] }\n",
 	} {
 		_, src, ds := load(base + text)
 		if !ds.HasErrors() {
@@ -510,7 +525,7 @@ func TestStarterUncommented(t *testing.T) {
 		out += line + "\n"
 	}
 	s := mustLoad(t, out)
-	if s.Server.Relay == nil || s.Domains[0].CatchAll != "alice" || len(s.Domains[0].SPF.Include) != 1 || s.Domains[0].Mailboxes[0].PasswordHash == "" {
+	if s.Server.Relay == nil || s.Domains[0].CatchAll != "alice" || len(s.Domains[0].SPF.Include) != 1 || s.Domains[0].MTASTS == nil || s.Monitor.Alerts[0] != "you@elsewhere.example" || s.Domains[0].Mailboxes[0].PasswordHash == "" {
 		t.Errorf("not all of it was used:\n%s", out)
 	}
 }

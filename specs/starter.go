@@ -91,7 +91,16 @@ domain "@DOMAIN@" {
   # spf {
   #   include = ["spf.newsletter.example"] # who else sends for you
   # }
+
+  # mta_sts {
+  #   mode = "testing" # later "enforce": senders then insist on TLS
+  # }
 }
+
+# Somebody elsewhere should hear when something is wrong with the host:
+# monitor {
+#   alerts = ["you@elsewhere.example"]
+# }
 
 # Alibaba Cloud closes outbound port 25 by default. To send through a relay:
 # server {
