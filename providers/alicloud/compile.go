@@ -253,6 +253,7 @@ func (c *compiler) remove(ch plan.Change) {
 	case kindEIP:
 		c.then(a, opReleaseEIP, "release the public address", 2, plan.Attrs{"id": id})
 	case kindAssociation:
+		c.checkStock(a)
 		c.then(a, opUnassociate, "take the address from the instance", 2, plan.Attrs{"id": id, "instance": ch.Before["instance"]})
 		c.then(a, opWaitAvailable, "wait until it is free:", 3, plan.Attrs{"id": id})
 	}

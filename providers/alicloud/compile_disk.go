@@ -65,6 +65,7 @@ func (c *compiler) updateLink(ch plan.Change) {
 // detachDisk takes a disk from where it is. When the instance is on its way out, it
 // is shut down first, so that what the mail server still holds gets to the disk.
 func (c *compiler) detachDisk(ch plan.Change) {
+	c.checkStock(ch.Address)
 	inst := c.changes[part(hostOf(ch.Address), "instance")]
 	if inst.Pending() && (inst.Action == plan.Delete || inst.Action == plan.Replace) && ch.Before["instance"].Equal(plan.String(inst.ID)) {
 		c.stop(ch.Address, plan.String(inst.ID), inst.Before["state"].Str())

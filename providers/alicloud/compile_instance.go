@@ -13,11 +13,34 @@ func (c *compiler) createInstance(ch plan.Change) {
 			inputs[name] = v
 		}
 	}
-	if n := ch.After["network"]; !n.IsNull() && c.diskZone(hostOf(a)).IsNull() {
-		inputs["network"] = n
+	switch zone := c.diskZone(hostOf(a)); {
+	case ch.After["network"].IsNull(): // the spec gives the zone
+	case zone.IsNull():
+		inputs["network"] = ch.After["network"]
+	default:
+		inputs["beside"] = zone
 	}
 	c.then(a, opRunInstances, "create the instance", 5, inputs)
 	c.then(a, opWaitRunning, "wait until it runs:", 40, nil)
+}
+
+// checkStock looks first whether there is an instance to be had in place of the one
+// that is about to be taken away. Everything that is taken from the old one by a
+// change of its own begins with this.
+func (c *compiler) checkStock(a plan.Address) {
+	host := hostOf(a)
+	inst := c.changes[part(host, "instance")]
+	if !inst.Pending() || inst.Action != plan.Replace {
+		return
+	}
+	zone := inst.After["zone"]
+	if zone.IsNull() {
+		zone = c.diskZone(host)
+	}
+	types := append([]string{inst.After["type"].Str()}, inst.After["instead"].Texts()...)
+	c.then(a, opCheckStock, "look whether another can be had before it goes:", 1, plan.Attrs{
+		"types": plan.Strings(types...), "zone": zone, "disk": inst.After["system_disk"].Field("category"),
+	})
 }
 
 // diskZone is the zone of the data disk that an instance has to stand beside, null
@@ -58,7 +81,7 @@ func (c *compiler) updateInstance(ch plan.Change) {
 	}
 	state := ch.Before["state"].Str()
 	if want := ch.After["type"]; !want.Equal(ch.Before["type"]) {
-		c.then(a, opCheckStock, "look whether there is a type for", 1, plan.Attrs{"type": want, "zone": ch.Before["zone"]})
+		c.then(a, opCheckStock, "look whether there is a type for", 1, plan.Attrs{"types": plan.List(want), "zone": ch.Before["zone"]})
 		c.stop(a, id, state)
 		c.then(a, opModifyType, "change the type of", 3, plan.Attrs{"id": id, "type": want})
 		state = "Stopped"
@@ -80,6 +103,7 @@ func (c *compiler) updateInstance(ch plan.Change) {
 // removeInstance releases an instance. Its protection was lifted by name.
 func (c *compiler) removeInstance(ch plan.Change) {
 	a, id := ch.Address, plan.String(ch.ID)
+	c.checkStock(a)
 	if ch.Before["deletion_protection"].True() {
 		c.then(a, opLiftProtection, "lift the deletion protection of", 1, plan.Attrs{"id": id})
 	}

@@ -70,12 +70,13 @@ func declareDisk(h *specs.Host) []plan.Resource {
 	return rs
 }
 
-// diskRank orders the categories as the vendor does; a pay-as-you-go disk can be
-// changed to any of these while it is in use, with one exception: see changeable.
+// diskCategories are those between which a pay-as-you-go disk can be changed while it
+// is in use, with one exception: see changeable.
 // https://www.alibabacloud.com/help/en/ecs/developer-reference/api-ecs-2014-05-26-modifydiskspec
 var diskCategories = [...]string{"cloud_essd", "cloud_auto", "cloud_ssd", "cloud_essd_entry", "cloud_efficiency"}
 
-// changeable reports whether a disk's category can be changed where it is.
+// changeable reports whether a disk's category can be changed where it is. ESSD Entry
+// only goes up, to ESSD and ESSD AutoPL, and nothing becomes one.
 func changeable(from, to string) bool {
 	known := in(from, diskCategories[:]...) && in(to, diskCategories[:]...)
 	if from == "cloud_essd_entry" {

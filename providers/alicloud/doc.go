@@ -1,6 +1,7 @@
 // Package alicloud manages what a mail host needs of Alibaba Cloud: a VPC with
 // one vSwitch, a security group whose rules are one resource, a key pair, an ECS
-// instance and its elastic public address.
+// instance, its elastic public address, and the data disk with its snapshots, which
+// outlives the instance.
 //
 // It talks to the ECS (2014-05-26) and VPC (2016-04-28) RPC APIs through the core
 // of alibaba-cloud-sdk-go with typed requests of its own, because the generated
@@ -13,6 +14,13 @@
 // set in the call that creates a thing, so that nothing of ours ever exists
 // unmarked. Security group rules cannot be tagged; their descriptions carry
 // "mf1:<stack>:<rule name>". Rules without our mark are counted and left alone.
+//
+// Each operation has at most one effect, but for one: making an instance where the
+// first zone has none left moves its empty vSwitch to another. Each step of that is
+// found again by its mark, so it too may be interrupted anywhere (stock.go).
+//
+// A request can only be made from the table in actions.go, which is therefore the
+// list of the permissions that the provider needs.
 //
 // It imports plan and specs, nothing else of mailform.
 package alicloud

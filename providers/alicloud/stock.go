@@ -214,15 +214,23 @@ func (r *run) instead(ctx context.Context, types []string, category string) stri
 		return advice
 	}
 	for _, t := range types {
-		if zones := offers[t]; len(zones) > 0 && r.text("network") == "" && r.op.Kind == opRunInstances {
+		if zones := offers[t]; len(zones) > 0 && r.op.Kind == opRunInstances && r.text("network") == "" && r.text("beside") == "" {
 			return fmt.Sprintf("set the instance's zone to one that has %s now: %s; or name types in instead that may stand in for it", t, strings.Join(zones, ", "))
 		}
+	}
+	where, elsewhere := r.region, true
+	if zone := r.text("beside"); zone != "" {
+		where, elsewhere = "zone "+zone+", which its data disk cannot leave,", false
 	}
 	size := types[0][strings.LastIndexByte(types[0], '.')+1:]
 	var others []string
 	for t, zones := range offers {
-		if strings.HasSuffix(t, "."+size) && !slices.Contains(types, t) {
+		switch {
+		case !strings.HasSuffix(t, "."+size) || slices.Contains(types, t):
+		case elsewhere:
 			others = append(others, t+" ("+strings.Join(zones, ", ")+")")
+		case slices.Contains(zones, r.text("beside")):
+			others = append(others, t)
 		}
 	}
 	if len(others) == 0 {
@@ -230,23 +238,29 @@ func (r *run) instead(ctx context.Context, types []string, category string) stri
 	}
 	sort.Strings(others)
 	return fmt.Sprintf("name another type in the spec's instance block, as type or in instead; of the same size %s sells now: %s",
-		r.region, strings.Join(others[:min(len(others), 6)], ", "))
+		where, strings.Join(others[:min(len(others), 6)], ", "))
 }
 
-// checkStock looks, before an instance is stopped for a change of its type, whether
-// its zone sells the new one.
+// checkStock looks, before an instance is stopped for a change of its type or taken
+// away for a new one, whether what comes after it can be had.
 func (r *run) checkStock(ctx context.Context) (plan.Result, error) {
-	t, zone := r.text("type"), r.text("zone")
-	offers, err := r.offers(ctx, t, "")
-	if err != nil || slices.Contains(offers[t], zone) {
-		return plan.Result{}, err
+	types, zone, category := r.op.Inputs["types"].Texts(), r.text("zone"), r.text("disk")
+	where := "zone " + zone
+	if zone == "" {
+		where = r.region
 	}
-	fix := "keep the type; nothing was changed, and the instance runs on"
-	if zones := offers[t]; len(zones) > 0 {
-		fix += "; " + t + " can be had in " + strings.Join(zones, ", ")
+	fix := "nothing was changed, and the instance runs on: choose another type, name more in instead, or try again later"
+	for _, t := range types {
+		zones, err := r.zones(ctx, t, category)
+		if err != nil || len(zones) > 0 && (zone == "" || slices.Contains(zones, zone)) {
+			return plan.Result{}, err
+		}
+		if len(zones) > 0 {
+			fix += "; " + t + " can be had in " + strings.Join(zones, ", ")
+		}
 	}
 	return plan.Result{}, &plan.Error{Code: codeStock, Sent: "POST " + r.api.endpoints[ecs].String() + " DescribeAvailableResource",
-		Got: fmt.Sprintf("zone %s does not sell %s now", zone, t), Fix: fix}
+		Got: fmt.Sprintf("%s does not sell %s now", where, strings.Join(types, " or ")), Fix: fix}
 }
 
 // modifyType changes the type of a stopped instance. When the vendor has none left

@@ -161,6 +161,62 @@ func TestASearchInterruptedAnywhere(t *testing.T) {
 	t.Logf("%d effects, %d interruptions, no duplicate, no orphan", effects, runs)
 }
 
+func TestAnInstanceIsNotTakenAwayWhenThereIsNoOther(t *testing.T) {
+	sold := false
+	c := newCloud(t, func(cfg *alicloudsim.Config) {
+		cfg.NoStock, cfg.Announced = func(zone, _ string) bool { return sold && zone == "cn-hongkong-b" }, true
+	})
+	p := c.provider()
+	spec := testSpec(withDisk)
+	c.apply(p, spec)
+	sold = true
+	replace := func(in *plan.Input) { in.Replace = []string{"host/mx1/instance"} }
+	before := len(c.sim.Calls())
+	_, err := walk(p, planFor(t, p, spec, replace, allow("host/mx1/instance")), 1)
+	if plan.ClassOf(err) != plan.ErrFatal || !strings.Contains(err.Error(), "zone cn-hongkong-b does not sell ecs.g7.large now") || !strings.Contains(fixOf(err), "runs on") {
+		t.Errorf("%v; %s", err, fixOf(err))
+	}
+	for _, call := range c.sim.Calls()[before:] {
+		if !call.ReadOnly() {
+			t.Errorf("%s was called", call.Action)
+		}
+	}
+	// Without a data disk any zone will do.
+	c = newCloud(t, func(cfg *alicloudsim.Config) {
+		cfg.NoStock = func(zone, _ string) bool { return sold && zone == "cn-hongkong-b" }
+	})
+	sold = false
+	p = c.provider()
+	c.apply(p, testSpec())
+	sold = true
+	if _, err := walk(p, planFor(t, p, testSpec(), replace, allow("host/mx1/instance")), 1); err != nil {
+		t.Fatal(err)
+	}
+	if left := pending(planFor(t, p, testSpec())); len(left) > 0 || len(c.machines) != 2 {
+		t.Errorf("plan: %v", left)
+	}
+}
+
+func TestBesideADataDiskOnlyItsZoneWillDo(t *testing.T) {
+	sold := false
+	c := newCloud(t, func(cfg *alicloudsim.Config) {
+		cfg.NoStock = func(zone, t string) bool { return sold && zone == "cn-hongkong-b" && t == "ecs.g7.large" }
+	})
+	p := c.provider()
+	spec := testSpec(withDisk)
+	c.apply(p, spec)
+	sold = true
+	replace := func(in *plan.Input) { in.Replace = []string{"host/mx1/instance"} }
+	_, err := walk(p, planFor(t, p, spec, replace, allow("host/mx1/instance")), 1)
+	if fix := fixOf(err); !strings.Contains(fix, "zone cn-hongkong-b, which its data disk cannot leave, sells now: ecs.c7.large") {
+		t.Errorf("%v; %s", err, fix)
+	}
+	c.apply(p, testSpec(withDisk, standIns("ecs.c7.large")))
+	if o := observed(t, p, spec, "host/mx1/instance"); o.Attrs["zone"].Str() != "cn-hongkong-b" {
+		t.Errorf("%+v", o.Attrs)
+	}
+}
+
 func TestATypeThatIsSoldOutDoesNotStopTheMail(t *testing.T) {
 	announced := true
 	c := newCloud(t, func(cfg *alicloudsim.Config) {

@@ -59,7 +59,7 @@ func (s *Sim) unplug(d *diskState) {
 	}
 }
 
-// limits are the least sizes of the categories, in GiB.
+// leastSize is how small a disk of each category may be, in GiB.
 var leastSize = map[string]int{"cloud_essd": 20, "cloud_essd_entry": 10, "cloud_auto": 1, "cloud_efficiency": 20, "cloud_ssd": 20}
 
 func (r *request) createDisk() (obj, error) {

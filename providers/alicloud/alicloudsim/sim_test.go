@@ -446,6 +446,11 @@ func FuzzRequest(f *testing.F) {
 	f.Add("2014-05-26", "AuthorizeSecurityGroup", "SecurityGroupId=sg&Permissions.1.IpProtocol=TCP&Permissions.1.PortRange=1/2/3")
 	f.Add("2014-05-26", "ImportKeyPair", "KeyPairName=k1&PublicKeyBody=ssh-rsa+AAAA")
 	f.Add("2014-05-26", "DescribeInstances", "InstanceIds=%5B1%5D&NextToken=AAAAAd-1")
+	f.Add("2014-05-26", "CreateDisk", "ZoneId=cn-hongkong-b&DiskCategory=cloud_essd&Size=20&Tag.1.Key=k")
+	f.Add("2014-05-26", "CreateAutoSnapshotPolicy", "timePoints=%5B%223%22%5D&repeatWeekdays=%5B%221%22%5D&retentionDays=0")
+	f.Add("2014-05-26", "ApplyAutoSnapshotPolicy", "autoSnapshotPolicyId=x&diskIds=%5B%5D")
+	f.Add("2014-05-26", "DescribePrice", "ResourceType=disk&DataDisk.1.Category=cloud_auto&DataDisk.1.Size=-1")
+	f.Add("2014-05-26", "UntagResources", "ResourceType=disk&ResourceId.1=d&All=true")
 	f.Fuzz(func(t *testing.T, version, action, query string) {
 		values, err := url.ParseQuery(query)
 		if err != nil || len(values) > 50 {
