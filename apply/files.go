@@ -125,6 +125,16 @@ func readBounded(fsys FS, name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
+// Replace puts data in place of a file, whole or not at all, so that only its
+// owner can read it. There must be one writer at a time.
+func Replace(fsys FS, name string, data []byte) error {
+	f, err := replaceFile(fsys, name, data)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 // replaceFile puts data in place of a file so that a reader, or the next start
 // after a crash, sees either the old or the new content, whole. It returns the
 // open file, positioned at its end. Callers hold the lock: there is one writer.

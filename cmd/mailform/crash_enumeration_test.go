@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +36,59 @@ func TestCrashEnumeration(t *testing.T) {
 				t.Run(s.act, func(t *testing.T) { th.enumerate(t, s) })
 			}
 		})
+	}
+}
+
+// TestCrashWhileSaving kills "plan --out" at every step of writing the file: there is
+// the old plan, or none, or the new one, and never a part of it.
+func TestCrashWhileSaving(t *testing.T) {
+	th := newTheater(t)
+	const example, file = "../../examples/quickstart", "saved"
+	config, err := specOf(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stage{act: "plan", spec: example, config: config, command: []string{"plan", "--out", file}}
+	p, err := th.raise(s, &turnstile{}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	path := filepath.Join(p.folder(), file)
+	for _, old := range []string{"", "old"} {
+		if err := p.must(s.command...); err != nil {
+			t.Fatal(err)
+		}
+		whole, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps, err := p.steps()
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps = slices.DeleteFunc(steps, func(s string) bool { return !strings.HasPrefix(s, "disk: ") })
+		for _, step := range steps {
+			os.Remove(path)
+			if old != "" {
+				if err := os.WriteFile(path, []byte(old), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if died, c, err := p.dieAt(step); err != nil || !died {
+				t.Fatalf("killed at %q: not killed: %v\n%s", step, err, &c.output)
+			}
+			if left, _ := os.ReadFile(path); string(left) != old && string(left) != string(whole) {
+				t.Errorf("killed at %q: the file holds %d of %d bytes", step, len(left), len(whole))
+			}
+		}
+		t.Logf("crash points: %d, with an earlier plan: %v", len(steps), old != "")
+	}
+	if err := p.must(s.command...); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.must("apply", file); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -225,7 +279,7 @@ func (th *theater) killedAt(s *stage, step string, want []string) error {
 		}
 		if !died {
 			if first.code() != 0 {
-				return fmt.Errorf("not killed; exit code %d:\n%s", first.code(), &first.output)
+				return fmt.Errorf("not killed; exit code %d:\n%s", first.code(), first.end())
 			}
 			continue
 		}
@@ -234,14 +288,14 @@ func (th *theater) killedAt(s *stage, step string, want []string) error {
 			return err
 		}
 		if again.code() != 0 {
-			return fmt.Errorf("the same command, run again, ends with %d:\n%s\nIt was killed after:\n%s", again.code(), &again.output, &first.output)
+			return fmt.Errorf("the same command, run again, ends with %d:\n%s\nIt was killed after:\n%s", again.code(), again.end(), first.end())
 		}
 		got, err := p.world.Describe()
 		if err != nil {
 			return err
 		}
 		if d := difference(got, want); d != "" {
-			return fmt.Errorf("the world is another one:\n%s\nThe second run:\n%s", d, &again.output)
+			return fmt.Errorf("the world is another one:\n%s\nThe second run:\n%s", d, again.end())
 		}
 		return nil
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"mailform/cmd/mailform/internal/session"
 	"mailform/providers/world"
@@ -153,12 +154,20 @@ func (p *play) start(killAt string, args ...string) (*process, error) {
 	if err := c.cmd.Start(); err != nil {
 		return nil, err
 	}
+	late := time.AfterFunc(tooLong, func() {
+		fmt.Fprintf(os.Stderr, "mailform %s is still running after %s and is killed\n", strings.Join(args, " "), tooLong)
+		c.cmd.Process.Kill()
+	})
 	go func() {
 		c.cmd.Wait()
+		late.Stop()
 		close(c.gone)
 	}()
 	return c, nil
 }
+
+// tooLong is the safety net of a program that never ends.
+const tooLong = 5 * time.Minute
 
 // kill kills the process and returns when it is gone.
 func (c *process) kill() {
@@ -171,6 +180,13 @@ func (c *process) killed() bool {
 	<-c.gone
 	status, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// end is the end of what the process has said: plans are long.
+func (c *process) end() string {
+	const much = 3000
+	text := c.output.String()
+	return text[max(0, len(text)-much):]
 }
 
 func (c *process) code() int {

@@ -189,7 +189,7 @@ func (th *theater) spoiled(s *stage, call string, f vendorFault, want []string) 
 			return code, err
 		}
 		if again.code() != exitOK {
-			return code, fmt.Errorf("run again, it ends with %d:\n%s\nThe first run:\n%s", again.code(), &again.output, said)
+			return code, fmt.Errorf("run again, it ends with %d:\n%s\nThe first run:\n%s", again.code(), again.end(), first.end())
 		}
 	}
 	got, err := p.world.Describe()
@@ -197,7 +197,7 @@ func (th *theater) spoiled(s *stage, call string, f vendorFault, want []string) 
 		return code, err
 	}
 	if d := difference(got, want); d != "" {
-		return code, fmt.Errorf("exit code %d, and the world is another one:\n%s\nThe first run:\n%s\nThe second:\n%s", code, d, said, &again.output)
+		return code, fmt.Errorf("exit code %d, and the world is another one:\n%s\nThe first run:\n%s\nThe second:\n%s", code, d, first.end(), again.end())
 	}
 	return code, nil
 }

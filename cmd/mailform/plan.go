@@ -66,7 +66,7 @@ func (a *app) planCommand() *cobra.Command {
 				a.showStats(planned.Stats)
 			}
 			if out != "" {
-				if err := writePlan(out, planned.Plan); err != nil {
+				if err := a.writePlan(out, planned.Plan); err != nil {
 					return err
 				}
 				fmt.Fprintf(a.term.err, "Saved to %s. To apply exactly this: %s\n", out, commandLine("mailform apply "+shellQuote(out), opts.Dir))
@@ -137,10 +137,18 @@ func (a *app) showStats(s apply.Stats) {
 	fmt.Fprintln(a.term.out)
 }
 
-// writePlan saves a plan so that only its owner can read it.
-func writePlan(path string, p *plan.Plan) error {
-	if err := os.WriteFile(path, plan.Encode(p), 0o600); err != nil {
+// writePlan saves a plan, whole or not at all, so that only its owner can read it.
+func (a *app) writePlan(path string, p *plan.Plan) error {
+	var files apply.FS = apply.OS{}
+	if a.env.Files != nil {
+		files = a.env.Files
+	}
+	save := func() error { return apply.Replace(files, path, plan.Encode(p)) }
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		save = func() error { return os.WriteFile(path, plan.Encode(p), 0o600) } // a pipe or a device
+	}
+	if err := save(); err != nil {
 		return fmt.Errorf("save the plan: %w", err)
 	}
-	return os.Chmod(path, 0o600)
+	return nil
 }

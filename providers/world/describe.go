@@ -171,13 +171,14 @@ func variable(text string) string {
 	return text
 }
 
-// variables are hashes of passwords, times, and the names of folders that each
-// hold one version of a certificate.
+// variables are hashes of passwords, times, the names of folders that each hold one
+// version of a certificate, and the epoch, which counts the runs there were.
 var variables = []struct {
 	pattern *regexp.Regexp
 	with    string
 }{
 	{regexp.MustCompile(`\$argon2id\$[^"]*`), "HASH"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.]*(Z|[+-]\d\d:\d\d)`), "TIME"},
+	{regexp.MustCompile(`"epoch": \d+`), `"epoch": N`},
 	{regexp.MustCompile(`(\.versions/[^/"]*)-[0-9a-f]{16}`), "$1-VERSION"},
 }
