@@ -65,7 +65,7 @@ type Field struct {
 
 // Block says why a change will not be applied and what would allow it.
 type Block struct {
-	Why   string `json:"why"`
+	Why   string `json:"why"`   // for people
 	Allow string `json:"allow"` // the flag that lifts it: "--allow mailbox/bob@acme.example"
 }
 

@@ -159,37 +159,37 @@ func RenderDriftMarkdown(w io.Writer, d Drift) error {
 // DriftFormatVersion is the version of the document that RenderDriftJSON writes.
 const DriftFormatVersion = 1
 
-// jsonDrift is the document of `drift --json`. Values are as in jsonPlan.
+// jsonDrift is the document of `mailform drift --json`. Values are as in the plan's document.
 type jsonDrift struct {
-	FormatVersion int              `json:"format_version"`
-	Stack         string           `json:"stack"`
-	Drift         bool             `json:"drift"`
-	Differences   []jsonDifference `json:"differences"` // sorted by address
-	Due           []jsonDue        `json:"due"`         // renewals whose time has come; no drift
-	Ignored       int              `json:"ignored"`
-	Foreign       []Foreign        `json:"foreign"`
+	FormatVersion int              `json:"format_version"` // 1
+	Stack         string           `json:"stack"`          // the stack's name
+	Drift         bool             `json:"drift"`          // whether there is any difference
+	Differences   []jsonDifference `json:"differences"`    // sorted by address
+	Due           []jsonDue        `json:"due"`            // renewals whose time has come; no drift
+	Ignored       int              `json:"ignored"`        // differences that the spec or --ignore ignores
+	Foreign       []Foreign        `json:"foreign"`        // seen and left alone, by scope
 }
 
 type jsonDifference struct {
-	Address  Address          `json:"address"`
-	Provider string           `json:"provider"`
-	Kind     string           `json:"kind"`
-	Action   Action           `json:"action"` // what an apply would do about it
-	ID       string           `json:"id,omitempty"`
-	Cause    Cause            `json:"cause"`
-	Reason   string           `json:"reason"`
-	Fields   []jsonDriftField `json:"fields"` // none when it is not there, or should not be
+	Address  Address          `json:"address"`      // identity in mail
+	Provider string           `json:"provider"`     // whose business it is
+	Kind     string           `json:"kind"`         // the provider's own type
+	Action   Action           `json:"action"`       // what an apply would do about it
+	ID       string           `json:"id,omitempty"` // the vendor's id
+	Cause    Cause            `json:"cause"`        // who made the difference, as far as the ledger knows
+	Reason   string           `json:"reason"`       // the same, for people
+	Fields   []jsonDriftField `json:"fields"`       // none when it is not there, or should not be
 }
 
 type jsonDriftField struct {
-	Path   string      `json:"path"`
-	Is     publicValue `json:"is"`
-	Wanted publicValue `json:"wanted"`
+	Path   string      `json:"path"`   // as in the plan's document
+	Is     publicValue `json:"is"`     // observed
+	Wanted publicValue `json:"wanted"` // what the spec says
 }
 
 type jsonDue struct {
-	Address Address `json:"address"`
-	Reason  string  `json:"reason"`
+	Address Address `json:"address"` // of what is to be renewed
+	Reason  string  `json:"reason"`  // why now
 }
 
 // RenderDriftJSON writes a drift as a document for other programs.

@@ -123,8 +123,8 @@ func (e Estimate) costWords() string {
 
 // Total is what a plan adds to a bill each month in one currency.
 type Total struct {
-	Monthly  float64 `json:"monthly"`
-	Currency string  `json:"currency"`
+	Monthly  float64 `json:"monthly"`  // negative when the bill becomes smaller
+	Currency string  `json:"currency"` // ISO 4217: "CNY"
 }
 
 // totals are the sums by currency.

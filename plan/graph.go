@@ -54,21 +54,25 @@ func WriteMermaid(w io.Writer, p *Plan) error {
 // GraphFormatVersion is the version of the document that WriteGraphJSON writes.
 const GraphFormatVersion = 1
 
+// jsonGraph is the document of `mailform graph --format json`.
+type jsonGraph struct {
+	FormatVersion int        `json:"format_version"` // 1
+	Stack         string     `json:"stack"`          // the stack's name
+	Nodes         []jsonOp   `json:"nodes"`          // the operations, sorted by id
+	Edges         []jsonEdge `json:"edges"`          // what waits for what
+}
+
+type jsonEdge struct {
+	From string `json:"from"` // id of the operation that comes first
+	To   string `json:"to"`   // id of the one that waits for it
+}
+
 // WriteGraphJSON writes the same as a list of nodes and a list of edges.
 func WriteGraphJSON(w io.Writer, p *Plan) error {
-	type edge struct {
-		From string `json:"from"` // id of the operation that comes first
-		To   string `json:"to"`
-	}
-	doc := struct {
-		FormatVersion int      `json:"format_version"`
-		Stack         string   `json:"stack"`
-		Nodes         []jsonOp `json:"nodes"` // sorted by id
-		Edges         []edge   `json:"edges"`
-	}{GraphFormatVersion, p.Stack, jsonOps(p), []edge{}}
+	doc := jsonGraph{GraphFormatVersion, p.Stack, jsonOps(p), []jsonEdge{}}
 	for _, op := range p.Ops {
 		for _, id := range op.After {
-			doc.Edges = append(doc.Edges, edge{id, op.ID})
+			doc.Edges = append(doc.Edges, jsonEdge{id, op.ID})
 		}
 	}
 	return writeJSON(w, doc)

@@ -11,8 +11,9 @@ import (
 // keys alone do not change it.
 const JSONFormatVersion = 1
 
-// jsonPlan is the document of `plan --json`. Values in before, after and fields
-// are plain JSON, null when absent, and three forms with one reserved key:
+// jsonPlan is the document of `mailform plan --json`. No key is ever left out but
+// id, stats and a price's note. Values in before, after and fields are plain JSON,
+// null when absent, and three forms with one reserved key:
 //
 //	{"$ref": "ADDRESS#OUTPUT"}   known once that address is applied
 //	{"$concat": [PART, …]}       text with such parts in it
@@ -20,66 +21,66 @@ const JSONFormatVersion = 1
 //
 // An object with a single key that starts with "$" is {"$object": {…}}.
 type jsonPlan struct {
-	FormatVersion int          `json:"format_version"` // JSONFormatVersion
-	Stack         string       `json:"stack"`
-	Destroy       bool         `json:"destroy"`
-	Hash          string       `json:"hash"` // what apply --approve takes
-	Summary       Summary      `json:"summary"`
-	Changes       []jsonChange `json:"changes"`   // sorted by address; what stays as it is is left out
-	Ops           []jsonOp     `json:"ops"`       // sorted by id
-	LeftOut       []jsonLeft   `json:"left_out"`  // changes that --only or --except put off, by address
-	Foreign       []Foreign    `json:"foreign"`   // seen and left alone, by scope
-	Cost          []Total      `json:"cost"`      // what the plan adds to the bill, by currency; none when it adds nothing or prices are not known
-	CostNote      string       `json:"cost_note"` // why prices are missing; "" when none are
-	Stats         *Stats       `json:"stats,omitempty"`
+	FormatVersion int          `json:"format_version"`  // 1
+	Stack         string       `json:"stack"`           // the stack's name
+	Destroy       bool         `json:"destroy"`         // whether it is a plan to delete everything
+	Hash          string       `json:"hash"`            // what apply --approve takes
+	Summary       Summary      `json:"summary"`         // counts
+	Changes       []jsonChange `json:"changes"`         // sorted by address; what stays as it is is left out
+	Ops           []jsonOp     `json:"ops"`             // sorted by id
+	LeftOut       []jsonLeft   `json:"left_out"`        // changes that --only or --except put off, by address
+	Foreign       []Foreign    `json:"foreign"`         // seen and left alone, by scope
+	Cost          []Total      `json:"cost"`            // what the plan adds to the bill, by currency; empty when it adds nothing or prices are not known
+	CostNote      string       `json:"cost_note"`       // why prices are missing; "" when none are
+	Stats         *Stats       `json:"stats,omitempty"` // with --stats
 }
 
 type jsonLeft struct {
-	Address Address `json:"address"`
-	Action  Action  `json:"action"`
+	Address Address `json:"address"` // of what is put off
+	Action  Action  `json:"action"`  // what would be done
 }
 
 // Stats is what it cost to make a plan.
 type Stats struct {
 	Calls map[string]int `json:"calls"` // requests to the outside systems, by provider
-	Total int            `json:"total"`
+	Total int            `json:"total"` // requests to all of them
 	Depth int            `json:"depth"` // longest chain of providers that had to wait for each other
 }
 
 type jsonChange struct {
-	Address   Address     `json:"address"`
-	Provider  string      `json:"provider"`
-	Kind      string      `json:"kind"`
-	Action    Action      `json:"action"` // "create", "update", "replace", "delete", "adopt", "rotate", "wait", "forget"
-	ID        string      `json:"id,omitempty"`
-	Before    publicAttrs `json:"before"`  // observed; null for a create
-	After     publicAttrs `json:"after"`   // wanted; null for a delete
-	Fields    []jsonField `json:"fields"`  // the differences of an update, a replacement or a conflict
-	Ignored   []jsonField `json:"ignored"` // differences that the spec ignores: after is what it would give
-	Reason    string      `json:"reason"`
-	Risk      Risk        `json:"risk"`   // "", "interrupts mail" or "loses data"
-	Effect    string      `json:"effect"` // what it means for mail; may be ""
-	DependsOn []Address   `json:"depends_on"`
-	Blocked   *Block      `json:"blocked"` // null unless it will not be applied
-	Price     *Price      `json:"price"`   // null unless it costs something that is known
+	Address   Address     `json:"address"`      // identity in mail, such as "dns/acme.example/spf"
+	Provider  string      `json:"provider"`     // whose business it is: "alicloud", "cloudflare", "host" or "acme"
+	Kind      string      `json:"kind"`         // the provider's own type
+	Action    Action      `json:"action"`       // what is done
+	ID        string      `json:"id,omitempty"` // the vendor's id
+	Before    publicAttrs `json:"before"`       // observed; null for a create
+	After     publicAttrs `json:"after"`        // wanted; null for a delete and when it is forgotten
+	Fields    []jsonField `json:"fields"`       // the differences of an update, a replacement or a conflict
+	Ignored   []jsonField `json:"ignored"`      // differences that the spec ignores: after is what it would give
+	Reason    string      `json:"reason"`       // why, for people
+	Risk      Risk        `json:"risk"`         // the worst it can do to mail
+	Effect    string      `json:"effect"`       // what it means for mail; may be ""
+	DependsOn []Address   `json:"depends_on"`   // what it needs
+	Blocked   *Block      `json:"blocked"`      // null unless it will not be applied
+	Price     *Price      `json:"price"`        // null unless it costs something that is known
 }
 
 type jsonField struct {
-	Path     string      `json:"path"` // "content", "rules[smtp].source", "disk.size"
-	Before   publicValue `json:"before"`
-	After    publicValue `json:"after"`
-	Replaces bool        `json:"replaces"`
+	Path     string      `json:"path"`     // "content", "rules[smtp].source", "disk.size"
+	Before   publicValue `json:"before"`   // observed
+	After    publicValue `json:"after"`    // wanted
+	Replaces bool        `json:"replaces"` // this difference alone means delete and create again
 }
 
 type jsonOp struct {
-	ID        string    `json:"id"`
-	Provider  string    `json:"provider"`
-	Kind      string    `json:"kind"`
-	Title     string    `json:"title"`
-	Addresses []Address `json:"addresses"`
-	After     []string  `json:"after"` // ids of operations that come before
-	ReadOnly  bool      `json:"read_only"`
-	Seconds   int       `json:"seconds"` // typical; 0 when unknown
+	ID        string    `json:"id"`        // unique in the plan, and the same for the same change
+	Provider  string    `json:"provider"`  // who does it
+	Kind      string    `json:"kind"`      // the provider's own name for it
+	Title     string    `json:"title"`     // for people, in the imperative
+	Addresses []Address `json:"addresses"` // the changes it serves
+	After     []string  `json:"after"`     // ids of operations that come before
+	ReadOnly  bool      `json:"read_only"` // a wait or a look-up
+	Seconds   int       `json:"seconds"`   // typical duration; 0 when unknown
 }
 
 // publicValue and publicAttrs are marshalled without fingerprints.
@@ -97,8 +98,8 @@ func (a publicAttrs) MarshalJSON() ([]byte, error) {
 }
 
 // RenderJSON writes the plan as a document for other programs, with what it
-// cost to make it when stats is not nil. Its shape is that of the types above; no
-// key is ever left out but id, stats and a price's note.
+// cost to make it when stats is not nil. Its shape is that of the types above,
+// which FORMATS.md describes.
 func RenderJSON(w io.Writer, p *Plan, e Estimate, stats *Stats) error {
 	sum := p.Summary()
 	sum.Seconds = e.seconds(p)

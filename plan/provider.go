@@ -88,11 +88,11 @@ type Scheduler interface {
 
 // Price is what one thing costs while it exists, before taxes.
 type Price struct {
-	Address  Address `json:"address"`
-	Monthly  float64 `json:"monthly"`  // for 730 hours
-	Before   float64 `json:"before"`   // what it costs now, for 730 hours; 0 for what is made
-	Currency string  `json:"currency"` // ISO 4217: "CNY"
-	Note     string  `json:"note,omitempty"`
+	Address  Address `json:"address"`        // of what costs it
+	Monthly  float64 `json:"monthly"`        // for 730 hours
+	Before   float64 `json:"before"`         // what it costs now, for 730 hours; 0 for what is made
+	Currency string  `json:"currency"`       // ISO 4217: "CNY"
+	Note     string  `json:"note,omitempty"` // what is not in it, for people
 }
 
 // Pricer is a provider that knows what its things cost. Prices are shown beside

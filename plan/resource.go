@@ -68,7 +68,7 @@ type Object struct {
 // Foreign counts what was seen in a scope and left alone.
 type Foreign struct {
 	Scope string `json:"scope"` // "zone acme.example", "security group sg-123"
-	Count int    `json:"count"`
+	Count int    `json:"count"` // how many
 }
 
 // Observed is what one provider found: complete, or the observation is an error.

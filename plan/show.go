@@ -219,30 +219,33 @@ func another(v Value) string {
 // ShowFormatVersion is the version of the document that RenderViewsJSON writes.
 const ShowFormatVersion = 1
 
+// jsonViews is the document of `mailform show --json`. Values are as in the plan's document.
+type jsonViews struct {
+	FormatVersion int        `json:"format_version"` // 1
+	Stack         string     `json:"stack"`          // the stack's name
+	Objects       []jsonView `json:"objects"`        // sorted by address
+}
+
 type jsonView struct {
-	Address   Address     `json:"address"`
-	Provider  string      `json:"provider"`
-	Kind      string      `json:"kind"`
-	State     string      `json:"state"` // "as wanted", "as wanted, no mark", "differs", "due", "missing", "not wanted" or "forgotten"
-	Owner     string      `json:"owner"` // "ours", "unowned", "stack NAME"; "" when nothing was found
-	ID        string      `json:"id,omitempty"`
-	Action    Action      `json:"action"` // what a plan would do
-	Reason    string      `json:"reason"`
-	Wanted    publicAttrs `json:"wanted"`   // null when the spec does not want it
-	Observed  publicAttrs `json:"observed"` // null when nothing was found
-	Ignored   []jsonField `json:"ignored"`  // differences that the spec ignores, as in jsonPlan
-	Applied   publicAttrs `json:"applied"`  // null when the ledger does not remember
-	Outputs   publicAttrs `json:"outputs"`
-	DependsOn []Address   `json:"depends_on"`
+	Address   Address     `json:"address"`      // identity in mail
+	Provider  string      `json:"provider"`     // whose business it is
+	Kind      string      `json:"kind"`         // the provider's own type
+	State     string      `json:"state"`        // "as wanted", "as wanted, no mark", "differs", "due", "missing", "not wanted" or "forgotten"
+	Owner     string      `json:"owner"`        // "ours", "unowned", "stack NAME"; "" when nothing was found
+	ID        string      `json:"id,omitempty"` // the vendor's id
+	Action    Action      `json:"action"`       // what a plan would do
+	Reason    string      `json:"reason"`       // why, for people
+	Wanted    publicAttrs `json:"wanted"`       // null when the spec does not want it
+	Observed  publicAttrs `json:"observed"`     // null when nothing was found
+	Ignored   []jsonField `json:"ignored"`      // differences that the spec ignores: after is what it would give
+	Applied   publicAttrs `json:"applied"`      // null when the ledger does not remember
+	Outputs   publicAttrs `json:"outputs"`      // what others may refer to
+	DependsOn []Address   `json:"depends_on"`   // what it needs
 }
 
 // RenderViewsJSON writes views as a document for other programs; values are as in jsonPlan.
 func RenderViewsJSON(w io.Writer, stack string, views []View) error {
-	doc := struct {
-		FormatVersion int        `json:"format_version"`
-		Stack         string     `json:"stack"`
-		Objects       []jsonView `json:"objects"` // sorted by address
-	}{ShowFormatVersion, stack, []jsonView{}}
+	doc := jsonViews{ShowFormatVersion, stack, []jsonView{}}
 	for _, v := range views {
 		j := jsonView{Address: v.Change.Address, Provider: v.Change.Provider, Kind: v.Change.Kind, State: v.state(), Owner: v.owner(),
 			Action: v.Change.Action, Reason: v.Change.Reason, Wanted: publicAttrs(v.Wanted), Applied: publicAttrs(v.Applied),

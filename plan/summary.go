@@ -4,16 +4,16 @@ import "slices"
 
 // Summary counts what a plan does. Blocked changes are counted in Blocked only.
 type Summary struct {
-	Create  int `json:"create"`
-	Update  int `json:"update"`
-	Replace int `json:"replace"`
-	Delete  int `json:"delete"`
-	Adopt   int `json:"adopt"`
-	Rotate  int `json:"rotate"`
-	Wait    int `json:"wait"`
-	Forget  int `json:"forget"`
-	NoOp    int `json:"no_op"`
-	Blocked int `json:"blocked"`
+	Create  int `json:"create"`   // changes that make something
+	Update  int `json:"update"`   // changes in place
+	Replace int `json:"replace"`  // changes that delete and make again
+	Delete  int `json:"delete"`   // changes that take something away
+	Adopt   int `json:"adopt"`    // unmarked things that become ours as they are
+	Rotate  int `json:"rotate"`   // renewals
+	Wait    int `json:"wait"`     // things that wait for their time
+	Forget  int `json:"forget"`   // things that stop being ours and stay
+	NoOp    int `json:"no_op"`    // things that stay as they are
+	Blocked int `json:"blocked"`  // changes that will not be applied
 	LeftOut int `json:"left_out"` // changes that --only or --except put off; they count in NoOp, too
 
 	Ignored    int `json:"ignored"`    // differences that the spec ignores

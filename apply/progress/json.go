@@ -14,43 +14,42 @@ import (
 // added under the same version; none changes its meaning or goes away.
 const JSONVersion = 1
 
-// JSONEvent is one line of the JSON output. Fields that do not apply are absent.
+// JSONEvent is one line of `mailform apply --json` and `mailform destroy --json`.
+// Keys that do not apply are left out.
 //
 //	{"v":1,"kind":"done","time":"2026-01-02T03:04:05Z","op":"alicloud.RunInstances host/mx1/instance",
 //	 "provider":"alicloud","title":"start the instance","addresses":["host/mx1/instance"],"elapsed_ms":12345}
 type JSONEvent struct {
-	V         int             `json:"v"`
-	Kind      apply.EventKind `json:"kind"`
-	Time      time.Time       `json:"time"`                // RFC 3339, UTC
-	Op        string          `json:"op,omitempty"`        // the operation's id in the plan
-	Provider  string          `json:"provider,omitempty"`  // whose operation it is
-	Title     string          `json:"title,omitempty"`     // for people
-	Addresses []plan.Address  `json:"addresses,omitempty"` // what it is about
-	Message   string          `json:"message,omitempty"`   // for people
-	ElapsedMS *int64          `json:"elapsed_ms,omitempty"`
-	// EstimateMS, with begin, is how long the operation typically takes; with
-	// start, how long all of them do.
+	V         int             `json:"v"`                    // 1
+	Kind      apply.EventKind `json:"kind"`                 // what happened
+	Time      time.Time       `json:"time"`                 // RFC 3339, UTC
+	Op        string          `json:"op,omitempty"`         // the operation's id in the plan
+	Provider  string          `json:"provider,omitempty"`   // whose operation it is
+	Title     string          `json:"title,omitempty"`      // for people
+	Addresses []plan.Address  `json:"addresses,omitempty"`  // what it is about
+	Message   string          `json:"message,omitempty"`    // for people
+	ElapsedMS *int64          `json:"elapsed_ms,omitempty"` // with observed, done, failed, stopped and end: how long it took
+	// How long the operation typically takes, with begin; all of them, with start.
 	EstimateMS int64 `json:"estimate_ms,omitempty"`
-	// Done and Total count operations (start, end), objects (observed), or the
-	// provider's units, such as bytes (progress; without Total when unknown).
-	Done  *int64 `json:"done,omitempty"`
-	Total *int64 `json:"total,omitempty"`
-	// Attempt, with retry, is the one that failed, from 1; WaitMS is how long
-	// until the next.
-	Attempt int        `json:"attempt,omitempty"`
-	WaitMS  int64      `json:"wait_ms,omitempty"`
-	Error   *JSONError `json:"error,omitempty"` // with failed, stopped, retry, warning and an end that is one
+	// How many operations (with end), objects (observed) or units of the provider's,
+	// such as bytes (progress).
+	Done *int64 `json:"done,omitempty"`
+	// Of how many operations (with start and end) or units (progress, unless unknown).
+	Total   *int64     `json:"total,omitempty"`
+	Attempt int        `json:"attempt,omitempty"` // with retry: which one failed, from 1
+	WaitMS  int64      `json:"wait_ms,omitempty"` // with retry: until the next attempt
+	Error   *JSONError `json:"error,omitempty"`   // with failed, stopped, retry, warning and an end that is one
 }
 
-// JSONError is an error in the JSON output. Class is as in plan.ErrorClass; "" is fatal.
+// JSONError is an error in the JSON output.
 type JSONError struct {
-	Message string          `json:"message"`
-	Class   plan.ErrorClass `json:"class,omitempty"`
-	Code    string          `json:"code,omitempty"`
-	Step    string          `json:"step,omitempty"`
-	Sent    string          `json:"sent,omitempty"`
-	Got     string          `json:"got,omitempty"`
-	Fix     string          `json:"fix,omitempty"`
+	Message string          `json:"message"`         // all of it on one line, for people
+	Class   plan.ErrorClass `json:"class,omitempty"` // decides the exit code; left out when trying again would not help
+	Code    string          `json:"code,omitempty"`  // stable: "MF5101"
+	Step    string          `json:"step,omitempty"`  // what was being done, to what
+	Sent    string          `json:"sent,omitempty"`  // what was sent where
+	Got     string          `json:"got,omitempty"`   // what came back
+	Fix     string          `json:"fix,omitempty"`   // what to do now
 }
 
 // JSON writes one JSONEvent per line.
