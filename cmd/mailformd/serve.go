@@ -41,10 +41,10 @@ func serveCommand(version string) *cobra.Command {
 		Long: `Run the mail server in the foreground, with the sockets that systemd passes or, by
 hand, those of --listen. Everything else is found below MAILFORM_ROOT (default /).
 
-Environment: MAILFORM_RESOLVER is the name server for mail to other hosts
-(host:port; default those of /etc/resolv.conf), MAILFORM_CA_BUNDLE a PEM file of
-further authorities for the relay's certificate, ALL_PROXY a SOCKS5 proxy for
-outgoing connections.`,
+Environment: MAILFORM_RESOLVER is the name server for mail to other hosts and for
+the checks of mail from them (host:port; default those of /etc/resolv.conf),
+MAILFORM_CA_BUNDLE a PEM file of further authorities for the relay's certificate,
+ALL_PROXY a SOCKS5 proxy for outgoing connections.`,
 		Example: `  MAILFORM_ROOT=/tmp/mx mailformd serve --listen smtp=127.0.0.1:2525 --listen submissions=127.0.0.1:4465`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

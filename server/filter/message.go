@@ -128,7 +128,11 @@ func (m *Check) Message(ctx context.Context, msg Message) (Verdict, error) {
 	} else {
 		attachment <- found{}
 	}
-	results, err := mailauth.Verify(ctx, m.c.f.cfg.Resolver, msg.Authors, section(msg.Body), func() mailauth.SPF {
+	authors := msg.Authors
+	if msg.FromSeen != 1 {
+		authors = nil
+	}
+	results, err := mailauth.Verify(ctx, m.c.f.cfg.Resolver, authors, section(msg.Body), func() mailauth.SPF {
 		<-m.spf
 		return m.sender
 	})

@@ -7,7 +7,8 @@ import (
 
 // Hourly counts what each account has done within the last hour, to the
 // minute. The counts do not depend on the limit, which may change at any time.
-// An account that did something takes about 300 octets until an hour later.
+// They are in memory only: a restart begins anew. An account that did something
+// takes about 300 octets until an hour later.
 type Hourly struct {
 	now     func() time.Time
 	maxKept int

@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 
@@ -11,9 +12,9 @@ import (
 )
 
 // filter asks for the verdict about a message from outside.
-func (s *session) filter(tx *transaction, sp *spool, fields []field) (filter.Verdict, *smtp.SMTPError) {
+func (s *session) filter(tx *transaction, sp *spool, header []byte, fields []field) (filter.Verdict, *smtp.SMTPError) {
 	v, err := tx.check.Message(s.srv.ctx, filter.Message{
-		Hostname: tx.settings.Hostname, Authors: authors(fields), FromSeen: len(get(fields, "from")), Body: sp.reader(),
+		Hostname: tx.settings.Hostname, Authors: authors(fields), FromSeen: countFrom(header), Body: sp.reader(),
 	})
 	if err != nil {
 		s.log.Error("filter", "tx", tx.id, "err", err)
@@ -31,6 +32,19 @@ func (s *session) filter(tx *transaction, sp *spool, fields []field) (filter.Ver
 		return v, reply(v.Refuse.Code, v.Refuse.Enhanced, "%s", v.Refuse.Text)
 	}
 	return v, nil
+}
+
+// countFrom counts the From fields in a header, also those behind a line that is
+// no field: programs differ in whether the header ends there.
+func countFrom(header []byte) int {
+	n := 0
+	for line := range bytes.Lines(header) {
+		name, _, ok := bytes.Cut(line, []byte(":"))
+		if ok && bytes.EqualFold(bytes.TrimRight(name, " \t"), []byte("From")) {
+			n++
+		}
+	}
+	return n
 }
 
 // authors are the addresses of the From field. Where it does not follow the

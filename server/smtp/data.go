@@ -41,7 +41,7 @@ func (s *session) receive(tx *transaction, r io.Reader) *smtp.SMTPError {
 	trace := s.received(tx)
 	junk := false
 	if tx.check != nil {
-		v, e := s.filter(tx, sp, fields)
+		v, e := s.filter(tx, sp, in.header, fields)
 		if e != nil {
 			return e
 		}

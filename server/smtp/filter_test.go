@@ -155,6 +155,7 @@ func TestDMARCOnTheWire(t *testing.T) {
 	k := r.visit(t, "198.51.100.9", "mx.evil.example")
 	k.send("x@evil.example", "alice@example.com", "From: Good Bank <x@good.example>\r\n\r\nhi", "550 5.7.1 Refused by the DMARC policy of good.example: neither SPF nor DKIM shows that it sent this message")
 	k.send("x@evil.example", "alice@example.com", "From: x@good.example\r\nFrom: x@evil.example\r\n\r\nhi", "550 5.7.1 The message has more than one From field")
+	k.send("x@evil.example", "alice@example.com", "From: x@evil.example\r\nno field\r\nfrom : x@good.example\r\n\r\nhi", "550 5.7.1 The message has more than one From field")
 	if n := len(r.store.all()); n != 0 {
 		t.Fatalf("%d refused messages were delivered", n)
 	}
