@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"flag"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +18,8 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"mailform/providers/alicloud"
+	"mailform/providers/cloudflare"
 	"mailform/providers/world"
 )
 
@@ -31,8 +35,47 @@ func TestRecipes(t *testing.T) {
 	t.Run("systemd", func(t *testing.T) { testSystemd(t, shop) })
 }
 
+var update = flag.Bool("update", false, "rewrite the policies in examples/ci")
+
+// TestPolicies holds the policies beside the recipes to what the providers say
+// that they can send; their own tests hold them to that.
+func TestPolicies(t *testing.T) {
+	var token strings.Builder
+	token.WriteString("# Cloudflare API token\n\nAt dash.cloudflare.com: My Profile, API Tokens, Create Custom Token; limited to the zones of the spec.\n")
+	for _, use := range []struct {
+		title    string
+		readOnly bool
+	}{{"To apply, and to renew certificates", false}, {"To look: plan, drift, show, status", true}} {
+		fmt.Fprintf(&token, "\n## %s\n\n", use.title)
+		for _, p := range cloudflare.Scope(use.readOnly) {
+			kind, level, _ := strings.Cut(p.Name, ":")
+			fmt.Fprintf(&token, "- Zone · %s · %s", kind, level)
+			if p.When != "" {
+				fmt.Fprintf(&token, " (only with %s)", p.When)
+			}
+			token.WriteByte('\n')
+		}
+	}
+	for name, want := range map[string]string{
+		"ram-policy-apply.json": alicloud.PolicyJSON(false),
+		"ram-policy-plan.json":  alicloud.PolicyJSON(true),
+		"cloudflare-token.md":   token.String(),
+	} {
+		path := filepath.Join("..", "..", "examples", "ci", name)
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := recipe(t, name); got != want {
+			t.Errorf("%s is not what the code needs; rewrite it with -update", name)
+		}
+	}
+}
+
 // shop is a checked-out repository with a stack in mail/, beside a simulated world.
 type shop struct {
+	world   *world.World
 	dir     string // the repository
 	temp    string
 	env     []string
@@ -52,6 +95,7 @@ func newShop(t *testing.T) *shop {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.Close)
+	s.world = w
 
 	// The address the recipes fetch mailform from. The server's binary is inside
 	// mailform as make build makes it; here it lies where mailform looks next.
@@ -249,8 +293,16 @@ func testGitLab(t *testing.T, s *shop) {
 			t.Errorf("the job %s ended with %d, expected %d and %q:\n%s", name, code, want, text, out)
 		}
 	}
+	called := len(s.world.Cloud().Calls())
 	expect("renew", 0, "No changes")
 	expect("drift", 0, "No drift")
+	// What runs every night needs no more of the cloud than to look.
+	permitted := alicloud.Permissions(true)
+	for _, call := range s.world.Cloud().Calls()[called:] {
+		if name := strings.ToLower(call.Product) + ":" + call.Action; !slices.Contains(permitted, name) {
+			t.Errorf("the nightly jobs call %s, which ram-policy-plan.json does not permit", name)
+		}
+	}
 	back := s.policy(t)
 	expect("plan", 0, "dns/example.com/spf")
 	expect("drift", 3, "dns/example.com/spf")
