@@ -18,7 +18,7 @@ const challengeTTL = 60
 // challengeAttempts is how often one call is made for a challenge record. These
 // calls are parts of a larger operation (an ACME order) that should not be begun
 // anew for a hiccup here; both can be repeated without harm.
-const challengeAttempts = 4
+const challengeAttempts = 5
 
 // Present puts up the TXT record that proves control over a name to a certificate
 // authority (RFC 8555 8.4). fqdn is the record's name, "_acme-challenge.…". The

@@ -145,7 +145,10 @@ func (p *Provider) edits(c plan.Change) map[groupKey]edit {
 	case plan.Create:
 		will.post = p.wire(c, "")
 		return map[groupKey]edit{into: will}
-	case plan.Update, plan.Adopt:
+	case plan.Adopt:
+		will.patch = p.wire(c, c.ID)
+		return map[groupKey]edit{into: will}
+	case plan.Update:
 		if other := equalBeside(c); other != "" {
 			will.delete, will.patch = c.ID, p.wire(c, other)
 			return map[groupKey]edit{into: will}
@@ -194,6 +197,7 @@ func equalBeside(c plan.Change) string {
 func unmarked(c plan.Change) *plan.Value {
 	fields := map[string]plan.Value{
 		"address": plan.String(string(c.Address)), "id": plan.String(c.ID), "comment": plan.String(""),
+		"keep": plan.Bool(true),
 	}
 	for _, name := range []string{"name", "type", "ttl", "proxied", "priority"} {
 		if v, ok := c.Before[name]; ok {
@@ -230,6 +234,10 @@ func (p *Provider) wire(c plan.Change, id string) *plan.Value {
 			fields["content"] = plan.String(own.join(foreign).String())
 			fields["comment"] = plan.String(joinedComment(p.stack, slot, append(slices.Clone(own.terms), own.modifiers...)))
 		}
+	}
+	if c.Action == plan.Adopt { // it already says it, if in another form
+		delete(fields, "content")
+		fields["keep"] = plan.Bool(true)
 	}
 	v := plan.Map(fields)
 	return &v

@@ -159,7 +159,7 @@ func readOp(op plan.Op) (zone, addressed, error) {
 			content: v.Field("content").Str(), ttl: v.Field("ttl").Num(), priority: v.Field("priority").Num(),
 			proxied: v.Field("proxied").True(), comment: v.Field("comment").Str(),
 		}
-		return r, plan.Address(v.Field("address").Str()), r.name != "" && r.kind != "" && (r.content != "" || op.Kind == opForget)
+		return r, plan.Address(v.Field("address").Str()), r.name != "" && r.kind != "" && (r.content != "" || v.Field("keep").True())
 	}
 	for _, v := range op.Inputs["patches"].Items() {
 		r, a, ok := read(v)

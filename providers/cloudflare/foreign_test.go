@@ -262,7 +262,7 @@ func (c *foreignCase) converge(s *specs.Spec, h how) (blocked []string) {
 		c.rt.Fatalf("second plan: %v", err)
 	}
 	for _, ch := range again.Changes {
-		if ch.Provider != Name || ch.Action == plan.NoOp || ch.Kind == kindSettings && h.destroy {
+		if ch.Provider != Name || ch.Action == plan.NoOp {
 			continue
 		}
 		if (ch.Blocked == nil && len(refused) == 0) || !held[ch.Address] {

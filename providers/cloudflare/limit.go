@@ -35,18 +35,16 @@ func (b *budget) spent(now time.Time) *plan.Error {
 	}
 }
 
-// note reads the headers of an answer and gives the time until the window ends, 0
-// when they do not say.
+// note reads the headers of an answer. When no call is left it gives the time until
+// there is one again, and otherwise 0.
 func (b *budget) note(h http.Header, now time.Time) time.Duration {
 	left, reset, ok := rateLimit(h.Get("Ratelimit"))
-	if !ok {
+	if !ok || left > 0 {
 		return 0
 	}
-	if left == 0 {
-		b.mu.Lock()
-		b.until = now.Add(reset)
-		b.mu.Unlock()
-	}
+	b.mu.Lock()
+	b.until = now.Add(reset)
+	b.mu.Unlock()
 	return reset
 }
 

@@ -197,14 +197,6 @@ func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
 	if note, ok := v.lockedOut(); ok {
 		v.notes = append(v.notes, plan.Foreign{Scope: note, Count: 1})
 	}
-	for _, r := range v.settings {
-		found, calls, err := p.api.readSettings(ctx, v.zone, r.Attrs.Names())
-		v.calls += calls
-		if err != nil {
-			return err
-		}
-		v.more = append(v.more, settingsObject(r.Address, v.zone, found))
-	}
 	if v.block != "" {
 		found, err := p.api.readRules(ctx, v.zone)
 		v.calls++
@@ -216,6 +208,14 @@ func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
 		if foreign.Count > 0 {
 			v.notes = append(v.notes, foreign)
 		}
+	}
+	for _, r := range v.settings {
+		found, calls, err := p.api.readSettings(ctx, v.zone, r.Attrs.Names())
+		v.calls += calls
+		if err != nil {
+			return err
+		}
+		v.more = append(v.more, v.settingsObject(r.Address, found))
 	}
 	if slices.ContainsFunc(v.wanted, func(s slot) bool { return s.role == "tlsa" }) {
 		signed, err := p.api.readDNSSEC(ctx, v.zone)

@@ -102,12 +102,20 @@ func (c *client) readSetting(ctx context.Context, z zone, id string) (string, er
 	return text, nil
 }
 
-// settingsObject is what was found of the settings. They carry no mark: who names
-// them in a spec decides about them.
-func settingsObject(a plan.Address, z zone, found map[string]string) plan.Object {
+// settingsObject is what was found of the settings. They carry no mark: they are ours
+// as long as something else in the zone is, or nothing else is meant to be. So a stack
+// that was destroyed has nothing left to destroy.
+func (v *view) settingsObject(a plan.Address, found map[string]string) plan.Object {
 	o := plan.Object{
-		Address: a, Provider: Name, Kind: kindSettings, ID: z.id, Owner: plan.Ours,
-		Attrs: plan.Attrs{"zone_id": plan.String(z.id)},
+		Address: a, Provider: Name, Kind: kindSettings, ID: v.zone.id,
+		Attrs: plan.Attrs{"zone_id": plan.String(v.zone.id)},
+	}
+	ours := slices.ContainsFunc(v.records, func(r record) bool {
+		m, marked := parseMark(r.comment)
+		return marked && m.stack == v.stack
+	})
+	if ours || len(v.more) > 0 || len(v.wanted)+len(v.rules) == 0 {
+		o.Owner = plan.Ours
 	}
 	for attr, v := range found {
 		o.Attrs[attr] = plan.String(v)

@@ -227,8 +227,11 @@ func spfText(s *specs.SPF) string {
 
 // Merge implements plan.Merger. An SPF record that other services are in keeps
 // their mechanisms beside ours; a record that differs in nothing but its TTL is
-// taken over.
+// taken over. Settings of a zone belong to who names them in a spec.
 func (p *Provider) Merge(want plan.Resource, have plan.Object) (plan.Resource, bool) {
+	if want.Kind == kindSettings {
+		return want, have.Owner == plan.Unowned
+	}
 	if have.Owner != plan.Unowned || want.Kind != kindRecord || len(have.Attrs["others"].Items()) > 0 {
 		return want, false
 	}

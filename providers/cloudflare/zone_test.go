@@ -50,6 +50,10 @@ func TestZoneSettings(t *testing.T) {
 	if slices.ContainsFunc(destroy.Ops, func(op plan.Op) bool { return op.Kind == opSetting }) {
 		t.Error("destroying changes settings")
 	}
+	w.apply(blockSpec(specs.Zone{MinTLS: "1.3"}), how{destroy: true, allow: []string{"**"}})
+	if got := w.sim.Settings("acme.example"); got["min_tls_version"] != "1.3" {
+		t.Errorf("settings after destroy: %v", got)
+	}
 }
 
 // A plan without changes costs two calls, and with a zone block a constant number more.
