@@ -65,6 +65,15 @@ func TestNoAdviceForGoodSpecs(t *testing.T) {
 		"web in Hong Kong":   strings.Replace(open, "instance {}", "instance {}\n  ssh { from = [\"::1\"] }\n  allow \"web\" { port = 443 }", 1),
 		"other ports":        "provider \"alicloud\" { region = \"cn-hangzhou\" }\n" + strings.Replace(open, "instance {}", "instance {}\n  ssh { from = [\"::1\"] }\n  allow \"x\" { port = 8000 }", 1),
 		"quotas":             strings.Replace(open, "instance {}\n}", "instance {}\n  ssh { from = [\"::1\"] }\n}", 1) + "domain \"b.example\" {\n  mailbox \"a\" { quota = \"50MiB\" }\n  mailbox \"b\" { quota = \"40GiB\" }\n  mailbox \"c\" { quota = 0 }\n}",
+		"enforced":           base + domainWith("mta_sts { mode = \"enforce\" }\n  tls_rpt {}\n  discovery = true"),
+		"web":                base + zone("ssl = \"strict\"\n  min_tls = \"1.2\"\n  web \"www\" {}\n  web \"@\" {}") + domainWith(""),
+		"web by the host":    base + zone("web \"mail\" { proxied = false }\n  web \"api\" { proxied = false }") + domainWith(""),
+		"weak, unproxied":    base + zone("ssl = \"off\"\n  web \"www\" { proxied = false }") + domainWith(""),
+		"subdomain's zone":   base + zone("") + "domain \"mail.acme.example\" {\n  mailbox \"alice\" {}\n}\n",
+		"mail in mainland":   "provider \"alicloud\" { region = \"cn-hangzhou\" }\n" + onInstance("data_disk {\n      snapshots {}\n    }", domainWith("tls_rpt {}")),
+		"monitor":            base + "monitor {\n  alerts = [\"alice@acme.example\", \"x@elsewhere.example\"]\n  metrics = \"127.0.0.1:9100\"\n}\n" + domainWith(""),
+		"loopback":           base + backup("endpoint = \"http://127.0.0.1:9000\"") + domainWith("") + "lock \"bucket\" {\n  endpoint = \"http://localhost:9000\"\n  bucket = \"abc\"\n}\n",
+		"narrow globs":       base + domainWith("") + "forget \"dns/*\" {}\nignore \"*\" { fields = [\"ttl\"] }\nprotection { unprotect = [\"mailbox/*\"] }\n",
 	} {
 		if _, src, ds := load(text); len(ds) > 0 {
 			t.Errorf("%s:\n%s", name, show(src, ds))
