@@ -176,11 +176,19 @@ func (t *TTY) end(op string) {
 	t.active = slices.DeleteFunc(t.active, func(r *running) bool { return r.op == op })
 }
 
-// ended is the line that stays for an operation. It may be longer than the
-// terminal is wide: it is written once, above the region, and wraps.
+// minWhere is how many columns are left of an address at least when it is cut.
+const minWhere = 8
+
+// ended is the line that stays for an operation. Its address is cut when that
+// makes it fit; otherwise it may be longer than the terminal is wide: it is
+// written once, above the region, and wraps.
 func (t *TTY) ended(glyph, sgr, title, where, note string) string {
 	s := t.paint.say(sgr, glyph) + " " + title
 	if where != "" {
+		columns, _ := t.size()
+		if room := columns - textWidth(glyph+" "+title+"   "+note); room >= minWhere {
+			where = cut(where, room)
+		}
 		s += " " + t.paint.say(sgrDim, where)
 	}
 	return s + "  " + t.paint.say(sgrDim, note) + "\n"
