@@ -107,8 +107,12 @@ func isZip(p *mimetree.Part, names []string) bool {
 		slices.ContainsFunc(names, func(n string) bool { return extension(n) == "zip" })
 }
 
-// maxParams bounds the parameters of a field that are looked at.
-const maxParams = 200
+// Bounds on the fields of one name, and the parameters of a field, that are
+// looked at. Mail programs take the first or the last one of either.
+const (
+	maxSame   = 10
+	maxParams = 200
+)
 
 // fileNames lists every name that some mail program may give a part's file:
 // programs differ in whether they decode RFC 2231, RFC 2047 or both.
@@ -122,15 +126,16 @@ func fileNames(h mimetree.Header) []string {
 		}
 	}
 	for _, field := range []string{"Content-Disposition", "Content-Type"} {
-		for _, v := range h.Values(field) {
+		values := h.Values(field)
+		if n := len(values); n > maxSame {
+			values = append(values[:maxSame/2:maxSame/2], values[n-maxSame/2:]...)
+		}
+		for _, v := range values {
 			_, strict := mimetree.ParseValue(v)
 			add(strict["filename"])
 			add(strict["name"])
 			pieces := map[string][]piece{}
-			for i, p := range params(v) {
-				if i == maxParams {
-					break
-				}
+			for _, p := range params(v) {
 				base, index, extended := splitParam(p.name)
 				if base != "filename" && base != "name" {
 					continue
@@ -201,10 +206,11 @@ func splitParam(name string) (base string, index int, extended bool) {
 
 type param struct{ name, value string }
 
-// params splits a field's value at its semicolons and takes what it can get.
+// params splits a field's value at its semicolons and takes what it can get: of
+// more than maxParams the first half and the last.
 func params(v string) []param {
 	var list []param
-	for len(v) > 0 && len(list) <= maxParams {
+	for len(v) > 0 {
 		end, quoted := len(v), false
 	scan:
 		for i := 0; i < len(v); i++ {
@@ -224,7 +230,13 @@ func params(v string) []param {
 		if !ok {
 			continue
 		}
-		list = append(list, param{strings.ToLower(strings.TrimSpace(name)), unquote(strings.TrimSpace(value))})
+		p := param{strings.ToLower(strings.TrimSpace(name)), unquote(strings.TrimSpace(value))}
+		if len(list) == maxParams {
+			copy(list[maxParams/2:], list[maxParams/2+1:])
+			list[maxParams-1] = p
+			continue
+		}
+		list = append(list, p)
 	}
 	return list
 }

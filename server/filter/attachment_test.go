@@ -83,6 +83,8 @@ func TestAttachments(t *testing.T) {
 		"RFC 2047 in pieces":    {"Content-Type: application/x; name=\"=?utf-8?Q?invo?=\r\n =?utf-8?Q?ice=2Eexe?=\"\r\n\r\nMZ", true},
 		"two names":             {"Content-Disposition: attachment; filename=a.txt; filename=a.exe\r\n\r\nMZ", true},
 		"unquoted blanks":       {"Content-Disposition: attachment; filename=my own.exe\r\n\r\nMZ", true},
+		"the last of many":      {"Content-Disposition: attachment" + strings.Repeat("; x=y", 5000) + "; filename=a.exe\r\n\r\nMZ", true},
+		"the last field":        {strings.Repeat("Content-Disposition: attachment; filename=a.txt\r\n", 2000) + "Content-Disposition: attachment; filename=a.exe\r\n\r\nMZ", true},
 		"another script":        {"Content-Disposition: attachment; filename=run.vbs\r\n\r\nx", true},
 		"in a zip":              {"Content-Type: application/zip; name=a.zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + evil, true},
 		"in a zip by name":      {"Content-Type: application/octet-stream; name=a.ZIP\r\nContent-Transfer-Encoding: BASE64\r\n\r\n" + evil, true},
