@@ -67,6 +67,10 @@ func testMain(m *testing.M) int {
 //	inventory N           that many things exist in the vendors' accounts
 //	sub FILE OLD NEW      replaces text in a file; \n is a new line
 //	hold FOLDER, release  somebody else takes the stack's lock, and gives it back
+//	bucket                starts an S3 service; BUCKET_URL is where
+//	carol takes|expires bucket|host
+//	                      a colleague takes the team's lock or the lease on the
+//	                      host, or lets it run out
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -86,6 +90,8 @@ func TestScripts(t *testing.T) {
 			"sub":       scriptSub,
 			"hold":      scriptHold,
 			"release":   scriptRelease,
+			"bucket":    scriptBucket,
+			"carol":     scriptCarol,
 		},
 	})
 }
