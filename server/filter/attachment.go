@@ -51,6 +51,9 @@ func (s *search) part(p *mimetree.Part, depth int) error {
 	if s.parts++; s.parts > maxParts || depth > maxNesting {
 		return errComplex
 	}
+	if truncated(p) {
+		return errComplex
+	}
 	names := fileNames(p.Fields)
 	if i := slices.IndexFunc(names, s.refused); i >= 0 {
 		s.name = names[i]
@@ -81,6 +84,16 @@ func (s *search) part(p *mimetree.Part, depth int) error {
 		}
 	}
 	return nil
+}
+
+// truncated says that mimetree has not kept the whole of a part's header: it has
+// lines of more than 16 KiB.
+func truncated(p *mimetree.Part) bool {
+	kept := int64(len("\r\n"))
+	for _, f := range p.Fields {
+		kept += int64(len(f.Raw))
+	}
+	return p.Header.Len() > kept
 }
 
 // content reads what a part's encoding hides.

@@ -83,7 +83,7 @@ func TestAttachments(t *testing.T) {
 		"RFC 2047 in pieces":    {"Content-Type: application/x; name=\"=?utf-8?Q?invo?=\r\n =?utf-8?Q?ice=2Eexe?=\"\r\n\r\nMZ", true},
 		"two names":             {"Content-Disposition: attachment; filename=a.txt; filename=a.exe\r\n\r\nMZ", true},
 		"unquoted blanks":       {"Content-Disposition: attachment; filename=my own.exe\r\n\r\nMZ", true},
-		"the last of many":      {"Content-Disposition: attachment" + strings.Repeat("; x=y", 5000) + "; filename=a.exe\r\n\r\nMZ", true},
+		"the last of many":      {"Content-Disposition: attachment" + strings.Repeat(";\r\n x=y", 5000) + "; filename=a.exe\r\n\r\nMZ", true},
 		"the last field":        {strings.Repeat("Content-Disposition: attachment; filename=a.txt\r\n", 2000) + "Content-Disposition: attachment; filename=a.exe\r\n\r\nMZ", true},
 		"another script":        {"Content-Disposition: attachment; filename=run.vbs\r\n\r\nx", true},
 		"in a zip":              {"Content-Type: application/zip; name=a.zip\r\nContent-Transfer-Encoding: base64\r\n\r\n" + evil, true},
@@ -149,6 +149,7 @@ func TestTooComplex(t *testing.T) {
 	}
 	for name, text := range map[string]string{
 		"many parts": mixed("x: y\r\n\r\n" + strings.Repeat("\r\n--b\r\n\r\nx", 6000) + "\r\n--b\r\nContent-Type: x/y; name=a.exe\r\n\r\nMZ"),
+		"long line":  mixed("Content-Disposition: attachment" + strings.Repeat("; x=y", 5000) + "; filename=a.exe\r\n\r\nMZ"),
 		"deep":       nested.String() + "Content-Type: x/y; name=a.exe\r\n\r\nMZ",
 	} {
 		r := start(t)
