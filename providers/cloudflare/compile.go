@@ -36,6 +36,13 @@ func announces(a plan.Address) bool {
 	return false
 }
 
+// revokes reports whether a change takes the trust out of a signing key, which
+// is done only when the server no longer signs with it.
+func revokes(c plan.Change) bool {
+	text, ok := strings.CutPrefix(c.After["content"].Str(), "v=DKIM1; ")
+	return ok && role(c.Address) == "dkim" && strings.HasSuffix(text, "p=")
+}
+
 // maxBatch is how many records one transaction may change on the vendor's free
 // plan. (Paid plans take 3,500; the plan is not known here and nobody's mail
 // needs it.)
@@ -132,7 +139,7 @@ func (p *Provider) edits(c plan.Change) map[groupKey]edit {
 	}
 	if c.After["type"].Str() == "MX" {
 		write = opPublishMX
-	} else if announces(c.Address) {
+	} else if announces(c.Address) || revokes(c) {
 		write = opAnnounce
 	}
 	into := groupKey{zone: after, kind: write}

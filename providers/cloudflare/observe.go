@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -398,6 +399,9 @@ func (v *view) object(a plan.Address, s *slot, r record) plan.Object {
 		o.Attrs["priority"] = plan.Int(r.priority)
 		o.Protected = noMoreMail(r.name)
 	case "TXT":
+		if strings.Contains(r.name, "._domainkey.") && !r.modified.IsZero() {
+			o.Attrs["published"] = plan.String(r.modified.UTC().Format(time.RFC3339)) // for the schedule of the signing keys
+		}
 		m, _ := parseMark(r.comment)
 		if m.stack != v.stack {
 			m = mark{}

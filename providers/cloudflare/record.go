@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // record is a DNS record with name and content in canonical form.
@@ -16,6 +17,7 @@ type record struct {
 	ttl, priority  int64  // ttl 1 is the vendor's "automatic"
 	proxied        bool
 	comment        string
+	modified       time.Time // by the vendor's clock; zero in what is to be written
 }
 
 // seconds is how long a record may be cached. "Automatic" means 300 for records
@@ -43,8 +45,10 @@ type apiRecord struct {
 	TTL      float64 `json:"ttl"`
 	Priority float64 `json:"priority"`
 	Proxied  bool    `json:"proxied"`
-	Comment  string  `json:"comment"` // null when there is none
-	Data     apiData `json:"data"`
+
+	ModifiedOn time.Time `json:"modified_on"`
+	Comment    string    `json:"comment"` // null when there is none
+	Data       apiData   `json:"data"`
 }
 
 // apiData is what structured records consist of. A number there may be a string
@@ -63,7 +67,7 @@ func fromAPI(r apiRecord) record {
 	return record{
 		id: r.ID, name: canonicalName(r.Name), kind: r.Type,
 		content: cmp.Or(r.Data.content(r.Type), canonicalContent(r.Type, r.Content)),
-		ttl:     int64(r.TTL), priority: int64(r.Priority), proxied: r.Proxied, comment: r.Comment,
+		ttl:     int64(r.TTL), priority: int64(r.Priority), proxied: r.Proxied, comment: r.Comment, modified: r.ModifiedOn,
 	}
 }
 

@@ -345,6 +345,9 @@ func FuzzRequests(f *testing.F) {
 	f.Add("POST", "dns_records/batch", `{"posts":[{"type":"SRV","name":"x","data":{"port":1e300}}]}`)
 	f.Add("GET", "dns_records?page=-1&comment.=x", "")
 	f.Add("PATCH", "dns_records/x", `{"ttl":-1e300}`)
+	f.Add("PATCH", "settings/ssl", `{"value":[]}`)
+	f.Add("POST", "rulesets", `{"name":"d","kind":"zone","phase":"http_request_firewall_custom","rules":[{"action":"block","expression":"x"}]}`)
+	f.Add("POST", "rulesets/x/rules", `{"position":{"index":-5}}`)
 	f.Fuzz(func(t *testing.T, method, path, body string) {
 		sim := New(Config{Tokens: []Token{{Value: "good"}}, Zones: []Zone{{Name: "a.example"}}})
 		req, err := http.NewRequest(method, "http://sim/client/v4/zones/"+sim.zones[0].id+"/"+path, strings.NewReader(body))
