@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -218,15 +219,20 @@ func TestRolesAreTakenHeldAndRenewed(t *testing.T) {
 // TestCredentialsThatExpireOnTheWay: the vendor refuses the old ones in the middle of
 // an apply, and the next ones are already there.
 func TestCredentialsThatExpireOnTheWay(t *testing.T) {
-	now := time.Now()
-	calls := 0
+	var mu sync.Mutex
+	now, calls, expired := time.Now(), 0, false
 	c := newCloud(t, func(cfg *alicloudsim.Config) {
 		cfg.AccessKeys = []alicloudsim.AccessKey{{ID: "STS.1", Secret: "a", SecurityToken: "t1", Expires: now.Add(time.Minute)}, {ID: "STS.2", Secret: "b", SecurityToken: "t2"}}
-		cfg.Now = func() time.Time { return now }
+		cfg.Now = func() time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return now
+		}
 	})
-	expired := false
 	p := c.provider(func(cfg *Config) {
 		cfg.Credentials = func() (Credentials, error) {
+			mu.Lock()
+			defer mu.Unlock()
 			if calls++; calls == 30 {
 				now, expired = now.Add(2*time.Minute), true
 				return Credentials{"STS.1", "a", "t1"}, nil

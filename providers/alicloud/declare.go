@@ -59,7 +59,7 @@ func (p *Provider) Declare(spec *specs.Spec) ([]plan.Resource, specs.Diagnostics
 		if h.Instance == nil {
 			continue
 		}
-		r, ds := p.declareHost(h)
+		r, ds := p.declareHost(h, spec.WebSources(h.Name))
 		rs = append(rs, r...)
 		diags = append(diags, ds...)
 	}
@@ -67,7 +67,7 @@ func (p *Provider) Declare(spec *specs.Spec) ([]plan.Resource, specs.Diagnostics
 	return rs, diags
 }
 
-func (p *Provider) declareHost(h *specs.Host) ([]plan.Resource, specs.Diagnostics) {
+func (p *Provider) declareHost(h *specs.Host, web []netip.Prefix) ([]plan.Resource, specs.Diagnostics) {
 	var diags specs.Diagnostics
 	in := h.Instance
 	network, subnet, firewall := part(h.Name, "network"), part(h.Name, "subnet"), part(h.Name, "firewall")
@@ -81,7 +81,7 @@ func (p *Provider) declareHost(h *specs.Host) ([]plan.Resource, specs.Diagnostic
 			Detail:  "An instance needs to know where it stands. Set the region in the provider block: provider \"alicloud\" { region = \"cn-hongkong\" }.",
 		})
 	}
-	rules := hostRules(h)
+	rules := hostRules(h, web)
 	if len(rules) > maxRules {
 		diags = append(diags, specs.Diagnostic{
 			Severity: specs.SeverityError, Code: "MF4102", Subject: &h.Range,
@@ -233,7 +233,8 @@ var mailPorts = [...]struct {
 // hostRules are the inbound rules a host needs. The instance has no IPv6 address,
 // so "anywhere" is IPv4; prefixes that the spec names are taken as they are.
 // Rules that would be the same to the vendor are one rule, under the first name.
-func hostRules(h *specs.Host) []rule {
+// web are the networks that need port 443.
+func hostRules(h *specs.Host, web []netip.Prefix) []rule {
 	var rules []rule
 	seen := map[string]bool{}
 	add := func(name, protocol string, from, to int, source netip.Prefix) {
@@ -246,6 +247,11 @@ func hostRules(h *specs.Host) []rule {
 	anywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	for _, m := range mailPorts {
 		add(m.name, "tcp", m.port, m.port, anywhere)
+	}
+	for _, from := range web {
+		if from.Addr().Is4() {
+			add("https", "tcp", 443, 443, from)
+		}
 	}
 	for _, from := range h.SSH.From {
 		add("ssh", "tcp", h.SSH.Port, h.SSH.Port, from)
