@@ -23,9 +23,15 @@ const recordTTL = 300
 
 // Declare implements plan.Provider.
 func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
-	d := declaration{spec: s, directory: p.directory, zones: map[string]bool{}, blocks: map[string]bool{}, addressOf: map[string]plan.Resource{}}
+	d := declaration{spec: s, directory: p.directory, zones: map[string]bool{}, blocks: map[string]bool{}, dane: map[string]bool{}, addressOf: map[string]plan.Resource{}}
 	for _, z := range s.Zones {
 		d.blocks[z.Name] = true
+	}
+	for _, dom := range s.Domains {
+		if h := s.Host(dom.Host); dom.DANE && h != nil {
+			// Both the MX record and the TLSA record must be signed (RFC 7672 2.2.1).
+			d.dane[dom.Name], d.dane[s.ZoneDomain(h.Hostname)] = true, true
+		}
 	}
 	for _, h := range s.Hosts {
 		d.host(h)
@@ -45,6 +51,7 @@ type declaration struct {
 	directory string // of the CA, when the environment names one
 	zones     map[string]bool
 	blocks    map[string]bool          // zones that have a block in the spec
+	dane      map[string]bool          // domains whose zones must be signed
 	addressOf map[string]plan.Resource // address records by name
 	resources []plan.Resource
 	diags     specs.Diagnostics
@@ -71,10 +78,13 @@ func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
 			Lookup:  true,
 			Origin:  origin,
 		}
-		// For Observe: whether to read the zone's rules, and who must be able to issue
-		// certificates.
+		// For Observe: whether to read the zone's rules and whether it is signed, and who
+		// must be able to issue certificates.
 		if d.blocks[domain] {
 			r.Attrs["block"] = plan.Bool(true)
+		}
+		if d.dane[domain] {
+			r.Attrs["dane"] = plan.Bool(true)
 		}
 		if by := issuerOf(d.ca()); by != "" {
 			r.Attrs["issuer"] = plan.String(by)

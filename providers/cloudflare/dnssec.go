@@ -17,10 +17,10 @@ func (c *client) readDNSSEC(ctx context.Context, z zone) (dnssec, error) {
 	return d, err
 }
 
-// advice says why nobody can use the TLSA records of a zone, "" when they can: a
-// sender ignores those that are not signed (RFC 7672 2.2.1).
+// advice says why senders cannot use DANE with what is in a zone, "" when they can:
+// they ignore what is not signed (RFC 7672 2.2.1).
 func (d dnssec) advice(z zone) string {
-	head := "TLSA records in zone " + z.name + ", which no sender uses: "
+	head := "zone " + z.name + ", with which no sender uses DANE: "
 	switch d.Status {
 	case "active":
 		return ""

@@ -59,6 +59,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 			v.block = r.Address
 		}
 		v.issuer = r.Attrs["issuer"].Str()
+		v.dane = v.dane || r.Attrs["dane"].True()
 	}
 	for _, r := range scope.Desired {
 		for _, v := range views {
@@ -171,6 +172,7 @@ type view struct {
 	records []record
 	calls   int
 
+	dane     bool            // it should be signed
 	issuer   string          // CAA name of the CA of our certificates, "" when not known
 	block    plan.Address    // the zone/… address, when the spec has a zone block for it
 	settings []plan.Resource // at most one
@@ -218,7 +220,7 @@ func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
 		}
 		v.more = append(v.more, v.settingsObject(r.Address, found))
 	}
-	if slices.ContainsFunc(v.wanted, func(s slot) bool { return s.role == "tlsa" }) {
+	if v.dane {
 		signed, err := p.api.readDNSSEC(ctx, v.zone)
 		v.calls++
 		if err != nil {

@@ -209,7 +209,7 @@ func TestDANEWithoutDNSSEC(t *testing.T) {
 		w.sim.ResetCalls()
 		p := w.plan(s, how{})
 		said := slices.ContainsFunc(p.Foreign, func(f plan.Foreign) bool {
-			return strings.Contains(f.Scope, "no sender uses") && strings.Contains(f.Scope, c.says)
+			return strings.Contains(f.Scope, "no sender uses DANE") && strings.Contains(f.Scope, c.says)
 		})
 		if said != (c.says != "") {
 			t.Errorf("DNSSEC %s: %v", c.status, p.Foreign)
@@ -217,6 +217,20 @@ func TestDANEWithoutDNSSEC(t *testing.T) {
 		if n := len(w.sim.Calls()); n != 3 {
 			t.Errorf("%d calls, want 3", n)
 		}
+	}
+	// The MX record of a domain in another zone must be signed as well.
+	w = newWorld(t, cloudflaresim.Config{Zones: []cloudflaresim.Zone{{Name: "acme.example", DNSSEC: "active"}, {Name: "second.example"}}})
+	second := *s.Domains[0]
+	second.Name = "second.example"
+	s.Domains = append(s.Domains, &second)
+	var said []string
+	for _, f := range w.plan(s, how{}).Foreign {
+		if strings.Contains(f.Scope, "DANE") {
+			said = append(said, f.Scope)
+		}
+	}
+	if len(said) != 1 || !strings.Contains(said[0], "zone second.example") {
+		t.Errorf("said: %v", said)
 	}
 }
 
