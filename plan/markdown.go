@@ -17,7 +17,7 @@ const markdownFold = 20
 func RenderMarkdown(w io.Writer, p *Plan, e Estimate) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "### mailform plan for stack %s\n\n", code(p.Stack))
-	if !p.HasChanges() && !p.HasBlocked() {
+	if !p.HasChanges() && !p.HasBlocked() && p.Summary().Wait == 0 {
 		sum := p.Summary()
 		first, rest, _ := strings.Cut(nothingToDo(p, sum), ". ")
 		fmt.Fprintf(&b, "**%s.**", prose(strings.TrimSuffix(first, ".")))

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"mailform/plan"
 	"mailform/server/manifest"
@@ -158,12 +159,13 @@ func declareDomain(h *specs.Host, d *specs.Domain) []plan.Resource {
 	for _, k := range signingKeys(d) {
 		rs = append(rs, on(h, plan.Resource{
 			Address: dkimAddr(d.Name, k.selector), Kind: kindKey,
-			Attrs:     plan.Attrs{"host": plan.String(h.Name), "algorithm": plan.String(k.algorithm)},
-			ReplaceOn: []string{"algorithm", "host"},
-			Outputs:   []string{"txt"},
-			Protected: keyProtected,
-			Effect:    "mail from " + d.Name + " can be signed",
-			Origin:    d.DKIM.Range,
+			Attrs:      plan.Attrs{"host": plan.String(h.Name), "algorithm": plan.String(k.algorithm), "rotate": plan.String(days(d.DKIM.Rotate))},
+			CreateOnly: []string{"rotate"}, // for Schedule
+			ReplaceOn:  []string{"algorithm", "host"},
+			Outputs:    []string{"txt"},
+			Protected:  keyProtected,
+			Effect:     "mail from " + d.Name + " can be signed",
+			Origin:     d.DKIM.Range,
 		}))
 	}
 	for _, b := range d.Mailboxes {
@@ -201,6 +203,29 @@ func declareDomain(h *specs.Host, d *specs.Domain) []plan.Resource {
 		}))
 	}
 	return rs
+}
+
+// days is a time span as a spec writes it, "180d"; "" for none.
+func days(d time.Duration) string {
+	switch {
+	case d == 0:
+		return ""
+	case d%(24*time.Hour) == 0:
+		return strconv.Itoa(int(d/(24*time.Hour))) + "d"
+	}
+	return d.String()
+}
+
+// parseDays is the inverse of days.
+func parseDays(s string) time.Duration {
+	if n, err := strconv.Atoi(strings.TrimSuffix(s, "d")); err == nil {
+		return time.Duration(n) * 24 * time.Hour
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return 0
+	}
+	return d
 }
 
 // sorted is a list whose order does not matter.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"mailform/plan"
 	"mailform/server/manifest"
@@ -30,6 +31,8 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		return p.install(ctx, t, progress)
 	case opKeys:
 		return p.makeKeys(ctx, t, op)
+	case opSeen:
+		return plan.Result{}, p.waitSeen(ctx, op, progress)
 	case opConverge:
 		return p.converge(ctx, t, op, progress)
 	case opVerify:
@@ -157,6 +160,38 @@ func (p *Provider) makeKeys(ctx context.Context, t target, op plan.Op) (plan.Res
 		return plan.Result{}, badAnswer(t, "keys", err)
 	}
 	return plan.Result{Outputs: keyOutputs(res.Keys)}, nil
+}
+
+// seenWithin bounds the wait for a record that was published just now.
+const seenWithin = 2 * time.Minute
+
+// waitSeen waits until every name server shows some records.
+func (p *Provider) waitSeen(ctx context.Context, op plan.Op, progress plan.Progress) error {
+	var questions []TXT
+	for _, r := range op.Inputs["records"].Items() {
+		questions = append(questions, TXT{r.Field("name").Str(), r.Field("text").Str()})
+	}
+	got := "there is nobody to ask"
+	pause := time.Second
+	for start := p.Now(); p.Published != nil; pause = min(2*pause, 10*time.Second) {
+		sightings := p.Published(ctx, questions)
+		i := slices.IndexFunc(sightings, func(s Sighting) bool { return !s.Everywhere })
+		if i < 0 {
+			return nil
+		}
+		got = questions[i].Name + ": " + sightings[i].Got
+		if p.Now().Sub(start)+pause > seenWithin {
+			break
+		}
+		if progress != nil {
+			progress(got, 0, 0)
+		}
+		if err := p.Sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+	return &plan.Error{Class: plan.ErrTransient, Code: "MF5424", Step: op.Title, Got: got,
+		Fix: "The old key still signs. Run the same command again in a few minutes; it continues where this one ended."}
 }
 
 func badAnswer(t target, command string, err error) error {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -42,6 +43,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	if err := g.Wait(); err != nil {
 		return plan.Observed{}, err
 	}
+	p.look(ctx, found)
 	at := map[plan.Address]plan.Object{}
 	for i, objects := range found {
 		out.Calls += calls[i]
@@ -143,8 +145,7 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 		})
 	}
 	for _, k := range f.DKIM {
-		add(dkimAddr(k.Domain, k.Selector), kindKey,
-			plan.Attrs{"host": plan.String(t.host), "algorithm": plan.String(k.Algorithm)},
+		add(dkimAddr(k.Domain, k.Selector), kindKey, keyAttrs(t.host, k, f.Manifest),
 			plan.Attrs{"txt": plan.String(k.TXT)}, keyProtected)
 	}
 	m := f.Manifest
@@ -173,6 +174,50 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 		}
 	}
 	return objects
+}
+
+// keyAttrs describes a signing key; all but host and algorithm is for Schedule.
+func keyAttrs(host string, k manifest.DKIMPublic, m *manifest.Manifest) plan.Attrs {
+	attrs := plan.Attrs{"host": plan.String(host), "algorithm": plan.String(k.Algorithm)}
+	for name, t := range map[string]time.Time{"created": k.Created, "signs_since": k.SignsSince, "signed_until": k.SignedUntil} {
+		if !t.IsZero() {
+			attrs[name] = plan.String(t.UTC().Format(time.RFC3339))
+		}
+	}
+	signs := m != nil && slices.ContainsFunc(m.Domains, func(d manifest.Domain) bool {
+		return d.Name == k.Domain && slices.ContainsFunc(d.DKIM, func(s manifest.DKIMKey) bool { return s.Selector == k.Selector && !s.Idle })
+	})
+	attrs["signs"] = plan.Bool(signs)
+	return attrs
+}
+
+// look asks the name servers about the keys that are coming up: those that have
+// never signed.
+func (p *Provider) look(ctx context.Context, found [][]plan.Object) {
+	if p.Published == nil {
+		return
+	}
+	var questions []TXT
+	var about []plan.Attrs
+	for _, objects := range found {
+		for _, o := range objects {
+			if o.Kind != kindKey || o.Attrs["signs"].True() || !o.Attrs["signs_since"].IsNull() {
+				continue
+			}
+			seg := o.Address.Segments()
+			questions = append(questions, TXT{seg[2] + "._domainkey." + seg[1], o.Outputs["txt"].Str()})
+			about = append(about, o.Attrs)
+		}
+	}
+	if len(questions) == 0 {
+		return
+	}
+	for i, s := range p.Published(ctx, questions) {
+		about[i]["seen"] = plan.Bool(s.Everywhere)
+		if s.Negative > 0 {
+			about[i]["negative_seconds"] = plan.Int(seconds(s.Negative))
+		}
+	}
 }
 
 // observedPassword is a mailbox's password as the host tells it.

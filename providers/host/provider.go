@@ -37,11 +37,24 @@ type Config struct {
 	// asked only when neither the spec nor known_hosts names a key. nil is "no".
 	Confirm func(host, fingerprint string) bool
 	Agents  agentbin.Source
-	Secret  func(fingerprint string) (string, bool) // specs.Spec.Secret
-	Roots   *x509.CertPool                          // the servers' certificates must chain to one of them; nil is the system's
+	// Published asks the name servers about TXT records, in the order of the
+	// questions. nil: nothing is known to be seen, and no new signing key is used.
+	Published func(context.Context, []TXT) []Sighting
+	Secret    func(fingerprint string) (string, bool) // specs.Spec.Secret
+	Roots     *x509.CertPool                          // the servers' certificates must chain to one of them; nil is the system's
 
 	Now   func() time.Time
 	Sleep func(context.Context, time.Duration) error // between tries; nil really sleeps
+}
+
+// TXT is a record that ought to be in DNS.
+type TXT struct{ Name, Text string }
+
+// Sighting is what the name servers say about a TXT record.
+type Sighting struct {
+	Everywhere bool          // every server of the zone answers with it and nothing else
+	Negative   time.Duration // how long resolvers remember that there was none, RFC 2308 5; 0 when that is not known
+	Got        string        // what came instead
 }
 
 // Provider implements plan.Provider. It keeps one SSH connection per host and

@@ -128,7 +128,10 @@ func (c *converge) run(ctx context.Context) error {
 	} else {
 		c.step("manifest", "unchanged", "")
 	}
-	return c.service(ctx, items)
+	if err := c.service(ctx, items); err != nil {
+		return err
+	}
+	return c.keyUse(old, &want)
 }
 
 // settledItems is everything but the manifest and the service's state: folders,

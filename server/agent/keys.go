@@ -19,6 +19,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"mailform/server/manifest"
 )
@@ -147,6 +148,9 @@ func (a *Agent) signingKey(w manifest.DKIMWanted, replace bool) (crypto.Signer, 
 	if err := dir.apply(context.Background()); err != nil {
 		return nil, err
 	}
+	if err := a.forgetUse(w.Domain, w.Selector); err != nil { // of the key that was here
+		return nil, err
+	}
 	return key, writeFile(path, text, secretMode, a.gid())
 }
 
@@ -193,6 +197,14 @@ func (a *Agent) publicKeys() ([]manifest.DKIMPublic, error) {
 		if err != nil {
 			return nil, err
 		}
+		if fi, err := os.Stat(f); err == nil {
+			pub.Created = fi.ModTime().UTC().Truncate(time.Second)
+		}
+		var use manifest.KeyUse
+		if _, err := readJSON(a.Layout.DKIMUse(domain, selector), &use); err != nil {
+			return nil, err
+		}
+		pub.SignsSince, pub.SignedUntil = use.SignsSince, use.SignedUntil
 		out = append(out, pub)
 	}
 	return out, nil
@@ -229,6 +241,9 @@ func (a *Agent) retireKeys(keys []manifest.DKIMWanted) ([]string, error) {
 			return gone, err
 		}
 		gone = append(gone, k.Selector+"._domainkey."+k.Domain)
+		if err := a.forgetUse(k.Domain, k.Selector); err != nil {
+			return gone, err
+		}
 		dir := filepath.Dir(path)
 		if os.Remove(dir) == nil { // it was the domain's last key
 			dir = a.Layout.DKIMDir()

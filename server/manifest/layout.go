@@ -87,6 +87,11 @@ func (l Layout) DKIMKey(domain, selector string) string {
 	return filepath.Join(l.DKIMDir(), domain, selector+".pem")
 }
 
+// DKIMUse is what is known of the use of a signing key; see KeyUse.
+func (l Layout) DKIMUse(domain, selector string) string {
+	return filepath.Join(l.DKIMDir(), domain, selector+".json")
+}
+
 // CertKey and CertChain are the files of the certificate with that name.
 func (l Layout) CertKey(name string) string   { return filepath.Join(l.TLSDir(), name, "key.pem") }
 func (l Layout) CertChain(name string) string { return filepath.Join(l.TLSDir(), name, "chain.pem") }

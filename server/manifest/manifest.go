@@ -173,6 +173,17 @@ type DKIMPublic struct {
 	Selector  string `json:"selector"`
 	Algorithm string `json:"algorithm"`
 	TXT       string `json:"txt"` // the whole record text: "v=DKIM1; k=rsa; p=…"
+
+	Created     time.Time `json:"created"`
+	SignsSince  time.Time `json:"signs_since,omitzero"`  // zero: it has never signed
+	SignedUntil time.Time `json:"signed_until,omitzero"` // zero: it signs, or never has
+}
+
+// KeyUse is the file beside a signing key that says when it signed. Its own age
+// is that of its file.
+type KeyUse struct {
+	SignsSince  time.Time `json:"signs_since,omitzero"`
+	SignedUntil time.Time `json:"signed_until,omitzero"`
 }
 
 // Storage is the data disk that Layout.StateDir is on.

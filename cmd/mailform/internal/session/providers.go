@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"unicode"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
 
 	"mailform/plan"
 	"mailform/providers/acme"
@@ -94,6 +96,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		}
 		agents = agentbin.Default(executable)
 	}
+	var certs *acme.Provider
 	s.hosts = host.New(host.Config{
 		Stack:      stack,
 		Version:    s.env.Version,
@@ -104,12 +107,15 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Confirm:    s.confirmHostKey,
 		Agents:     agents,
 		Secret:     spec.Secret,
-		Roots:      roots,
-		Now:        s.env.Now,
-		Sleep:      s.env.Sleep,
+		Published: func(ctx context.Context, records []host.TXT) []host.Sighting {
+			return sightings(ctx, certs, records)
+		},
+		Roots: roots,
+		Now:   s.env.Now,
+		Sleep: s.env.Sleep,
 	})
 	s.closers = append(s.closers, s.hosts.Close)
-	certs, err := acme.New(acme.Config{
+	certs, err = acme.New(acme.Config{
 		Directory:  first(spec.ACME.Directory, getenv("MAILFORM_ACME_DIRECTORY")),
 		Contact:    spec.Stack.Contact,
 		Roots:      roots,
@@ -124,6 +130,21 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		return nil, err
 	}
 	return []plan.Provider{cloud, dns, s.hosts, certs}, nil
+}
+
+// sightings asks about many records at once.
+func sightings(ctx context.Context, certs *acme.Provider, records []host.TXT) []host.Sighting {
+	out := make([]host.Sighting, len(records))
+	var g errgroup.Group
+	g.SetLimit(16)
+	for i, r := range records {
+		g.Go(func() error {
+			out[i].Everywhere, out[i].Negative, out[i].Got = certs.Published(ctx, r.Name, r.Text)
+			return nil
+		})
+	}
+	g.Wait()
+	return out
 }
 
 // checkResolver wants host:port, or "" for the system's.

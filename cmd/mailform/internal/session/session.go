@@ -197,8 +197,22 @@ func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (
 	if err != nil {
 		return nil, err
 	}
+	replace := opts.Replace
+	if opts.Approved != nil && opts.Approved.Asked != nil {
+		replace = opts.Approved.Asked.Replace
+	}
+	var renewed []string
+	for _, p := range s.Providers {
+		if scheduler, ok := p.(plan.Scheduler); ok {
+			var r []string
+			var d specs.Diagnostics
+			desired, objects, r, d = scheduler.Schedule(plan.Scheduling{Now: s.env.Now(), Desired: desired, Observed: objects, Renew: replace, Destroy: opts.Destroy})
+			renewed, diags = append(renewed, r...), append(diags, d...)
+		}
+	}
 	in := plan.Input{
 		Stack:      s.Spec.Stack.Name,
+		Renewed:    renewed,
 		Desired:    desired,
 		Observed:   objects,
 		Foreign:    foreign,
