@@ -163,7 +163,7 @@ func (b *builder) report(s specs.Severity, code, summary, detail string, origin 
 // match puts desired resources and observed objects together by address. What
 // is neither wanted nor ours is left out: it is none of our business.
 func (b *builder) match() {
-	desired := slices.Clone(b.forgets(b.in.Desired))
+	desired := b.remember(b.in.Desired)
 	slices.SortStableFunc(desired, func(x, y Resource) int { return cmp.Compare(x.Address, y.Address) })
 	observed := slices.Clone(b.in.Observed)
 	slices.SortStableFunc(observed, func(x, y Object) int { return cmp.Compare(x.Address, y.Address) })

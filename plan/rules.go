@@ -165,24 +165,30 @@ func leaveElements(path string, is, wish Value, key func(Value) string, ignores 
 	return List(out...), left
 }
 
-// forgets takes what is forgotten out of what is wanted. What is only looked up
-// carries no mark that could be taken off.
-func (b *builder) forgets(desired []Resource) []Resource {
-	if len(b.in.Forget) == 0 {
-		return desired
-	}
-	gone := map[Address]bool{}
-	desired = slices.DeleteFunc(slices.Clone(desired), func(r Resource) bool {
-		gone[r.Address] = !r.Lookup && b.rules.forget.match(r.Address)
-		return gone[r.Address]
+// Remembered is what is left to be wanted when what a forget rule names is taken
+// out. What is only looked up carries no mark that could be taken off.
+func Remembered(desired []Resource, rules []specs.Forget) []Resource {
+	return slices.DeleteFunc(slices.Clone(desired), func(r Resource) bool {
+		return !r.Lookup && slices.ContainsFunc(rules, func(f specs.Forget) bool { return Match(f.Address, r.Address) })
 	})
-	for i := range desired {
-		r := &desired[i]
-		// What only comes after it in order finds it as it is.
-		r.DependsOn = slices.DeleteFunc(slices.Clone(r.DependsOn), func(a Address) bool { return gone[a] })
+}
+
+// remember takes what is forgotten out of what is wanted.
+func (b *builder) remember(desired []Resource) []Resource {
+	left := Remembered(desired, b.in.Forget)
+	if len(left) == len(desired) {
+		return left
 	}
-	b.forgotten = gone
-	return desired
+	b.forgotten = map[Address]bool{}
+	for _, r := range desired {
+		b.forgotten[r.Address] = !r.Lookup && b.rules.forget.match(r.Address)
+	}
+	for i := range left {
+		r := &left[i]
+		// What only comes after it in order finds it as it is.
+		r.DependsOn = slices.DeleteFunc(slices.Clone(r.DependsOn), func(a Address) bool { return b.forgotten[a] })
+	}
+	return left
 }
 
 // release takes our mark off, where the thing can do without us.

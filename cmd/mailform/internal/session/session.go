@@ -193,7 +193,7 @@ func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (
 	if diags.HasErrors() {
 		return nil, &SpecError{s.Sources, diags}
 	}
-	objects, foreign, stats, err := apply.Observe(ctx, s.config(sink), s.Spec.Stack.Name, desired)
+	objects, foreign, stats, err := apply.Observe(ctx, s.config(sink), s.Spec.Stack.Name, plan.Remembered(desired, s.Spec.Forget))
 	if err != nil {
 		return nil, err
 	}
