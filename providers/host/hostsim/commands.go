@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -205,6 +206,10 @@ func gunzip(from, to string) error {
 	if err != nil {
 		return err
 	}
+	// A process that is forked meanwhile, for any host, would hold the file open for
+	// writing until it has become another program, and nobody could run the file.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
 	if err != nil {
 		return err
