@@ -185,7 +185,7 @@ func (p *Provider) declareHost(h *specs.Host, web []netip.Prefix) ([]plan.Resour
 			Outputs:    []string{"id", "host_key", "image_id", "zone"},
 			Within:     subnet,
 			Protected:  "it holds the mail of " + h.Hostname,
-			Interrupts: "changing its type stops the instance for some minutes",
+			Interrupts: "changing its type stops the instance for some minutes; other changes do not",
 			Effect:     "the machine behind " + h.Hostname,
 		},
 		{
