@@ -174,8 +174,8 @@ func (p *Provider) edits(c plan.Change) map[groupKey]edit {
 		was.delete, will.post = c.ID, p.wire(c, "")
 		return map[groupKey]edit{{zone: before, kind: remove}: was, into: will}
 	case plan.Delete:
-		if foreign := foreignTerms(c); len(foreign) > 0 {
-			was.patch = release(c, foreign)
+		if theirs := textsOf(c, "theirs"); len(theirs) > 0 {
+			was.patch = release(c, theirs)
 		} else {
 			was.delete = c.ID
 		}
@@ -234,12 +234,13 @@ func (p *Provider) wire(c plan.Change, id string) *plan.Value {
 	if id != "" {
 		fields["id"] = plan.String(id)
 	}
-	if foreign := foreignTerms(c); len(foreign) > 0 && c.Action != plan.Replace {
+	foreign, theirs := textsOf(c, "foreign"), textsOf(c, "theirs")
+	if len(foreign)+len(theirs) > 0 && c.Action != plan.Replace {
 		if want, err := parseSPF(c.After["content"].Str()); err == nil {
 			own := want
 			own.terms, own.modifiers = without(want.terms, foreign), without(want.modifiers, foreign)
 			fields["content"] = plan.String(own.join(foreign).String())
-			fields["comment"] = plan.String(joinedComment(p.stack, slot, append(slices.Clone(own.terms), own.modifiers...)))
+			fields["comment"] = plan.String(joinedComment(p.stack, slot, without(append(slices.Clone(own.terms), own.modifiers...), theirs)))
 		}
 	}
 	if c.Action == plan.Adopt { // it already says it, if in another form
@@ -250,16 +251,17 @@ func (p *Provider) wire(c plan.Change, id string) *plan.Value {
 	return &v
 }
 
-// foreignTerms are the mechanisms of others in the record a change is about.
-func foreignTerms(c plan.Change) []string {
+// textsOf gives a list of mechanisms of others in the SPF record a change is about:
+// "theirs" are all of them, "foreign" those that the spec does not want as well.
+func textsOf(c plan.Change, name string) []string {
 	if c.Before["type"].Str() != "TXT" {
 		return nil
 	}
-	return c.Before["foreign"].Texts()
+	return c.Before[name].Texts()
 }
 
 // release takes our part and our mark out of an SPF record that others are in.
-func release(c plan.Change, foreign []string) *plan.Value {
+func release(c plan.Change, theirs []string) *plan.Value {
 	rest := spf{}
 	if rec, err := parseSPF(c.Before["content"].Str()); err == nil {
 		rest.all = rec.all
@@ -268,7 +270,7 @@ func release(c plan.Change, foreign []string) *plan.Value {
 		"address": plan.String(string(c.Address)),
 		"id":      plan.String(c.ID),
 		"name":    c.Before["name"], "type": c.Before["type"], "ttl": c.Before["ttl"],
-		"content": plan.String(rest.join(foreign).String()),
+		"content": plan.String(rest.join(theirs).String()),
 		"comment": plan.String(""),
 	})
 	return &v

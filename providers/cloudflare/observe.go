@@ -442,6 +442,8 @@ func (v *view) text(o *plan.Object, s *slot, r record, m mark) {
 		if m.joined {
 			foreign = rec.others(func(t string) bool { return m.own[termHash(t)] || contains(want.terms, t) })
 			o.Attrs["foreign"] = plan.Strings(foreign...)
+			// What the spec wants now, too, is still theirs when our part goes.
+			o.Attrs["theirs"] = plan.Strings(rec.others(func(t string) bool { return m.own[termHash(t)] })...)
 		}
 		own := rec
 		own.terms, own.modifiers = without(rec.terms, foreign), without(rec.modifiers, foreign)

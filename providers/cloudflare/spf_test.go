@@ -174,3 +174,18 @@ func TestJoinKeepsEverything(t *testing.T) {
 		}
 	})
 }
+
+// Somebody's mechanism that the spec comes to want as well stays theirs: when the
+// stack goes, it stays.
+func TestWantedMechanismOfOthersOutlivesUs(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{})
+	w.sim.Seed("acme.example", cloudflaresim.Record{Type: "TXT", Content: `"v=spf1 include:_spf.shop.example ~all"`})
+	w.apply(testSpec(), how{})
+	s := testSpec()
+	s.Domains[0].SPF.Include = append(s.Domains[0].SPF.Include, "_spf.shop.example")
+	w.apply(s, how{})
+	s.Domains[0].SPF.All = "softfail"
+	w.apply(s, how{})
+	w.apply(s, how{destroy: true, allow: []string{"**"}})
+	expect(t, "left", w.lines("acme.example"), []string{"TXT acme.example v=spf1 include:_spf.shop.example ~all"})
+}
