@@ -55,12 +55,12 @@ func (a *app) look(c *cobra.Command, stack *stackFlags, args []string, want sess
 	if err != nil {
 		return nil, err
 	}
+	opts.ReadOnly = true
 	s, err := session.Open(a.env, opts)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	s.ReadOnly()
 	ctx, cancel := a.interruptible(c.Context())
 	defer cancel()
 	return a.makePlan(ctx, s, want, true)

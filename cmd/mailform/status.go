@@ -31,12 +31,12 @@ cannot be reached or does not serve mail.`,
 			if err != nil {
 				return err
 			}
+			opts.ReadOnly = true
 			s, err := session.Open(a.env, opts)
 			if err != nil {
 				return err
 			}
 			defer s.Close()
-			s.ReadOnly()
 			ctx, cancel := a.interruptible(c.Context())
 			defer cancel()
 			sink, done := a.readingSink(asJSON)

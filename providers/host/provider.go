@@ -30,6 +30,9 @@ type Config struct {
 	Version string // of this mailform, shown as the version of the mailformd it carries
 	Actor   string // "alice@laptop"; left on the host for whoever finds a conflict
 
+	// ReadOnly lets no command reach a machine but those that look at it.
+	ReadOnly bool
+
 	Dial       func(ctx context.Context, network, addr string) (net.Conn, error)
 	Signers    func() []ssh.Signer // the person's keys, see OperatorKeys
 	KnownHosts string              // path of a known_hosts file; "" uses none

@@ -62,7 +62,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Credentials:  credentials,
 		OperatorKeys: keys.Public(),
 		Roots:        roots,
-		Transport:    s.env.Transport,
+		Transport:    s.transport(roots, looksAtCloud),
 		Now:          s.env.Now,
 		Sleep:        s.env.Sleep,
 	})
@@ -80,7 +80,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Roots:   roots,
 		Stack:   stack,
 
-		Transport: s.env.Transport,
+		Transport: s.transport(roots, gets),
 		Now:       s.env.Now,
 		Sleep:     s.env.Sleep,
 	})
@@ -99,6 +99,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 	var certs *acme.Provider
 	s.hosts = host.New(host.Config{
 		Stack:      stack,
+		ReadOnly:   s.opts.ReadOnly,
 		Version:    s.env.Version,
 		Actor:      first(getenv("USER"), getenv("LOGNAME"), "somebody"),
 		Dial:       s.env.Dial,
@@ -122,7 +123,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Resolver:   resolver,
 		Challenger: dns,
 		Hosts:      s.hosts,
-		Transport:  s.env.Transport,
+		Transport:  s.transport(roots, gets),
 		Now:        s.env.Now,
 		Sleep:      s.env.Sleep,
 	})

@@ -50,6 +50,9 @@ type Options struct {
 	StateDir string // where .mailform goes; "" is Dir
 	Vars     []string
 	VarFiles []string
+	// ReadOnly makes a session that cannot write: its providers refuse, and so does
+	// what carries their requests.
+	ReadOnly bool
 	// Adjust changes the spec after it was read: the rehearsal takes endpoints and
 	// passwords out so that its own are used.
 	Adjust func(*specs.Spec)
@@ -128,6 +131,9 @@ func open(env Env, opts Options, s *Session) (*Session, error) {
 	}
 	if s.Providers, err = s.providers(roots); err != nil {
 		return nil, err
+	}
+	if opts.ReadOnly {
+		s.readOnly()
 	}
 	return s, nil
 }
