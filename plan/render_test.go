@@ -138,6 +138,22 @@ func TestRenderText(t *testing.T) {
 	}
 }
 
+// Whatever there is to show fits a narrow window, but for what cannot be broken:
+// addresses, and flags for a person to copy.
+func TestRenderTextNarrow(t *testing.T) {
+	for name, p := range samples(t) {
+		var b bytes.Buffer
+		if err := RenderText(&b, p, TextOptions{Width: 40, Estimate: estimates[name]}); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range strings.Split(b.String(), "\n") {
+			if style.Width(line) > 40 && len(strings.Fields(line)) > 2 && !strings.Contains(line, "--") {
+				t.Errorf("%s: %d columns: %q", name, style.Width(line), line)
+			}
+		}
+	}
+}
+
 func TestRenderOthers(t *testing.T) {
 	for name, p := range samples(t) {
 		if name == "many" {

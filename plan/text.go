@@ -82,7 +82,9 @@ func (t *text) plan(p *Plan) {
 		title = "Plan to destroy stack " + style.Clean(p.Stack)
 	}
 	t.line(0, t.sheet.Bold(title))
-	t.line(0, t.sheet.Dim(legend(p)))
+	for _, line := range t.wrap(t.legend(p), "   ", t.width) {
+		t.line(0, line)
+	}
 	for _, g := range p.groups() {
 		t.line(0)
 		t.line(0, t.sheet.Bold(style.Clean(g.Title)))
@@ -132,14 +134,14 @@ func leftOutWords(p *Plan, s Summary) string {
 	return words
 }
 
-func legend(p *Plan) string {
-	var parts []string
+func (t *text) legend(p *Plan) []word {
+	var parts []word
 	for _, a := range []Action{Create, Update, Replace, Rotate, Adopt, Wait, Forget, Delete} {
 		if slices.ContainsFunc(p.Changes, func(c Change) bool { return c.Action == a }) {
-			parts = append(parts, a.Glyph()+" "+verb(a))
+			parts = append(parts, word{a.Glyph() + " " + verb(a), t.sheet.Dim})
 		}
 	}
-	return strings.Join(parts, "   ")
+	return parts
 }
 
 func (t *text) group(g group) {

@@ -170,7 +170,11 @@ func (t *text) field(f Field, room int) []string {
 	case f.After.empty():
 		return prefixed(t.sheet.Red("- "), breakText(shorten(before), room-2), note)
 	case f.Before.kind == KindSecret && f.After.kind == KindSecret:
-		return []string{before + t.sheet.Dim(" → ") + after + t.sheet.Dim(" (another one)") + note}
+		pair := before + t.sheet.Dim(" → ") + after
+		if another := " (another one)"; style.Width(before)+3+style.Width(after)+len(another) <= room {
+			return []string{pair + t.sheet.Dim(another) + note}
+		}
+		return []string{pair + note, t.sheet.Dim("(another one)")}
 	case style.Width(before)+3+style.Width(after) <= room:
 		return []string{before + t.sheet.Dim(" → ") + after + note}
 	case f.Before.kind == KindList && f.After.kind == KindList:
