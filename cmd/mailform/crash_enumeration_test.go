@@ -141,6 +141,7 @@ func (th *theater) life(t *testing.T, name, example string) []*stage {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { applied.Close() })
 	return []*stage{
 		first,
 		{act: "change", spec: changed, config: config, from: applied, state: state, command: append(apply, "--allow", "mailbox/*")},
