@@ -116,9 +116,9 @@ func (h *hostChanges) compile() []plan.Op {
 		add(plan.Op{Kind: opKeys, Title: "make " + counted(len(addrs), "signing key", "signing keys") + " on " + h.host, Addresses: addrs,
 			Inputs: plan.Attrs{"keys": keys}, Seconds: 2})
 	}
-	if keys := h.hurried(); len(keys) > 0 && h.server != nil && h.server.Pending() {
+	if keys, insist := h.hurried(); len(keys) > 0 && h.server != nil && h.server.Pending() {
 		add(plan.Op{Kind: opSeen, Title: "wait until the new signing keys are seen in DNS", Addresses: []plan.Address{h.server.Address}, ReadOnly: true,
-			Inputs: plan.Attrs{"records": plan.List(keys...)}, Seconds: 10})
+			Inputs: plan.Attrs{"records": plan.List(keys...), "insist": plan.Bool(insist)}, Seconds: 10})
 	}
 	if addrs := h.converging(); len(addrs) > 0 {
 		add(plan.Op{Kind: opConverge, Title: "configure the mail server on " + h.host, Addresses: addrs,
@@ -183,13 +183,14 @@ func (h *hostChanges) keys(changes []plan.Change, which func(plan.Change) bool) 
 	return plan.List(keys...), addrs
 }
 
-// hurried are the records of keys that are to sign as soon as they are seen.
-func (h *hostChanges) hurried() []plan.Value {
-	var out []plan.Value
+// hurried are the records of keys that are to sign as soon as they are seen, and
+// whether another key goes on to sign when they are not.
+func (h *hostChanges) hurried() (out []plan.Value, insist bool) {
 	for _, c := range h.things {
-		if c.Kind != kindKey || c.Blocked != nil || !c.After["at_once"].True() {
+		if c.Kind != kindKey || c.Blocked != nil || c.After["at_once"].Str() == "" {
 			continue
 		}
+		insist = insist || c.After["at_once"].Str() == onceRush
 		seg := c.Address.Segments()
 		text := plan.Unknown(c.Address, "txt")
 		if known, ok := c.Outputs["txt"]; ok {
@@ -197,7 +198,7 @@ func (h *hostChanges) hurried() []plan.Value {
 		}
 		out = append(out, plan.Map(map[string]plan.Value{"name": plan.String(seg[2] + "._domainkey." + seg[1]), "text": text}))
 	}
-	return out
+	return out, insist
 }
 
 // converging are the addresses that a Converge brings about: the server first,

@@ -191,8 +191,8 @@ func keyAttrs(host string, k manifest.DKIMPublic, m *manifest.Manifest) plan.Att
 	return attrs
 }
 
-// look asks the name servers about the keys that are coming up: those that have
-// never signed.
+// look asks the name servers about the keys that may be coming up: those that do
+// not sign and of which it is not known that they have.
 func (p *Provider) look(ctx context.Context, found [][]plan.Object) {
 	if p.Published == nil {
 		return
@@ -201,7 +201,7 @@ func (p *Provider) look(ctx context.Context, found [][]plan.Object) {
 	var about []plan.Attrs
 	for _, objects := range found {
 		for _, o := range objects {
-			if o.Kind != kindKey || o.Attrs["signs"].True() || !o.Attrs["signs_since"].IsNull() {
+			if o.Kind != kindKey || o.Attrs["signs"].True() || !o.Attrs["signed_until"].IsNull() {
 				continue
 			}
 			seg := o.Address.Segments()

@@ -130,13 +130,22 @@ func schedule(w lineWorld, keys []keyState) []keyPlan {
 // pick finds the key that signs, on the host that is to, and the newest that has
 // never signed and fits the wish.
 func pick(w lineWorld, keys []keyState) (current, next *keyState) {
+	usable := func(k *keyState) bool {
+		return w.line != nil && k.host != "" && k.host == w.line.host && k.record != recordRevoked
+	}
+	for i := range keys {
+		if k := &keys[i]; usable(k) && k.signs {
+			current = k
+		}
+	}
 	for i := range keys {
 		k := &keys[i]
+		// A converge that was cut off has noted that it begins to sign, or has not
+		// noted yet that it ended. It begins if it is the later of the two.
+		begins := !k.signs && k.signedUntil.IsZero() && !k.signsSince.IsZero() && (current == nil || current.signsSince.Before(k.signsSince))
 		switch {
-		case w.line == nil || k.host == "" || k.host != w.line.host || k.record == recordRevoked:
-		case k.signs:
-			current = k
-		case !k.hasSigned() && k.algorithm == w.line.algorithm && ofLine(k.selector, w.line.selector):
+		case !usable(k):
+		case (begins || !k.hasSigned()) && k.algorithm == w.line.algorithm && ofLine(k.selector, w.line.selector):
 			next = k
 		}
 	}

@@ -243,7 +243,7 @@ func (s *scheduler) settle(domain string, p keyPlan) {
 		agent := s.wants[agentAddr(p.host)]
 		r := plan.Resource{
 			Address: address, Provider: Name, Kind: kindKey,
-			Attrs:      plan.Attrs{"host": plan.String(p.host), "algorithm": plan.String(p.algorithm), "at_once": plan.Bool(p.rush)},
+			Attrs:      plan.Attrs{"host": plan.String(p.host), "algorithm": plan.String(p.algorithm), "at_once": plan.String(atOnceWhy(p))},
 			CreateOnly: []string{"at_once"},
 			ReplaceOn:  []string{"algorithm", "host"},
 			Outputs:    []string{"txt"},
@@ -283,6 +283,22 @@ func (s *scheduler) settle(domain string, p keyPlan) {
 	if o := s.found[record]; p.sign && (p.first || p.rush) && (o == nil || o.Owner == plan.Ours) {
 		s.awaited[p.host] = append(s.awaited[p.host], record)
 	}
+}
+
+// Why a key signs in the same run in which it is made.
+const (
+	onceFirst = "first" // the domain has none that signs
+	onceRush  = "rush"  // the one before it must not sign any more
+)
+
+func atOnceWhy(p keyPlan) string {
+	switch {
+	case p.sign && p.rush:
+		return onceRush
+	case p.sign && p.first:
+		return onceFirst
+	}
+	return ""
 }
 
 // desired gives all wishes, with what was decided in the place of what was declared.

@@ -119,6 +119,9 @@ func (c *converge) run(ctx context.Context) error {
 	if err := c.retained(old, &want); err != nil {
 		return err
 	}
+	if err := c.beginUse(&want); err != nil {
+		return err
+	}
 	if c.sum != oldSum {
 		if err := writeFile(a.Layout.ManifestFile(), text, secretMode, a.gid()); err != nil {
 			return err
@@ -131,7 +134,7 @@ func (c *converge) run(ctx context.Context) error {
 	if err := c.service(ctx, items); err != nil {
 		return err
 	}
-	return c.keyUse(old, &want)
+	return c.endUse(&want)
 }
 
 // settledItems is everything but the manifest and the service's state: folders,

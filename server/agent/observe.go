@@ -58,6 +58,7 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if f.Service.Drift, err = a.drift(ctx, m, sum, f.Service); err != nil {
 		return nil, err
 	}
+	f.Service.Drift = append(f.Service.Drift, useDrift(m, f.DKIM)...)
 	if f.Storage, err = a.storageFacts(m); err != nil {
 		return nil, err
 	}
