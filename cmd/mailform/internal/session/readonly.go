@@ -20,11 +20,13 @@ import (
 func (s *Session) readOnly() {
 	for i, p := range s.Providers {
 		r := readOnly{p}
+		s.Providers[i] = r
 		if m, ok := p.(plan.Merger); ok {
 			s.Providers[i] = readOnlyMerger{r, m}
-			continue
 		}
-		s.Providers[i] = r
+		if sch, ok := p.(plan.Scheduler); ok {
+			s.Providers[i] = readOnlyScheduler{r, sch}
+		}
 	}
 }
 
@@ -92,6 +94,11 @@ type readOnly struct{ plan.Provider }
 type readOnlyMerger struct {
 	readOnly
 	plan.Merger
+}
+
+type readOnlyScheduler struct {
+	readOnly
+	plan.Scheduler
 }
 
 func (readOnly) Do(_ context.Context, op plan.Op, _ plan.Token, _ plan.Progress) (plan.Result, error) {
