@@ -32,7 +32,7 @@ func Write(s *Spec) []byte {
 		w.domain(root.block("domain"), d, len(s.Hosts) > 1)
 	}
 	for _, z := range s.Zones {
-		w.zone(root.block("zone"), z)
+		w.zone(root.block("zone"), z, len(s.Hosts) > 1)
 	}
 	w.optional(root.block("tls"), nil, func(b body) {
 		b.attr("key", s.TLS.Key)
@@ -398,7 +398,7 @@ func (b body) policy(name string, managed bool, fill func(body)) {
 	})
 }
 
-func (w *writer) zone(schema *blockSchema, z *Zone) {
+func (w *writer) zone(schema *blockSchema, z *Zone, several bool) {
 	w.block(schema, []string{z.Name}, func(b body) {
 		b.attr("security_level", z.SecurityLevel)
 		b.attr("ssl", z.SSL)
@@ -406,7 +406,9 @@ func (w *writer) zone(schema *blockSchema, z *Zone) {
 		b.attr("caa", z.CAA)
 		for _, n := range z.Web {
 			b.block("web", []string{n.Name}, func(b body) {
-				b.attr("host", n.Host)
+				if several {
+					b.attr("host", n.Host)
+				}
 				b.attr("proxied", n.Proxied)
 			})
 		}

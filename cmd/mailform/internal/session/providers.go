@@ -80,6 +80,8 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Roots:   roots,
 		Stack:   stack,
 
+		ACMEDirectory: getenv("MAILFORM_ACME_DIRECTORY"),
+
 		Transport: s.transport(roots, gets),
 		Now:       s.env.Now,
 		Sleep:     s.env.Sleep,
