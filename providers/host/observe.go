@@ -33,10 +33,10 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		found = make([][]plan.Object, len(targets))
 		calls = make([]int, len(targets))
 	)
-	g, ctx := errgroup.WithContext(ctx)
+	g, one := errgroup.WithContext(ctx)
 	for i, t := range targets {
 		g.Go(func() (err error) {
-			found[i], calls[i], err = p.observeHost(ctx, t)
+			found[i], calls[i], err = p.observeHost(one, t)
 			return err
 		})
 	}
@@ -214,6 +214,9 @@ func (p *Provider) look(ctx context.Context, found [][]plan.Object) {
 	}
 	for i, s := range p.Published(ctx, questions) {
 		about[i]["seen"] = plan.Bool(s.Everywhere)
+		if s.Got != "" {
+			about[i]["seen_instead"] = plan.String(s.Got)
+		}
 		if s.Negative > 0 {
 			about[i]["negative_seconds"] = plan.Int(seconds(s.Negative))
 		}

@@ -42,6 +42,7 @@ type keyState struct {
 	record    recordState
 	published time.Time // zero when the DNS provider does not say
 	seen      bool      // by every name server
+	instead   string    // what one of them says when it is not seen
 	negative  time.Duration
 }
 
@@ -231,7 +232,7 @@ func (w lineWorld) ready(k keyState) (bool, string) {
 	case k.published.IsZero():
 		return false, "when it was published is not known"
 	case !k.seen:
-		return false, "not every name server shows it yet; run again later"
+		return false, fmt.Sprintf("not every name server shows it yet (%s); run again later", cmp.Or(k.instead, "they cannot be asked"))
 	case w.now.Before(from):
 		from = from.Add(time.Minute - 1).Truncate(time.Minute)
 		return false, fmt.Sprintf("signs from %s UTC on, when no resolver remembers that it was not there; run again after that", from.UTC().Format("2006-01-02 15:04"))

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +14,7 @@ import (
 
 	"mailform/plan"
 	"mailform/providers/host/agentbin"
+	"mailform/providers/host/hostsim"
 	"mailform/server/manifest"
 	"mailform/specs"
 )
@@ -580,6 +582,50 @@ func TestEmergencyRotation(t *testing.T) {
 		if err == nil {
 			t.Logf("killed at %d moments", at)
 			return
+		}
+	}
+}
+
+// The real agent notes what a key does, and the name servers are asked about the
+// one that is coming up and about no other.
+func TestKeysAreLookedFor(t *testing.T) {
+	l := newLab(t, hostsim.Config{})
+	spec := l.spec()
+	r := l.converge(spec)
+	target, err := r.p.target("mx1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := manifest.KeysRequest{Claim: r.p.claim("mx1"), Keys: []manifest.DKIMWanted{{Domain: "acme.example", Selector: "mf1-ed25519-2", Algorithm: "ed25519"}}}
+	if _, err := r.p.agent(t.Context(), target, "make a key", paths.Binary(), "keys", req, nil); err != nil {
+		t.Fatal(err)
+	}
+	var asked []string
+	p := l.provider(spec)
+	p.Published = func(ctx context.Context, records []TXT) []Sighting {
+		for _, r := range records {
+			asked = append(asked, r.Name)
+		}
+		return []Sighting{{Everywhere: ctx.Err() == nil, Negative: 30 * time.Minute}}
+	}
+	desired, _ := p.Declare(spec)
+	got, err := p.Observe(t.Context(), scopeOf(desired))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(asked, []string{"mf1-ed25519-2._domainkey.acme.example"}) {
+		t.Errorf("asked about %q", asked)
+	}
+	for _, o := range got.Objects {
+		switch a := o.Attrs; {
+		case o.Address == dkimAddr("acme.example", "mf1-ed25519-2"):
+			if a["signs"].True() || !a["seen"].True() || a["negative_seconds"].Num() != 1800 || !a["signs_since"].IsNull() || timeOf(a["created"]).IsZero() {
+				t.Errorf("coming up: %v", a)
+			}
+		case o.Kind == kindKey:
+			if !a["signs"].True() || timeOf(a["signs_since"]).IsZero() || !a["signed_until"].IsNull() || !a["seen"].IsNull() {
+				t.Errorf("%s: %v", o.Address, a)
+			}
 		}
 	}
 }

@@ -167,6 +167,7 @@ func (s *scheduler) states(domain string) []keyState {
 			k := at(seg[2])
 			k.algorithm, k.host, k.signs = o.Attrs["algorithm"].Str(), o.Attrs["host"].Str(), o.Attrs["signs"].True()
 			k.created, k.signsSince, k.signedUntil = timeOf(o.Attrs["created"]), timeOf(o.Attrs["signs_since"]), timeOf(o.Attrs["signed_until"])
+			k.instead = o.Attrs["seen_instead"].Str()
 			k.seen, k.negative = o.Attrs["seen"].True(), time.Duration(o.Attrs["negative_seconds"].Num())*time.Second
 		}
 	}
