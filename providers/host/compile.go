@@ -14,7 +14,6 @@ const (
 	opConnect    = "host.Connect"
 	opInstall    = "host.Install"
 	opKeys       = "host.Keys"
-	opSeen       = "host.Seen"
 	opConverge   = "host.Converge"
 	opVerify     = "host.Verify"
 	opRetireKeys = "host.RetireKeys"
@@ -116,13 +115,12 @@ func (h *hostChanges) compile() []plan.Op {
 		add(plan.Op{Kind: opKeys, Title: "make " + counted(len(addrs), "signing key", "signing keys") + " on " + h.host, Addresses: addrs,
 			Inputs: plan.Attrs{"keys": keys}, Seconds: 2})
 	}
-	if keys, insist := h.hurried(); len(keys) > 0 && h.server != nil && h.server.Pending() {
-		add(plan.Op{Kind: opSeen, Title: "wait until the new signing keys are seen in DNS", Addresses: []plan.Address{h.server.Address}, ReadOnly: true,
-			Inputs: plan.Attrs{"records": plan.List(keys...), "insist": plan.Bool(insist)}, Seconds: 10})
-	}
 	if addrs := h.converging(); len(addrs) > 0 {
-		add(plan.Op{Kind: opConverge, Title: "configure the mail server on " + h.host, Addresses: addrs,
-			Inputs: plan.Attrs{"manifest": h.manifest()}, Seconds: 5})
+		inputs := plan.Attrs{"manifest": h.manifest()}
+		if keys, insist := h.hurried(); len(keys) > 0 {
+			inputs["records"], inputs["insist"] = plan.List(keys...), plan.Bool(insist)
+		}
+		add(plan.Op{Kind: opConverge, Title: "configure the mail server on " + h.host, Addresses: addrs, Inputs: inputs, Seconds: 5})
 		if h.server.Pending() {
 			add(plan.Op{Kind: opVerify, Title: "check that " + h.host + " serves mail", Addresses: []plan.Address{h.server.Address}, ReadOnly: true,
 				Inputs: expectedInputs(h.server.After), Seconds: 3})

@@ -31,9 +31,10 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		return p.install(ctx, t, progress)
 	case opKeys:
 		return p.makeKeys(ctx, t, op)
-	case opSeen:
-		return plan.Result{}, p.waitSeen(ctx, op, progress)
 	case opConverge:
+		if err := p.waitSeen(ctx, op, progress); err != nil {
+			return plan.Result{}, err
+		}
 		return p.converge(ctx, t, op, progress)
 	case opVerify:
 		if err := p.verify(ctx, t, readExpected(op.Inputs), progress); err != nil {
@@ -165,12 +166,16 @@ func (p *Provider) makeKeys(ctx context.Context, t target, op plan.Op) (plan.Res
 // seenWithin bounds the wait for a record that was published just now.
 const seenWithin = 2 * time.Minute
 
-// waitSeen waits until every name server shows some records. When no other key
+// waitSeen waits until every name server shows the records of the keys that are
+// to sign from this converge on. When no other key
 // signs, one that is not seen from here is better than none.
 func (p *Provider) waitSeen(ctx context.Context, op plan.Op, progress plan.Progress) error {
 	var questions []TXT
 	for _, r := range op.Inputs["records"].Items() {
 		questions = append(questions, TXT{r.Field("name").Str(), r.Field("text").Str()})
+	}
+	if len(questions) == 0 {
+		return nil
 	}
 	got := "there is nobody to ask"
 	pause := time.Second

@@ -319,7 +319,7 @@ func (c *calendar) do(op plan.Op, outputs map[plan.Address]plan.Attrs, kill func
 			}
 			outputs[dkimAddr(k.Domain, k.Selector)] = plan.Attrs{"txt": plan.String(c.keys[k.Selector].TXT)}
 		}
-	case opSeen:
+	case opConverge:
 		for _, r := range op.Inputs["records"].Items() {
 			for tries := 0; c.authority(0, r.Field("name").Str()) != r.Field("text").Str() || c.authority(1, r.Field("name").Str()) != r.Field("text").Str(); tries++ {
 				if tries > 20 {
@@ -328,7 +328,6 @@ func (c *calendar) do(op plan.Op, outputs map[plan.Address]plan.Attrs, kill func
 				c.now = c.now.Add(10 * time.Second)
 			}
 		}
-	case opConverge:
 		req, err := c.p.convergeRequest("mx1", op.Inputs["manifest"])
 		if err != nil {
 			c.fail("%v", err)
