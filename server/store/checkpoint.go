@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 )
 
 // A checkpoint is the index as of a place in the log, so that a start need not
@@ -27,6 +28,7 @@ type checkpoints struct {
 	last uint64 // number of the newest
 	// places of the last two, older first; zero when there are fewer
 	places [2]place
+	done   atomic.Pointer[finished] // the newest, for who cannot wait for mu
 }
 
 // place is where replay starts after a checkpoint.
@@ -180,6 +182,7 @@ func (l *Log) writeCheckpoint(at place) (err error) {
 	}
 	c.last = n
 	c.places[0], c.places[1] = c.places[1], at
+	c.done.Store(&finished{n, at}) // before anything goes that older ones need: see Image
 	if n >= 2 {
 		if err := ignoreMissing(l.fs.Remove(filepath.Join(c.dir, checkpointName(n-2)))); err != nil {
 			return err
@@ -300,6 +303,7 @@ func (l *Log) loadCheckpoint() (place, error) {
 		}
 		l.ix = ix
 		c.last, c.places[1] = n, at
+		c.done.Store(&finished{n, at})
 		if i+1 < len(numbers) {
 			if older, err := l.readCheckpoint(filepath.Join(c.dir, checkpointName(numbers[i+1])), nil); err == nil {
 				c.places[0] = older

@@ -31,6 +31,11 @@ type Options struct {
 	// that there is still room to record what frees space; default 64 MiB,
 	// negative is none.
 	ReserveBytes int64
+	// Copied says that the directory is a copy of a store that went on after it
+	// was made. Numbers that may have been given out since (UIDs, modseqs, those
+	// of mailboxes) are passed over, so that no client takes a new message for
+	// one that it knows.
+	Copied bool
 }
 
 // Log is the Store of one machine: see the package comment.
@@ -94,7 +99,7 @@ func Open(dir string, o Options) (*Log, error) {
 		loopDone: make(chan struct{}),
 	}
 	l.seg = &segments{fs: o.FS, dir: filepath.Join(dir, "log"), rand: o.Rand, next: 1,
-		open: map[uint64]*segment{}, kind: map[uint64]segmentKind{}, doomed: map[uint64]bool{}}
+		open: map[uint64]*segment{}, kind: map[uint64]segmentKind{}, doomed: map[uint64]bool{}, held: map[uint64]int{}}
 	l.checkpoints.dir = filepath.Join(dir, "checkpoint")
 	for _, d := range []string{dir, l.seg.dir, l.checkpoints.dir} {
 		if err := l.fs.MkdirAll(d); err != nil {

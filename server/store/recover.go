@@ -25,6 +25,10 @@ type recovery struct {
 // maxTornLost bounds what a torn batch counts for, which a crash may leave often.
 const maxTornLost = 64 << 10
 
+// copiedLost is what the log of a store may have grown by, for skipLost, since
+// it was copied: about a million numbers of each kind.
+const copiedLost = 16 << 20
+
 // recover brings the index to what the log says and gets the log ready to be
 // appended to.
 func (l *Log) recover() error {
@@ -69,11 +73,16 @@ func (l *Log) recover() error {
 	if err := l.tidy(); err != nil {
 		return err
 	}
+	if l.opt.Copied {
+		r.lost += copiedLost
+	}
 	if r.lost > 0 {
 		l.skipLost(r.lost)
 		// A tail that was cut will not be seen again; what was passed over must
 		// stay so.
-		if err := l.checkpoint(); err != nil {
+		if err := l.checkpoint(); err != nil && l.opt.Copied {
+			return err
+		} else if err != nil {
 			l.opt.Logger.Warn("store: keep the numbers passed over", "err", err)
 		}
 	}

@@ -27,6 +27,8 @@ type segments struct {
 	used uint64 // clock of last uses
 	// doomed are segments that are to go but could not be removed yet.
 	doomed map[uint64]bool
+	// held counts the images that a segment's file must stay for.
+	held map[uint64]int
 }
 
 type segmentKind uint8
@@ -187,6 +189,11 @@ func (s *segments) trim() error {
 // remove deletes a segment's file. Readers that have it open keep it until they are done.
 func (s *segments) remove(id uint64) error {
 	s.mu.Lock()
+	if s.held[id] > 0 {
+		s.doomed[id] = true
+		s.mu.Unlock()
+		return nil
+	}
 	k, ok := s.kind[id]
 	seg := s.open[id]
 	delete(s.kind, id)
