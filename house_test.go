@@ -15,8 +15,8 @@ import (
 // mayImport lists, for each top-level folder, which others it may import.
 // Imports run one way: cmd -> apply, providers -> plan -> specs.
 var mayImport = map[string][]string{
-	"cmd":       {"cmd", "apply", "providers", "plan", "specs", "server"},
-	"apply":     {"apply", "plan", "specs"},
+	"cmd":   {"cmd", "apply", "providers", "plan", "specs", "server"},
+	"apply": {"apply", "plan", "specs"},
 	// Of server, providers may use the leaves (see TestLeaves).
 	"providers": {"providers", "plan", "specs", "server/manifest", "server/bucket"},
 	"plan":      {"plan", "specs"},
