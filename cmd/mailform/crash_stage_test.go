@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -138,7 +137,6 @@ type process struct {
 	cmd    *exec.Cmd
 	output bytes.Buffer
 	gone   chan struct{} // closed when it has ended
-	once   sync.Once
 }
 
 // start starts the program. killAt is the step of the disk to die at.
