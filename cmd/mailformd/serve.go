@@ -29,7 +29,7 @@ import (
 func serveCommands(version string) []*cobra.Command {
 	queueCommand := &cobra.Command{Use: "queue", Short: "mail that waits for other hosts"}
 	queueCommand.AddCommand(queueListCommand())
-	return []*cobra.Command{serveCommand(version), reloadCommand(), statusCommand(), queueCommand}
+	return []*cobra.Command{serveCommand(version), reloadCommand(), statusCommand(), queueCommand, backupCommand(), restoreCommand()}
 }
 
 func serveCommand(version string) *cobra.Command {
@@ -161,7 +161,7 @@ func printStatus(w io.Writer, st manifest.Status) error {
 	if !st.CertNotAfter.IsZero() {
 		cert = "until " + st.CertNotAfter.UTC().Format(time.DateTime) + " UTC"
 	}
-	_, err := fmt.Fprintf(w, `mailformd %s, process %d, since %s UTC
+	if _, err := fmt.Fprintf(w, `mailformd %s, process %d, since %s UTC
 services:    %s
 certificate: %s
 connections: %d open, %d refused
@@ -170,8 +170,20 @@ filter:      %d refused, %d junk, %d asked to come back
 manifest:    %s
 `,
 		st.Version, st.PID, st.Started.UTC().Format(time.DateTime), strings.Join(st.Listening, " "), cert, st.Connections, st.Refused,
-		st.Queue, st.Filter.Refused, st.Filter.Junk, st.Filter.Deferred, st.ManifestSHA256)
-	return err
+		st.Queue, st.Filter.Refused, st.Filter.Junk, st.Filter.Deferred, st.ManifestSHA256); err != nil {
+		return err
+	}
+	if !st.LastBackup.IsZero() {
+		if _, err := fmt.Fprintf(w, "last backup: %s UTC\n", st.LastBackup.UTC().Format(time.DateTime)); err != nil {
+			return err
+		}
+	}
+	for _, a := range st.Alerts {
+		if _, err := fmt.Fprintf(w, "alert:       %s\n", a); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func queueListCommand() *cobra.Command {
@@ -194,31 +206,37 @@ func queueListCommand() *cobra.Command {
 }
 
 // queued asks the running server for its queue.
-func queued(ctx context.Context, socket string) ([]daemon.QueueItem, error) {
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+func queued(ctx context.Context, socket string) (items []daemon.QueueItem, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return items, ask(ctx, socket, http.MethodGet, "/v1/queue", &items)
+}
+
+// ask sends a request to the running server.
+func ask(ctx context.Context, socket, method, path string, into any) error {
+	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://mailformd/v1/queue", nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://mailformd"+path, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
-		return nil, fmt.Errorf("mailformd answered %s: %s", res.Status, strings.TrimSpace(string(text)))
+		return fmt.Errorf("mailformd answered %s: %s", res.Status, strings.TrimSpace(string(text)))
 	}
-	var items []daemon.QueueItem
-	if err := json.NewDecoder(res.Body).Decode(&items); err != nil {
-		return nil, fmt.Errorf("mailformd's answer: %w", err)
+	if err := json.NewDecoder(res.Body).Decode(into); err != nil {
+		return fmt.Errorf("mailformd's answer: %w", err)
 	}
-	return items, nil
+	return nil
 }
 
 func printQueue(w io.Writer, items []daemon.QueueItem) error {

@@ -46,6 +46,8 @@ type Config struct {
 	HTTP   *http.Client                                     // default: a plain one
 	Now    func() time.Time                                 // default time.Now
 	Sleep  func(ctx context.Context, d time.Duration) error // between tries; default waits
+	// SessionToken belongs to temporary credentials; "" for lasting ones.
+	SessionToken string
 	// Rate is how many octets a second are read, and how many are sent, by a
 	// backup; default 16 MiB, negative is any number.
 	Rate int
@@ -88,7 +90,7 @@ func NewPlace(cfg Config, b manifest.Backup, host string) (*Place, error) {
 	}
 	client, err := bucket.New(bucket.Config{
 		Endpoint: b.Endpoint, Bucket: b.Bucket, Region: b.Region, HTTP: cfg.HTTP, Now: cfg.Now,
-		Credentials: bucket.Credentials{AccessKeyID: b.AccessKeyID, SecretAccessKey: b.SecretAccessKey},
+		Credentials: bucket.Credentials{AccessKeyID: b.AccessKeyID, SecretAccessKey: b.SecretAccessKey, SessionToken: cfg.SessionToken},
 	})
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"mailform/server/manifest"
 	"mailform/server/store"
 )
 
@@ -65,6 +66,11 @@ type Manifest struct {
 	Files   int       `json:"files"`
 	Bytes   int64     `json:"bytes"`
 	Pages   []object  `json:"pages"` // lists of files, so that backups share what did not change
+}
+
+// Told is what the daemon answers about it.
+func (m *Manifest) Told() manifest.Backed {
+	return manifest.Backed{Time: m.Time, Files: m.Files, Bytes: m.Bytes}
 }
 
 // file is a file of a backup: its parts, one behind the other.

@@ -72,6 +72,7 @@ func (d *daemon) control() *http.Server {
 		}
 		d.answerStatus(r.Context(), w)
 	})
+	mux.HandleFunc("POST /v1/backup", d.backupNow)
 	mux.HandleFunc("GET /v1/queue", func(w http.ResponseWriter, r *http.Request) {
 		entries, err := d.store.Queue(r.Context())
 		if err != nil {

@@ -26,10 +26,12 @@ import (
 	"time"
 
 	"mailform/server/account"
+	"mailform/server/backup"
 	"mailform/server/filter"
 	"mailform/server/imap"
 	"mailform/server/limits"
 	"mailform/server/manifest"
+	"mailform/server/monitor"
 	"mailform/server/queue"
 	"mailform/server/smtp"
 	"mailform/server/store"
@@ -77,6 +79,11 @@ type daemon struct {
 	filter  *filter.Filter
 	conns   *conns
 	tls     *tls.Config
+
+	backups  *backup.Runner // nil: this kind of store cannot be backed up
+	monitor  *monitor.Monitor
+	metrics  *monitor.Exporter
+	accepted map[string]*atomic.Int64 // connections, by service
 
 	reloading sync.Mutex
 	state     atomic.Pointer[state]
@@ -128,6 +135,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer stopQueue()
 	serve("queue", func() error { return d.queue.Run(queueCtx) })
 	serve("filter", func() error { return d.filter.Run(queueCtx) })
+	serve("monitor", func() error { return d.monitor.Run(queueCtx) })
+	if d.backups != nil {
+		serve("backup", func() error { return d.backups.Run(queueCtx) })
+	}
 	d.serveListeners(serve)
 
 	d.log.Info("serving", "version", cfg.Version, "host", d.state.Load().manifest.Hostname, "services", d.listening(), "manifest", d.state.Load().sha256)
@@ -153,6 +164,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	stopping.Wait()
 	_ = hs.Close()
+	d.metrics.Close()
 	serving.Wait()
 	return err
 }
@@ -183,7 +195,10 @@ func start(ctx context.Context, cfg Config) (*daemon, error) {
 		}
 		cfg.Resolver = r
 	}
-	d := &daemon{cfg: cfg, log: cfg.Logger, started: cfg.Now()}
+	d := &daemon{cfg: cfg, log: cfg.Logger, started: cfg.Now(), accepted: map[string]*atomic.Int64{}}
+	for name := range cfg.Listeners {
+		d.accepted[name] = new(atomic.Int64)
+	}
 	d.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: d.certificate}
 
 	s, keyErr, err := load(cfg.Layout)
@@ -240,6 +255,9 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 		return err
 	}
 	if d.web, err = web.New(web.Config{Logger: d.log.With("part", "web"), GetCertificate: d.certificate}, s.manifest); err != nil {
+		return err
+	}
+	if err := d.watch(s); err != nil {
 		return err
 	}
 	d.tell(s)
@@ -322,22 +340,23 @@ func (d *daemon) serveListeners(serve func(what string, f func() error)) {
 			limited := &limits.Listener{Listener: l, Conns: d.conns.users, Refused: func(a netip.Addr) {
 				d.log.Warn("too many connections", "service", p.Name, "remote", a.String())
 			}}
+			counted := accepting{limited, d.accepted[p.Name]}
 			switch p.Name {
 			case "smtp":
 				limited.Conns, limited.Refusal = d.conns.servers, "421 4.7.0 Too many connections, try again later\r\n"
-				serve(p.Name, func() error { return ignore(d.smtp.Serve(limited, smtp.MX, p.TLS), smtp.ErrServerClosed) })
+				serve(p.Name, func() error { return ignore(d.smtp.Serve(counted, smtp.MX, p.TLS), smtp.ErrServerClosed) })
 			case "submission", "submissions":
 				if !p.TLS {
 					limited.Refusal = "421 4.7.0 Too many connections, try again later\r\n"
 				}
-				serve(p.Name, func() error { return ignore(d.smtp.Serve(limited, smtp.Submission, p.TLS), smtp.ErrServerClosed) })
+				serve(p.Name, func() error { return ignore(d.smtp.Serve(counted, smtp.Submission, p.TLS), smtp.ErrServerClosed) })
 			case "imap", "imaps":
 				if !p.TLS {
 					limited.Refusal = "* BYE [UNAVAILABLE] Too many connections, try again later\r\n"
 				}
-				serve(p.Name, func() error { return ignore(d.imap.Serve(limited, p.TLS), imap.ErrServerClosed) })
+				serve(p.Name, func() error { return ignore(d.imap.Serve(counted, p.TLS), imap.ErrServerClosed) })
 			case "https":
-				serve(p.Name, func() error { return ignore(d.web.Serve(limited), web.ErrServerClosed) })
+				serve(p.Name, func() error { return ignore(d.web.Serve(counted), web.ErrServerClosed) })
 			}
 		}
 	}
@@ -390,6 +409,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.queue.Set(d.queueSettings(s))
 	d.web.Set(s.manifest)
 	d.conns.set(s.manifest.Limits)
+	d.setWatch(s)
 	d.tell(s)
 	d.log.Info("reloaded", "manifest", s.sha256, "accounts", len(s.directory.Accounts()))
 	return nil
@@ -422,6 +442,7 @@ func (d *daemon) status(ctx context.Context) (manifest.Status, error) {
 		Listening: d.listening(), Queue: len(entries), Connections: d.conns.all.Open(), Refused: d.conns.refused()}
 	counts := d.filter.Counts()
 	st.Filter = manifest.FilterStatus{Refused: counts.Refused, Junk: counts.Junk, Deferred: counts.Deferred}
+	st.Alerts, st.LastBackup = d.monitor.Conditions(), d.lastBackup()
 	if s.certs.host != nil {
 		st.CertNotAfter = s.certs.host.Leaf.NotAfter
 	}

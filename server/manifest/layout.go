@@ -76,6 +76,9 @@ func (l Layout) StoreDir() string { return l.at("/var/lib/mailform/store") }
 // The mail store leaves it alone, and losing it only delays some mail.
 func (l Layout) GreylistFile() string { return l.at("/var/lib/mailform/store/greylist") }
 
+// MonitorFile is what the daemon has told about itself. Losing it only repeats a mail.
+func (l Layout) MonitorFile() string { return l.at("/var/lib/mailform/store/monitor.json") }
+
 // TLSDir holds one folder per certificate name: key.pem, chain.pem, meta.json.
 func (l Layout) TLSDir() string { return l.at("/etc/mailform/tls") }
 

@@ -240,6 +240,18 @@ type Status struct {
 	Refused        int64     `json:"refused"`     // connections refused by the limits since Started
 	// Filter counts what happened to mail from outside since Started.
 	Filter FilterStatus `json:"filter"`
+	// LastBackup is when the newest backup was made; zero when there is none, or
+	// none is known.
+	LastBackup time.Time `json:"last_backup,omitzero"`
+	// Alerts says in words what is wrong with the host now.
+	Alerts []string `json:"alerts,omitempty"`
+}
+
+// Backed is what POST /v1/backup on the control socket answers once a backup was made.
+type Backed struct {
+	Time  time.Time `json:"time"`
+	Files int       `json:"files"`
+	Bytes int64     `json:"bytes"`
 }
 
 // FilterStatus counts messages, or recipients refused before there was one.

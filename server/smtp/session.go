@@ -261,6 +261,7 @@ func (s *session) Data(r io.Reader) error {
 	s.mu.Unlock()
 	s.conn.setData(true)
 	result := s.receive(tx, r)
+	s.srv.counts.note(s.kind, result.Code == 250)
 	s.conn.setData(false)
 	s.mu.Lock()
 	s.data = false

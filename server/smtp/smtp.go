@@ -139,6 +139,7 @@ type Server struct {
 	settings atomic.Pointer[Settings]
 	ctx      context.Context // of deliveries; ended when Shutdown runs out of time
 	cancel   context.CancelFunc
+	counts   counts
 
 	mu        sync.Mutex
 	closed    bool
