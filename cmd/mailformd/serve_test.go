@@ -35,6 +35,15 @@ b   2026-11-22 10:00:00  0     0      held                 <>                   
 	}
 }
 
+// Backups and what is wrong come last, when there is anything to tell.
+func TestPrintStatusOfTheHost(t *testing.T) {
+	var b bytes.Buffer
+	st := manifest.Status{LastBackup: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), Alerts: []string{"the disk is getting full: 1 GiB", "b"}}
+	if err := printStatus(&b, st); err != nil || !strings.HasSuffix(b.String(), "\nlast backup: 2026-11-22 10:00:00 UTC\nalert:       the disk is getting full: 1 GiB\nalert:       b\n") {
+		t.Errorf("%v, got\n%s", err, b.String())
+	}
+}
+
 func TestPrintStatus(t *testing.T) {
 	at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	st := manifest.Status{Version: "1.0", PID: 7, Started: at, ManifestSHA256: "abc", Listening: []string{"smtp", "imaps"}, Queue: 3, Connections: 5, Refused: 2, Filter: manifest.FilterStatus{Refused: 7, Junk: 8, Deferred: 9}}
@@ -83,7 +92,7 @@ func TestServeRefuses(t *testing.T) {
 
 func TestCommandsWithoutADaemon(t *testing.T) {
 	t.Setenv("MAILFORM_ROOT", t.TempDir())
-	for _, args := range [][]string{{"status"}, {"reload"}, {"queue", "list"}} {
+	for _, args := range [][]string{{"status"}, {"reload"}, {"queue", "list"}, {"backup", "now"}} {
 		for _, c := range serveCommands("test") {
 			if c.Name() == args[0] {
 				c.SetArgs(args[1:])
