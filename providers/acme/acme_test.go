@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,6 +73,53 @@ func TestRenewal(t *testing.T) {
 	w.verify()
 	if w.hosts.cert.SerialHex == old {
 		t.Error("it is still the old certificate")
+	}
+}
+
+// A TLSA record names the key (RFC 7671 5.1), so renewals of a host that serves a
+// domain with DANE keep it, and it is an output.
+func TestPublishedKeyIsKept(t *testing.T) {
+	w := newWorld(t, acmesim.Config{})
+	w.apply(testSpec())
+	first := w.hosts.cert.SPKI
+	s := testSpec()
+	s.Domains[0].DANE = true
+	if got := actions(w.plan(s)); got != "" {
+		t.Fatalf("the certificate changes with DANE: %s", got)
+	}
+	renew := func(s *specs.Spec) plan.Attrs {
+		t.Helper()
+		serial := w.hosts.cert.SerialHex
+		w.now = w.hosts.cert.NotAfter.Add(-12 * 24 * time.Hour)
+		p := w.plan(s)
+		if got := actions(p); got != "rotate cert/mx1" || p.Changes[0].Outputs["spki"].Str() != w.hosts.cert.SPKI {
+			t.Fatalf("plan: %s, %v", got, p.Changes[0].Outputs)
+		}
+		if err := w.run(p); err != nil {
+			t.Fatal(err)
+		}
+		w.verify()
+		if w.hosts.cert.SerialHex == serial {
+			t.Fatal("it is still the old certificate")
+		}
+		install := p.Ops[slices.IndexFunc(p.Ops, func(op plan.Op) bool { return op.Kind == opInstall })]
+		install.Inputs["chain"] = plan.String(string(w.hosts.chain))
+		_, res, err := w.p.Resolve(t.Context(), install, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.Outputs["cert/mx1"]
+	}
+	if out := renew(s); w.hosts.cert.SPKI != first || out["spki"].Str() != first {
+		t.Errorf("the key is %s, outputs %v, expected %s", w.hosts.cert.SPKI, out, first)
+	}
+	// Another kind of key is another certificate, which the record follows.
+	s.TLS.Key = "rsa2048"
+	if got := actions(w.plan(s)); got != "replace cert/mx1" {
+		t.Errorf("another kind of key: %s", got)
+	}
+	if out := renew(testSpec()); w.hosts.cert.SPKI == first || out["spki"].Str() != w.hosts.cert.SPKI {
+		t.Errorf("without DANE the key is still the first one, or the output %v is not its hash", out)
 	}
 }
 

@@ -2,6 +2,9 @@ package acme
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,12 +40,16 @@ func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
 				"key":          plan.String(s.TLS.Key),
 				"directory":    plan.String(p.cfg.Directory),
 				"renew_before": plan.String(s.TLS.RenewAfter.String()),
+				"keep_key":     plan.Bool(published(s, h)),
 			},
-			CreateOnly: []string{"renew_before"},
-			Outputs:    []string{"not_after", "serial"},
+			CreateOnly: []string{"renew_before", "keep_key"}, // for Observe and for the next renewal
+			Outputs:    []string{"not_after", "serial", "spki"},
 			DependsOn:  []plan.Address{plan.Addr("host", h.Name, "agent")},
 			Effect:     "clients and other servers trust " + h.Hostname,
 			Origin:     h.Range,
+		}
+		if published(s, h) {
+			r.ReplaceOn = []string{"key"} // what names the key has to follow
 		}
 		if h.Instance != nil {
 			r.Within = plan.Addr("host", h.Name, "instance")
@@ -55,6 +62,12 @@ func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
 		out = append(out, r)
 	}
 	return out, diags
+}
+
+// published reports whether the DNS names the key of a host's certificate (a TLSA
+// record), so that renewals keep it. All other renewals make a new key.
+func published(s *specs.Spec, h *specs.Host) bool {
+	return slices.ContainsFunc(s.Domains, func(d *specs.Domain) bool { return d.DANE && d.Host == h.Name })
 }
 
 // maxNames is how many names Let's Encrypt and others put into one certificate.
@@ -131,7 +144,7 @@ func (p *Provider) Observe(_ context.Context, scope plan.Scope) (plan.Observed, 
 					"host": plan.String(host), "names": plan.Strings(headed(c.Names, first(r.Attrs["names"].Texts()))...),
 					"key": plan.String(c.Key), "directory": plan.String(c.Directory),
 				},
-				Outputs:   outputs(c.NotAfter, c.SerialHex),
+				Outputs:   outputs(c.NotAfter, c.SerialHex, c.SPKI),
 				DependsOn: []plan.Address{plan.Addr("host", host, "agent")},
 				Due:       due(c, window, p.cfg.Now()),
 			})
@@ -150,11 +163,18 @@ func headed(sorted []string, own string) []string {
 	return slices.Concat([]string{own}, sorted[:i], sorted[i+1:])
 }
 
-func outputs(notAfter time.Time, serial string) plan.Attrs {
+func outputs(notAfter time.Time, serial, spki string) plan.Attrs {
 	return plan.Attrs{
 		"not_after": plan.String(notAfter.UTC().Format(time.RFC3339)),
 		"serial":    plan.String(serial),
+		"spki":      plan.String(spki),
 	}
+}
+
+// outputsOf are the outputs of a certificate that was just issued.
+func outputsOf(leaf *x509.Certificate) plan.Attrs {
+	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
+	return outputs(leaf.NotAfter, hex.EncodeToString(leaf.SerialNumber.Bytes()), hex.EncodeToString(spki[:]))
 }
 
 // due says why a certificate must be renewed now, or "". Of short-lived
@@ -199,9 +219,13 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 				Inputs: inputs, After: after, Seconds: seconds,
 			}
 		}
+		request := "make the TLS key and a signing request on "
+		if c.After["keep_key"].True() {
+			request = "make a signing request for the TLS key on "
+		}
 		ops = append(ops,
-			op(opRequest, "make the TLS key and a signing request on "+host.Str(), 1,
-				plan.Attrs{"names": c.After["names"], "key": c.After["key"]}),
+			op(opRequest, request+host.Str(), 1,
+				plan.Attrs{"names": c.After["names"], "key": c.After["key"], "keep_key": c.After["keep_key"]}),
 			op(opObtain, "get the certificate for "+first(c.After["names"].Texts()), 20,
 				plan.Attrs{"names": c.After["names"], "directory": c.After["directory"], "csr": plan.Unknown(a, "csr")}, id(opRequest)),
 			op(opInstall, "install the certificate on "+host.Str(), 1,
@@ -235,7 +259,7 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 	var out plan.Attrs
 	switch op.Kind {
 	case opRequest:
-		csr, err := p.cfg.Hosts.CertificateRequest(ctx, host, name, names, op.Inputs["key"].Str())
+		csr, err := p.cfg.Hosts.CertificateRequest(ctx, host, name, names, op.Inputs["key"].Str(), op.Inputs["keep_key"].True())
 		if err != nil {
 			return plan.Result{}, err
 		}
@@ -258,7 +282,7 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		if err := p.cfg.Hosts.InstallCertificate(ctx, host, name, []byte(op.Inputs["chain"].Str()), meta); err != nil {
 			return plan.Result{}, err
 		}
-		out = outputs(leaf.NotAfter, fmt.Sprintf("%x", leaf.SerialNumber.Bytes()))
+		out = outputsOf(leaf)
 	default:
 		return plan.Result{}, fmt.Errorf("acme: no operation %q", op.Kind)
 	}
@@ -276,11 +300,11 @@ func (p *Provider) Resolve(_ context.Context, op plan.Op, _ plan.Token) (plan.Ve
 	if err != nil {
 		return plan.NotDone, plan.Result{}, nil // it was never known: nothing was sent
 	}
-	serial := fmt.Sprintf("%x", leaf.SerialNumber.Bytes())
+	serial := hex.EncodeToString(leaf.SerialNumber.Bytes())
 	found, _ := p.cfg.Hosts.Certificates(op.Inputs["host"].Str())
 	for _, c := range found {
 		if c.Name == certName(op) && c.SerialHex == serial {
-			return plan.Done, plan.Result{Outputs: map[plan.Address]plan.Attrs{op.Addresses[0]: outputs(leaf.NotAfter, serial)}}, nil
+			return plan.Done, plan.Result{Outputs: map[plan.Address]plan.Attrs{op.Addresses[0]: outputsOf(leaf)}}, nil
 		}
 	}
 	return plan.NotDone, plan.Result{}, nil

@@ -41,8 +41,9 @@ type Challenger interface {
 // Every method may be repeated without harm.
 type Hosts interface {
 	// CertificateRequest makes the key for a new certificate on the host, or takes up
-	// one that waits there already, and returns a PKCS #10 request as PEM.
-	CertificateRequest(ctx context.Context, host, name string, names []string, keyType string) (csrPEM []byte, err error)
+	// one that waits there already, and returns a PKCS #10 request as PEM. With
+	// keepKey it takes the key in use, if there is one of this type.
+	CertificateRequest(ctx context.Context, host, name string, names []string, keyType string, keepKey bool) (csrPEM []byte, err error)
 	// InstallCertificate installs a chain (PEM, leaf first) for that key or the current
 	// one. meta has "directory".
 	InstallCertificate(ctx context.Context, host, name string, chainPEM []byte, meta map[string]string) error

@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -47,10 +48,13 @@ func newKey(kind string) (crypto.Signer, error) {
 	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 }
 
-func (h *hosts) CertificateRequest(_ context.Context, host, name string, names []string, kind string) ([]byte, error) {
+func (h *hosts) CertificateRequest(_ context.Context, host, name string, names []string, kind string, keep bool) ([]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.requests++
+	if keep && h.cert != nil && h.cert.Key == kind {
+		h.pending = h.current
+	}
 	if h.pending == nil {
 		var err error
 		if h.pending, err = newKey(kind); err != nil {
@@ -77,9 +81,11 @@ func (h *hosts) InstallCertificate(_ context.Context, host, name string, chain [
 		kind = "rsa2048"
 	}
 	h.chain = chain
+	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	h.cert = &manifest.Certificate{
 		Name: name, Names: slices.Sorted(slices.Values(leaf.DNSNames)), Key: kind, Directory: meta["directory"],
 		SerialHex: hex.EncodeToString(leaf.SerialNumber.Bytes()), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
+		SPKI: hex.EncodeToString(spki[:]),
 	}
 	return nil
 }

@@ -9,14 +9,15 @@ import (
 
 // CertificateRequest makes a TLS key on the host and returns a PEM certificate
 // signing request for it. name is the certificate's name, keyType "ecdsa256" or
-// "rsa2048". Asking again before InstallCertificate gives the same key.
-func (p *Provider) CertificateRequest(ctx context.Context, host, name string, names []string, keyType string) ([]byte, error) {
+// "rsa2048". Asking again before InstallCertificate gives the same key. With
+// keepKey it is the key in use, if that is of this type.
+func (p *Provider) CertificateRequest(ctx context.Context, host, name string, names []string, keyType string, keepKey bool) ([]byte, error) {
 	t, err := p.target(host)
 	if err != nil {
 		return nil, err
 	}
 	return p.agent(ctx, t, "make a key for "+strings.Join(names, ", "), paths.Binary(), "csr",
-		manifest.CSRRequest{Claim: p.claim(host), Name: name, Names: names, Key: keyType}, nil)
+		manifest.CSRRequest{Claim: p.claim(host), Name: name, Names: names, Key: keyType, KeepKey: keepKey}, nil)
 }
 
 // InstallCertificate installs a PEM chain, leaf first, for the key of the last

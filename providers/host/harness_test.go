@@ -458,7 +458,7 @@ func (a *authority) sign(csrPEM []byte) ([]byte, error) {
 // issue stands for the acme provider.
 func (l *lab) issue(ctx context.Context, p *Provider, op plan.Op) error {
 	host := op.Addresses[0].Segments()[1]
-	csr, err := p.CertificateRequest(ctx, host, host, op.Inputs["names"].Texts(), "ecdsa256")
+	csr, err := p.CertificateRequest(ctx, host, host, op.Inputs["names"].Texts(), "ecdsa256", false)
 	if err != nil {
 		return err
 	}

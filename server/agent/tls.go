@@ -35,8 +35,8 @@ func (a *Agent) pendingNames(name string) string {
 
 func (a *Agent) certVersions() string { return filepath.Join(a.Layout.TLSDir(), ".versions") }
 
-// CSR makes the key for a new certificate, or takes up the one that an earlier
-// request left, and returns the signing request as PEM.
+// CSR makes the key for a new certificate, takes up the one that an earlier
+// request left or keeps the one in use, and returns the signing request as PEM.
 func (a *Agent) CSR(ctx context.Context, req manifest.CSRRequest) ([]byte, error) {
 	if err := checkCertNames(req.Name, req.Names); err != nil {
 		return nil, err
@@ -52,25 +52,9 @@ func (a *Agent) CSR(ctx context.Context, req manifest.CSRRequest) ([]byte, error
 	if err := a.claim(req.Claim, false); err != nil {
 		return nil, err
 	}
-	path := a.pendingKey(req.Name)
-	key, err := readKey(path)
+	key, err := a.keyForRequest(req)
 	if err != nil {
 		return nil, err
-	}
-	if key == nil || kindOf(key.Public()) != req.Key {
-		if key, err = newKey(a.Rand, req.Key); err != nil {
-			return nil, err
-		}
-		text, err := encodeKey(key)
-		if err != nil {
-			return nil, err
-		}
-		if err := mkdirAll(filepath.Dir(path), 0o700); err != nil {
-			return nil, err
-		}
-		if err := writeFile(path, text, 0o600, -1); err != nil {
-			return nil, err
-		}
 	}
 	if err := writeJSON(a.pendingNames(req.Name), req.Names, 0o600); err != nil {
 		return nil, err
@@ -83,6 +67,45 @@ func (a *Agent) CSR(ctx context.Context, req manifest.CSRRequest) ([]byte, error
 		return nil, err
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), nil
+}
+
+// keyForRequest is the pending key, made when there is none that will do. One
+// that is to be kept becomes pending, too, so that both are installed alike.
+func (a *Agent) keyForRequest(req manifest.CSRRequest) (crypto.Signer, error) {
+	pending, err := readKey(a.pendingKey(req.Name))
+	if err != nil {
+		return nil, err
+	}
+	current, err := readKey(a.Layout.CertKey(req.Name))
+	if err != nil {
+		return nil, err
+	}
+	var key crypto.Signer
+	switch {
+	case req.KeepKey && current != nil && kindOf(current.Public()) == req.Key:
+		key = current
+	case pending != nil && kindOf(pending.Public()) == req.Key && (current == nil || !samePublic(pending, current.Public())):
+		return pending, nil
+	default:
+		if key, err = newKey(a.Rand, req.Key); err != nil {
+			return nil, err
+		}
+	}
+	text, err := encodeKey(key)
+	if err != nil {
+		return nil, err
+	}
+	path := a.pendingKey(req.Name)
+	if err := mkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	return key, writeFile(path, text, 0o600, -1)
+}
+
+// samePublic reports whether a public key is that of a private one.
+func samePublic(key crypto.Signer, public crypto.PublicKey) bool {
+	k, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool })
+	return ok && k.Equal(public)
 }
 
 func checkCertNames(name string, names []string) error {
@@ -194,7 +217,6 @@ func parseChain(b []byte) ([]*x509.Certificate, error) {
 
 // keyFor finds the private key a leaf was made for: the pending or the current one.
 func (a *Agent) keyFor(name string, leaf *x509.Certificate) (key crypto.Signer, pending bool, err error) {
-	type comparable interface{ Equal(crypto.PublicKey) bool }
 	for _, path := range []string{a.pendingKey(name), a.Layout.CertKey(name)} {
 		key, err := readKey(path)
 		if err != nil {
@@ -203,7 +225,7 @@ func (a *Agent) keyFor(name string, leaf *x509.Certificate) (key crypto.Signer, 
 		if key == nil {
 			continue
 		}
-		if pub, ok := key.Public().(comparable); ok && pub.Equal(leaf.PublicKey) {
+		if samePublic(key, leaf.PublicKey) {
 			return key, path == a.pendingKey(name), nil
 		}
 	}
@@ -314,13 +336,13 @@ func (a *Agent) certificate(name string) (*manifest.Certificate, error) {
 	if _, err := readJSON(filepath.Join(a.Layout.TLSDir(), name, "meta.json"), &meta); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(leaf.Raw)
+	sum, spki := sha256.Sum256(leaf.Raw), sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	names := append([]string{}, leaf.DNSNames...)
 	sort.Strings(names)
 	return &manifest.Certificate{
 		Name: name, Names: names, Key: kindOf(leaf.PublicKey), Issuer: leaf.Issuer.String(),
 		Directory: meta.Directory, SerialHex: hex.EncodeToString(leaf.SerialNumber.Bytes()),
-		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, SHA256: hex.EncodeToString(sum[:]),
+		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, SHA256: hex.EncodeToString(sum[:]), SPKI: hex.EncodeToString(spki[:]),
 	}, nil
 }
 

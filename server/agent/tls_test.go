@@ -5,8 +5,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"math/big"
 	"os"
@@ -118,6 +120,52 @@ func TestCertificateLife(t *testing.T) {
 	f := m.observe()
 	if len(f.Certificates) != 1 || len(f.Service.Drift) != 0 {
 		t.Errorf("%+v %q", f.Certificates, f.Service.Drift)
+	}
+}
+
+// A key that a TLSA record names stays through renewals, whatever waits beside it.
+func TestKeptKey(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	ctx := context.Background()
+	renew := func(kind string, keep bool) manifest.Certificate {
+		t.Helper()
+		csr, err := m.agent().CSR(ctx, manifest.CSRRequest{Claim: claim(), Name: "mx1", Names: []string{"mail.acme.example"}, Key: kind, KeepKey: keep})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := m.agent().InstallCert(ctx, manifest.CertRequest{Claim: claim(), Name: "mx1", Chain: sign(t, csr, nil, nil)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.LoadX509KeyPair(m.layout.CertChain("mx1"), m.layout.CertKey("mx1"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sum := sha256.Sum256(pair.Leaf.RawSubjectPublicKeyInfo); cert.SPKI != hex.EncodeToString(sum[:]) {
+			t.Errorf("spki %s is not that of the key", cert.SPKI)
+		}
+		return cert
+	}
+	request := func(keep bool) {
+		t.Helper()
+		if _, err := m.agent().CSR(ctx, manifest.CSRRequest{Claim: claim(), Name: "mx1", Names: []string{"mail.acme.example"}, Key: "ecdsa256", KeepKey: keep}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := renew("ecdsa256", true)
+	request(false) // never used
+	second := renew("ecdsa256", true)
+	if first.SPKI != second.SPKI || first.SerialHex == second.SerialHex {
+		t.Errorf("the key was not kept: %+v, %+v", first, second)
+	}
+	request(true) // never used
+	third := renew("ecdsa256", false)
+	if third.SPKI == second.SPKI {
+		t.Error("a renewal that need not keep the key has the old one")
+	}
+	if other := renew("rsa2048", true); other.Key != "rsa2048" {
+		t.Errorf("another kind of key: %+v", other)
 	}
 }
 

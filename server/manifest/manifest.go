@@ -211,6 +211,7 @@ type Certificate struct {
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
 	SHA256    string    `json:"sha256"` // of the leaf
+	SPKI      string    `json:"spki"`   // SHA-256 of the leaf's SubjectPublicKeyInfo, hex: the data of a "3 1 1" TLSA record (RFC 6698 2.1)
 }
 
 // Service is the state of mailformd as a service.

@@ -63,12 +63,15 @@ type KeysResult struct {
 }
 
 // CSRRequest asks for a certificate signing request. Its key is made, or taken
-// up again, as a pending key beside the one in use.
+// up again, as a pending key beside the one in use. A key that is kept (because a
+// TLSA record names it) is the one in use; without one of that kind a new one is made.
 type CSRRequest struct {
 	Claim
 	Name  string   `json:"name"`  // the certificate's name: "mx1"
 	Names []string `json:"names"` // DNS names, the first is the subject
 	Key   string   `json:"key"`   // "ecdsa256" or "rsa2048"
+
+	KeepKey bool `json:"keep_key,omitempty"`
 }
 
 // CertRequest installs a chain for the pending or the current key.
