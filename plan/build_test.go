@@ -52,6 +52,15 @@ func TestActions(t *testing.T) {
 			Observed: []Object{obj(x, "1")}},
 			`~ other/x (differs from the spec) [interrupts mail]
     v: "1" -> "2"`},
+		{"update of a field that interrupts, and one that does not",
+			Input{Desired: []Resource{
+				with(res(x, "2"), func(r *Resource) { r.Interrupts, r.InterruptsOn = "it restarts", []string{"w", "v"} }),
+				with(res(y, "2"), func(r *Resource) { r.Interrupts, r.InterruptsOn = "it restarts", []string{"w", "vv"} }),
+			}, Observed: []Object{obj(x, "1"), obj(y, "1")}},
+			`~ other/x (differs from the spec) [interrupts mail]
+    v: "1" -> "2"
+~ other/y (differs from the spec)
+    v: "1" -> "2"`},
 		{"create-only is not compared", Input{
 			Desired:  []Resource{with(res(x, "2"), func(r *Resource) { r.CreateOnly = []string{"v"} })},
 			Observed: []Object{obj(x, "1")}}, ""},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // decide gives every node its change, dependencies first: what happens to a
@@ -200,10 +201,22 @@ func (b *builder) weigh(n *node) {
 	switch {
 	case c.Action == Replace:
 		c.Risk = riskOfReplace(n.addr, n.protected(), n.want.Interrupts)
-	case c.Action == Update && n.want.Interrupts != "":
+	case c.Action == Update && n.interrupted():
 		c.Risk = RiskInterrupts
 		c.Effect = n.want.Interrupts
 	}
+}
+
+// interrupted reports whether the node's differences are such that their update
+// interrupts mail.
+func (n *node) interrupted() bool {
+	on := n.want.InterruptsOn
+	return n.want.Interrupts != "" && (len(on) == 0 || slices.ContainsFunc(n.change.Fields, func(f Field) bool {
+		return slices.ContainsFunc(on, func(path string) bool {
+			rest, within := strings.CutPrefix(f.Path, path)
+			return within && (rest == "" || rest[0] == '.' || rest[0] == '[')
+		})
+	}))
 }
 
 // changeInPlace is what the node's differences amount to.

@@ -22,9 +22,12 @@ type Resource struct {
 
 	Protected  string // why deleting or replacing it must be allowed by name; "" when it is free
 	Interrupts string // why an in-place update interrupts mail; "" when it does not
-	Waits      string // set by a Scheduler: what it waits for while it is as wanted, and until when; "" when for nothing
-	Effect     string // what it means for mail, in words: "mail for acme.example reaches mx1"
-	Origin     specs.Range
+	// InterruptsOn are the fields whose update Interrupts speaks of ("type", or
+	// "storage" for all within it); empty means every field.
+	InterruptsOn []string
+	Waits        string // set by a Scheduler: what it waits for while it is as wanted, and until when; "" when for nothing
+	Effect       string // what it means for mail, in words: "mail for acme.example reaches mx1"
+	Origin       specs.Range
 }
 
 // Ownership says whose an observed object is.

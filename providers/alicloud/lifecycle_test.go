@@ -161,6 +161,13 @@ func TestChangesInPlace(t *testing.T) {
 			t.Errorf("a change of type has risk %q", ch.Risk)
 		}
 	}
+	roomier := planFor(t, p, testSpec(func(h *specs.Host) { h.Instance.SystemDisk.SizeGiB *= 2 }))
+	equal(t, "plan", pending(roomier), []string{"update host/mx1/instance"})
+	for _, ch := range roomier.Changes {
+		if ch.Risk != plan.RiskNone {
+			t.Errorf("a larger disk, which the instance does not stop for: %s has risk %q", ch.Address, ch.Risk)
+		}
+	}
 	before := observed(t, p, bigger, "host/mx1/instance")
 	c.apply(p, bigger)
 	after := observed(t, p, bigger, "host/mx1/instance")
