@@ -210,6 +210,7 @@ type tag struct{ begun, delivered, leaving, gone atomic.Int64 }
 // and fails, and by runs that are killed anywhere. Each that was made has all that
 // was acknowledged before it began, and nothing that had gone by then.
 func TestBackupUnderLoad(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	var tick atomic.Int64
 	var mu sync.Mutex
@@ -241,7 +242,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	}
 	rng := rand.New(rand.NewPCG(7, 8))
 	made, killed := 0, 0
-	for round := 0; made < 8 && !t.Failed(); round++ {
+	for round := 0; made < 6 && !t.Failed(); round++ {
 		var load sync.WaitGroup
 		for worker := range 4 {
 			load.Go(func() {
@@ -318,13 +319,14 @@ func TestBackupUnderLoad(t *testing.T) {
 // Whatever is kept, for how long, and however runs end: each backup that is still
 // listed restores to exactly what there was.
 func TestRetention(t *testing.T) {
-	for seed := range uint64(5) {
+	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			rng := rand.New(rand.NewPCG(seed, 99))
 			want := map[time.Time]string{}
 			pruned := 0
-			for n := range 25 {
+			for n := range 18 {
 				for i := range rng.IntN(15) {
 					w.step(rng, n*100+i)
 				}
@@ -412,6 +414,7 @@ func TestRetention(t *testing.T) {
 
 // Each object is damaged in turn: the restore refuses, names it, and leaves nothing.
 func TestRestoreRefusesDamage(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.must(os.WriteFile(w.layout.CredentialsFile(), []byte(`{"format":1,"hashes":{"a@x":"h"}}`), 0o600))
 	rng := rand.New(rand.NewPCG(3, 4))
@@ -484,6 +487,7 @@ func TestRestoreRefusesDamage(t *testing.T) {
 }
 
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	ctx := t.Context()
 	credentials := []byte(`{"format":1,"hashes":{"a@x":"old"}}`)
@@ -547,6 +551,7 @@ func TestRestore(t *testing.T) {
 // What is there is not sent again, and a growing file does not become a heap of
 // small objects.
 func TestBackupSendsWhatIsNew(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.must(w.log.Close())
 	l, err := store.Open(w.layout.StoreDir(), store.Options{})
@@ -568,7 +573,7 @@ func TestBackupSendsWhatIsNew(t *testing.T) {
 	if n := sent(); n != 0 {
 		t.Errorf("nothing is new, and %d objects were sent", n)
 	}
-	for range 3 * smallParts {
+	for range smallParts + 10 {
 		w.deliver("a@x", "one more")
 		if n := sent(); n > 2 { // a part and a page
 			t.Errorf("one message is new, and %d objects were sent", n)
