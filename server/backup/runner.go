@@ -13,6 +13,8 @@ import (
 // ErrOff is answered to who asks for a backup where none are configured.
 var ErrOff = errors.New("no backups are configured: the spec has no backup block")
 
+var errEnded = errors.New("mailformd is stopping")
+
 // Settings are what a reload exchanges.
 type Settings struct {
 	Backup manifest.Backup
@@ -44,6 +46,7 @@ type Runner struct {
 	cfg     RunnerConfig
 	changed chan struct{}
 	asked   chan chan answer
+	ended   chan struct{} // closed when Run returns
 
 	mu       sync.Mutex
 	settings *Settings
@@ -72,7 +75,7 @@ func NewRunner(cfg RunnerConfig, s *Settings) (*Runner, error) {
 			return t.C, func() { t.Stop() }
 		}
 	}
-	r := &Runner{cfg: cfg, changed: make(chan struct{}, 1), asked: make(chan chan answer)}
+	r := &Runner{cfg: cfg, changed: make(chan struct{}, 1), asked: make(chan chan answer), ended: make(chan struct{})}
 	r.Set(s)
 	select {
 	case <-r.changed: // nobody has begun with others
@@ -123,6 +126,8 @@ func (r *Runner) Now(ctx context.Context) (*Manifest, error) {
 	case r.asked <- c:
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-r.ended:
+		return nil, errEnded
 	}
 	select {
 	case a := <-c:
@@ -139,8 +144,9 @@ const (
 	pruneEvery = 24 * time.Hour
 )
 
-// Run works until ctx ends.
+// Run works until ctx ends. It is called once.
 func (r *Runner) Run(ctx context.Context) error {
+	defer close(r.ended)
 	defer r.cfg.HTTP.CloseIdleConnections()
 	var l loop
 	for ctx.Err() == nil {

@@ -143,4 +143,7 @@ func TestRunnerRestart(t *testing.T) {
 	if st := r.Status(); err != nil || st.Err != nil {
 		t.Errorf("stopped: %v, %+v", err, st)
 	}
+	if _, err := r.Now(t.Context()); !errors.Is(err, errEnded) {
+		t.Errorf("asked for afterwards: %v", err)
+	}
 }
