@@ -83,6 +83,9 @@ func New(c Config) (*Client, error) {
 	client := &Client{Config: c, scheme: awsV4, base: url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)}, inPath: true}
 	switch {
 	case strings.HasSuffix(host, ".aliyuncs.com"):
+		// OSS answers to the S3 protocol under a name of its own, without conditions.
+		host = strings.TrimPrefix(host, "s3.")
+		client.base.Host = strings.TrimPrefix(client.base.Host, "s3.")
 		client.scheme, client.inPath = ossV4, false
 	case strings.HasSuffix(host, ".amazonaws.com"), strings.HasSuffix(host, ".amazonaws.com.cn"):
 		// A dot in the bucket's name would not match the certificate.

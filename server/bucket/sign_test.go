@@ -119,3 +119,16 @@ func FuzzReadError(f *testing.F) {
 type readCloser struct{ *bytes.Reader }
 
 func (readCloser) Close() error { return nil }
+
+// OSS is spoken to in its own way under either of its names.
+func TestOSSNames(t *testing.T) {
+	for _, endpoint := range []string{"https://oss-cn-hongkong.aliyuncs.com", "https://s3.oss-cn-hongkong.aliyuncs.com"} {
+		c, err := New(Config{Endpoint: endpoint, Bucket: "acme-mail"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.base.Host != "acme-mail.oss-cn-hongkong.aliyuncs.com" || c.Region != "cn-hongkong" || c.scheme != ossV4 {
+			t.Errorf("%s: host %s, region %s", endpoint, c.base.Host, c.Region)
+		}
+	}
+}
