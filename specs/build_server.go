@@ -56,7 +56,7 @@ type builtZone struct {
 }
 
 func buildZone(n *node) *builtZone {
-	z := &Zone{Name: n.label(), SecurityLevel: get[string](n, "security_level"), SSL: get[string](n, "ssl"), MinTLS: get[string](n, "min_tls"),
+	z := &Zone{Name: n.label(), ID: get[string](n, "id"), SecurityLevel: get[string](n, "security_level"), SSL: get[string](n, "ssl"), MinTLS: get[string](n, "min_tls"),
 		CAA: unique(list[string](n, "caa")), Range: rangeOf(n.header)}
 	for _, w := range n.blocks["web"] {
 		z.Web = append(z.Web, Web{Name: w.label(), Host: get[string](w, "host"), Proxied: get[bool](w, "proxied"), Range: rangeOf(w.header)})

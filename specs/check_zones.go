@@ -87,11 +87,15 @@ func (l *loader) settleWeb(b *built) {
 
 // checkZones finds what is wrong with zone blocks.
 func (l *loader) checkZones(b *built) {
-	seen := map[string]*builtZone{}
+	seen, byID := map[string]*builtZone{}, map[string]*builtZone{}
 	for _, z := range b.zones {
 		if z.Name == "" {
 			continue
 		}
+		if f := byID[z.ID]; f != nil && z.ID != "" && f.Name != z.Name {
+			l.errorAt(codeDuplicateZone, z.n.at("id"), z.n.header, fmt.Sprintf("zone %s has the id of zone %s", z.Name, f.Name), fmt.Sprintf("The other is defined at %s. No two zones have the same id.", f.Range))
+		}
+		byID[z.ID] = z
 		if f := seen[z.Name]; f != nil {
 			l.errorAt(codeDuplicateZone, z.n.labels[0].at, hcl.Range{}, fmt.Sprintf("zone %q is defined twice", z.Name), fmt.Sprintf("It is first defined at %s. Put both into one block.", f.Range))
 			continue

@@ -207,7 +207,7 @@ func Codes() []Code {
 		{codeDiskSize, "The vendor does not sell a disk of this size in this category."},
 		{codePublicMetrics, "Metrics would be served to the network, or on a port that is taken."},
 		{codeRelayLoop, "The relay is a host of the spec: mail would go round for ever."},
-		{codeDuplicateZone, "A zone, or a web name or rule in it, is defined twice."},
+		{codeDuplicateZone, "A zone, or a web name or rule in it, is defined twice, or two zones have one id."},
 
 		{codeSSHOpen, "SSH is open to the whole internet because the spec does not say to whom."},
 		{codeSPFLookups, "The SPF record needs more than ten DNS lookups; receivers will refuse it."},

@@ -18,6 +18,7 @@ func operateCases() []codeCase {
 	mainland := "provider \"alicloud\" { region = \"cn-hangzhou\" }\n"
 	two := base + "host \"mx2\" {\n  hostname = \"m2.acme.example\"\n  address = \"203.0.113.8\"\n}\n"
 	monitor := func(s string) string { return "monitor {\n  alerts = [\"a@elsewhere.example\"]\n  " + s + "\n}\n" }
+	const sameID = `id = "023e105f4ecef8ad9ca31a8372d0c353"`
 	return []codeCase{
 		{codeMailNameTaken, zone("web \"mail\" {}"), `"mail"`, "Cloudflare's proxies carry no mail"},
 		{codeMailNameTaken, zone("web \"mta-sts\" {}") + domainWith("mta_sts {}"), `"mta-sts"`, "published by itself"},
@@ -36,6 +37,7 @@ func operateCases() []codeCase {
 		{codeRelayLoop, relay("::ffff:203.0.113.7"), `"::ffff:203.0.113.7"`, "cannot be one of them"},
 		{codeRelayLoop, relay("127.0.0.1"), `"127.0.0.1"`, "relay to itself"},
 		{codeDuplicateZone, zone("") + zone(""), `"acme.example"`, "defined twice"},
+		{codeDuplicateZone, zone(sameID) + "zone \"b.example\" { " + sameID + " }\n", `"023e105f4ecef8ad9ca31a8372d0c353"`, "zone b.example has the id of zone acme.example"},
 		{codeDuplicateZone, zone("web \"a\" {}\n  web \"A\" {}"), `"A"`, `web "a" is defined twice`},
 		{codeDuplicateZone, zone("rule \"a\" { expression = \"x\" }\n  rule \"a\" { expression = \"y\" }"), `"a"`, `rule "a" is defined twice`},
 		{codeBadHostname, zone("web \"www.acme.example\" {}"), `"www.acme.example"`, `Write the name without the zone: "www"`},

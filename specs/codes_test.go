@@ -212,6 +212,7 @@ func coreCases() []codeCase {
 		{codeBadName, fmt.Sprintf(instance, `type = "ecs.g7"`), `"ecs.g7"`, "is not an instance type"},
 		{codeBadName, fmt.Sprintf(instance, `fallback_types = ["ecs.g7.large", "g7"]`), `"g7"`, "ecs.g7.large"},
 		{codeBadName, fmt.Sprintf(instance, `ram_role = "acs:ram::1:role/x"`), `"acs:ram::1:role/x"`, "not its ARN"},
+		{codeBadName, zone("id = \"023E105F4ECEF8AD9CA31A8372D0C353\""), `"023E105F4ECEF8AD9CA31A8372D0C353"`, "is not the id of a zone"},
 		{codeBadName, backup(`region = "Hong Kong"`), `"Hong Kong"`, "is not a region"},
 		{codeBadText, "server {\n  filter { attachments = [\".EXE\", \"tar.gz\"] }\n}", `"tar.gz"`, "last dot"},
 		{codeBadText, zone("rule \"r\" { expression = \"(ip.src eq 1.2.3.4\" }"), `"(ip.src eq 1.2.3.4"`, "brackets that do not match"},

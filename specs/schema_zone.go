@@ -1,6 +1,12 @@
 package specs
 
-import "github.com/zclconf/go-cty/cty"
+import (
+	"regexp"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+var zoneIDForm = &form{regexp.MustCompile(`^[0-9a-f]{32}$`), "is not the id of a zone", "It has 32 digits of 0-9 and a-f in lower case; the zone's overview page at Cloudflare shows it."}
 
 func zoneSchema() *blockSchema {
 	return &blockSchema{
@@ -22,6 +28,10 @@ func zoneSchema() *blockSchema {
   }
 }`,
 		Attrs: []attrSchema{
+			{Name: "id", Kind: kindString, Form: zoneIDForm, DefaultIs: "looked up by name", Example: `"023e105f4ecef8ad9ca31a8372d0c353"`,
+				Doc: "Cloudflare's id of the zone, from its overview page. When the zones of all domains have one the account's zones are not listed, which saves a call in every plan; " +
+					"other zones of the account are then not searched for records that a domain left behind (keep the block until they are gone), and a zone that is not active is only noticed when a certificate is needed. " +
+					"A block with nothing but an id costs no further calls, so rules that were in it before are not looked for."},
 			{Name: "security_level", Kind: kindString, DefaultIs: "not managed", Choices: []string{"essentially_off", "low", "medium", "high", "under_attack"},
 				Doc: "How suspicious Cloudflare is of visitors; under_attack shows every one of them a check."},
 			{Name: "ssl", Kind: kindString, DefaultIs: "not managed", Choices: []string{"off", "flexible", "full", "strict"},

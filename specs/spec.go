@@ -275,6 +275,7 @@ type Relay struct {
 // records. nil and "" mean that a setting is not managed.
 type Zone struct {
 	Name          string   // lower-case punycode
+	ID            string   // Cloudflare's, 32 lower-case hexadecimal digits; "" to look it up
 	SecurityLevel string   // "essentially_off", "low", "medium", "high" or "under_attack"
 	SSL           string   // "off", "flexible", "full" or "strict"
 	MinTLS        string   // "1.0", "1.1", "1.2" or "1.3"

@@ -400,6 +400,7 @@ func (b body) policy(name string, managed bool, fill func(body)) {
 
 func (w *writer) zone(schema *blockSchema, z *Zone, several bool) {
 	w.block(schema, []string{z.Name}, func(b body) {
+		b.attr("id", z.ID)
 		b.attr("security_level", z.SecurityLevel)
 		b.attr("ssl", z.SSL)
 		b.attr("min_tls", z.MinTLS)

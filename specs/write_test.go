@@ -205,6 +205,7 @@ domain "beta.example" {
 }
 
 zone "acme.example" {
+  id             = "023e105f4ecef8ad9ca31a8372d0c353"
   security_level = "under_attack"
   ssl            = "strict"
   min_tls        = "1.2"

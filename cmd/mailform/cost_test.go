@@ -135,6 +135,17 @@ func TestPlanCost(t *testing.T) {
 		t.Errorf("calls: %v; at most 8 to the cloud and 2 to DNS are right", small.Calls)
 	}
 
+	block := filepath.Join(s.dir, "zone.hcl")
+	if err := os.WriteFile(block, fmt.Appendf(nil, "zone \"example.com\" {\n  id = %q\n}\n", zoneID(t, w)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if known := planCost(t, s); known.Calls["cloudflare"] != 1 || known.Calls["alicloud"] != small.Calls["alicloud"] {
+		t.Errorf("calls with the zone's id in the spec: %v; 1 to DNS is right", known.Calls)
+	}
+	if err := os.Remove(block); err != nil {
+		t.Fatal(err)
+	}
+
 	r.mu.Lock()
 	r.on = true
 	r.mu.Unlock()
@@ -172,6 +183,27 @@ func TestPlanCost(t *testing.T) {
 			t.Errorf("%s of 5,000 mailboxes took %d MiB of memory, at most 300 are right", args[0], kib>>10)
 		}
 	}
+}
+
+// zoneID asks for the id of the world's only zone.
+func zoneID(t *testing.T, w *world.World) string {
+	t.Helper()
+	env := w.Environment()
+	req, err := http.NewRequest(http.MethodGet, env["CLOUDFLARE_BASE_URL"]+"/zones", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+env["CLOUDFLARE_API_TOKEN"])
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var list struct{ Result []struct{ ID string } }
+	if err := json.NewDecoder(res.Body).Decode(&list); err != nil || len(list.Result) != 1 {
+		t.Fatalf("zones: %v %v", list, err)
+	}
+	return list.Result[0].ID
 }
 
 // spec writes a spec with that many further ports and mailboxes.

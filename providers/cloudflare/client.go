@@ -132,7 +132,7 @@ func (c *client) listZones(ctx context.Context) ([]zone, int, error) {
 			var got answer[[]apiZone]
 			_, err := c.zones.List(ctx, params, option.WithResponseBodyInto(&got))
 			for _, z := range got.Result {
-				all = append(all, zone{id: z.ID, name: canonicalName(z.Name), status: z.Status, nameServers: z.NameServers})
+				all = append(all, fromZone(z))
 			}
 			info = got.Info
 			return err

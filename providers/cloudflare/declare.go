@@ -25,7 +25,8 @@ const recordTTL = 300
 func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
 	d := declaration{spec: s, directory: p.directory, zones: map[string]bool{}, blocks: map[string]bool{}, dane: map[string]bool{}, addressOf: map[string]plan.Resource{}}
 	for _, z := range s.Zones {
-		d.blocks[z.Name] = true
+		// A block that is there for its id alone costs nothing.
+		d.blocks[z.Name] = z.ID == "" || z.SecurityLevel+z.SSL+z.MinTLS != "" || len(z.CAA)+len(z.Web)+len(z.Rules) > 0
 	}
 	for _, dom := range s.Domains {
 		if h := s.Host(dom.Host); dom.DANE && h != nil {
@@ -50,7 +51,7 @@ type declaration struct {
 	spec      *specs.Spec
 	directory string // of the CA, when the environment names one
 	zones     map[string]bool
-	blocks    map[string]bool          // zones that have a block in the spec
+	blocks    map[string]bool          // zones that have a block in the spec which says more than an id
 	dane      map[string]bool          // domains whose zones must be signed
 	addressOf map[string]plan.Resource // address records by name
 	resources []plan.Resource
@@ -78,8 +79,11 @@ func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
 			Lookup:  true,
 			Origin:  origin,
 		}
-		// For Observe: whether to read the zone's rules and whether it is signed, and who
+		// For Observe: the zone's id, whether to read its rules and whether it is signed, and who
 		// must be able to issue certificates.
+		if z := d.given(domain); z != nil {
+			r.Attrs["given_id"], r.Attrs["given_name"] = plan.String(z.ID), plan.String(z.Name)
+		}
 		if d.blocks[domain] {
 			r.Attrs["block"] = plan.Bool(true)
 		}
@@ -92,6 +96,21 @@ func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
 		d.resources = append(d.resources, r)
 	}
 	return plan.Unknown(a, "id")
+}
+
+// given is the block of the zone that a domain lies in, as far as the spec shows, if it
+// gives the zone's id.
+func (d *declaration) given(domain string) *specs.Zone {
+	var best *specs.Zone
+	for _, z := range d.spec.Zones {
+		if under(domain, z.Name) && (best == nil || len(z.Name) > len(best.Name)) {
+			best = z
+		}
+	}
+	if best == nil || best.ID == "" {
+		return nil
+	}
+	return best
 }
 
 // ca is the ACME directory that certificates come from, "" for Let's Encrypt.

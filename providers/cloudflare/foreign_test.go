@@ -54,12 +54,16 @@ func oneCase(t *testing.T, rt *rapid.T) int {
 	w := newMemoryWorld(t, cloudflaresim.Config{Zones: []cloudflaresim.Zone{{Name: "acme.example"}, {Name: "bücher.example"}}})
 	w.dkim = rapid.SampledFrom([]string{"v=DKIM1; k=ed25519; p=short", rsaTXT + longKey, rsaTXT + strings.Repeat(`a";`, 100)}).Draw(rt, "dkim")
 	block := rapid.Bool().Draw(rt, "block")
-	first := anySpec(block).Draw(rt, "spec")
+	first, second := anySpec(block).Draw(rt, "spec"), anySpec(block).Draw(rt, "second spec")
+	if !block && rapid.Bool().Draw(rt, "ids") {
+		w.withIDs(first, "acme.example", "xn--bcher-kva.example")
+		second.Zones = first.Zones
+	}
 	c := &foreignCase{world: w, rt: rt, taken: map[string]bool{}}
 	n := c.seed(first)
 	c.converge(first, how{allow: []string{"**"}})
 	w.ip = rapid.SampledFrom([]string{testIP, "203.0.113.8"}).Draw(rt, "ip")
-	blocked := c.converge(anySpec(block).Draw(rt, "second spec"), how{allow: []string{"**"}})
+	blocked := c.converge(second, how{allow: []string{"**"}})
 	if len(blocked) > 0 {
 		take := rapid.SliceOfDistinct(rapid.SampledFrom(blocked), rapid.ID).Draw(rt, "take")
 		c.converge(c.last, how{allow: []string{"**"}, take: take})

@@ -22,16 +22,19 @@ const maxSweep = 20
 // parallelLists bounds how many zones are read at the same time.
 const parallelLists = 8
 
-// Observe implements plan.Provider: one list of the zones, then one list of the
-// records of each zone in the spec. Other zones of the account are asked only for
+// Observe implements plan.Provider: one list of the zones, unless the spec gives
+// their ids, then one list of the records of each zone in the spec. Other zones of the account are asked only for
 // records with our mark, which are what a domain leaves behind that is no longer in the spec.
 func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed, error) {
-	all, calls, err := p.api.listZones(ctx)
-	out := plan.Observed{Calls: calls}
-	if err != nil {
-		return out, err
+	var out plan.Observed
+	all, given := givenZones(scope.Desired)
+	if !given {
+		var err error
+		if all, out.Calls, err = p.api.listZones(ctx); err != nil {
+			return out, err
+		}
+		p.remember(all)
 	}
-	p.remember(all)
 
 	var views []*view
 	byID := map[string]*view{}
@@ -39,7 +42,10 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		if r.Kind != kindZone {
 			continue
 		}
-		z, ok := zoneFor(all, r.Attrs["domain"].Str())
+		z, ok, err := zoneOf(all, r)
+		if err != nil {
+			return out, err
+		}
 		if !ok {
 			continue // the plan says so; nothing is concluded about its records
 		}
@@ -91,6 +97,9 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 			}
 			var err error
 			v.records, v.calls, err = p.api.listRecords(ctx, v.zone, prefix)
+			if given {
+				err = p.confirm(ctx, v, scope.Desired, err)
+			}
 			if err == nil {
 				err = p.beyondRecords(ctx, v)
 			}
@@ -100,7 +109,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 			return err
 		})
 	}
-	err = group.Wait()
+	err := group.Wait()
 	for _, v := range views {
 		out.Calls += v.calls
 	}
@@ -239,6 +248,7 @@ func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
 func (z zone) unserved() (string, bool) {
 	why := map[string]string{
 		"active":       "",
+		"":             "", // not asked for
 		"pending":      "whose name servers at the registrar are not Cloudflare's (yet)",
 		"initializing": "which Cloudflare is still setting up",
 		"moved":        "whose name servers at the registrar are no longer Cloudflare's",

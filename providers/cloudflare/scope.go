@@ -27,6 +27,7 @@ var requests = []struct {
 	when         string
 }{
 	{"GET", "zones", "Zone", ""},
+	{"GET", "zones/*", "Zone", ""},
 	{"GET", "zones/*/dns_records", "DNS", ""},
 	{"POST", "zones/*/dns_records", "DNS", ""},
 	{"DELETE", "zones/*/dns_records/*", "DNS", ""},
