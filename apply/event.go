@@ -42,6 +42,8 @@ type Event struct {
 	Attempt   int            `json:"attempt,omitempty"`
 	Wait      time.Duration  `json:"wait_ns,omitempty"`
 	Err       error          `json:"-"`
+	Ops       []plan.Op      `json:"-"` // with start: everything that is to be done, to be read only
+	Stopping  bool           `json:"-"` // with warning: what is in flight is finished, nothing more is begun
 }
 
 // Sink receives events. It is called from many goroutines, one at a time.

@@ -145,7 +145,7 @@ func (w *walk) run(ctx context.Context) {
 	for _, n := range w.nodes {
 		n.generation = w.State.generation(n.op.Addresses)
 	}
-	w.emit(Event{Kind: EventStart, Time: w.begun, Total: int64(len(w.nodes)), Estimate: w.plan.Duration(w.Parallelism, w.State.durations.typical)})
+	w.emit(Event{Kind: EventStart, Time: w.begun, Total: int64(len(w.nodes)), Estimate: w.plan.Duration(w.Parallelism, w.State.durations.typical), Ops: w.plan.Ops})
 
 	soft, cancel := w.stoppable(ctx)
 	defer cancel()
@@ -175,9 +175,9 @@ func (w *walk) run(ctx context.Context) {
 		case <-asked:
 			asked = nil
 			if lost := w.Leases.Err(); lost != nil {
-				w.emit(Event{Kind: EventWarning, Message: lost.Error() + "; what is in flight is finished, nothing more is begun", Err: lost})
+				w.emit(Event{Kind: EventWarning, Message: lost.Error() + "; what is in flight is finished, nothing more is begun", Err: lost, Stopping: true})
 			} else if ctx.Err() == nil {
-				w.emit(Event{Kind: EventWarning, Message: "stopping: what is in flight is finished first, nothing more is begun; asked again, it is given up"})
+				w.emit(Event{Kind: EventWarning, Message: "stopping: what is in flight is finished first, nothing more is begun; asked again, it is given up", Stopping: true})
 			}
 		}
 	}

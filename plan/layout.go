@@ -23,7 +23,7 @@ func (p *Plan) groups() []group {
 		if c.Action == NoOp {
 			continue
 		}
-		title := groupTitle(c.Address)
+		title := GroupOf(c.Address)
 		i, ok := at[title]
 		if !ok {
 			i = len(out)
@@ -32,13 +32,7 @@ func (p *Plan) groups() []group {
 		}
 		out[i].Changes = append(out[i].Changes, c)
 	}
-	rank := func(g group) int {
-		kind, _, _ := strings.Cut(g.Title, " ")
-		return slices.Index([]string{"host", "domain", "other"}, kind)
-	}
-	slices.SortFunc(out, func(x, y group) int {
-		return cmp.Or(cmp.Compare(rank(x), rank(y)), cmp.Compare(x.Title, y.Title))
-	})
+	slices.SortFunc(out, func(x, y group) int { return CompareGroups(x.Title, y.Title) })
 	ranks := make(map[Address]int, len(p.Changes))
 	for _, g := range out {
 		for _, c := range g.Changes {
@@ -51,7 +45,19 @@ func (p *Plan) groups() []group {
 	return out
 }
 
-func groupTitle(a Address) string {
+// CompareGroups orders the titles that GroupOf gives as people read them: hosts,
+// domains, the rest, each by name.
+func CompareGroups(x, y string) int {
+	rank := func(title string) int {
+		kind, _, _ := strings.Cut(title, " ")
+		return slices.Index([]string{"host", "domain", "other"}, kind)
+	}
+	return cmp.Or(cmp.Compare(rank(x), rank(y)), cmp.Compare(x, y))
+}
+
+// GroupOf is the title of what people read an address together with: "host mx1",
+// "domain acme.example" or "other".
+func GroupOf(a Address) string {
 	seg := a.Segments()
 	if len(seg) < 2 || seg[1] == "" {
 		return "other"
