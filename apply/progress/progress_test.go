@@ -47,6 +47,18 @@ func story() []apply.Event {
 		Got:  "400 81057: an identical record already exists\n\x1b[2Jrequest 8f3a", Fix: "remove the record by hand, or adopt it",
 	}
 	read := apply.Event{Op: "observe alicloud", Provider: "alicloud", Title: "read alicloud"}
+	var ops []plan.Op
+	for _, e := range []apply.Event{
+		vm(""), dns(""),
+		op("", "mx", "publish MX", "dns/acme.example/mx"),
+		op("", "autoconfig", "publish autoconfig", "dns/acme.example/autoconfig"),
+		op("", "check", "check the server", "server/mx1"),
+		op("", "w", "wait for the server", "server/mx1"),
+		op("", "vm2", "start the instance", "host/mx2/instance"),
+		op("", "spf", "write the records", "dns/bravo.example/spf"),
+	} {
+		ops = append(ops, plan.Op{ID: e.Op, Title: e.Title, Addresses: e.Addresses})
+	}
 	return []apply.Event{
 		with(read, func(e *apply.Event) { e.Kind, e.Time = apply.EventObserve, at(0) }),
 		with(read, func(e *apply.Event) {
@@ -54,7 +66,7 @@ func story() []apply.Event {
 		}),
 		{Kind: apply.EventWarning, Time: at(0.5), Message: "the ledger is left out", Err: errors.New("the ledger is left out")},
 		with(op(apply.EventResolved, "x", "make the network", "host/mx1/network"), func(e *apply.Event) { e.Time, e.Message = at(0.6), "an earlier run had done it" }),
-		{Kind: apply.EventStart, Time: at(1), Total: 12, Estimate: 95 * time.Second},
+		{Kind: apply.EventStart, Time: at(1), Total: 12, Estimate: 95 * time.Second, Ops: ops},
 		with(vm(apply.EventBegin), func(e *apply.Event) { e.Time, e.Estimate = at(1), 30*time.Second }),
 		with(dns(apply.EventBegin), func(e *apply.Event) { e.Time = at(1) }),
 		with(vm(apply.EventRetry), func(e *apply.Event) {
@@ -204,7 +216,7 @@ func TestTTYNeverGarbles(t *testing.T) {
 		s := newScreen(t, width, height)
 		now := epoch
 		tty := NewTTY(s, TTYOptions{Color: seed%2 == 0, Size: func() (int, int) { return width, height }, Now: func() time.Time { return now }})
-		var want, running []string
+		var want, done, running []string
 		total := 1 + rng.IntN(40)
 		tty.Event(apply.Event{Kind: apply.EventStart, Time: now, Total: int64(total)})
 		for begun := 0; begun < total || len(running) > 0; {
@@ -234,7 +246,7 @@ func TestTTYNeverGarbles(t *testing.T) {
 			tty.Event(e)
 			switch e.Kind {
 			case apply.EventDone:
-				want = append(want, "✓ "+clean(e.Title)+"  1.0s")
+				done = append(done, "  ✓ "+clean(e.Title)+" 1.0s")
 			case apply.EventWarning:
 				want = append(want, "! "+clean(e.Message))
 			}
@@ -244,18 +256,25 @@ func TestTTYNeverGarbles(t *testing.T) {
 		}
 		tty.Event(apply.Event{Kind: apply.EventEnd, Elapsed: time.Second})
 		tty.Close()
+		got := squeezed(s.lines())
+		heading := slices.IndexFunc(s.lines(), func(l string) bool { return strings.HasPrefix(l, "✓ other") })
+		if heading != len(want) {
+			t.Fatalf("seed %d: the group stands at %d, not %d:\n%s", seed, heading, len(want), s)
+		}
+		want = append(append(want, got[heading]), done...)
 		want = append(want, fmt.Sprintf("  %d of %d done in 1.0s", total, total))
-		if got := s.lines(); !slices.Equal(trimmed(got), trimmed(want)) {
+		if !slices.Equal(got, squeezed(want)) {
 			t.Fatalf("seed %d, %d×%d:\n%s\nwant:\n%s", seed, width, height, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
 }
 
-// trimmed drops the blanks at line ends, which a terminal does not show.
-func trimmed(lines []string) []string {
+// squeezed drops the blanks at line ends, which a terminal does not show, and
+// those that stand things beside each other.
+func squeezed(lines []string) []string {
 	var out []string
 	for _, l := range lines {
-		out = append(out, strings.TrimRight(l, " "))
+		out = append(out, strings.Join(strings.Fields(l), " "))
 	}
 	return out
 }
@@ -272,9 +291,9 @@ func TestTTYSurvivesANarrowerTerminal(t *testing.T) {
 	}
 	width = 30
 	s.resize(width)
-	tty.Event(apply.Event{Kind: apply.EventDone, Op: "a", Title: "a", Elapsed: time.Second})
-	lines := s.lines()
-	if len(lines) != 3 || lines[0] != "✓ a  1.0s" || !strings.HasPrefix(lines[1], "⠋ b long") {
+	tty.Event(apply.Event{Kind: apply.EventDone, Time: now, Op: "a", Title: "a", Elapsed: time.Second})
+	want := []string{"⠋ other 1/2 0.0s", "⠋ b long titl… 0.0s", "1 of 2 done 0.0s"}
+	if got := squeezed(s.lines()); !slices.Equal(got, want) {
 		t.Errorf("screen:\n%s", s)
 	}
 	tty.Close()
@@ -285,12 +304,12 @@ func TestTTYTicksAndEnds(t *testing.T) {
 	s := newScreen(t, 80, 24)
 	now := epoch
 	tty := NewTTY(s, TTYOptions{Tick: tick, Now: func() time.Time { return now }})
-	tty.Event(apply.Event{Kind: apply.EventBegin, Time: now, Op: "a", Title: "boot"})
+	tty.Event(apply.Event{Kind: apply.EventObserve, Time: now, Op: "a", Title: "boot"})
 	now = now.Add(7 * time.Second)
 	tick <- now
 	tick <- now // the second is taken only after the first has been drawn
 	tty.mu.Lock()
-	if got := s.String(); !strings.Contains(got, "boot  7.0s") {
+	if got := s.String(); !strings.Contains(got, "boot    7.0s") {
 		t.Errorf("after a tick:\n%s", got)
 	}
 	tty.mu.Unlock()

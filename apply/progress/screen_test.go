@@ -4,6 +4,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // screen is a small terminal: it wraps at its width, scrolls at its height, and
@@ -44,7 +45,7 @@ func (s *screen) Write(p []byte) (int, error) {
 			text = rest[end+1:]
 			continue
 		}
-		r := []rune(text)[0]
+		r, _ := utf8.DecodeRuneInString(text)
 		text = text[len(string(r)):]
 		switch {
 		case r == '\n':
@@ -70,6 +71,8 @@ func (s *screen) sequence(args string, final byte) {
 			s.t.Fatal(err)
 		}
 		s.row = max(s.top(), s.row-n)
+	case 'K':
+		s.cells[s.row] = s.cells[s.row][:min(s.column, len(s.cells[s.row]))]
 	case 'J':
 		s.cells[s.row] = s.cells[s.row][:min(s.column, len(s.cells[s.row]))]
 		for i := s.row + 1; i < len(s.cells); i++ {

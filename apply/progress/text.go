@@ -103,6 +103,18 @@ func spell(d time.Duration) string {
 	return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
 }
 
+// guess writes the typical duration of one operation, without a precision it
+// does not have: 0.4s, 2s, 30s, 1m05s.
+func guess(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return spell(d)
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", min(59, (d+time.Second/2)/time.Second))
+	}
+	return spell(d)
+}
+
 // roughly is an estimate as far as it can be trusted, "" when there is none.
 func roughly(d time.Duration) string {
 	switch {
@@ -203,15 +215,24 @@ func (t *tally) add(e apply.Event) {
 
 func (t tally) String() string {
 	s := fmt.Sprintf("%d of %d done", t.done, t.total)
+	if rest := t.rest(); rest != "" {
+		s += ", " + rest
+	}
+	return s
+}
+
+// rest is what ended in another way than done: "1 failed, 3 skipped".
+func (t tally) rest() string {
+	var parts []string
 	for _, part := range []struct {
 		n    int
 		word string
 	}{{t.failed, "failed"}, {t.skipped, "skipped"}, {t.stopped, "stopped"}} {
 		if part.n > 0 {
-			s += fmt.Sprintf(", %d %s", part.n, part.word)
+			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.word))
 		}
 	}
-	return s
+	return strings.Join(parts, ", ")
 }
 
 // ended is how many operations will not come again.

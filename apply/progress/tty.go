@@ -23,8 +23,9 @@ type TTYOptions struct {
 	Tick <-chan time.Time
 }
 
-// TTY shows what is going on in a region at the bottom of a terminal that is
-// redrawn in place; what has ended scrolls up above it.
+// TTY shows what is going on as a tree at the bottom of a terminal, which is
+// redrawn in place: the groups of the plan, and in them what is running and what
+// has failed. Once the walk is over, everything that ended is printed to stay.
 //
 // Every line of the region is cut to the terminal's width, so that it takes
 // exactly one row, and the region never has more rows than the terminal: that
@@ -35,28 +36,19 @@ type TTY struct {
 	stop  chan struct{}
 	idle  sync.WaitGroup
 
-	mu      sync.Mutex
-	w       io.Writer
-	err     error
-	active  []*running // in the order in which they began
-	failed  []apply.Event
-	tally   tally
-	skips   skips
-	begun   time.Time
-	typical time.Duration // of the whole walk
-	walk    bool          // between start and end
-	frame   int           // of the spinner
-	drawn   []int         // columns of each line of the region on the screen
-}
-
-// running is one operation, or one provider being read, that has begun and not ended.
-type running struct {
-	op, title, where string
-	begun            time.Time
-	estimate         time.Duration
-	message          string
-	done, total      int64
-	again            time.Time // when the next attempt is due; zero when not waiting
+	mu       sync.Mutex
+	w        io.Writer
+	err      error
+	reading  []*running // what goes on outside of a walk, in the order in which it began
+	tree     *tree
+	failed   []apply.Event
+	tally    tally
+	begun    time.Time
+	typical  time.Duration // of the whole walk
+	walk     bool          // between start and end
+	stopping bool          // nothing more is begun
+	turn     int           // of the spinner
+	drawn    []int         // columns of each line of the region on the screen
 }
 
 // NewTTY returns a TTY that draws on w until Close.
@@ -64,7 +56,7 @@ func NewTTY(w io.Writer, o TTYOptions) *TTY {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	t := &TTY{opts: o, w: w, paint: paint{o.Color}, stop: make(chan struct{})}
+	t := &TTY{opts: o, w: w, paint: paint{o.Color}, stop: make(chan struct{}), tree: newTree(nil)}
 	if o.Tick != nil {
 		t.idle.Go(func() {
 			for {
@@ -83,8 +75,8 @@ func NewTTY(w io.Writer, o TTYOptions) *TTY {
 func (t *TTY) tick() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.active) > 0 || len(t.drawn) > 0 {
-		t.frame++
+	if t.walk || len(t.reading) > 0 || len(t.drawn) > 0 {
+		t.turn++
 		t.draw("")
 	}
 }
@@ -94,19 +86,17 @@ func (t *TTY) Event(e apply.Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	above := ""
-	if e.Kind == apply.EventSkipped && t.skips.add(e) {
-		t.tally.add(e)
-		t.draw("")
-		return
-	}
-	before := t.skipped()
 	t.tally.add(e)
-	title, where := label(e)
 	switch e.Kind {
 	case apply.EventStart:
-		t.walk, t.begun, t.typical = true, e.Time, e.Estimate
-	case apply.EventObserve, apply.EventBegin:
-		t.active = append(t.active, &running{op: e.Op, title: title, where: where, begun: e.Time, estimate: e.Estimate})
+		t.walk, t.stopping, t.begun, t.typical = true, false, e.Time, e.Estimate
+		t.tree = newTree(e.Ops)
+	case apply.EventObserve:
+		t.reading = append(t.reading, newRunning(e))
+	case apply.EventObserved:
+		t.reading = slices.DeleteFunc(t.reading, func(r *running) bool { return r.op == e.Op })
+	case apply.EventBegin:
+		t.tree.begin(e)
 	case apply.EventProgress:
 		if r := t.find(e.Op); r != nil {
 			r.message, r.done, r.total, r.again = clean(e.Message), e.Done, e.Total, time.Time{}
@@ -115,83 +105,116 @@ func (t *TTY) Event(e apply.Event) {
 		if r := t.find(e.Op); r != nil {
 			r.message, r.done, r.total, r.again = reason(e), 0, 0, e.Time.Add(e.Wait)
 		}
-	case apply.EventObserved:
-		t.end(e.Op)
 	case apply.EventResolved:
-		above = t.ended("•", "", title, where, clean(e.Message))
-	case apply.EventDone:
-		t.end(e.Op)
-		above = t.ended("✓", sgrGreen, title, where, spell(e.Elapsed))
+		if r := t.find(e.Op); r != nil {
+			r.message, r.again, r.found = clean(e.Message), time.Time{}, clean(e.Message)
+		} else {
+			above = t.ended(e, "", 0)
+		}
+	case apply.EventDone, apply.EventStopped, apply.EventSkipped:
+		t.tree.end(e)
 	case apply.EventFailed:
-		t.end(e.Op)
+		t.tree.end(e)
 		t.failed = append(t.failed, e)
-		above = t.ended("✗", sgrRed, title, where, spell(e.Elapsed))
-	case apply.EventStopped:
-		t.end(e.Op)
-		above = t.ended("■", sgrYellow, title, where, "stopped after "+spell(e.Elapsed))
-	case apply.EventSkipped:
-		t.skips.add(e)
 	case apply.EventWarning:
-		above = t.paint.say(sgrYellow, "!") + " " + clean(e.Message) + "\n"
+		// That it is stopping stands in the region for as long as it takes.
+		t.stopping = t.stopping || e.Stopping
+		if !e.Stopping || e.Err != nil {
+			above = t.paint.say(sgrYellow, "!") + " " + clean(e.Message) + "\n"
+		}
 	case apply.EventEnd:
-		t.walk, t.active = false, nil
-		above = fmt.Sprintf("  %s in %s\n", t.tally, spell(e.Elapsed)) + allDetails(t.failed, t.paint)
+		above = t.record()
+		above += fmt.Sprintf("  %s in %s\n", t.tally, spell(e.Elapsed)) + allDetails(t.failed, t.paint)
 		t.failed = nil
 	}
-	t.draw(before + above)
+	t.draw(above)
 }
 
-// skipped is the line about what was skipped, once it is clear how much for the
-// same reason.
-func (t *TTY) skipped() string {
-	if name, why, any := t.skips.take(); any {
-		return t.ended("-", sgrDim, name, "", "skipped: "+why)
-	}
-	return ""
-}
-
-// Close wipes the region, prints the errors that no end has printed yet, and
-// reports the first failed write. Events after Close are lines only.
+// Close wipes the region, prints what has ended and the errors that no end has
+// printed yet, and reports the first failed write.
 func (t *TTY) Close() error {
 	close(t.stop)
 	t.idle.Wait()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.walk, t.active = false, nil
-	t.draw(t.skipped() + allDetails(t.failed, t.paint))
+	t.reading = nil
+	t.draw(t.record() + allDetails(t.failed, t.paint))
 	t.failed = nil
 	return t.err
 }
 
 func (t *TTY) find(op string) *running {
-	for _, r := range t.active {
-		if r.op == op {
-			return r
-		}
+	if r := t.tree.find(op); r != nil {
+		return r
 	}
-	return nil
+	return find(t.reading, op)
 }
 
-func (t *TTY) end(op string) {
-	t.active = slices.DeleteFunc(t.active, func(r *running) bool { return r.op == op })
+// record ends the walk: the tree as it stays, with everything that ended in it.
+func (t *TTY) record() string {
+	if !t.walk {
+		return ""
+	}
+	t.walk = false
+	all, _ := t.size()
+	now, c := t.opts.Now(), t.tree.columns(all-1)
+	names := min(t.tree.names, all-1-besideName)
+	var b strings.Builder
+	for _, g := range t.tree.groups {
+		heading := g.heading(now, "…", c)
+		_, painted := heading.render(t.paint, heading.width())
+		b.WriteString(painted + "\n")
+		var s skips
+		for _, e := range g.ended {
+			if e.Kind == apply.EventSkipped && s.add(e) {
+				continue
+			}
+			b.WriteString(t.skipped(&s))
+			if e.Kind == apply.EventSkipped {
+				s.add(e)
+				continue
+			}
+			b.WriteString(t.ended(e, "  ", names))
+		}
+		b.WriteString(t.skipped(&s))
+	}
+	t.tree = newTree(nil)
+	return b.String()
 }
 
-// minWhere is how many columns are left of an address at least when it is cut.
-const minWhere = 8
-
-// ended is the line that stays for an operation. Its address is cut when that
-// makes it fit; otherwise it may be longer than the terminal is wide: it is
-// written once, above the region, and wraps.
-func (t *TTY) ended(glyph, sgr, title, where, note string) string {
-	s := t.paint.say(sgr, glyph) + " " + title
-	if where != "" {
-		columns, _ := t.size()
-		if room := columns - textWidth(glyph+" "+title+"   "+note); room >= minWhere {
-			where = cut(where, room)
-		}
-		s += " " + t.paint.say(sgrDim, where)
+// ended is the line that stays for an operation, its name in as many columns as
+// names says or in as many as it takes when it has more to say than fits: the line
+// is written once, above the region, and may wrap.
+func (t *TTY) ended(e apply.Event, indent string, names int) string {
+	title, where := label(e)
+	glyph, sgr, note := "✓", sgrGreen, before(spell(e.Elapsed), clock)
+	switch e.Kind {
+	case apply.EventFailed:
+		glyph, sgr = "✗", sgrRed
+	case apply.EventStopped:
+		glyph, sgr, note = "■", sgrYellow, note+"  stopped"
+	case apply.EventResolved:
+		glyph, sgr, note = "•", "", ""
 	}
-	return s + "  " + t.paint.say(sgrDim, note) + "\n"
+	if e.Message != "" {
+		note = strings.TrimPrefix(note+"  "+clean(e.Message), "  ")
+	}
+	if textWidth(title) > names {
+		names = textWidth(name(title, where))
+	}
+	l := append(line{{"", indent}, {sgr, glyph}, {"", " "}}, named(title, where, names)...)
+	l = append(l, span{sgrDim, "  " + note})
+	_, painted := l.render(t.paint, l.width())
+	return painted + "\n"
+}
+
+// skipped is the line about what was skipped for one reason.
+func (t *TTY) skipped(s *skips) string {
+	what, why, any := s.take()
+	if !any {
+		return ""
+	}
+	return "  " + t.paint.say(sgrDim, "-") + " " + what + "  " + t.paint.say(sgrDim, "skipped: "+why) + "\n"
 }
 
 func (t *TTY) size() (columns, rows int) {
@@ -207,134 +230,40 @@ func (t *TTY) size() (columns, rows int) {
 	return columns, rows
 }
 
-// draw replaces the region in one write: back to its first row, clear to the
-// end of the screen, the lines that stay, the new region.
+// draw replaces the region in one write: back to its first row, the lines that
+// stay, the new region. Without lines that stay, each row is written over, so
+// that a terminal has no empty region to show in between.
 func (t *TTY) draw(above string) {
-	columns, rows := t.size()
+	all, rows := t.size()
 	var b strings.Builder
 	up := 0
 	for _, n := range t.drawn {
 		// A terminal that has become narrower since has wrapped the line.
-		up += max(1, (n+columns-1)/columns)
+		up += max(1, (n+all-1)/all)
 	}
 	if up = min(up, rows-1); up > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA", up)
 	}
-	if len(t.drawn) > 0 {
-		b.WriteString("\r\x1b[J")
+	// The last column stays free: a character there makes some terminals wrap.
+	lines := t.frame(all-1, rows-1)
+	had := len(t.drawn) > 0
+	if had {
+		b.WriteByte('\r')
+	}
+	if had && above != "" {
+		b.WriteString("\x1b[J")
 	}
 	b.WriteString(above)
 	t.drawn = t.drawn[:0]
-	// The last column stays free: a character there makes some terminals wrap.
-	for _, l := range t.region(columns-1, rows-1) {
-		plainText, painted := l.render(t.paint, columns-1)
-		b.WriteString(painted + "\n")
+	for _, l := range lines {
+		plainText, painted := l.render(t.paint, all-1)
+		b.WriteString(painted + "\x1b[K\n")
 		t.drawn = append(t.drawn, textWidth(plainText))
+	}
+	if had && above == "" {
+		b.WriteString("\x1b[J")
 	}
 	if b.Len() > 0 && t.err == nil {
 		_, t.err = io.WriteString(t.w, b.String())
 	}
-}
-
-// span is a piece of a line in one colour.
-type span struct{ sgr, text string }
-
-type line []span
-
-// render cuts the line to limit columns and paints what is left.
-func (l line) render(p paint, limit int) (plainText, painted string) {
-	var a, b strings.Builder
-	for _, s := range l {
-		text := cut(s.text, limit)
-		limit -= textWidth(text)
-		a.WriteString(text)
-		b.WriteString(p.say(s.sgr, text))
-		if text != s.text {
-			break
-		}
-	}
-	return a.String(), b.String()
-}
-
-var spinner = []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"}
-
-// region lays out the live lines: what is running, oldest first, and the sum.
-func (t *TTY) region(columns, rows int) []line {
-	if len(t.active) == 0 && !t.walk {
-		return nil
-	}
-	now := t.opts.Now()
-	var lines []line
-	room := rows
-	if t.walk {
-		room--
-	}
-	shown := t.active
-	if len(shown) > room {
-		shown = shown[:max(0, room-1)]
-	}
-	for _, r := range shown {
-		lines = append(lines, r.line(now, spinner[t.frame%len(spinner)], columns))
-	}
-	if hidden := len(t.active) - len(shown); hidden > 0 && room > 0 {
-		lines = append(lines, line{{sgrDim, fmt.Sprintf("  and %d more running", hidden)}})
-	}
-	if t.walk && rows > 0 {
-		lines = append(lines, line{{sgrBold, fmt.Sprintf("  %s", t.tally)}, {sgrDim, "  " + t.clock(now)}})
-	}
-	return lines
-}
-
-// clock is how long the walk has been going on, and about how long it takes.
-func (t *TTY) clock(now time.Time) string {
-	elapsed := now.Sub(t.begun)
-	s := spell(elapsed)
-	if about := roughly(t.typical); about != "" && elapsed < t.typical {
-		s += " of " + about
-	}
-	return s
-}
-
-const barCells = 20
-
-// minName is how many columns the name of an operation gets at least, when its
-// elapsed time and its bar leave room for fewer.
-const minName = 12
-
-// line lays out one running operation: its name, shortened when need be, how
-// long it has been running, how far it is, and what it says, which a narrow
-// terminal loses first.
-func (r *running) line(now time.Time, spin string, columns int) line {
-	facts := "  " + spell(now.Sub(r.begun))
-	wait := r.again.Sub(now)
-	switch {
-	case wait > 0:
-		facts += ", again in " + spell(wait)
-	case r.estimate > 0:
-		facts += " of about " + spell(r.estimate)
-	}
-	if r.total > 0 {
-		share := min(max(float64(r.done)/float64(r.total), 0), 1)
-		facts += fmt.Sprintf("  %3d%% %s", int(share*100), bar(share, min(barCells, columns/8)))
-	}
-	room := max(minName, columns-textWidth(spin+" "+facts))
-	title := cut(r.title, room)
-	l := line{{"", spin + " " + title}}
-	if room -= textWidth(title); r.where != "" && room > 1 {
-		l = append(l, span{sgrDim, cut(" "+r.where, room)})
-	}
-	l = append(l, span{"", facts})
-	if r.message != "" {
-		sgr := sgrDim
-		if !r.again.IsZero() {
-			sgr = sgrYellow // the failure that made it wait
-		}
-		l = append(l, span{sgr, "  " + r.message})
-	}
-	return l
-}
-
-func bar(share float64, n int) string {
-	full := int(share * float64(n))
-	return strings.Repeat("█", full) + strings.Repeat("░", n-full)
 }
