@@ -111,6 +111,7 @@ type node struct {
 	deps    []*node // what it depends on
 	users   []*node // what depends on it
 	former  []*node // things on their way out that the wanted object, as found, depends on
+	home    *node   // what it is inside of, as found or else as wanted; nil when nothing
 	leavers []*node // the other way round: what depends on it, as found, and stays
 
 	chosen   bool    // the plan may change it

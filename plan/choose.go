@@ -248,7 +248,7 @@ func (n *node) pending(seen map[*node]bool, tell func(*node)) {
 // points reports whether the object, as it is, is lost or left pointing at what
 // is gone when the thing at an address is made anew.
 func (n *node) points(at Address) bool {
-	if n.want != nil && n.want.Within == at {
+	if n.want != nil && n.home != nil && n.home.addr == at {
 		return n.would().Action != NoOp
 	}
 	return slices.ContainsFunc(n.would().Fields, func(f Field) bool {

@@ -230,15 +230,21 @@ func (n *node) changeInPlace() Action {
 // lostWith returns what the object exists inside of when that is made anew, so
 // that the object is gone and has to be made again.
 func (n *node) lostWith() *node {
-	if n.want == nil || n.want.Within == "" {
+	if n.want == nil || n.home == nil || !n.home.renewed() {
 		return nil
 	}
-	for _, d := range n.deps {
-		if d.addr == n.want.Within && d.renewed() {
-			return d
-		}
+	return n.home
+}
+
+// inside names what the object exists inside of: as it was found, or else as it is wanted.
+func (n *node) inside() Address {
+	switch {
+	case n.have != nil && n.have.Within != "":
+		return n.have.Within
+	case n.want != nil:
+		return n.want.Within
 	}
-	return nil
+	return ""
 }
 
 // protected says why deleting or replacing the node must be allowed by name.

@@ -15,6 +15,7 @@ import (
 // everything goes, both count.
 func (b *builder) link() {
 	for _, n := range b.nodes {
+		n.home = b.at[n.inside()]
 		if n.want == nil {
 			for _, a := range n.have.DependsOn {
 				if d := b.at[a]; d != nil {

@@ -102,6 +102,44 @@ func TestReplacedHostKeepsAddressAndDataDisk(t *testing.T) {
 	}
 }
 
+// What is on the data disk outlives the machine and is lost with the disk, but not
+// while it is still on its way there.
+func TestWhatIsOnTheDataDisk(t *testing.T) {
+	const disk, instance, mailbox = Address("host/mx1/data-disk"), Address("host/mx1/instance"), Address("mailbox/alice@acme.example")
+	for _, test := range []struct {
+		name      string
+		found     Address // where the mailbox is
+		diskThere bool
+		replace   Address
+		want      Action
+	}{
+		{"machine made anew", disk, true, instance, NoOp},
+		{"machine made anew, found where it is declared", "", true, instance, NoOp},
+		{"disk made anew", disk, true, disk, Replace},
+		{"disk added", instance, false, "", NoOp},
+		{"machine made anew before the mail has moved", instance, true, instance, Replace},
+		{"machine made anew with a new disk", instance, false, instance, Replace},
+	} {
+		now := linked(withDisk("alice"))
+		i := slices.IndexFunc(now, func(r Resource) bool { return r.Address == mailbox })
+		now[i].Within = disk
+		was := applied(now)
+		was[slices.IndexFunc(was, func(o Object) bool { return o.Address == mailbox })].Within = test.found
+		if !test.diskThere {
+			was = slices.DeleteFunc(was, func(o Object) bool { return strings.HasPrefix(string(o.Address), string(disk)) })
+		}
+		in := sampleInput(now, was)
+		if test.replace != "" {
+			in.Replace, in.Allow = []string{string(test.replace)}, []string{string(test.replace)}
+		}
+		c, _ := mustBuild(t, in).Change(mailbox)
+		loses := c.Risk == RiskLosesData
+		if c.Action != test.want || c.Blocked != nil || loses != (test.want == Replace) {
+			t.Errorf("%s: %s with risk %q (blocked: %v), want %s", test.name, c.Action, c.Risk, c.Blocked, test.want)
+		}
+	}
+}
+
 func TestDomainLeavesByItsMXFirst(t *testing.T) {
 	// Two domains on one host, of which one goes. The server's settings are written
 	// as a whole, so that its update carries the deletes of the mailboxes.

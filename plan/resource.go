@@ -59,6 +59,9 @@ type Object struct {
 	Attrs   Attrs
 	Outputs Attrs // what Resource.Outputs named
 
+	// Within is what it was found inside of, when that can be other than what the
+	// spec wants (mail that is to move to a data disk); "" is where Resource.Within says.
+	Within    Address
 	DependsOn []Address // what must outlive it, for ordering deletes of things no longer in the spec
 	Protected string    // as Resource.Protected, for things no longer in the spec
 	Tainted   string    // why it is broken and must be replaced; "" when it is sound

@@ -61,6 +61,17 @@ func on(h *specs.Host, r plan.Resource) plan.Resource {
 	return r
 }
 
+// kept completes a resource that lives where the mail is: on the data disk, which
+// outlives the machine, when there is one. What a new machine is told of it comes
+// with the server's settings.
+func kept(h *specs.Host, r plan.Resource) plan.Resource {
+	r = on(h, r)
+	if h.Instance != nil && h.Instance.DataDisk != nil {
+		r.Within = diskAddr(h.Name)
+	}
+	return r
+}
+
 func (p *Provider) declareHost(spec *specs.Spec, h *specs.Host) []plan.Resource {
 	agent := plan.Resource{
 		Address: agentAddr(h.Name), Kind: kindAgent,
@@ -93,7 +104,7 @@ func (p *Provider) declareHost(spec *specs.Spec, h *specs.Host) []plan.Resource 
 	}
 	rs := []plan.Resource{on(h, agent)}
 	if h.Instance != nil && h.Instance.DataDisk != nil {
-		rs = append(rs, on(h, declareStorage(h)))
+		rs = append(rs, kept(h, declareStorage(h)))
 		server.DependsOn = append(server.DependsOn, storageAddr(h.Name))
 	}
 	return append(rs, on(h, server))
@@ -111,7 +122,7 @@ func declareStorage(h *specs.Host) plan.Resource {
 			"size_gib": number(d.SizeGiB),
 			"drift":    plan.List(),
 		},
-		DependsOn: []plan.Address{plan.Addr("host", h.Name, "data-disk")}, // it may be growing
+		DependsOn: []plan.Address{diskAddr(h.Name)}, // it may be growing
 		Protected: storageProtected,
 		Effect:    "the mail of " + h.Hostname + " is on its own disk, which outlives the machine",
 		Origin:    d.Range,
@@ -173,7 +184,7 @@ func declareDomain(h *specs.Host, d *specs.Domain) []plan.Resource {
 		if b.PasswordHash != "" {
 			password = plan.Secret(specs.Fingerprint(b.PasswordHash))
 		}
-		rs = append(rs, on(h, plan.Resource{
+		rs = append(rs, kept(h, plan.Resource{
 			Address: mailboxAddr(b.Local, d.Name), Kind: kindMailbox,
 			Attrs: plan.Attrs{
 				"host":        plan.String(h.Name),
@@ -188,14 +199,14 @@ func declareDomain(h *specs.Host, d *specs.Domain) []plan.Resource {
 		}))
 	}
 	for _, a := range d.Aliases {
-		rs = append(rs, on(h, plan.Resource{
+		rs = append(rs, kept(h, plan.Resource{
 			Address: aliasAddr(a.Local, d.Name), Kind: kindAlias,
 			Attrs:  plan.Attrs{"host": plan.String(h.Name), "to": sorted(a.To)},
 			Origin: a.Range,
 		}))
 	}
 	if d.CatchAll != "" {
-		rs = append(rs, on(h, plan.Resource{
+		rs = append(rs, kept(h, plan.Resource{
 			Address: catchAllAddr(d.Name), Kind: kindCatchAll,
 			Attrs:  plan.Attrs{"host": plan.String(h.Name), "mailbox": plan.String(d.CatchAll)},
 			Effect: "unknown recipients at " + d.Name + " are delivered to " + d.CatchAll,

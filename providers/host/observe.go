@@ -152,6 +152,7 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 	if m == nil {
 		return objects
 	}
+	settings := len(objects)
 	if s := f.Storage; s != nil {
 		add(storageAddr(t.host), kindStorage, plan.Attrs{
 			"host": plan.String(t.host), "serial": plan.String(s.Serial), "size_gib": plan.Int((s.Bytes + 1<<29) >> 30), "drift": plan.Strings(s.Drift...),
@@ -173,7 +174,24 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 			add(catchAllAddr(d.Name), kindCatchAll, plan.Attrs{"host": plan.String(t.host), "mailbox": plan.String(d.CatchAll)}, nil, "")
 		}
 	}
+	if t.created {
+		for i := settings; i < len(objects); i++ {
+			objects[i].Within = whereFound(t.host, objects[i].Kind, f.Storage)
+		}
+	}
 	return objects
+}
+
+// whereFound is what an object on a machine that mailform made is lost with, "" for
+// where it is declared. Mail that is yet to move to a data disk is lost with the machine.
+func whereFound(host, kind string, s *manifest.Storage) plan.Address {
+	switch {
+	case kind == kindServer:
+		return ""
+	case s != nil && s.Mounted:
+		return diskAddr(host)
+	}
+	return plan.Addr("host", host, "instance")
 }
 
 // keyAttrs describes a signing key; all but host and algorithm is for Schedule.

@@ -81,6 +81,7 @@ func readTarget(v plan.Value) (target, bool) {
 // agentAddr, serverAddr, certAddr are a host's own addresses.
 func agentAddr(host string) plan.Address   { return plan.Addr("host", host, "agent") }
 func storageAddr(host string) plan.Address { return plan.Addr("host", host, "storage") }
+func diskAddr(host string) plan.Address    { return plan.Addr("host", host, "data-disk") }
 func serverAddr(host string) plan.Address  { return plan.Addr("server", host) }
 func certAddr(host string) plan.Address    { return plan.Addr("cert", host) }
 func mailboxAddr(local, domain string) plan.Address {
