@@ -45,37 +45,44 @@ var _ plan.Pricer = (*Provider)(nil)
 // use is only named.
 func (p *Provider) Price(ctx context.Context, changes []plan.Change) ([]plan.Price, error) {
 	var prices []plan.Price
-	var requests []*describePrice
+	type question struct{ after, before *describePrice }
+	var questions []question
 	currency := "CNY" // the account has one; what is asked for tells it
 	for _, ch := range changes {
 		if ch.Provider != Name || !ch.Pending() || ch.Action != plan.Create && ch.Action != plan.Replace && ch.Action != plan.Update {
 			continue
 		}
-		req, note := priced(ch)
+		after, before, note := priced(ch)
 		switch {
-		case req != nil:
-		case ch.Kind == kindEIP && ch.Action != plan.Update:
+		case after != nil:
+		case ch.Kind == kindEIP && ch.Action == plan.Create:
 			note = "traffic is charged by use"
 		default:
 			continue
 		}
 		prices = append(prices, plan.Price{Address: ch.Address, Note: note})
-		requests = append(requests, req)
+		questions = append(questions, question{after, before})
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for i, req := range requests {
-		if req == nil {
-			continue
-		}
-		g.Go(func() error {
-			resp := &describePriceAnswer{answer: newAnswer()}
-			if err := p.api.call(ctx, req, resp); err != nil {
-				return explain("ask for the price of "+string(prices[i].Address), err)
+	for i, q := range questions {
+		ask := func(req *describePrice, monthly *float64) {
+			if req == nil {
+				return
 			}
-			prices[i].Monthly = resp.PriceInfo.Price.TradePrice * monthHours
-			prices[i].Currency = resp.PriceInfo.Price.Currency
-			return nil
-		})
+			g.Go(func() error {
+				resp := &describePriceAnswer{answer: newAnswer()}
+				if err := p.api.call(ctx, req, resp); err != nil {
+					return explain("ask for the price of "+string(prices[i].Address), err)
+				}
+				*monthly = resp.PriceInfo.Price.TradePrice * monthHours
+				if req == q.after {
+					prices[i].Currency = resp.PriceInfo.Price.Currency
+				}
+				return nil
+			})
+		}
+		ask(q.after, &prices[i].Monthly)
+		ask(q.before, &prices[i].Before)
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
@@ -91,29 +98,44 @@ func (p *Provider) Price(ctx context.Context, changes []plan.Change) ([]plan.Pri
 	return prices, nil
 }
 
-// priced is the question for what a change makes or makes larger, nil for others.
-func priced(ch plan.Change) (*describePrice, string) {
-	req := &describePrice{rpc: newRPC(ecsDescribePrice), PriceUnit: "Hour", Amount: "1", ZoneId: ch.After["zone"].Str()}
-	larger := func(name string) bool {
-		return ch.Action != plan.Update || !ch.After[name].Equal(ch.Before[name])
+// priced are the questions for what a change makes or makes larger, and for what
+// stands in its place today; nil for what costs nothing or no more than before.
+func priced(ch plan.Change) (after, before *describePrice, note string) {
+	attrs := []string{"type", "system_disk_gib"}
+	if ch.Kind == kindDisk {
+		attrs = []string{"size_gib", "category"}
 	}
-	note := ""
-	if ch.Action == plan.Update {
-		note = "after the change"
+	same := func(name string) bool { return ch.After[name].Equal(ch.Before[name]) }
+	if ch.Action == plan.Update && same(attrs[0]) && same(attrs[1]) {
+		return nil, nil, ""
 	}
-	switch {
-	case ch.Kind == kindInstance && (larger("type") || larger("system_disk_gib")):
-		req.ResourceType, req.InstanceType, req.IoOptimized = "instance", ch.After["type"].Str(), "optimized"
-		if n := ch.After["system_disk_gib"].Num(); n > 0 {
-			req.SystemDiskCategory, req.SystemDiskSize = ch.After["system_disk"].Field("category").Str(), fmt.Sprint(n)
+	after = priceOf(ch.Kind, ch.After, ch.After)
+	if after == nil {
+		return nil, nil, ""
+	}
+	if ch.Action != plan.Create {
+		before = priceOf(ch.Kind, ch.Before, ch.After)
+	}
+	if len(ch.After["instead"].Items()) > 0 && ch.Action != plan.Update {
+		note = "another of its types may be taken when this one is sold out"
+	}
+	return after, before, note
+}
+
+// priceOf is the question for one thing, nil for what has no price of its own.
+// Where it is, and on what kind of system disk, only the spec says for certain.
+func priceOf(kind string, attrs, spec plan.Attrs) *describePrice {
+	req := &describePrice{rpc: newRPC(ecsDescribePrice), PriceUnit: "Hour", Amount: "1", ZoneId: spec["zone"].Str()}
+	switch kind {
+	case kindInstance:
+		req.ResourceType, req.InstanceType, req.IoOptimized = "instance", attrs["type"].Str(), "optimized"
+		if n := attrs["system_disk_gib"].Num(); n > 0 {
+			req.SystemDiskCategory, req.SystemDiskSize = spec["system_disk"].Field("category").Str(), fmt.Sprint(n)
 		}
-		if len(ch.After["instead"].Items()) > 0 && ch.Action != plan.Update {
-			note = "another of its types may be taken when this one is sold out"
-		}
-		return req, note
-	case ch.Kind == kindDisk && (larger("size_gib") || larger("category")):
-		req.ResourceType, req.DataDiskCategory, req.DataDiskSize = "disk", ch.After["category"].Str(), fmt.Sprint(ch.After["size_gib"].Num())
-		return req, note
+	case kindDisk:
+		req.ResourceType, req.DataDiskCategory, req.DataDiskSize = "disk", attrs["category"].Str(), fmt.Sprint(attrs["size_gib"].Num())
+	default:
+		return nil
 	}
-	return nil, ""
+	return req
 }
