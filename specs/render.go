@@ -301,35 +301,36 @@ func wrap(s string, columns int) []string {
 // longer one it has the surroundings of the place.
 const maxSnippet = 4096
 
-// jsonReport is the machine-readable form of findings.
+// jsonReport is the document of `mailform validate --json`. Keys that do not
+// apply are left out of a diagnostic.
 type jsonReport struct {
-	FormatVersion int              `json:"format_version"`
-	Valid         bool             `json:"valid"`
-	Errors        int              `json:"errors"`
-	Warnings      int              `json:"warnings"`
-	Diagnostics   []jsonDiagnostic `json:"diagnostics"`
+	FormatVersion int              `json:"format_version"` // 1
+	Valid         bool             `json:"valid"`          // whether there are no errors; warnings may be
+	Errors        int              `json:"errors"`         // how many
+	Warnings      int              `json:"warnings"`       // how many
+	Diagnostics   []jsonDiagnostic `json:"diagnostics"`    // by place
 }
 
 type jsonDiagnostic struct {
-	Severity Severity   `json:"severity"`
-	Code     string     `json:"code"`
-	Summary  string     `json:"summary"`
-	Detail   string     `json:"detail,omitempty"`
-	Range    *jsonRange `json:"range,omitempty"`
-	Context  *jsonRange `json:"context,omitempty"`
+	Severity Severity   `json:"severity"`          // how bad it is
+	Code     string     `json:"code"`              // stable: "MF1305"; mailform docs codes lists them
+	Summary  string     `json:"summary"`           // what is wrong, for people
+	Detail   string     `json:"detail,omitempty"`  // what was expected and how to fix it, for people
+	Range    *jsonRange `json:"range,omitempty"`   // where
+	Context  *jsonRange `json:"context,omitempty"` // the block around it
 	Snippet  string     `json:"snippet,omitempty"` // the subject's first line, secrets masked
 }
 
 type jsonRange struct {
-	File  string  `json:"file"`
-	Start jsonPos `json:"start"`
-	End   jsonPos `json:"end"`
+	File  string  `json:"file"`  // relative to the stack's folder
+	Start jsonPos `json:"start"` // its first character
+	End   jsonPos `json:"end"`   // the one after its last
 }
 
 type jsonPos struct {
-	Line   int `json:"line"`
-	Column int `json:"column"`
-	Byte   int `json:"byte"`
+	Line   int `json:"line"`   // from 1
+	Column int `json:"column"` // from 1, in characters as people see them
+	Byte   int `json:"byte"`   // offset in the file, from 0
 }
 
 // DiagnosticsJSON gives findings as one JSON document, indented and ending in a

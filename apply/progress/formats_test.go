@@ -19,9 +19,12 @@ import (
 // not be missing. go test ./apply/progress -update writes the page.
 func TestFormatsAreDescribed(t *testing.T) {
 	d := formats{t: t, types: map[string]*declared{}, values: map[string][]string{}}
+	d.load("../../specs")
 	d.load("../../plan")
 	d.load("..")
 	d.load(".")
+	d.load("../../cmd/mailform/internal/rehearsal")
+	d.load("../../cmd/mailform")
 	d.page.WriteString(`<!-- Written by go test ./apply/progress -update from the comments in the code. -->
 # Documents for other programs
 
@@ -31,6 +34,8 @@ a key that is there keeps its meaning. Text for people may change at any time.
 	for _, root := range []struct{ title, name string }{
 		{"A plan", "plan.jsonPlan"}, {"A drift", "plan.jsonDrift"}, {"What is there", "plan.jsonViews"},
 		{"The graph of a plan", "plan.jsonGraph"}, {"The events of an apply", "progress.JSONEvent"},
+		{"Findings in a spec", "specs.jsonReport"}, {"The locks", "main.locksView"},
+		{"A rehearsal", "main.rehearsalResult"},
 	} {
 		fmt.Fprintf(&d.page, "\n## %s\n\n%s\n", root.title, d.prose(root.name))
 		d.done = map[string]bool{}
@@ -178,10 +183,14 @@ func (d *formats) table(name, title string) {
 	}
 }
 
-// title names a struct for readers: jsonChange is "change".
+// title names a struct for readers: jsonChange is "change", hostView "host".
 func (d *formats) title(name string) string {
 	_, short, _ := strings.Cut(name, ".")
-	return strings.ToLower(strings.TrimPrefix(strings.TrimPrefix(short, "json"), "JSON"))
+	short = strings.TrimPrefix(strings.TrimPrefix(short, "json"), "JSON")
+	if held := strings.TrimSuffix(short, "View"); held != "" {
+		short = held
+	}
+	return strings.ToLower(short)
 }
 
 // describe says what JSON a Go type becomes, which struct it holds, and which

@@ -17,12 +17,13 @@ import (
 	"mailform/specs"
 )
 
-// rehearsalResult is what --json prints.
+// rehearsalResult is the document of `mailform rehearse --json`. Keys that do
+// not apply are left out.
 type rehearsalResult struct {
-	FormatVersion int              `json:"format_version"`
-	OK            bool             `json:"ok"`
-	Millis        int64            `json:"elapsed_ms"`
-	Steps         []rehearsal.Step `json:"steps"`
+	FormatVersion int              `json:"format_version"` // 1
+	OK            bool             `json:"ok"`             // whether every step succeeded
+	Millis        int64            `json:"elapsed_ms"`     // of all steps
+	Steps         []rehearsal.Step `json:"steps"`          // in order, up to the first that failed
 	Kept          string           `json:"kept,omitempty"` // the folder with everything a failed rehearsal wrote
 }
 

@@ -165,25 +165,33 @@ func (a *app) showLocks(stack string, locks []session.LockState) {
 	}
 }
 
-// lockView is a lock in the document of `unlock --json`.
+// locksView is the document of `mailform unlock --json`. Keys that do not apply
+// are left out of a lock.
+type locksView struct {
+	FormatVersion int        `json:"format_version"` // 1
+	Stack         string     `json:"stack"`          // the stack's name
+	Locks         []lockView `json:"locks"`          // all that a run of the stack takes
+}
+
+// lockView is one lock.
 type lockView struct {
-	Kind    string      `json:"kind"` // "folder", "bucket", "postgres" or "host"
-	Name    string      `json:"name"`
-	Held    bool        `json:"held"`
-	Broken  bool        `json:"broken"` // it was taken away just now
-	ID      string      `json:"id,omitempty"`
-	Epoch   int64       `json:"epoch,omitempty"`
+	Kind    string      `json:"kind"`                   // "folder", "bucket", "postgres" or "host"
+	Name    string      `json:"name"`                   // for people
+	Held    bool        `json:"held"`                   // whether somebody has it
+	Broken  bool        `json:"broken"`                 // it was taken away just now
+	ID      string      `json:"id,omitempty"`           // what --force takes
+	Epoch   int64       `json:"epoch,omitempty"`        // grows with each holder; hosts refuse older ones
 	Seconds int         `json:"seconds_left,omitempty"` // unless it is renewed; absent when that has no bound
-	Holder  *holderView `json:"holder,omitempty"`
-	Error   string      `json:"error,omitempty"` // why it could not be looked at
+	Holder  *holderView `json:"holder,omitempty"`       // who has it, or had it until just now
+	Error   string      `json:"error,omitempty"`        // why it could not be looked at
 }
 
 type holderView struct {
-	Who     string    `json:"who"`
-	Host    string    `json:"host"`
-	PID     int       `json:"pid"`
-	Command string    `json:"command"`
-	Since   time.Time `json:"since"`
+	Who     string    `json:"who"`     // the person's log-in name
+	Host    string    `json:"host"`    // the machine on which it runs
+	PID     int       `json:"pid"`     // its process there
+	Command string    `json:"command"` // such as "mailform apply"
+	Since   time.Time `json:"since"`   // when it took the lock
 }
 
 func writeLocksJSON(w io.Writer, stack string, locks []session.LockState, broken []string) error {
@@ -207,9 +215,5 @@ func writeLocksJSON(w io.Writer, stack string, locks []session.LockState, broken
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(struct {
-		FormatVersion int        `json:"format_version"`
-		Stack         string     `json:"stack"`
-		Locks         []lockView `json:"locks"`
-	}{1, stack, views})
+	return enc.Encode(locksView{1, stack, views})
 }

@@ -24,12 +24,12 @@ import (
 
 // Step is one finished step.
 type Step struct {
-	Name    string        `json:"name"`
-	OK      bool          `json:"ok"`
+	Name    string        `json:"name"` // for people
+	OK      bool          `json:"ok"`   // whether it succeeded
 	Elapsed time.Duration `json:"-"`
-	Millis  int64         `json:"elapsed_ms"`
-	Detail  string        `json:"detail,omitempty"` // what was seen
-	Error   string        `json:"error,omitempty"`
+	Millis  int64         `json:"elapsed_ms"`        // how long it took
+	Detail  string        `json:"detail,omitempty"`  // what was seen
+	Error   string        `json:"error,omitempty"`   // why it failed
 	Look    string        `json:"look_at,omitempty"` // where to look when it failed
 }
 
