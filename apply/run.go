@@ -142,9 +142,13 @@ func (w *walk) verdict(out Outcome) error {
 		return lost
 	}
 	if len(failed) == 0 {
+		verb := "apply "
+		if w.plan.Destroy {
+			verb = "destroy "
+		}
 		return &plan.Error{
 			Class: plan.ErrInterrupted, Code: codeStopped,
-			Step: "apply " + w.plan.Stack, Got: "stopped; " + state, Fix: again,
+			Step: verb + w.plan.Stack, Got: "stopped; " + state, Fix: again,
 			Err: context.Canceled,
 		}
 	}

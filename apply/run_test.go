@@ -300,12 +300,17 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	b.config.Stop = stop
 	w := op("w")
 	w.ReadOnly = true
-	out, err := b.run(context.Background(), planOf(op("a"), op("b", "a"), w))
+	destroy := planOf(op("a"), op("b", "a"), w)
+	destroy.Destroy = true
+	out, err := b.run(context.Background(), destroy)
 	if got := statuses(out); got != "a:done b:not begun w:stopped" {
 		t.Errorf("%s", got)
 	}
 	if plan.ClassOf(err) != plan.ErrInterrupted || !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "1 of 3 steps are done") {
 		t.Errorf("error %v", err)
+	}
+	if e := new(plan.Error); !errors.As(err, &e) || e.Step != "destroy test" {
+		t.Errorf("it was %q", e.Step)
 	}
 	if left := b.open().Unfinished(); len(left) != 0 {
 		t.Errorf("unfinished %v", left)

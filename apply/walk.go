@@ -177,7 +177,7 @@ func (w *walk) run(ctx context.Context) {
 			if lost := w.Leases.Err(); lost != nil {
 				w.emit(Event{Kind: EventWarning, Message: lost.Error() + "; what is in flight is finished, nothing more is begun", Err: lost, Stopping: true})
 			} else if ctx.Err() == nil {
-				w.emit(Event{Kind: EventWarning, Message: "stopping: what is in flight is finished first, nothing more is begun; asked again, it is given up", Stopping: true})
+				w.emit(Event{Kind: EventWarning, Message: "stopping: what is in flight is finished first; asked again, it is given up", Stopping: true})
 			}
 		}
 	}

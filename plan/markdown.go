@@ -76,6 +76,9 @@ func RenderMarkdown(w io.Writer, p *Plan, e Estimate) error {
 			}
 		}
 	}
+	if p.HasChanges() && !p.Destroy {
+		fmt.Fprintf(&b, "\nTo apply exactly this: %s\n", code("mailform apply --approve "+Hash(p)))
+	}
 	_, err := w.Write(b.Bytes())
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"strings"
@@ -27,7 +28,7 @@ type applyFlags struct {
 func (f *applyFlags) add(c *cobra.Command) {
 	c.Flags().BoolVar(&f.autoApprove, "auto-approve", false, "do not ask before applying")
 	c.Flags().BoolVar(&f.asJSON, "json", false, "print events as JSON, one object a line")
-	c.Flags().IntVar(&f.parallelism, "parallelism", parallelism, "operations at a `time`, 1 to 64")
+	c.Flags().IntVar(&f.parallelism, "parallelism", parallelism, "`number` of operations at the same time, 1 to 64")
 }
 
 // check refuses flags that mean nothing.
@@ -65,6 +66,9 @@ or refuses.`,
 			if len(args) > 0 && isFile(args[0]) {
 				planFile, args = args[0], args[1:]
 			}
+			if planFile == "" && len(args) > 0 && missing(args[0]) {
+				return fmt.Errorf("there is no saved plan and no folder %s", args[0])
+			}
 			opts, err := stack.options(args)
 			if err != nil {
 				return err
@@ -89,6 +93,11 @@ or refuses.`,
 	return c
 }
 
+func missing(path string) bool {
+	_, err := os.Stat(path)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
 func isFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()
@@ -111,7 +120,8 @@ func (g gate) check(planned *session.Planned) error {
 	}
 	if g.hash != "" && plan.Hash(named) != g.hash {
 		return &plan.Error{Class: plan.ErrStale, Code: "MF4010", Step: "compare the plan with the approved one",
-			Got: "its hash is " + plan.Hash(named) + ", not " + g.hash, Fix: "look at the plan again and approve its hash"}
+			Got: "its hash is " + plan.Hash(named) + ", not " + g.hash + ": the world or the spec moved, or other flags were given",
+			Fix: "look at the plan as it is now, and approve its hash"}
 	}
 	if g.saved == nil {
 		return nil

@@ -174,7 +174,7 @@ func (a *app) report(err error) {
 	}
 	var spec *session.SpecError
 	if errors.As(err, &spec) {
-		specs.WriteDiagnostics(a.term.err, spec.Sources, spec.Diagnostics, a.term.width, a.term.color)
+		specs.WriteDiagnostics(a.term.err, spec.Sources, spec.Diagnostics, a.term.diagnosticWidth(), a.term.errColor)
 		return
 	}
 	for _, e := range flatten(err) {
@@ -199,7 +199,7 @@ func (a *app) reportOne(err error) {
 	}
 	for _, row := range [][2]string{{"sent", e.Sent}, {"got", got}, {"to do", e.Fix}} {
 		if row[1] != "" {
-			fmt.Fprintf(a.term.err, "  %-5s  %s\n", row[0], row[1])
+			fmt.Fprintf(a.term.err, "  %-5s  %s\n", row[0], a.term.fold(row[1], 9))
 		}
 	}
 }
@@ -221,6 +221,9 @@ func folder(args []string) (string, error) {
 	dir := "."
 	if len(args) > 0 {
 		dir = args[len(args)-1]
+	}
+	if missing(dir) {
+		return "", fmt.Errorf("there is no folder %s; name the one that holds the spec's *.hcl files", dir)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {

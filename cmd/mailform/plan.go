@@ -71,6 +71,9 @@ func (a *app) planCommand() *cobra.Command {
 				}
 				fmt.Fprintf(a.term.err, "Saved to %s. To apply exactly this: %s\n", out, commandLine("mailform apply "+shellQuote(out), opts.Dir))
 			}
+			if out == "" && !asJSON && !markdown && !destroy && planned.Plan.HasChanges() {
+				fmt.Fprintf(a.term.err, "Its hash, for apply --approve: %s\n", plan.Hash(planned.Plan))
+			}
 			if planned.Plan.HasBlocked() {
 				return &codeError{code: exitBlocked}
 			}
@@ -100,7 +103,7 @@ func (a *app) makePlan(ctx context.Context, s *session.Session, opts session.Pla
 		return nil, badFlag(interrupted(ctx, err))
 	}
 	if !quiet && len(planned.Warnings) > 0 {
-		specs.WriteDiagnostics(a.term.err, s.Sources, planned.Warnings, a.term.width, a.term.color)
+		specs.WriteDiagnostics(a.term.err, s.Sources, planned.Warnings, a.term.diagnosticWidth(), a.term.errColor)
 	}
 	return planned, nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -37,7 +38,25 @@ Or try it without an account:  mailform rehearse`,
 		a.rehearseCommand(), a.simulateCommand(),
 		a.versionCommand(),
 	)
+	for _, c := range root.Commands() {
+		c.Args = counted(c.Args)
+	}
 	return root
+}
+
+// counted says what a command takes when it was given another number of arguments.
+func counted(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if check(c, args) == nil {
+			return nil
+		}
+		given := "no arguments"
+		if len(args) > 0 {
+			given = count(len(args), "argument") + " (" + strings.Join(args, " ") + ")"
+		}
+		_, operands, _ := strings.Cut(c.Use, " ")
+		return fmt.Errorf("got %s; expected: %s\nSee %q", given, strings.TrimSpace(c.CommandPath()+" "+operands), c.CommandPath()+" --help")
+	}
 }
 
 // stackFlags are the flags of every command that reads a spec.

@@ -22,10 +22,11 @@ type terminal struct {
 	err io.Writer
 	// interactive: a person can answer questions. live: out is a terminal that can be redrawn.
 	interactive, live bool
-	color             bool        // of out
+	color, errColor   bool        // of out and err
 	style             style.Sheet // of err
 	outStyle          style.Sheet
-	width             int
+	width             int         // columns for what is wrapped, of out
+	errWidth          int         // columns of err; 0 when it is not a terminal
 	state             *term.State // of in, as it was found; nil when that is no terminal
 }
 
@@ -35,7 +36,13 @@ func openTerminal(getenv func(string) string) *terminal {
 	t := &terminal{in: os.Stdin, out: &output{w: os.Stdout}, err: os.Stderr, width: plainWidth}
 	t.state, _ = term.GetState(int(os.Stdin.Fd()))
 	t.interactive = term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))
-	t.style = style.New(term.IsTerminal(int(os.Stderr.Fd())) && getenv("TERM") != "dumb" && getenv("NO_COLOR") == "")
+	if fd := int(os.Stderr.Fd()); term.IsTerminal(fd) {
+		t.errColor = getenv("TERM") != "dumb" && getenv("NO_COLOR") == ""
+		if w, _, err := term.GetSize(fd); err == nil {
+			t.errWidth = w
+		}
+	}
+	t.style = style.New(t.errColor)
 	if fd := int(os.Stdout.Fd()); term.IsTerminal(fd) {
 		t.live = getenv("TERM") != "dumb"
 		t.color = t.live && getenv("NO_COLOR") == ""
@@ -45,6 +52,40 @@ func openTerminal(getenv func(string) string) *terminal {
 	}
 	t.outStyle = style.New(t.color)
 	return t
+}
+
+// diagnosticWidth is how many columns findings take, which go to err.
+func (t *terminal) diagnosticWidth() int {
+	if t.errWidth > 0 {
+		return t.errWidth
+	}
+	return plainWidth
+}
+
+// fold breaks text between words where a terminal would break it anywhere, with
+// what follows indented. Text that goes elsewhere stays as it is.
+func (t *terminal) fold(text string, indent int) string {
+	if t.errWidth <= indent {
+		return text
+	}
+	var b strings.Builder
+	for i, line := range strings.Split(text, "\n") {
+		if i > 0 {
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			line = strings.TrimPrefix(line, strings.Repeat(" ", indent))
+		}
+		if style.Width(line) <= t.errWidth-indent {
+			b.WriteString(line)
+			continue
+		}
+		for j, row := range style.Wrap(strings.Fields(line), " ", t.errWidth-indent) {
+			if j > 0 {
+				b.WriteString("\n" + strings.Repeat(" ", indent))
+			}
+			b.WriteString(strings.Join(row, " "))
+		}
+	}
+	return b.String()
 }
 
 // output is stdout. It remembers the first failed write, so that no command

@@ -27,7 +27,7 @@ func (a *app) validateCommand() *cobra.Command {
 					return err
 				}
 			} else if len(diags) > 0 {
-				specs.WriteDiagnostics(a.term.err, sources, diags, a.term.width, a.term.color)
+				specs.WriteDiagnostics(a.term.err, sources, diags, a.term.diagnosticWidth(), a.term.errColor)
 			}
 			if diags.HasErrors() {
 				return &codeError{code: exitSpec}
