@@ -56,8 +56,11 @@ type completion struct {
 	notes []string
 }
 
+// note tells the person something, once for all hosts.
 func (c *completion) note(format string, args ...any) {
-	c.notes = append(c.notes, fmt.Sprintf(format, args...))
+	if text := fmt.Sprintf(format, args...); !slices.Contains(c.notes, text) {
+		c.notes = append(c.notes, text)
+	}
 }
 
 func (c *completion) get(segments ...string) (plan.Object, bool) {
