@@ -97,6 +97,8 @@ type hostView struct {
 	Certificates []certificateView `json:"certificates"`
 	Queue        *int              `json:"queue"` // messages waiting for other hosts; null when the server does not run
 	Mailboxes    int               `json:"mailboxes"`
+	LastBackup   *time.Time        `json:"last_backup"` // null when there is none
+	Alerts       []string          `json:"alerts"`      // what is wrong at the moment, in words
 
 	now time.Time // the host's clock
 }
@@ -109,7 +111,7 @@ type certificateView struct {
 }
 
 func viewHost(h session.HostStatus) hostView {
-	v := hostView{Name: h.Name, Hostname: h.Hostname, Address: h.Address, Ports: []int{}, Certificates: []certificateView{}, Mailboxes: h.Mailboxes}
+	v := hostView{Name: h.Name, Hostname: h.Hostname, Address: h.Address, Ports: []int{}, Certificates: []certificateView{}, Mailboxes: h.Mailboxes, Alerts: []string{}}
 	v.Reachable = h.Err == nil && h.Address != ""
 	f := h.Facts
 	if f == nil {
@@ -124,6 +126,10 @@ func viewHost(h session.HostStatus) hostView {
 	if s := h.Server; s != nil {
 		since, queue := s.Started.UTC(), s.Queue
 		v.Since, v.Queue, v.Serving = &since, &queue, v.Reachable
+		v.Alerts = append(v.Alerts, s.Alerts...)
+		if at := s.LastBackup.UTC(); !s.LastBackup.IsZero() {
+			v.LastBackup = &at
+		}
 	}
 	return v
 }
@@ -189,4 +195,10 @@ func (a *app) showHost(v hostView) {
 		row("queue", count(*v.Queue, "message")+" waiting", plain)
 	}
 	row("mailboxes", fmt.Sprint(v.Mailboxes), plain)
+	if v.LastBackup != nil {
+		row("last backup", v.LastBackup.Format("2006-01-02 15:04")+" UTC", plain)
+	}
+	for _, alert := range v.Alerts {
+		row("alert", alert, good(false))
+	}
 }
