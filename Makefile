@@ -15,10 +15,14 @@ build: bin/mailformd bin/mailform
 bin/mailform: $(AGENTS)/mailformd-linux-amd64.gz $(AGENTS)/mailformd-linux-arm64.gz FORCE
 	$(BUILD) -tags embed_agent -ldflags '$(LDFLAGS)' -o $@ ./cmd/mailform
 
+# Changes when the version does: the server inside tells it, too.
+bin/.version: FORCE
+	@mkdir -p bin && { [ "$$(cat $@ 2>/dev/null)" = "$(VERSION)" ] || echo "$(VERSION)" > $@; }
+
 bin/mailformd: FORCE
 	$(BUILD) -ldflags '$(LDFLAGS)' -o $@ ./cmd/mailformd
 
-$(AGENTS)/mailformd-linux-%.gz: $(SERVER)
+$(AGENTS)/mailformd-linux-%.gz: $(SERVER) bin/.version
 	GOOS=linux GOARCH=$* $(BUILD) -ldflags '$(LDFLAGS)' -o $(basename $@) ./cmd/mailformd
 	gzip -9nf $(basename $@)
 
@@ -30,7 +34,11 @@ test:
 	$(GO) test $(TESTFLAGS) ./...
 
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./specs ./plan ./apply ./server/... | grep -E '^(Benchmark|pkg:|ok)'
+	@$(GO) test -run '^$$' -bench . -benchmem ./specs ./plan ./apply ./server/... | awk ' \
+	  /^pkg:/ { sub("mailform/", "", $$2); pkg = $$2 } \
+	  /^Benchmark/ { sub("^Benchmark", "", $$1); sub("-[0-9]+$$", "", $$1); printf "%-14s %-44s", pkg, $$1; \
+	    for (i = 3; i < NF; i += 2) printf " %12s %-10s", $$i, $$(i+1); print "" } \
+	  /^(FAIL|---)/ { print; bad = 1 } END { exit bad }'
 
 lint:
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
