@@ -203,7 +203,7 @@ func (c *compiler) updateRules(ch plan.Change) {
 		renamed = append(renamed, c.add(a, opModifyRule, " "+r.key(), "mark the rule "+r.Name+" of", 1,
 			plan.Attrs{"id": id, "rules": rulesValue([]rule{r})}, nil))
 	}
-	if len(have)+len(d.add) > maxRules {
+	if len(have)+int(ch.Before["others"].Num())+len(d.add) > maxRules {
 		c.authorize(a, id, d.add, c.revoke(a, id, d.remove, renamed))
 		return
 	}

@@ -54,7 +54,8 @@ func (r *run) authorize(ctx context.Context) (plan.Result, error) {
 }
 
 // group reads the rules of the operation's security group by their identity.
-// A rule appears only when it carries our mark, unless all is set.
+// A rule appears only when it carries our mark, or with all set when it carries no
+// other stack's.
 func (r *run) group(ctx context.Context, all bool) (map[string]permission, error) {
 	id, err := r.groupID(ctx)
 	if err != nil {
@@ -68,7 +69,7 @@ func (r *run) group(ctx context.Context, all bool) (map[string]permission, error
 	for _, p := range perms {
 		rule, plain := fromPermission(p)
 		stack, _, marked := parseRuleMark(p.Description)
-		if plain && (all || marked && stack == r.stack) {
+		if plain && (all && !marked || marked && stack == r.stack) {
 			m[rule.key()] = p
 		}
 	}

@@ -239,27 +239,33 @@ func (o *observer) run() {
 }
 
 // addGroup lists a security group with the rules that carry our mark, and those
-// without one that are just what is wanted: the latter only need the mark.
+// without one that are just what is wanted: the latter only need the mark. What
+// another stack's rule opens already stays that stack's and needs nothing of ours,
+// which the vendor would not add beside it.
 func (o *observer) addGroup(sg securityGroup, permissions []permission) {
 	a, ok := o.address[sg.SecurityGroupId]
 	if !ok {
 		return
 	}
-	wanted := map[string]bool{}
+	wanted := map[string]rule{}
 	for _, r := range rulesFromValue(o.desired[a]["rules"]) {
-		wanted[r.key()] = true
+		wanted[r.key()] = r
 	}
 	var rules []rule
 	others := 0
 	for _, perm := range permissions {
 		r, plain := fromPermission(perm)
 		stack, name, marked := parseRuleMark(perm.Description)
+		want, isWanted := wanted[r.key()]
 		switch {
 		case plain && marked && stack == o.scope.Stack:
 			r.Name = name
 			rules = append(rules, r)
-		case plain && !marked && wanted[r.key()]:
+		case plain && !marked && isWanted:
 			rules = append(rules, r)
+		case plain && isWanted:
+			rules = append(rules, want)
+			others++
 		default:
 			others++
 		}
@@ -267,8 +273,11 @@ func (o *observer) addGroup(sg securityGroup, permissions []permission) {
 	if others > 0 {
 		o.foreign = append(o.foreign, plan.Foreign{Scope: "security group " + sg.SecurityGroupId, Count: others})
 	}
-	o.add(kindSecurityGroup, sg.SecurityGroupId,
-		plan.Attrs{"rules": rulesValue(rules), "network": plan.String(sg.VpcId)},
+	attrs := plan.Attrs{"rules": rulesValue(rules), "network": plan.String(sg.VpcId)}
+	if n := len(permissions) - len(rules); n > 0 {
+		attrs["others"] = plan.Int(int64(n)) // they take room
+	}
+	o.add(kindSecurityGroup, sg.SecurityGroupId, attrs,
 		plan.Attrs{"id": plan.String(sg.SecurityGroupId)},
 		[]plan.Address{o.address[sg.VpcId]}, "")
 }

@@ -88,8 +88,8 @@ func canonicalSource(s string) string {
 }
 
 // fromPermission reads a rule of the API. mark is its description. ok is false for
-// what cannot stand in our form: outbound rules and those that also look at the
-// destination or the source port.
+// what cannot stand in our form: outbound rules, those that also look at the
+// destination or the source port, and those about IPv4 networks written as IPv6.
 func fromPermission(p permission) (r rule, ok bool) {
 	if strings.EqualFold(p.Direction, "egress") || p.DestCidrIp != "" || p.Ipv6DestCidrIp != "" {
 		return rule{}, false
@@ -114,6 +114,9 @@ func fromPermission(p permission) (r rule, ok bool) {
 		r.Source = canonicalSource(p.SourceCidrIp)
 	case p.Ipv6SourceCidrIp != "":
 		r.Source = canonicalSource(p.Ipv6SourceCidrIp)
+		if !strings.Contains(r.Source, ":") {
+			return rule{}, false // IPv4 as IPv6 (::ffff:192.0.2.0/120) opens nothing for IPv4
+		}
 	case p.SourceGroupId != "":
 		r.Source = p.SourceGroupId
 	default:

@@ -130,6 +130,65 @@ func TestAnUnmarkedRuleThatIsWantedOnlyGetsOurMark(t *testing.T) {
 	}
 }
 
+// What another stack has opened already is open: there is nothing to do, and its rule
+// stays its own when ours go. When it goes, ours comes.
+func TestAnotherStacksRuleThatIsWanted(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec())
+	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
+	resp := newAnswer()
+	raw(t, p, &authorizeSecurityGroup{rpc: newRPC(ecsAuthorizeSecurityGroup), SecurityGroupId: group, Permissions: &[]permissionParam{
+		{IpProtocol: "TCP", PortRange: "443/443", SourceCidrIp: "0.0.0.0/0", Description: "mf1:other:web"}}}, &resp)
+	before := groupRules(t, p)
+	spec := testSpec(func(h *specs.Host) {
+		h.Allow = []specs.Allow{{Name: "web", Protocol: "tcp", FromPort: 443, ToPort: 443, From: prefixes("0.0.0.0/0")}}
+	})
+	c.apply(p, spec)
+	equal(t, "rules while it is wanted", groupRules(t, p), before)
+	c.apply(p, testSpec())
+	equal(t, "rules when it is not", groupRules(t, p), before)
+
+	perms, err := (&reader{via: p.api}).permissions(context.Background(), group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range perms {
+		if q.Description == "mf1:other:web" {
+			raw(t, p, &revokeSecurityGroup{rpc: newRPC(ecsRevokeSecurityGroup), SecurityGroupId: group, SecurityGroupRuleId: &[]string{q.SecurityGroupRuleId}}, &resp)
+		}
+	}
+	c.apply(p, spec)
+	if !slices.Contains(groupRules(t, p), "mf1:acme-mail:web TCP 443/443 0.0.0.0/0") {
+		t.Errorf("rules: %v", groupRules(t, p))
+	}
+}
+
+// Rules of others take room, too: when old and new do not fit beside them the old go first.
+func TestManyRulesBesideOthers(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	spec := func(from int) *specs.Spec {
+		return testSpec(func(h *specs.Host) {
+			for i := range 60 {
+				h.Allow = append(h.Allow, specs.Allow{Name: "many", Protocol: "udp", FromPort: from + i, ToPort: from + i, From: prefixes("203.0.113.0/24")})
+			}
+		})
+	}
+	c.apply(p, spec(1000))
+	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
+	var foreign []permissionParam
+	for i := range 100 {
+		foreign = append(foreign, permissionParam{IpProtocol: "TCP", PortRange: portRange(3000+i, 3000+i), SourceCidrIp: "203.0.113.9"})
+	}
+	resp := newAnswer()
+	raw(t, p, &authorizeSecurityGroup{rpc: newRPC(ecsAuthorizeSecurityGroup), SecurityGroupId: group, Permissions: &foreign}, &resp)
+	c.apply(p, spec(5000))
+	if n := len(groupRules(t, p)); n != 166 {
+		t.Errorf("%d rules, want 166", n)
+	}
+}
+
 func TestSomeoneChangedOurRule(t *testing.T) {
 	c := newCloud(t)
 	p := c.provider()
@@ -185,6 +244,7 @@ func TestRuleTable(t *testing.T) {
 		{permission{IpProtocol: "tcp", PortRange: " 025/25 ", SourceCidrIp: "198.51.100.7/24", Policy: "accept"}, "tcp 25/25 198.51.100.0/24 accept 1", true},
 		{permission{IpProtocol: "ALL", PortRange: "-1/-1", SourceCidrIp: "203.0.113.9", Policy: "Drop", Priority: "100"}, "all -1/-1 203.0.113.9/32 drop 100", true},
 		{permission{IpProtocol: "UDP", PortRange: "1/65535", Ipv6SourceCidrIp: "2001:0DB8:0::1/32"}, "udp 1/65535 2001:db8::/32 accept 1", true},
+		{permission{IpProtocol: "TCP", PortRange: "22/22", Ipv6SourceCidrIp: "::ffff:198.51.100.0/120"}, "", false},
 		{permission{IpProtocol: "TCP", PortRange: "22/22", SourceGroupId: "sg-1"}, "tcp 22/22 sg-1 accept 1", true},
 		{permission{IpProtocol: "TCP", PortRange: "22/22", SourcePrefixListId: "pl-1"}, "tcp 22/22 pl-1 accept 1", true},
 		{permission{IpProtocol: "TCP", PortRange: "22/22"}, "", false},
