@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,29 +85,30 @@ cannot be reached or does not serve mail.`,
 
 // hostView is a host in the document of `status --json`. Times are RFC 3339 in UTC.
 type hostView struct {
-	Name         string            `json:"name"`
-	Hostname     string            `json:"hostname"`
-	Address      string            `json:"address"` // "" while it has none
-	Reachable    bool              `json:"reachable"`
-	Serving      bool              `json:"serving"` // reachable, and the service is active and answers
-	System       string            `json:"system"`  // "debian 12 amd64"
-	Version      string            `json:"version"` // of the installed mailformd; "" without one
-	Service      string            `json:"service"` // systemd's ActiveState; "" without one
-	Since        *time.Time        `json:"since"`   // when the server started; null when it does not run
-	Ports        []int             `json:"ports"`   // that listen
-	Certificates []certificateView `json:"certificates"`
-	Queue        *int              `json:"queue"` // messages waiting for other hosts; null when the server does not run
-	Mailboxes    int               `json:"mailboxes"`
-	LastBackup   *time.Time        `json:"last_backup"` // null when there is none
-	Alerts       []string          `json:"alerts"`      // what is wrong at the moment, in words
+	Name         string            `json:"name"`         // of the host in the spec
+	Hostname     string            `json:"hostname"`     // its name in DNS
+	Address      string            `json:"address"`      // "" while it has none
+	Reachable    bool              `json:"reachable"`    // over SSH
+	Serving      bool              `json:"serving"`      // reachable, and the service is active and answers
+	System       string            `json:"system"`       // "debian 12 amd64"
+	Version      string            `json:"version"`      // of the installed mailformd; "" without one
+	Service      string            `json:"service"`      // systemd's ActiveState; "" without one
+	Since        *time.Time        `json:"since"`        // when the server started; null when it does not run
+	Ports        []int             `json:"ports"`        // that listen
+	Certificates []certificateView `json:"certificates"` // installed
+	Queue        *int              `json:"queue"`        // messages waiting for other hosts; null when the server does not run
+	Mailboxes    int               `json:"mailboxes"`    // how many are served
+	LastBackup   *time.Time        `json:"last_backup"`  // null when there is none
+	Alerts       []string          `json:"alerts"`       // what is wrong at the moment, in words
 
 	now time.Time // the host's clock
 }
 
+// certificateView is a certificate in it.
 type certificateView struct {
-	Name     string    `json:"name"`
-	Names    []string  `json:"names"`
-	NotAfter time.Time `json:"not_after"`
+	Name     string    `json:"name"`      // of the certificate in the spec
+	Names    []string  `json:"names"`     // in DNS
+	NotAfter time.Time `json:"not_after"` // when it expires, RFC 3339 in UTC
 	DaysLeft int       `json:"days_left"` // below 0 once it has expired
 }
 
@@ -134,15 +136,18 @@ func viewHost(h session.HostStatus) hostView {
 	return v
 }
 
+// statusDocument is the document of mailform status --json.
+type statusDocument struct {
+	FormatVersion int        `json:"format_version"` // 1
+	Stack         string     `json:"stack"`          // its name
+	Hosts         []hostView `json:"hosts"`          // in the spec's order
+}
+
 func writeStatusJSON(w io.Writer, stack string, hosts []hostView) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(struct {
-		FormatVersion int        `json:"format_version"`
-		Stack         string     `json:"stack"`
-		Hosts         []hostView `json:"hosts"` // in the spec's order
-	}{1, stack, hosts})
+	return enc.Encode(statusDocument{1, stack, hosts})
 }
 
 func (a *app) showHost(v hostView) {
@@ -189,7 +194,13 @@ func (a *app) showHost(v hostView) {
 		if c.NotAfter.Before(v.now) {
 			left = "expired"
 		}
-		row("certificate", fmt.Sprintf("%s, until %s (%s)", strings.Join(c.Names, " "), c.NotAfter.Format(time.DateOnly), left), good(c.NotAfter.After(v.now)))
+		names := v.Hostname
+		if others := slices.DeleteFunc(slices.Clone(c.Names), func(n string) bool { return n == v.Hostname }); len(others) == len(c.Names) {
+			names = strings.Join(c.Names, " ")
+		} else if len(others) > 0 {
+			names += " and " + count(len(others), "more name")
+		}
+		row("certificate", fmt.Sprintf("%s, until %s (%s)", names, c.NotAfter.Format(time.DateOnly), left), good(c.NotAfter.After(v.now)))
 	}
 	if v.Queue != nil {
 		row("queue", count(*v.Queue, "message")+" waiting", plain)
