@@ -141,14 +141,14 @@ func TestBucketOldKnowledge(t *testing.T) {
 			}
 		}
 		giveBack(take())
-		sim.Fault = func(r *http.Request) bucketsim.Fault {
+		sim.SetFault(func(r *http.Request) bucketsim.Fault {
 			if r.Method == http.MethodPut {
-				sim.Fault = nil
+				sim.SetFault(nil)
 				giveBack(take())
 				take()
 			}
 			return bucketsim.Fault{}
-		}
+		})
 		if _, err := late.Acquire(t.Context(), holder("bob", "there")); plan.ClassOf(err) != plan.ErrLocked {
 			t.Errorf("took what was long past: %v", err)
 		}
@@ -217,12 +217,12 @@ func TestBucketFaults(t *testing.T) {
 			for at := 1; ; at++ {
 				sim := newSim()
 				n := 0
-				sim.Fault = func(*http.Request) bucketsim.Fault {
+				sim.SetFault(func(*http.Request) bucketsim.Fault {
 					if n++; n == at {
 						return fault
 					}
 					return bucketsim.Fault{}
-				}
+				})
 				b := contender(t, sim, endpoint, nil)
 				lease, err := b.Acquire(t.Context(), holder("alice", "here"))
 				if err == nil {

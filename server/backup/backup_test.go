@@ -43,12 +43,12 @@ func newWorld(t *testing.T) *world {
 	w := &world{T: t, layout: manifest.Layout{Root: t.TempDir()}}
 	w.clock.Store(time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC).Unix())
 	w.sim = &bucketsim.Sim{Bucket: "acme-mail", Keys: map[string]string{"id": "secret"}, Now: w.now, Page: 7}
-	w.sim.Fault = func(r *http.Request) bucketsim.Fault {
+	w.sim.SetFault(func(r *http.Request) bucketsim.Fault {
 		if w.fault == nil {
 			return bucketsim.Fault{}
 		}
 		return w.fault(r)
-	}
+	})
 	w.log = w.open(w.layout.StoreDir())
 	w.Cleanup(func() { w.must(w.log.Close()) })
 	for _, a := range []string{"a@x", "b@x"} {

@@ -133,22 +133,22 @@ func TestRefusals(t *testing.T) {
 		if err := put(t, &late, "k", "x", false); !errors.Is(err, bucket.ErrDenied) || !strings.Contains(err.Error(), "RequestTimeTooSkewed") {
 			t.Errorf("%s: a clock that is an hour late: %v", name, err)
 		}
-		sim.Fault = func(*http.Request) bucketsim.Fault { return bucketsim.Fault{Status: 503, Code: "SlowDown"} }
+		sim.SetFault(func(*http.Request) bucketsim.Fault { return bucketsim.Fault{Status: 503, Code: "SlowDown"} })
 		if err := put(t, c, "k", "x", false); !errors.Is(err, bucket.ErrBusy) {
 			t.Errorf("%s: a busy service: %v", name, err)
 		}
-		sim.Fault = func(*http.Request) bucketsim.Fault {
+		sim.SetFault(func(*http.Request) bucketsim.Fault {
 			return bucketsim.Fault{Status: 409, Code: "ConditionalRequestConflict"}
-		}
+		})
 		if err := put(t, c, "k", "x", true); !errors.Is(err, bucket.ErrConflict) || errors.Is(err, bucket.ErrExists) {
 			t.Errorf("%s: a conflict: %v", name, err)
 		}
-		sim.Fault = func(*http.Request) bucketsim.Fault { return bucketsim.Fault{Lose: true} }
+		sim.SetFault(func(*http.Request) bucketsim.Fault { return bucketsim.Fault{Lose: true} })
 		var refused *bucket.Error
 		if err := put(t, c, "k", "x", false); err == nil || errors.As(err, &refused) {
 			t.Errorf("%s: a lost answer: %v", name, err)
 		}
-		sim.Fault = nil
+		sim.SetFault(nil)
 		if got := list(t, c, "k"); len(got) != 1 {
 			t.Errorf("%s: %q: only the request whose answer was lost has happened", name, got)
 		}

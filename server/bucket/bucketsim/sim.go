@@ -36,14 +36,22 @@ type Sim struct {
 	Bucket  string
 	Keys    map[string]string // access key id -> secret
 	Now     func() time.Time  // the service's clock
-	Fault   func(*http.Request) Fault
-	Page    int  // objects in one page of a list; 0 means 1,000
-	Version bool // versioning is on: OSS then ignores x-oss-forbid-overwrite
-	Naive   bool // a service that knows no conditions and ignores them
+	Page    int               // objects in one page of a list; 0 means 1,000
+	Version bool              // versioning is on: OSS then ignores x-oss-forbid-overwrite
+	Naive   bool              // a service that knows no conditions and ignores them
 
 	mu      sync.Mutex
+	fault   func(*http.Request) Fault
 	objects map[string]object
 	calls   int
+}
+
+// SetFault has f asked about every request from now on; nil is for good days. It
+// may be called at any time.
+func (s *Sim) SetFault(f func(*http.Request) Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = f
 }
 
 type object struct {
@@ -135,8 +143,11 @@ type reply struct {
 
 func (s *Sim) answer(r *http.Request) *reply {
 	var f Fault
-	if s.Fault != nil {
-		f = s.Fault(r)
+	s.mu.Lock()
+	fault := s.fault
+	s.mu.Unlock()
+	if fault != nil {
+		f = fault(r)
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	s.mu.Lock()
