@@ -82,7 +82,7 @@ func (v *view) ruleObjects(a plan.Address, found ruleset) ([]plan.Object, plan.F
 	var live []int64 // what the spec says of the rules that are there, in the order in which they are
 	byName := map[string]int{}
 	foreign := plan.Foreign{Scope: "WAF custom rules of zone " + v.zone.name}
-	for _, r := range found.Rules {
+	for i, r := range found.Rules {
 		name, ours := r.named(v.stack)
 		if !ours {
 			foreign.Count++
@@ -103,6 +103,7 @@ func (v *view) ruleObjects(a plan.Address, found ruleset) ([]plan.Object, plan.F
 			Attrs: plan.Attrs{
 				"zone_id": plan.String(v.zone.id), "expression": plan.String(r.Expression),
 				"action": plan.String(r.Action), "enabled": plan.Bool(r.Enabled), "name": plan.String(name),
+				"position": plan.Int(int64(i)), // not compared: others' rules count, too
 			},
 		})
 	}

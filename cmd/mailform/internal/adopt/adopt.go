@@ -45,6 +45,9 @@ func Begin(domains []string, zones []cloudflare.Survey, o Options) (_ *specs.Spe
 			return nil, nil, err
 		}
 	}
+	for _, z := range zones {
+		b.spec.Zones = append(b.spec.Zones, &specs.Zone{Name: z.Zone}) // so that its rules are read
+	}
 	slices.SortFunc(b.spec.Hosts, func(x, y *specs.Host) int { return cmp.Compare(x.Name, y.Name) })
 	slices.SortFunc(b.spec.Domains, func(x, y *specs.Domain) int { return cmp.Compare(x.Name, y.Name) })
 	b.spec.Stack.Contact = "postmaster@" + b.spec.Domains[0].Name

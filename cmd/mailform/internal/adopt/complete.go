@@ -291,8 +291,9 @@ func (c *completion) hostname(d *specs.Domain) string {
 	return d.Name
 }
 
-// zones reads the CAA records and web names that are the stack's.
+// zones reads the CAA records, web names and rules that are the stack's.
 func (c *completion) zones() {
+	c.spec.Zones = nil
 	zones := map[string]*specs.Zone{}
 	zone := func(name string) *specs.Zone {
 		if zones[name] == nil {
@@ -302,10 +303,17 @@ func (c *completion) zones() {
 	}
 	for _, a := range slices.Sorted(maps.Keys(c.at)) {
 		seg := a.Segments()
-		if len(seg) != 4 || seg[0] != "dns" {
+		if len(seg) != 4 {
 			continue
 		}
 		o := c.at[a]
+		if seg[0] == "zone" && seg[2] == "rule" {
+			z := zone(seg[1])
+			z.Rules = append(z.Rules, specs.ZoneRule{Name: seg[3], Expression: o.Attrs["expression"].Str(), Action: o.Attrs["action"].Str()})
+		}
+		if seg[0] != "dns" {
+			continue
+		}
 		switch seg[2] {
 		case "caa":
 			z := zone(seg[1])
@@ -318,6 +326,10 @@ func (c *completion) zones() {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(zones)) {
+		position := func(r specs.ZoneRule) int64 {
+			return c.at[plan.Addr("zone", name, "rule", r.Name)].Attrs["position"].Num()
+		}
+		slices.SortFunc(zones[name].Rules, func(a, b specs.ZoneRule) int { return cmp.Compare(position(a), position(b)) })
 		c.spec.Zones = append(c.spec.Zones, zones[name])
 	}
 }

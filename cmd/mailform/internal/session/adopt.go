@@ -44,6 +44,12 @@ func Adopt(ctx context.Context, env Env, domains []string, o adopt.Options) (*sp
 	}
 	defer full.Close()
 	objects, err := full.found(ctx, full.Providers)
+	if plan.ClassOf(err) == plan.ErrCredentials {
+		// Rules need a permission that not every token has.
+		spec.Zones = nil
+		notes = append(notes, "the rules of the zones were not read: "+firstLine(err.Error()))
+		objects, err = full.found(ctx, full.Providers)
+	}
 	if err != nil {
 		// A host that cannot be read yet is no reason not to describe the rest.
 		notes = append(notes, "the hosts were not read: "+firstLine(err.Error()))
