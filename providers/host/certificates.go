@@ -16,8 +16,12 @@ func (p *Provider) CertificateRequest(ctx context.Context, host, name string, na
 	if err != nil {
 		return nil, err
 	}
+	claim, err := p.claimNow(ctx, t)
+	if err != nil {
+		return nil, err
+	}
 	return p.agent(ctx, t, "make a key for "+strings.Join(names, ", "), paths.Binary(), "csr",
-		manifest.CSRRequest{Claim: p.claim(host), Name: name, Names: names, Key: keyType, KeepKey: keepKey}, nil)
+		manifest.CSRRequest{Claim: claim, Name: name, Names: names, Key: keyType, KeepKey: keepKey}, nil)
 }
 
 // InstallCertificate installs a PEM chain, leaf first, for the key of the last
@@ -28,8 +32,12 @@ func (p *Provider) InstallCertificate(ctx context.Context, host, name string, ch
 	if err != nil {
 		return err
 	}
+	claim, err := p.claimNow(ctx, t)
+	if err != nil {
+		return err
+	}
 	_, err = p.agent(ctx, t, "install the certificate "+name, paths.Binary(), "install-cert",
-		manifest.CertRequest{Claim: p.claim(host), Name: name, Chain: string(chainPEM), Meta: meta}, nil)
+		manifest.CertRequest{Claim: claim, Name: name, Chain: string(chainPEM), Meta: meta}, nil)
 	return err
 }
 
@@ -52,8 +60,12 @@ func (p *Provider) AccountKey(ctx context.Context, host, directory string) ([]by
 	if err != nil {
 		return nil, err
 	}
+	claim, err := p.claimNow(ctx, t)
+	if err != nil {
+		return nil, err
+	}
 	return p.agent(ctx, t, "fetch the ACME account key", paths.Binary(), "acme-account",
-		manifest.AccountRequest{Claim: p.claim(host), Directory: directory}, nil)
+		manifest.AccountRequest{Claim: claim, Directory: directory}, nil)
 }
 
 // NewPassword gives a mailbox a new password, made on its host, and returns it.

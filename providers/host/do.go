@@ -43,10 +43,16 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		return ready(t, true), nil
 	case opRetireKeys:
 		keys, _ := wantedKeys(op.Inputs["keys"])
-		_, err := p.agent(ctx, t, op.Title, paths.Binary(), "keys", manifest.KeysRequest{Claim: p.claim(t.host), Retire: keys}, nil)
+		claim, err := p.claimNow(ctx, t)
+		if err == nil {
+			_, err = p.agent(ctx, t, op.Title, paths.Binary(), "keys", manifest.KeysRequest{Claim: claim, Retire: keys}, nil)
+		}
 		return plan.Result{}, err
 	case opRemove:
-		_, err := p.agent(ctx, t, op.Title, paths.Binary(), "remove", manifest.RemoveRequest{Claim: p.claim(t.host)}, nil)
+		claim, err := p.claimNow(ctx, t)
+		if err == nil {
+			_, err = p.agent(ctx, t, op.Title, paths.Binary(), "remove", manifest.RemoveRequest{Claim: claim}, nil)
+		}
 		if err == nil {
 			p.unleased(t.host) // it went with the rest
 		}
@@ -69,6 +75,11 @@ func (p *Provider) install(ctx context.Context, t target, progress plan.Progress
 	b, err := p.Agents.Agent(arch)
 	if err != nil {
 		return plan.Result{}, &plan.Error{Code: "MF5420", Step: "find a mailformd for " + t.String(), Got: err.Error(), Err: err, Fix: "Run `make build` and use bin/mailform."}
+	}
+	if installed != "" {
+		if _, err := p.claimNow(ctx, t); err != nil {
+			return plan.Result{}, err
+		}
 	}
 	program := paths.Binary()
 	if installed != b.SHA256 {
@@ -152,7 +163,11 @@ func (c *counting) Read(b []byte) (int, error) {
 
 func (p *Provider) makeKeys(ctx context.Context, t target, op plan.Op) (plan.Result, error) {
 	keys, replace := wantedKeys(op.Inputs["keys"])
-	b, err := p.agent(ctx, t, op.Title, paths.Binary(), "keys", manifest.KeysRequest{Claim: p.claim(t.host), Keys: keys, Replace: replace}, nil)
+	claim, err := p.claimNow(ctx, t)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	b, err := p.agent(ctx, t, op.Title, paths.Binary(), "keys", manifest.KeysRequest{Claim: claim, Keys: keys, Replace: replace}, nil)
 	if err != nil {
 		return plan.Result{}, err
 	}
@@ -215,7 +230,11 @@ func badAnswer(t target, command string, err error) error {
 
 // converge sends the manifest and follows what the agent does with it.
 func (p *Provider) converge(ctx context.Context, t target, op plan.Op, progress plan.Progress) (plan.Result, error) {
-	req, err := p.convergeRequest(t.host, op.Inputs["manifest"])
+	claim, err := p.claimNow(ctx, t)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	req, err := p.convergeRequest(claim, op.Inputs["manifest"])
 	if err != nil {
 		return plan.Result{}, err
 	}
@@ -291,7 +310,7 @@ func (p *Provider) Resolve(ctx context.Context, op plan.Op, _ plan.Token) (plan.
 		keys, _ := wantedKeys(op.Inputs["keys"])
 		done = !slices.ContainsFunc(keys, func(k manifest.DKIMWanted) bool { return hasKey(f, k) })
 	case opConverge:
-		req, err := p.convergeRequest(t.host, op.Inputs["manifest"])
+		req, err := p.convergeRequest(p.claim(t.host), op.Inputs["manifest"])
 		done, result = err == nil && served(req, f), ready(t, true)
 	}
 	if !done {

@@ -16,7 +16,9 @@ import (
 
 // A run that may change hosts takes the lease on each host it observes or
 // installs, in the same command, and passes the lease's epoch with everything it
-// asks for from then on. Releasing it is the only command a run costs more.
+// asks for from then on. Releasing it is the only command a run costs more,
+// unless a host can be reached only later: then the lease is asked for before
+// the first command that changes something there.
 
 // LeaseKeeper renews leases until they are given back.
 type LeaseKeeper interface {
@@ -84,6 +86,22 @@ func (p *Provider) unleased(host string) {
 	}
 }
 
+// claimNow is the claim of a command that changes a host with a mailformd. It
+// takes the lease first when the run takes leases and has none there: the host
+// could not be reached when the run looked.
+func (p *Provider) claimNow(ctx context.Context, t target) (manifest.Claim, error) {
+	var err error
+	if req := p.leaseRequest(t.host); req != nil && req.Epoch == 0 {
+		_, err, _ = p.taking.Do(t.host, func() (any, error) {
+			if p.epoch(t.host) != 0 {
+				return nil, nil // another operation has it by now
+			}
+			return p.acquire(ctx, t, "take the lease", *req)
+		})
+	}
+	return p.claim(t.host), err
+}
+
 func (p *Provider) epoch(host string) int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -104,25 +122,35 @@ func (p *Provider) leasedFacts(ctx context.Context, t target) (*manifest.Facts, 
 	if err != nil || sha == "" {
 		return nil, 2, err
 	}
-	asked := p.Now()
-	b, err := p.leaseCommand(ctx, t, "look at what is there", "acquire", *req)
-	if err != nil && strings.Contains(err.Error(), "unknown command") {
-		// A mailformd from before there were leases: the lease comes with the new one.
+	f, err := p.acquire(ctx, t, "look at what is there", *req)
+	if err == nil && f == nil {
 		return p.observeFacts(ctx, t)
 	}
+	return f, 3, err
+}
+
+// acquire takes the lease on a host with a mailformd and returns what is there.
+// Without facts and error it is a mailformd from before there were leases: the
+// lease comes with the new one.
+func (p *Provider) acquire(ctx context.Context, t target, step string, req manifest.LeaseRequest) (*manifest.Facts, error) {
+	asked := p.Now()
+	b, err := p.leaseCommand(ctx, t, step, "acquire", req)
+	if err != nil && strings.Contains(err.Error(), "unknown command") {
+		return nil, nil
+	}
 	if err != nil {
-		return nil, 3, err
+		return nil, err
 	}
 	var out manifest.Leased
 	if err := json.Unmarshal(b, &out); err != nil || out.Facts == nil {
-		return nil, 3, badAnswer(t, "lease acquire", err)
+		return nil, badAnswer(t, "lease acquire", err)
 	}
 	f, err := manifest.CheckFacts(out.Facts)
 	if err != nil {
-		return nil, 3, unreadableFacts(t, "lease acquire", err)
+		return nil, unreadableFacts(t, "lease acquire", err)
 	}
 	p.leased(t.host, out.Lease, asked)
-	return f, 3, nil
+	return f, nil
 }
 
 // leaseCommand runs one of mailformd's lease commands.

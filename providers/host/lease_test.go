@@ -199,3 +199,73 @@ func TestLeaseEndsWithTheHost(t *testing.T) {
 		t.Errorf("kept %+v, dropped %q", k.kept, k.dropped)
 	}
 }
+
+// A host that could not be reached when the run looked is leased before the first
+// command that changes it, whichever that is.
+func TestLateLease(t *testing.T) {
+	l := newLab(t, hostsim.Config{})
+	spec := l.spec()
+	before, kb := l.provider(spec), newKeeper()
+	before.UseLeases(someone("alice", "here"), kb)
+	first, err := l.plan(before, spec, nil)
+	if err == nil {
+		err = first.apply()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	// late is a run whose observation was elsewhere; op is its first.
+	late := func(who, place, kind string) (*keeper, *Provider, error) {
+		p, k := l.provider(spec), newKeeper()
+		p.UseLeases(someone(who, place), k)
+		for _, op := range first.ordered() {
+			if op.Kind == kind {
+				r := &run{l: l, p: p, plan: first.plan, outputs: first.outputs, secrets: map[plan.Address]string{}}
+				return k, p, r.do(op)
+			}
+		}
+		t.Fatalf("no %s among %q", kind, first.kinds())
+		return nil, nil, nil
+	}
+	epoch := l.owner().Epoch
+	for _, kind := range []string{opInstall, opKeys, opConverge} {
+		// It is another's, who lives.
+		k, _, err := late("bob", "there", kind)
+		if plan.ClassOf(err) != plan.ErrLocked || !strings.Contains(err.Error(), "alice on laptop (process 7") || len(k.kept) != 0 {
+			t.Errorf("%s beside a live run: %v, %+v", kind, err, k.kept)
+		}
+		// It is that of a run that is dead, from the same place.
+		k, p, err := late("alice", "here", kind)
+		if err != nil {
+			t.Errorf("%s after a dead run: %v", kind, err)
+		}
+		epoch++
+		lease := k.kept[LeaseName("mx1")]
+		if lease.Epoch != epoch || l.owner().Epoch != epoch {
+			t.Errorf("%s: lease %+v, owner %+v; want epoch %d", kind, lease, l.owner(), epoch)
+		}
+		if _, err := p.AccountKey(t.Context(), "mx1", "https://ca.example/dir"); err != nil || k.kept[LeaseName("mx1")].Epoch != epoch {
+			t.Errorf("%s: the next command: %v, %+v", kind, err, k.kept)
+		}
+	}
+	// It is nobody's: also what a certificate needs takes it.
+	if err := kb.locks[LeaseName("mx1")].Break(t.Context(), plan.Lease{ID: l.lease().ID}); err != nil {
+		t.Fatal(err)
+	}
+	p, k := l.provider(spec), newKeeper()
+	p.UseLeases(someone("bob", "there"), k)
+	p.remember(before.targets["mx1"])
+	if _, err := p.AccountKey(t.Context(), "mx1", "https://ca.example/dir"); err != nil || len(k.kept) != 1 {
+		t.Errorf("fetch the account key: %v, %+v", err, k.kept)
+	}
+}
+
+func (l *lab) lease() manifest.Lease {
+	l.t.Helper()
+	var m manifest.Lease
+	if err := json.Unmarshal(l.read("/etc/mailform/lease.json"), &m); err != nil {
+		l.t.Fatal(err)
+	}
+	return m
+}

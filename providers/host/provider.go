@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/singleflight"
 
 	"mailform/plan"
 	"mailform/providers/host/agentbin"
@@ -70,6 +71,7 @@ type Provider struct {
 	targets map[string]target          // by host name, as last seen
 	facts   map[string]*manifest.Facts // by host name, from the last observation
 	leasing leasing
+	taking  singleflight.Group // of leases, by host name
 }
 
 var _ plan.Provider = (*Provider)(nil)

@@ -142,7 +142,7 @@ func agentError(t target, step, command string, out outcome) error {
 	case manifest.ExitOwned:
 		e.Class, e.Code, e.Fix = plan.ErrBlocked, "MF5412", "Use another machine, or let the other stack give this one up: `mailform destroy` in its folder."
 	case manifest.ExitFenced:
-		e.Class, e.Code, e.Fix = plan.ErrStale, "MF5413", "Somebody else has applied since this run began. Plan again."
+		e.Class, e.Code, e.Fix = plan.ErrStale, "MF5413", "The lease on this host is not this run's, or no longer: another run has taken it since, or a person has ended it. Run the same command again; it plans anew."
 	case manifest.ExitLeased:
 		e.Class, e.Code, e.Fix = plan.ErrLocked, "MF5424", "Wait until it is done. When that process is gone, its lease ends by itself within a minute, and `mailform unlock` takes it away at once."
 	case manifest.ExitBusy:

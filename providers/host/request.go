@@ -9,10 +9,10 @@ import (
 
 // convergeRequest turns an operation's manifest value into the agent's request.
 // Secrets that Config.Secret does not know are the host's to keep.
-func (p *Provider) convergeRequest(host string, v plan.Value) (manifest.ConvergeRequest, error) {
-	req := manifest.ConvergeRequest{Claim: p.claim(host), KeepPasswords: map[string]string{}}
+func (p *Provider) convergeRequest(claim manifest.Claim, v plan.Value) (manifest.ConvergeRequest, error) {
+	req := manifest.ConvergeRequest{Claim: claim, KeepPasswords: map[string]string{}}
 	m := readSettings(v)
-	m.Format, m.Stack, m.Host, m.Domains = manifest.Format, p.Stack, host, []manifest.Domain{}
+	m.Format, m.Stack, m.Host, m.Domains = manifest.Format, claim.Stack, claim.Host, []manifest.Domain{}
 	if m.Relay != nil {
 		m.Relay.Password, req.KeepRelayPassword = p.secretOrKeep(m.Relay.Password)
 	}
@@ -38,7 +38,7 @@ func (p *Provider) convergeRequest(host string, v plan.Value) (manifest.Converge
 		m.Domains = append(m.Domains, d)
 	}
 	if err := m.Validate(); err != nil {
-		return req, fmt.Errorf("the plan for host %s: %w", host, err)
+		return req, fmt.Errorf("the plan for host %s: %w", claim.Host, err)
 	}
 	req.Manifest = m
 	return req, nil

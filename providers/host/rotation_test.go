@@ -328,7 +328,7 @@ func (c *calendar) do(op plan.Op, outputs map[plan.Address]plan.Attrs, kill func
 				c.now = c.now.Add(10 * time.Second)
 			}
 		}
-		req, err := c.p.convergeRequest("mx1", op.Inputs["manifest"])
+		req, err := c.p.convergeRequest(c.p.claim("mx1"), op.Inputs["manifest"])
 		if err != nil {
 			c.fail("%v", err)
 		}

@@ -97,7 +97,7 @@ func (a *Agent) claim(c manifest.Claim, create bool) error {
 	case o.Host != c.Host:
 		return failf(manifest.ExitOwned, "this machine is host %q of stack %q%s, not %q", o.Host, o.Stack, by, c.Host)
 	case c.Epoch < o.Epoch:
-		return failf(manifest.ExitFenced, "a newer run has changed this host: its epoch is %d, ours %d", o.Epoch, c.Epoch)
+		return failf(manifest.ExitFenced, "this host was leased under epoch %d, and this command comes with epoch %d (0: with no lease)", o.Epoch, c.Epoch)
 	case c.Epoch > o.Epoch:
 		o.Epoch = c.Epoch
 		return a.writeOwner(*o)

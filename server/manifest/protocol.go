@@ -10,7 +10,7 @@ const (
 	ExitFailed    = 1  // anything else
 	ExitConflict  = 65 // something that is not ours stands where ours should go
 	ExitOwned     = 66 // the host belongs to another stack
-	ExitFenced    = 67 // a newer run has written here: the epoch is too low
+	ExitFenced    = 67 // the epoch is too low: the lease was taken over or ended, or there was none
 	ExitBusy      = 68 // another agent command is running
 	ExitRequest   = 69 // the request is malformed or newer than this agent
 	ExitUnhealthy = 70 // everything is installed, but the service does not answer
