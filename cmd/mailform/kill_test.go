@@ -239,6 +239,45 @@ func TestInterruptedApply(t *testing.T) {
 	}
 }
 
+// TestApplyAfterInterruptedDestroy applies after a destroy was interrupted that had
+// taken the machine's address away: the host is there, with mailformd and the epoch
+// of the runs before, and can be reached only in the midst of the run.
+func TestApplyAfterInterruptedDestroy(t *testing.T) {
+	t.Parallel()
+	g := &barrier{}
+	w, s := newShell(t, g)
+	s.must(t, 0, "apply", "--auto-approve")
+	for _, action := range []string{"UnassociateEipAddress", "ReleaseEipAddress"} {
+		g.close(action, false)
+		c := s.command("destroy", "--auto-approve")
+		var stderr bytes.Buffer
+		c.Stderr = &stderr
+		stdout, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		g.wait(t)
+		c.Process.Signal(os.Interrupt)
+		until(t, stdout, "stopping: what is in flight is finished first")
+		close(g.pass)
+		io.Copy(io.Discard, stdout)
+		if code := finished(t, c.Wait(), c); code != 130 || strings.Contains(stderr.String(), "is not given back") {
+			t.Errorf("%s: exit code %d: %s", action, code, &stderr)
+		}
+		if _, _, have := s.run(t, "unlock"); have != 0 {
+			t.Errorf("%s: a lock is left: exit code %d", action, have)
+		}
+		s.must(t, 0, "apply", "--auto-approve")
+		s.must(t, 0, "plan", "--detailed-exitcode")
+		if have := w.Inventory(); len(have) != complete {
+			t.Errorf("%s: %d things exist, expected %d: %q", action, len(have), complete, have)
+		}
+	}
+}
+
 // until reads up to a text.
 func until(t *testing.T, r io.Reader, text string) {
 	t.Helper()
