@@ -134,11 +134,17 @@ type node struct {
 func (n *node) ours() bool { return n.have != nil && n.have.Owner == Ours }
 
 // known returns an output that is known now and will not change with the plan.
-func (n *node) known(attr string) (Value, bool) {
-	if n.renewed() || n.have == nil {
+// That of an object which is made is what it will equal (Resource.SameAs).
+func (b *builder) known(r Ref) (Value, bool) {
+	n := b.at[r.Address]
+	if n != nil && n.renewed() {
+		r = n.want.SameAs[r.Attr]
+		n = b.at[r.Address]
+	}
+	if n == nil || n.have == nil || n.renewed() {
 		return Value{}, false
 	}
-	v, ok := n.have.Outputs[attr]
+	v, ok := n.have.Outputs[r.Attr]
 	return v, ok && !v.IsNull() && v.Known()
 }
 

@@ -264,12 +264,7 @@ func (n *node) protected() string {
 // it could not be observed (the address of a stopped instance). Nothing says
 // that it will change, so a value that fits around it counts as wanted.
 func (b *builder) wish(n *node, attrs Attrs) Attrs {
-	out := attrs.Resolve(func(r Ref) (Value, bool) {
-		if d := b.at[r.Address]; d != nil {
-			return d.known(r.Attr)
-		}
-		return Value{}, false
-	})
+	out := attrs.Resolve(b.known)
 	if n.have == nil {
 		return out
 	}

@@ -33,6 +33,9 @@ func (b *builder) link() {
 		for _, r := range n.want.Attrs.Refs() {
 			b.need(n, r.Address, r.Attr)
 		}
+		for _, name := range sortedKeys(n.want.SameAs) {
+			b.need(n, n.want.SameAs[name].Address, n.want.SameAs[name].Attr)
+		}
 		if n.have != nil {
 			for _, a := range n.have.DependsOn {
 				switch d := b.at[a]; {

@@ -15,6 +15,10 @@ type Resource struct {
 	CreateOnly []string // used when creating, never compared
 	ReplaceOn  []string // a change of one of these means delete and create again
 	Outputs    []string // attributes the world decides, which other resources may refer to
+	// SameAs names, for an output, another resource's output that it equals whenever
+	// there is one: what refers to it knows it while that other resource stays, also
+	// when this one is made anew. Also a dependency.
+	SameAs map[string]Ref
 
 	DependsOn []Address // order beyond what references in Attrs already say
 	Within    Address   // what this exists inside of and is lost with ("host/mx1/instance"); "" when nothing. Also a dependency.

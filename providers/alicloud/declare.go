@@ -204,6 +204,7 @@ func (p *Provider) declareHost(h *specs.Host, web []netip.Prefix) ([]plan.Resour
 				"state":    plan.String("InUse"),
 			},
 			Outputs: []string{"ip"},
+			SameAs:  map[string]plan.Ref{"ip": {Address: address, Attr: "ip"}},
 			Within:  instance,
 			Effect:  h.Hostname + " can be reached",
 		},

@@ -131,7 +131,14 @@ func TestReplacingTheInstanceKeepsTheDiskAndTheAddress(t *testing.T) {
 	c.apply(p, spec)
 	disk, ip := observed(t, p, spec, "host/mx1/data-disk"), observed(t, p, spec, "host/mx1/address").Outputs["ip"]
 	zone := disk.Attrs["zone"]
-	replace := func(in *plan.Input) { in.Replace = []string{"host/mx1/instance"} }
+	record := plan.Attrs{"content": ip}
+	replace := func(in *plan.Input) {
+		in.Replace = []string{"host/mx1/instance"}
+		// What refers to the association's address stays as it is.
+		in.Desired = append(in.Desired, plan.Resource{Address: "dns/acme.example/a/mx1", Provider: "test", Kind: "record",
+			Attrs: plan.Attrs{"content": plan.Unknown("host/mx1/address-link", "ip")}})
+		in.Observed = append(in.Observed, plan.Object{Address: "dns/acme.example/a/mx1", Provider: "test", Kind: "record", Owner: plan.Ours, Attrs: record})
+	}
 	pl := planFor(t, p, spec, allow("host/mx1/instance"), replace)
 	equal(t, "plan", pending(pl), []string{"replace host/mx1/address-link", "replace host/mx1/data-disk-link", "replace host/mx1/instance"})
 	if _, err := walk(p, pl, 1); err != nil {
