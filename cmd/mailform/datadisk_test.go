@@ -38,6 +38,11 @@ func TestReplacedMachineKeepsMail(t *testing.T) {
 	if risk := s.risks(t, replace...); len(risk) != 1 || risk[0] != "host/mx1/instance" {
 		t.Errorf("another machine loses the data of %v", risk)
 	}
+	for address, action := range s.actions(t, replace...) {
+		if strings.HasPrefix(address, "dns/") && strings.Contains(address, "/a/") {
+			t.Errorf("%s of %s, although the address of the machine stays", action, address)
+		}
+	}
 	s.must(t, 0, append([]string{"apply", "--auto-approve"}, replace...)...)
 	if n := messages(t, w, "alice@example.com", password); n != 1 {
 		t.Errorf("%d messages after the machine was made anew", n)

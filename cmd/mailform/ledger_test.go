@@ -59,9 +59,9 @@ func exampleShell(t *testing.T, dir string) (*world.World, shell) {
 }
 
 // actions plans and returns what would be done, by address.
-func (s shell) actions(t *testing.T) map[string]string {
+func (s shell) actions(t *testing.T, flags ...string) map[string]string {
 	t.Helper()
-	stdout, _ := s.must(t, 0, "plan", "--json")
+	stdout, _ := s.must(t, 0, append([]string{"plan", "--json"}, flags...)...)
 	var doc struct {
 		Changes []struct{ Address, Action string }
 	}
