@@ -267,7 +267,10 @@ func (p *postgresLock) Release(ctx context.Context, l plan.Lease) error {
 	}
 	defer p.Close()
 	err := s.do(ctx, func(conn *pgconn.PgConn) error {
-		_, err := query(ctx, conn, `update mailform_lock set id = '' where stack = $1 and id = $2`, p.Stack, l.ID)
+		if _, err := query(ctx, conn, `update mailform_lock set id = '' where stack = $1 and id = $2`, p.Stack, l.ID); err != nil {
+			return err
+		}
+		_, err := query(ctx, conn, `select pg_advisory_unlock_all()`) // now, and not when the server notices the end
 		return err
 	})
 	if err != nil {
@@ -323,6 +326,10 @@ func (p *postgresLock) Break(ctx context.Context, l plan.Lease) error {
 			return p.failure("break", err)
 		case free:
 			if _, err := p.next(ctx, conn, "", plan.Holder{}); err != nil {
+				return p.failure("break", err)
+			}
+			// Hanging up would free it, too, but only when the server notices.
+			if _, err := query(ctx, conn, `select pg_advisory_unlock_all()`); err != nil {
 				return p.failure("break", err)
 			}
 			return nil
