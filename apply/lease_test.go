@@ -61,6 +61,9 @@ func (p *paperLock) failing(err error) {
 	p.renew = func() error { return err }
 }
 
+// The tests below run in bubbles of testing/synctest: time.Sleep moves a clock of
+// their own on, and nothing waits.
+
 func leased(t *testing.T, names ...string) (*Leases, []*paperLock, *[]string) {
 	t.Helper()
 	log := &[]string{}

@@ -189,8 +189,12 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	if err != nil {
 		return interrupted(soft, err)
 	}
+	begun := true // the plan is kept by the run that began it
 	if g.hash != "" && g.saved == nil {
-		if g.saved = s.Interrupted(g.hash); g.saved != nil {
+		if g.saved = s.Interrupted(g.hash); g.saved == nil {
+			g.saved, begun = a.shown(g.hash), false
+		}
+		if g.saved != nil {
 			want = session.PlanOptions{Destroy: g.saved.Destroy, Approved: g.saved}
 		}
 	}
@@ -219,11 +223,12 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 		}
 	}
 	run := session.RunOptions{Sink: sink, Stop: a.stopping, Parallelism: flags.parallelism, Approved: g.hash}
-	switch {
-	case g.saved != nil:
-		run.Approved = plan.Hash(g.saved)
-	case g.hash != "":
-		if err := s.Keep(planned.Plan); err != nil {
+	keep := planned.Plan
+	if g.saved != nil {
+		run.Approved, keep = plan.Hash(g.saved), g.saved
+	}
+	if g.hash != "" && !begun {
+		if err := s.Keep(keep); err != nil {
 			a.warn(err.Error())
 		}
 	}

@@ -93,6 +93,7 @@ func TestSecretsStayWhereTheyAre(t *testing.T) {
 	secrets.plant("the cloud's secret key", world.AccessKeySecret)
 	secrets.plant("the DNS API's token", world.APIToken)
 	secrets.plant("the relay's password", "Kanarienvogel & Söhne/42+x")
+	secrets.plant("the backup's secret key", "Zeisig-und-Stieglitz-4711")
 	hash, err := account.HashPassword("a password for alice")
 	if err != nil {
 		t.Fatal(err)
@@ -105,9 +106,12 @@ func TestSecretsStayWhereTheyAre(t *testing.T) {
 		}
 	}
 	s.env = append(s.env, "GOTRACEBACK=all",
-		"MAILFORM_VAR_relay=Kanarienvogel & Söhne/42+x", "MAILFORM_VAR_alice="+hash)
+		"MAILFORM_VAR_relay=Kanarienvogel & Söhne/42+x", "MAILFORM_VAR_backup=Zeisig-und-Stieglitz-4711", "MAILFORM_VAR_alice="+hash)
 	spec := `stack "canary" {}
 variable "relay" {
+  sensitive = true
+}
+variable "backup" {
   sensitive = true
 }
 variable "alice" {
@@ -132,6 +136,12 @@ server {
     username = "canary"
     password = var.relay
   }
+}
+backup {
+  endpoint          = "https://127.0.0.1:9"
+  bucket            = "canary"
+  access_key_id     = "canary"
+  secret_access_key = var.backup
 }
 `
 	write := func(text string) {
@@ -161,6 +171,9 @@ server {
 	state := func() {
 		t.Helper()
 		secrets.searchTree(t, s.dir, func(string, fs.FileMode) bool { return true })
+		if cache := filepath.Join(filepath.Dir(s.dir), ".cache"); runs > 0 {
+			secrets.searchTree(t, cache, func(string, fs.FileMode) bool { return true })
+		}
 	}
 	look := func() {
 		for _, args := range []string{

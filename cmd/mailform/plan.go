@@ -71,6 +71,9 @@ func (a *app) planCommand() *cobra.Command {
 				}
 				fmt.Fprintf(a.term.err, "Saved to %s. To apply exactly this: %s\n", out, commandLine("mailform apply "+shellQuote(out), opts.Dir))
 			}
+			if !destroy && planned.Plan.HasChanges() {
+				a.keepShown(planned.Plan)
+			}
 			if out == "" && !asJSON && !markdown && !destroy && planned.Plan.HasChanges() {
 				fmt.Fprintf(a.term.err, "Its hash, for apply --approve: %s\n", plan.Hash(planned.Plan))
 			}

@@ -47,7 +47,8 @@ func contender(t *testing.T, sim *bucketsim.Sim, endpoint string, wire http.Roun
 	return b
 }
 
-// bubble runs a test in its own time, on both kinds of service.
+// bubble runs a test in its own time, on both kinds of service: time.Sleep moves
+// that clock on (testing/synctest), and nothing waits.
 func bubble(t *testing.T, f func(t *testing.T, endpoint string)) {
 	for name, endpoint := range map[string]string{"S3": onS3, "OSS": onOSS} {
 		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { f(t, endpoint) }) })

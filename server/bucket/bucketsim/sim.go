@@ -228,7 +228,7 @@ func (s *Sim) allowed(a *reply, r *http.Request, have object, exists bool, sign 
 	none, match, forbid := r.Header.Get("If-None-Match"), r.Header.Get("If-Match"), r.Header.Get("X-Oss-Forbid-Overwrite")
 	switch {
 	case s.Naive:
-	case sign.oss && none+match != "":
+	case sign.oss && none+match != "": // as OSS answers: it knows its own condition only
 		a.refuse(http.StatusNotImplemented, "NotImplemented", "A header you provided implies functionality that is not implemented.")
 		return false
 	case sign.oss && forbid == "true" && exists && !s.Version:
