@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -105,5 +106,18 @@ func TestHalfAPage(t *testing.T) {
 	}
 	if a = c.want("")(c.vpc("DescribeVpcs", "VpcId", vpc)); item(a, "Vpcs", "Vpc") != nil || a["TotalCount"].(float64) != 1 {
 		t.Errorf("half of one is %v", a)
+	}
+}
+
+func TestAddressesAreHandedOutAsToldAndThenAsEver(t *testing.T) {
+	listed, next := netip.MustParseAddr("192.0.2.66"), netip.MustParseAddr("192.0.2.67")
+	c := newClient(t, Config{Addresses: []netip.Addr{listed}})
+	c.sim.HandOut(next, listed)
+	var got []string
+	for range 4 {
+		got = append(got, text(c.want("")(c.vpc("AllocateEipAddress")), "EipAddress"))
+	}
+	if want := "[192.0.2.66 192.0.2.67 192.0.2.66 198.18.0.1]"; fmt.Sprint(got) != want {
+		t.Errorf("got %v, want %s", got, want)
 	}
 }

@@ -61,6 +61,9 @@ type Config struct {
 	Boot func(BootRequest) (Machine, error)
 	// NextIP gives a new public address. Nil counts through 198.18.0.0/15 (RFC 2544).
 	NextIP func() netip.Addr
+	// Addresses are handed out first, in this order and before NextIP is asked: for
+	// a day on which the vendor gives an address that others know too well. See HandOut.
+	Addresses []netip.Addr
 	// Now stamps what is created. Nil for time.Now.
 	Now func() time.Time
 	// MaxSkew is how far a request's timestamp may be from Now; 0 does not look.
@@ -151,6 +154,7 @@ type Sim struct {
 	policies  map[string]*policyState
 	tagged    map[string]time.Time // when a thing's tags were last set, by id
 	nextIP    netip.Addr
+	addresses []netip.Addr   // to be handed out before any other
 	effects   []func() error // on machines, to be done before the answer is given
 }
 
@@ -178,6 +182,7 @@ func New(cfg Config) *Sim {
 		policies:  map[string]*policyState{},
 		tagged:    map[string]time.Time{},
 		nextIP:    netip.AddrFrom4([4]byte{198, 18, 0, 0}),
+		addresses: slices.Clone(cfg.Addresses),
 	}
 	if cfg.Settle == 0 {
 		s.settle = 1
@@ -250,11 +255,24 @@ const idMark = "-j6c"
 
 // publicIP gives a new public address.
 func (s *Sim) publicIP() netip.Addr {
+	if len(s.addresses) > 0 {
+		next := s.addresses[0]
+		s.addresses = s.addresses[1:]
+		return next
+	}
 	if s.cfg.NextIP != nil {
 		return s.cfg.NextIP()
 	}
 	s.nextIP = s.nextIP.Next()
 	return s.nextIP
+}
+
+// HandOut has the next public addresses be these, after those of Config.Addresses
+// that are left. An address may be handed out again after it was released.
+func (s *Sim) HandOut(addresses ...netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.addresses = append(s.addresses, addresses...)
 }
 
 // life is a state that passes into others by being looked at: the vendor's
