@@ -30,6 +30,7 @@ import (
 
 	"mailform/plan"
 	"mailform/providers/host/agentbin"
+	"mailform/providers/host/hostlab"
 	"mailform/providers/host/hostsim"
 	"mailform/specs"
 )
@@ -72,6 +73,8 @@ type lab struct {
 	t       *testing.T
 	address string
 	host    *hostsim.Host // nil when the machine is a real one
+	network *hostlab.Lab  // of a real one
+	machine *hostlab.Machine
 	others  map[string]*hostsim.Host
 	key     ssh.Signer
 	ca      *authority
@@ -126,6 +129,15 @@ func newLab(t *testing.T, cfg hostsim.Config) *lab {
 	return l
 }
 
+// newRealLab is a lab whose machine is a real one, see hostlab.
+func newRealLab(t *testing.T, options ...hostlab.Option) *lab {
+	t.Helper()
+	network := hostlab.New(t)
+	m := network.Boot("mx1", options...)
+	return &lab{t: t, address: m.Address.String(), network: network, machine: m, key: network.Signer(), ca: newAuthority(t),
+		dials: map[int]int{}, down: map[int]bool{}, now: time.Now()}
+}
+
 func (l *lab) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	ip, service, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -140,7 +152,7 @@ func (l *lab) dial(ctx context.Context, network, addr string) (net.Conn, error) 
 	down := l.down[port]
 	l.mu.Unlock()
 	if l.host == nil {
-		return (&net.Dialer{}).DialContext(ctx, network, addr)
+		return l.network.Dial(ctx, network, addr)
 	}
 	host := l.host
 	if other := l.others[ip]; other != nil {
@@ -179,11 +191,21 @@ func (l *lab) provider(spec *specs.Spec) *Provider {
 			return "", false
 		},
 		Now: func() time.Time {
+			if l.machine != nil {
+				return time.Now()
+			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			return l.now
 		},
 		Sleep: func(ctx context.Context, d time.Duration) error {
+			if l.machine != nil {
+				select {
+				case <-ctx.Done():
+				case <-time.After(d):
+				}
+				return ctx.Err()
+			}
 			l.mu.Lock()
 			l.now = l.now.Add(d)
 			l.mu.Unlock()
@@ -197,7 +219,7 @@ func (l *lab) provider(spec *specs.Spec) *Provider {
 // log is what the service wrote.
 func (l *lab) log() string {
 	if l.host == nil {
-		return "journalctl -u mailformd on the machine says more"
+		return l.machine.Sh("journalctl --no-pager -o short-monotonic -n 50")
 	}
 	return l.host.Log("mailformd.service")
 }
@@ -207,6 +229,8 @@ func (l *lab) spec() *specs.Spec {
 	pin := ""
 	if l.host != nil {
 		pin = ssh.FingerprintSHA256(l.host.HostKey())
+	} else {
+		pin = l.machine.Fingerprint()
 	}
 	return &specs.Spec{
 		Stack: specs.Stack{Name: "acme-mail"},

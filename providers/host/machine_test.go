@@ -1,38 +1,19 @@
 package host
 
 import (
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"mailform/plan"
 	"mailform/specs"
 )
 
-// TestRealMachine applies to a machine that systemd and OpenSSH really run. It is
-// named by MAILFORM_TEST_HOST (its IP address), MAILFORM_TEST_HOST_KEY (its host
-// key's SHA256 fingerprint) and MAILFORM_TEST_KEY (a key file that root accepts);
-// everything mailform put there is removed in the end, mail included.
+// TestRealMachine applies to a machine that systemd and OpenSSH really run.
 func TestRealMachine(t *testing.T) {
-	address := os.Getenv("MAILFORM_TEST_HOST")
-	if address == "" {
-		t.Skip("needs a machine: MAILFORM_TEST_HOST, MAILFORM_TEST_HOST_KEY, MAILFORM_TEST_KEY")
-	}
-	text, err := os.ReadFile(os.Getenv("MAILFORM_TEST_KEY"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ssh.ParsePrivateKey(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &lab{t: t, address: address, key: key, ca: newAuthority(t), dials: map[int]int{}, down: map[int]bool{}, now: time.Now()}
+	l := newRealLab(t)
 	spec := l.spec()
-	spec.Hosts[0].SSH.HostKey = os.Getenv("MAILFORM_TEST_HOST_KEY")
 
 	start := time.Now()
 	r := l.converge(spec)
