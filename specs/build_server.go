@@ -19,6 +19,9 @@ func (l *loader) buildServer(b *built) {
 		DNSBL: unique(list[string](filter, "dnsbl")), Greylist: get[bool](filter, "greylist"), DMARC: get[bool](filter, "dmarc"),
 		Attachments: unique(list[string](filter, "attachments")), Range: rangeOf(filter.header),
 	}
+	if p := first(n, "pop3"); p != nil {
+		s.POP3 = &POP3{Exclusive: get[bool](p, "exclusive"), Range: rangeOf(p.header)}
+	}
 	r := first(n, "relay")
 	if r == nil {
 		return

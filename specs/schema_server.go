@@ -20,7 +20,7 @@ func serverSchema() *blockSchema {
 		Attrs: []attrSchema{
 			{Name: "max_message_size", Kind: kindSize, Default: text("50MiB"), Min: 64 << 10, Max: 1 << 30, Doc: "Larger messages are refused."},
 		},
-		Blocks: []*blockSchema{limitsSchema(), filterSchema(), {
+		Blocks: []*blockSchema{limitsSchema(), filterSchema(), pop3Schema(), {
 			Name: "relay", Doc: "A smarthost that takes mail for other domains. Alibaba Cloud closes outbound port 25 by default, so most need one or ask for the port to be opened.",
 			Example: `relay {
   host     = "smtp.relay.example"
@@ -47,6 +47,17 @@ func limitsSchema() *blockSchema {
 			{Name: "recipients_per_message", Kind: kindInt, Default: cty.NumberIntVal(100), Min: 1, Max: 10_000, Doc: "Of one message. Senders expect at least 100 (RFC 5321 4.5.3.1.8)."},
 			{Name: "messages_per_hour", Kind: kindInt, Default: cty.NumberIntVal(300), Min: 1, Max: 1_000_000,
 				Doc: "That one mailbox may send. It bounds what a thief of a password can do before somebody notices."},
+		},
+	}
+}
+
+func pop3Schema() *blockSchema {
+	return &blockSchema{
+		Name: "pop3", Doc: "Lets programs fetch mail by POP3, on ports 110 and 995. Without the block they stay closed: IMAP is what people need.",
+		Example: "pop3 {}",
+		Attrs: []attrSchema{
+			{Name: "exclusive", Kind: kindBool, Default: cty.False,
+				Doc: "One session at a time for each mailbox (RFC 1939 3). Nothing gets lost without it; with it a program whose connection broke keeps the others out for up to ten minutes."},
 		},
 	}
 }

@@ -240,8 +240,15 @@ type Server struct {
 	MaxMessageBytes int64 // default 50 MiB
 	Limits          Limits
 	Filter          Filter
+	POP3            *POP3 // nil: mailboxes are not fetched by POP3
 	Relay           *Relay
 	Range           Range
+}
+
+// POP3 is how mailboxes are fetched by POP3.
+type POP3 struct {
+	Exclusive bool // one session at a time for each mailbox
+	Range     Range
 }
 
 // Limits bound what clients may do. All are at least 1.

@@ -437,6 +437,9 @@ func (w *writer) server(schema *blockSchema, s *Server) {
 			b.attr("dmarc", s.Filter.DMARC)
 			b.attr("attachments", s.Filter.Attachments)
 		})
+		if p := s.POP3; p != nil {
+			b.block("pop3", nil, func(b body) { b.attr("exclusive", p.Exclusive) })
+		}
 		if r := s.Relay; r != nil {
 			b.block("relay", nil, func(b body) {
 				b.attr("host", r.Host)

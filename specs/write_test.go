@@ -248,6 +248,10 @@ server {
     attachments = ["exe", "js"]
   }
 
+  pop3 {
+    exclusive = true
+  }
+
   relay {
     host     = "smtp.relay.example"
     port     = 465

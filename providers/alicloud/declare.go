@@ -9,6 +9,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"mailform/plan"
+	"mailform/server/manifest"
 	"mailform/specs"
 )
 
@@ -59,7 +60,7 @@ func (p *Provider) Declare(spec *specs.Spec) ([]plan.Resource, specs.Diagnostics
 		if h.Instance == nil {
 			continue
 		}
-		r, ds := p.declareHost(h, spec.WebSources(h.Name))
+		r, ds := p.declareHost(h, mailServices(spec), spec.WebSources(h.Name))
 		rs = append(rs, r...)
 		diags = append(diags, ds...)
 	}
@@ -67,7 +68,7 @@ func (p *Provider) Declare(spec *specs.Spec) ([]plan.Resource, specs.Diagnostics
 	return rs, diags
 }
 
-func (p *Provider) declareHost(h *specs.Host, web []netip.Prefix) ([]plan.Resource, specs.Diagnostics) {
+func (p *Provider) declareHost(h *specs.Host, mail []manifest.ServicePort, web []netip.Prefix) ([]plan.Resource, specs.Diagnostics) {
 	var diags specs.Diagnostics
 	in := h.Instance
 	network, subnet, firewall := part(h.Name, "network"), part(h.Name, "subnet"), part(h.Name, "firewall")
@@ -81,7 +82,7 @@ func (p *Provider) declareHost(h *specs.Host, web []netip.Prefix) ([]plan.Resour
 			Detail:  "An instance needs to know where it stands. Set the region in the provider block: provider \"alicloud\" { region = \"cn-hongkong\" }.",
 		})
 	}
-	rules := hostRules(h, web)
+	rules := hostRules(h, mail, web)
 	if len(rules) > maxRules {
 		diags = append(diags, specs.Diagnostic{
 			Severity: specs.SeverityError, Code: "MF4102", Subject: &h.Range,
@@ -226,17 +227,19 @@ func systemDisk(d specs.Disk) plan.Value {
 	return plan.Map(m)
 }
 
-// mailPorts are open to everyone: RFC 5321, 8314, 6409, 9051.
-var mailPorts = [...]struct {
-	name string
-	port int
-}{{"smtp", 25}, {"submissions", 465}, {"submission", 587}, {"imap", 143}, {"imaps", 993}}
+// mailServices are the services that are open to everyone.
+func mailServices(spec *specs.Spec) []manifest.ServicePort {
+	if spec.Server.POP3 == nil {
+		return manifest.Services()
+	}
+	return append(manifest.Services(), manifest.POP3Services()...)
+}
 
 // hostRules are the inbound rules a host needs. The instance has no IPv6 address,
 // so "anywhere" is IPv4; prefixes that the spec names are taken as they are.
 // Rules that would be the same to the vendor are one rule, under the first name.
-// web are the networks that need port 443.
-func hostRules(h *specs.Host, web []netip.Prefix) []rule {
+// mail are the services that are open to everyone, web the networks that need port 443.
+func hostRules(h *specs.Host, mail []manifest.ServicePort, web []netip.Prefix) []rule {
 	var rules []rule
 	seen := map[string]bool{}
 	add := func(name, protocol string, from, to int, source netip.Prefix) {
@@ -247,8 +250,8 @@ func hostRules(h *specs.Host, web []netip.Prefix) []rule {
 		}
 	}
 	anywhere := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	for _, m := range mailPorts {
-		add(m.name, "tcp", m.port, m.port, anywhere)
+	for _, m := range mail {
+		add(m.Name, "tcp", m.Port, m.Port, anywhere)
 	}
 	for _, from := range web {
 		if from.Addr().Is4() {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mailform/plan"
+	"mailform/server/manifest"
 	"mailform/specs"
 )
 
@@ -270,10 +271,10 @@ func TestRulesThatAreTheSameToTheVendorAreOne(t *testing.T) {
 			{Name: "again", Protocol: "TCP", FromPort: 22, ToPort: 22, From: prefixes("198.51.100.9/24", "198.51.100.0/24")},
 		}
 	}).Hosts[0]
-	if rules := hostRules(h, nil); len(rules) != 6 {
+	if rules := hostRules(h, manifest.Services(), nil); len(rules) != 6 {
 		t.Errorf("%d rules: %+v", len(rules), rules)
 	}
-	web := hostRules(h, prefixes("0.0.0.0/0", "::/0"))
+	web := hostRules(h, manifest.Services(), prefixes("0.0.0.0/0", "::/0"))
 	if len(web) != 7 || web[5].Name != "https" || web[5].Ports != "443/443" {
 		t.Errorf("with a web service there are %d rules: %+v", len(web), web)
 	}

@@ -57,12 +57,16 @@ func (d *declaration) discovery(dom *specs.Domain, h *specs.Host) {
 	if !dom.Discovery {
 		return
 	}
+	offered := manifest.Services()
+	if d.spec.Server.POP3 != nil {
+		offered = append(offered, manifest.POP3Services()...)
+	}
 	for _, s := range discoverable {
 		// RFC 6186 3.4: "." says that the service is not offered.
 		content, effect := srvContent(0, 0, 0, "."), "mail programs know that "+dom.Name+" has no "+s.service
-		at := slices.IndexFunc(manifest.Services(), func(o manifest.ServicePort) bool { return o.Name == s.service })
+		at := slices.IndexFunc(offered, func(o manifest.ServicePort) bool { return o.Name == s.service })
 		if at >= 0 {
-			content = srvContent(s.priority, 1, int64(manifest.Services()[at].Port), h.Hostname)
+			content = srvContent(s.priority, 1, int64(offered[at].Port), h.Hostname)
 			effect = "mail programs find " + s.service + " of " + dom.Name
 		}
 		d.record(dom.Name, plan.Resource{

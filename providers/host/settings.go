@@ -30,6 +30,9 @@ func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
 	if r := spec.Server.Relay; r != nil {
 		m.Relay = &manifest.Relay{Host: r.Host, Port: r.Port, Username: r.Username, Password: fingerprintOr(r.Password, "")}
 	}
+	if p := spec.Server.POP3; p != nil {
+		m.POP3 = &manifest.POP3{Exclusive: p.Exclusive}
+	}
 	if b := spec.Backup; b != nil {
 		m.Backup = &manifest.Backup{
 			Endpoint: b.Endpoint, Bucket: b.Bucket, Region: b.Region, Prefix: b.Prefix, AccessKeyID: b.AccessKeyID,
@@ -83,6 +86,7 @@ func settingsAttrs(m *manifest.Manifest) plan.Attrs {
 		"limits":            limitsValue(m.Limits),
 		"filter":            filterValue(m.Filter),
 		"relay":             relayValue(m.Relay),
+		"pop3":              pop3Value(m.POP3),
 		"web":               plan.Bool(m.Web),
 		"backup":            backupValue(m.Backup),
 		"monitor":           monitorValue(m.Monitor),
@@ -125,6 +129,20 @@ func filterValue(f *manifest.Filter) plan.Value {
 	return plan.Map(map[string]plan.Value{
 		"dnsbl": plan.Strings(f.DNSBL...), "greylist": plan.Bool(f.Greylist), "dmarc": plan.Bool(f.DMARC), "attachments": plan.Strings(f.Attachments...),
 	})
+}
+
+func pop3Value(p *manifest.POP3) plan.Value {
+	if p == nil {
+		return plan.Null()
+	}
+	return plan.Map(map[string]plan.Value{"exclusive": plan.Bool(p.Exclusive)})
+}
+
+func readPOP3(v plan.Value) *manifest.POP3 {
+	if v.IsNull() {
+		return nil
+	}
+	return &manifest.POP3{Exclusive: v.Field("exclusive").True()}
 }
 
 func relayValue(r *manifest.Relay) plan.Value {
@@ -171,7 +189,7 @@ func secretValue(fingerprint string) plan.Value {
 func readSettings(v plan.Value) manifest.Manifest {
 	m := manifest.Manifest{
 		Hostname: v.Field("hostname").Str(), MaxMessageBytes: v.Field("max_message_bytes").Num(),
-		Web: v.Field("web").True(), DataDisk: v.Field("data_disk").Str(),
+		POP3: readPOP3(v.Field("pop3")), Web: v.Field("web").True(), DataDisk: v.Field("data_disk").Str(),
 	}
 	if l := v.Field("limits"); !l.IsNull() {
 		m.Limits = &manifest.Limits{

@@ -18,6 +18,7 @@ import (
 func furnished(spec *specs.Spec) {
 	spec.Server.Limits = specs.Limits{Connections: 1000, ConnectionsPerClient: 20, RecipientsPerMessage: 100, MessagesPerHour: 300}
 	spec.Server.Filter = specs.Filter{DNSBL: []string{"zen.example"}, Greylist: true, DMARC: true, Attachments: []string{"js", "exe"}}
+	spec.Server.POP3 = &specs.POP3{Exclusive: true}
 	spec.Backup = &specs.Backup{Endpoint: "https://oss.example", Bucket: "b", Region: "r", Prefix: "p", AccessKeyID: "id", SecretAccessKey: canaryBackup,
 		Every: time.Hour, Keep: 30 * 24 * time.Hour}
 	spec.Monitor = specs.Monitor{Alerts: []string{"ops@acme.example"}, DiskFreePercent: 10, QueueAge: time.Hour, Certificate: 14 * 24 * time.Hour, Metrics: "127.0.0.1:9100"}

@@ -34,7 +34,7 @@ type expected struct {
 
 // expectedInputs are the inputs of opVerify; readExpected is the inverse.
 func expectedInputs(server plan.Attrs) plan.Attrs {
-	in := plan.Attrs{"hostname": server["hostname"], "web": server["web"]}
+	in := plan.Attrs{"hostname": server["hostname"], "web": server["web"], "pop3": server["pop3"]}
 	policies := map[string]plan.Value{}
 	for _, name := range server["domains"].FieldNames() {
 		if p := server["domains"].Field(name).Field("mta_sts"); !p.IsNull() {
@@ -47,7 +47,7 @@ func expectedInputs(server plan.Attrs) plan.Attrs {
 
 func readExpected(in plan.Attrs) expected {
 	want := expected{hostname: in["hostname"].Str(), policies: map[string]string{}}
-	want.services = manifest.ServicesOf(&manifest.Manifest{Web: in["web"].True()})
+	want.services = manifest.ServicesOf(&manifest.Manifest{POP3: readPOP3(in["pop3"]), Web: in["web"].True()})
 	for _, name := range in["policies"].FieldNames() {
 		p := in["policies"].Field(name)
 		want.policies[name] = manifest.PolicyText(want.hostname, manifest.MTASTS{Mode: p.Field("mode").Str(), MaxAgeSeconds: p.Field("max_age_seconds").Num()})
@@ -225,26 +225,16 @@ func (p *Provider) get(ctx context.Context, conn net.Conn, name, path string) (s
 // 8314 and 9051.
 func (p *Provider) talk(ctx context.Context, conn net.Conn, s manifest.ServicePort, hostname string) error {
 	d := dialogue{r: bufio.NewReader(conn), w: conn}
-	imap := strings.HasPrefix(s.Name, "imap")
-	greeting := "220"
-	if imap {
-		greeting = "* OK"
-	}
+	says := protocolOf(s)
 	if !s.TLS {
-		if err := d.expect(greeting, "its greeting"); err != nil {
+		if err := d.expect(says.greeting, "its greeting"); err != nil {
 			return err
 		}
-		if imap {
-			if err := d.ask("a STARTTLS\r\n", "a OK", "STARTTLS"); err != nil {
-				return err
-			}
-		} else {
-			if err := d.ask("EHLO mailform.invalid\r\n", "250", "EHLO"); err != nil {
-				return err
-			}
-			if err := d.ask("STARTTLS\r\n", "220", "STARTTLS"); err != nil {
-				return err
-			}
+		if err := d.ask(says.hello, "EHLO"); err != nil {
+			return err
+		}
+		if err := d.ask(says.startTLS, "STARTTLS"); err != nil {
+			return err
 		}
 	}
 	secure := tls.Client(conn, &tls.Config{ServerName: hostname, RootCAs: p.Roots, MinVersion: tls.VersionTLS12})
@@ -253,17 +243,33 @@ func (p *Provider) talk(ctx context.Context, conn net.Conn, s manifest.ServicePo
 	}
 	d = dialogue{r: bufio.NewReader(secure), w: secure}
 	if s.TLS {
-		if err := d.expect(greeting, "its greeting"); err != nil {
+		if err := d.expect(says.greeting, "its greeting"); err != nil {
 			return err
 		}
 	}
-	if imap {
-		return d.ask("b LOGOUT\r\n", "b OK", "LOGOUT")
-	}
-	if err := d.ask("EHLO mailform.invalid\r\n", "250", "EHLO"); err != nil {
+	if err := d.ask(says.hello, "EHLO"); err != nil {
 		return err
 	}
-	return d.ask("QUIT\r\n", "221", "QUIT")
+	return d.ask(says.quit, "the end")
+}
+
+// exchange is a command and how its answer begins. One without a command is left out.
+type exchange struct{ command, answer string }
+
+// protocol is what a check says in one of the mail protocols.
+type protocol struct {
+	greeting              string
+	hello, startTLS, quit exchange
+}
+
+func protocolOf(s manifest.ServicePort) protocol {
+	switch s.Name {
+	case "imap", "imaps":
+		return protocol{greeting: "* OK", startTLS: exchange{"a STARTTLS", "a OK"}, quit: exchange{"b LOGOUT", "b OK"}}
+	case "pop3", "pop3s":
+		return protocol{greeting: "+OK", startTLS: exchange{"STLS", "+OK"}, quit: exchange{"QUIT", "+OK"}}
+	}
+	return protocol{greeting: "220", hello: exchange{"EHLO mailform.invalid", "250"}, startTLS: exchange{"STARTTLS", "220"}, quit: exchange{"QUIT", "221"}}
 }
 
 // dialogue is a line protocol, read with bounds.
@@ -272,11 +278,14 @@ type dialogue struct {
 	w net.Conn
 }
 
-func (d dialogue) ask(line, want, what string) error {
-	if _, err := d.w.Write([]byte(line)); err != nil {
+func (d dialogue) ask(e exchange, what string) error {
+	if e.command == "" {
+		return nil
+	}
+	if _, err := d.w.Write([]byte(e.command + "\r\n")); err != nil {
 		return err
 	}
-	return d.expect(want, what)
+	return d.expect(e.answer, what)
 }
 
 // expect reads lines up to the one that begins as wanted. Continued SMTP lines

@@ -163,7 +163,7 @@ func (a *Agent) osRelease() (id, version string) {
 // service reports the daemon's state as systemd and the daemon itself see it.
 func (a *Agent) service(ctx context.Context) (manifest.Service, error) {
 	s := manifest.Service{Unit: ServiceUnit}
-	services := everyService()
+	services := manifest.EveryService()
 	states, err := a.Systemd.Units(ctx, append([]string{ServiceUnit}, socketUnits(services)...)...)
 	if err != nil {
 		return s, err

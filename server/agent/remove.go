@@ -23,7 +23,7 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := a.claim(req.Claim, false); err != nil {
 		return out, err
 	}
-	units := a.unitItems(everyService())
+	units := a.unitItems(manifest.EveryService())
 	for _, u := range units {
 		if _, err := u.check(); err != nil {
 			return out, err
@@ -129,7 +129,7 @@ func (a *Agent) removeStorage(ctx context.Context, purge bool, out *manifest.Rem
 
 // stopUnits stops and disables what exists of our units.
 func (a *Agent) stopUnits(ctx context.Context) error {
-	names := append([]string{ServiceUnit}, socketUnits(everyService())...)
+	names := append([]string{ServiceUnit}, socketUnits(manifest.EveryService())...)
 	states, err := a.Systemd.Units(ctx, names...)
 	if err != nil {
 		return err

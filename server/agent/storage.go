@@ -532,7 +532,7 @@ func (c *converge) mountUnit(ctx context.Context, on content) error {
 
 // stopService stops the service and the sockets that would start it again.
 func (a *Agent) stopService(ctx context.Context) error {
-	names := append(socketUnits(everyService()), ServiceUnit)
+	names := append(socketUnits(manifest.EveryService()), ServiceUnit)
 	states, err := a.Systemd.Units(ctx, names...)
 	if err != nil {
 		return err
@@ -551,7 +551,7 @@ func (a *Agent) stopService(ctx context.Context) error {
 
 // resumeService starts what was enabled.
 func (a *Agent) resumeService(ctx context.Context) error {
-	names := append(socketUnits(everyService()), ServiceUnit)
+	names := append(socketUnits(manifest.EveryService()), ServiceUnit)
 	states, err := a.Systemd.Units(ctx, names...)
 	if err != nil {
 		return err

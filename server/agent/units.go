@@ -23,9 +23,6 @@ func socketUnits(services []manifest.ServicePort) []string {
 	return names
 }
 
-// everyService is every service that a host may have, asked for or not.
-func everyService() []manifest.ServicePort { return manifest.ServicesOf(&manifest.Manifest{Web: true}) }
-
 // unitItems are the unit files of some services: the service first, then its
 // sockets in their order.
 func (a *Agent) unitItems(services []manifest.ServicePort) []*fileItem {
@@ -44,7 +41,7 @@ func (a *Agent) socketFile(p manifest.ServicePort) string {
 // asks for them any more.
 func (a *Agent) strayServices(m *manifest.Manifest) []manifest.ServicePort {
 	wanted := manifest.ServicesOf(m)
-	return slices.DeleteFunc(everyService(), func(p manifest.ServicePort) bool {
+	return slices.DeleteFunc(manifest.EveryService(), func(p manifest.ServicePort) bool {
 		return slices.Contains(wanted, p) || !fileExists(a.socketFile(p))
 	})
 }

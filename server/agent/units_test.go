@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strconv"
 	"testing"
+
+	"mailform/server/manifest"
 )
 
 // TestHardening holds the score of systemd-analyze security, where that exists.
@@ -16,10 +18,10 @@ func TestHardening(t *testing.T) {
 	}
 	dir := t.TempDir()
 	file := filepath.Join(dir, ServiceUnit)
-	if err := os.WriteFile(file, []byte(Header+serviceText(everyService())), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(Header+serviceText(manifest.EveryService())), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range everyService() {
+	for _, p := range manifest.EveryService() {
 		if err := os.WriteFile(filepath.Join(dir, SocketUnit(p)), []byte(Header+socketText(p)), 0o644); err != nil {
 			t.Fatal(err)
 		}

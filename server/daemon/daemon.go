@@ -32,6 +32,7 @@ import (
 	"mailform/server/limits"
 	"mailform/server/manifest"
 	"mailform/server/monitor"
+	"mailform/server/pop3"
 	"mailform/server/queue"
 	"mailform/server/smtp"
 	"mailform/server/store"
@@ -74,6 +75,7 @@ type daemon struct {
 	auth    *authenticator
 	smtp    *smtp.Server
 	imap    *imap.Server
+	pop3    *pop3.Server
 	web     *web.Server
 	queue   *queue.Queue
 	filter  *filter.Filter
@@ -155,7 +157,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
 	var stopping sync.WaitGroup
-	for what, shutdown := range map[string]func(context.Context) error{"smtp": d.smtp.Shutdown, "imap": d.imap.Shutdown, "web": d.web.Shutdown, "control": hs.Shutdown} {
+	for what, shutdown := range map[string]func(context.Context) error{"smtp": d.smtp.Shutdown, "imap": d.imap.Shutdown, "pop3": d.pop3.Shutdown, "web": d.web.Shutdown, "control": hs.Shutdown} {
 		stopping.Go(func() {
 			if err := shutdown(end); err != nil {
 				d.log.Warn("shutdown", "service", what, "err", err)
@@ -254,6 +256,9 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 	}, d.imapSettings(s)); err != nil {
 		return err
 	}
+	if d.pop3, err = pop3.New(pop3.Config{Store: d.store, Auth: d.auth.login, Logger: d.log.With("part", "pop3")}, d.pop3Settings(s)); err != nil {
+		return err
+	}
 	if d.web, err = web.New(web.Config{Logger: d.log.With("part", "web"), GetCertificate: d.certificate}, s.manifest); err != nil {
 		return err
 	}
@@ -309,6 +314,14 @@ func (d *daemon) imapSettings(s *state) *imap.Settings {
 	return st
 }
 
+func (d *daemon) pop3Settings(s *state) *pop3.Settings {
+	st := &pop3.Settings{Exclusive: s.manifest.POP3 != nil && s.manifest.POP3.Exclusive}
+	if s.certs.host != nil {
+		st.TLS = d.tls
+	}
+	return st
+}
+
 func (d *daemon) queueSettings(s *state) *queue.Settings {
 	return &queue.Settings{Hostname: s.manifest.Hostname, Relay: s.manifest.Relay, Routes: s.routes, Signer: s.keys}
 }
@@ -335,7 +348,7 @@ func (d *daemon) tell(s *state) {
 
 // serveListeners hands each socket to its service, behind the limits.
 func (d *daemon) serveListeners(serve func(what string, f func() error)) {
-	for _, p := range services() {
+	for _, p := range manifest.EveryService() {
 		for _, l := range d.cfg.Listeners[p.Name] {
 			limited := &limits.Listener{Listener: l, Conns: d.conns.users, Refused: func(a netip.Addr) {
 				d.log.Warn("too many connections", "service", p.Name, "remote", a.String())
@@ -355,6 +368,11 @@ func (d *daemon) serveListeners(serve func(what string, f func() error)) {
 					limited.Refusal = "* BYE [UNAVAILABLE] Too many connections, try again later\r\n"
 				}
 				serve(p.Name, func() error { return ignore(d.imap.Serve(counted, p.TLS), imap.ErrServerClosed) })
+			case "pop3", "pop3s":
+				if !p.TLS {
+					limited.Refusal = "-ERR [SYS/TEMP] Too many connections, try again later\r\n"
+				}
+				serve(p.Name, func() error { return ignore(d.pop3.Serve(counted, p.TLS), pop3.ErrServerClosed) })
 			case "https":
 				serve(p.Name, func() error { return ignore(d.web.Serve(counted), web.ErrServerClosed) })
 			}
@@ -406,6 +424,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.auth.accounts.SetDirectory(s.directory)
 	d.smtp.Set(d.smtpSettings(s))
 	d.imap.Set(d.imapSettings(s))
+	d.pop3.Set(d.pop3Settings(s))
 	d.queue.Set(d.queueSettings(s))
 	d.web.Set(s.manifest)
 	d.conns.set(s.manifest.Limits)

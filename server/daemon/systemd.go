@@ -85,14 +85,9 @@ func Listen(addresses []string) (map[string][]net.Listener, error) {
 	return listeners, nil
 }
 
-// services are all that a manifest can ask for.
-func services() []manifest.ServicePort {
-	return manifest.ServicesOf(&manifest.Manifest{Web: true})
-}
-
 func serviceNames() []string {
 	var names []string
-	for _, s := range services() {
+	for _, s := range manifest.EveryService() {
 		names = append(names, s.Name)
 	}
 	return names

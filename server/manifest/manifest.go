@@ -23,6 +23,7 @@ type Manifest struct {
 	Limits          *Limits  `json:"limits,omitempty"` // nil: the daemon's defaults
 	Filter          *Filter  `json:"filter,omitempty"` // nil: nothing is filtered
 	Relay           *Relay   `json:"relay,omitempty"`
+	POP3            *POP3    `json:"pop3,omitempty"`      // nil: ports 110 and 995 are not served
 	Web             bool     `json:"web,omitempty"`       // port 443 (ServicesOf, WebNames): MTA-STS policies and set-up of mail programs
 	DataDisk        string   `json:"data_disk,omitempty"` // serial number of the disk the mail is on; "" when that is the system disk
 	Backup          *Backup  `json:"backup,omitempty"`
@@ -36,6 +37,11 @@ type Limits struct {
 	ConnectionsPerClient int `json:"connections_per_client,omitempty"` // at the same time, per IPv4 address or IPv6 /64
 	RecipientsPerMessage int `json:"recipients_per_message,omitempty"` // from outside and from our users
 	MessagesPerHour      int `json:"messages_per_hour,omitempty"`      // that one account may submit
+}
+
+// POP3 is how mailboxes are fetched by POP3.
+type POP3 struct {
+	Exclusive bool `json:"exclusive,omitempty"` // one session at a time for each mailbox
 }
 
 // Filter is what is done about unwanted mail on port 25.

@@ -25,6 +25,14 @@ func Services() []ServicePort {
 	}
 }
 
+// POP3Services are the services of a host whose manifest has POP3 set, in port order.
+func POP3Services() []ServicePort {
+	return []ServicePort{{"pop3", 110, false}, {"pop3s", 995, true}}
+}
+
+// EveryService lists all services that a manifest can ask for, in port order.
+func EveryService() []ServicePort { return ServicesOf(&Manifest{POP3: &POP3{}, Web: true}) }
+
 // WebService is the HTTPS service of a host whose manifest has Web set.
 func WebService() ServicePort { return ServicePort{"https", 443, true} }
 
@@ -32,6 +40,9 @@ func WebService() ServicePort { return ServicePort{"https", 443, true} }
 // socket unit and an open port.
 func ServicesOf(m *Manifest) []ServicePort {
 	list := Services()
+	if m.POP3 != nil {
+		list = append(list, POP3Services()...)
+	}
 	if m.Web {
 		list = append(list, WebService())
 	}

@@ -35,9 +35,14 @@ func (s servers) autoconfig() []byte {
 		return mailServer{Type: typ, Hostname: s.hostname, Port: port, SocketType: socket,
 			Authentication: "password-cleartext", Username: "%EMAILADDRESS%"}
 	}
+	// Programs take the first that they can use.
+	incoming := []mailServer{server("imap", imapsPort, "SSL"), server("imap", imapPort, "STARTTLS")}
+	if s.pop3 {
+		incoming = append(incoming, server("pop3", pop3sPort, "SSL"), server("pop3", pop3Port, "STARTTLS"))
+	}
 	return marshal(clientConfig{Version: "1.1", Provider: emailProvider{
 		ID: s.domain, Domain: s.domain, Name: s.domain, ShortName: s.domain,
-		Incoming: []mailServer{server("imap", imapsPort, "SSL"), server("imap", imapPort, "STARTTLS")},
+		Incoming: incoming,
 		Outgoing: []mailServer{server("smtp", submissionsPort, "SSL"), server("smtp", submissionPort, "STARTTLS")},
 	}})
 }

@@ -77,10 +77,14 @@ func (s servers) autodiscover(body io.Reader) ([]byte, int) {
 		return outlookProtocol{Type: typ, Server: s.hostname, Port: port, LoginName: q.address,
 			DomainRequired: "off", SPA: "off", SSL: "on", Encryption: "SSL", AuthRequired: "on"}
 	}
+	protocols := []outlookProtocol{server("IMAP", imapsPort), server("SMTP", submissionsPort)}
+	if s.pop3 {
+		protocols = append(protocols, server("POP3", pop3sPort))
+	}
 	return marshal(discovered{Response: outlookResponse{
 		User: outlookUser{DisplayName: q.address},
 		Account: outlookAccount{AccountType: "email", Action: "settings",
-			Protocol: []outlookProtocol{server("IMAP", imapsPort), server("SMTP", submissionsPort)}},
+			Protocol: protocols},
 	}}), http.StatusOK
 }
 

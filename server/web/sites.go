@@ -28,13 +28,16 @@ type page struct {
 // servers is what a mail program must know.
 type servers struct {
 	hostname, domain string
+	pop3             bool
 }
 
 // Ports with TLS from the first octet, which RFC 8314 prefers.
 const (
 	imapsPort       = 993
 	submissionsPort = 465
+	pop3sPort       = 995
 	imapPort        = 143
+	pop3Port        = 110
 	submissionPort  = 587
 )
 
@@ -54,7 +57,7 @@ func sitesOf(m *manifest.Manifest) map[string]site {
 		if !d.Discovery {
 			continue
 		}
-		s := servers{hostname: strings.ToLower(m.Hostname), domain: d.Name}
+		s := servers{hostname: strings.ToLower(m.Hostname), domain: d.Name, pop3: m.POP3 != nil}
 		config := fixed("application/xml; charset=utf-8", s.autoconfig())
 		sites[manifest.AutoconfigName(d.Name)] = site{
 			"/mail/config-v1.1.xml":                        config,

@@ -125,7 +125,7 @@ func (c *completion) firewall(h *specs.Host, rules plan.Value) {
 			continue
 		}
 		switch name {
-		case "smtp", "submission", "submissions", "imap", "imaps", "https":
+		case "smtp", "submission", "submissions", "imap", "imaps", "pop3", "pop3s", "https":
 		case "ssh":
 			h.SSH.Port = from
 			h.SSH.From = append(h.SSH.From, source)
@@ -165,6 +165,9 @@ func (c *completion) server(a plan.Attrs) {
 		s.Filter = specs.Filter{
 			DNSBL: f.Field("dnsbl").Texts(), Greylist: f.Field("greylist").True(), DMARC: f.Field("dmarc").True(), Attachments: f.Field("attachments").Texts(),
 		}
+	}
+	if p := a["pop3"]; !p.IsNull() {
+		s.POP3 = &specs.POP3{Exclusive: p.Field("exclusive").True()}
 	}
 	if r := a["relay"]; !r.IsNull() {
 		s.Relay = &specs.Relay{Host: r.Field("host").Str(), Port: count(r, "port"), Username: r.Field("username").Str()}
