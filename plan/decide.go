@@ -27,6 +27,7 @@ func (b *builder) decide() {
 		b.bar()
 		b.protect()
 	}
+	b.spareMail()
 	b.explain()
 	b.unused("--take", "has no effect: nothing there is in the way without our mark", take)
 	b.unused("--allow", "matches nothing in the plan", allow)

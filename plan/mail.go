@@ -18,6 +18,9 @@ type mailRule struct {
 	loss string
 	// whole says why asking to replace it means nothing; "" when it can be replaced.
 	whole string
+	// mail is the last segment of the sibling that says where its host's mail is. When
+	// that is found on something that stays, the mail is not lost with this.
+	mail string
 }
 
 // What there is no second of beside which a new one could be made.
@@ -41,7 +44,7 @@ var mailRules = []mailRule{
 	{pattern: "dkim/*", phase: 2, waits: true, whole: wholeKey},
 	{pattern: "host/*/agent", phase: 2, waits: true, losing: RiskInterrupts, whole: wholeSettings},
 	{pattern: "host/*/storage", phase: 2, waits: true, losing: RiskLosesData, whole: wholeSettings},
-	{pattern: "host/*/instance", phase: 3, waits: true, losing: RiskLosesData},
+	{pattern: "host/*/instance", phase: 3, waits: true, losing: RiskLosesData, mail: "storage"},
 	{pattern: "host/*/data-disk", phase: 3, waits: true, losing: RiskLosesData},
 	{pattern: "host/*/address", phase: 3, waits: true, losing: RiskInterrupts},
 	{pattern: "*", phase: 3, waits: true},
@@ -75,6 +78,30 @@ func riskOfReplace(a Address, protected, interrupts string) Risk {
 		return RiskInterrupts
 	}
 	return RiskNone
+}
+
+// spareMail lowers the risk of taking something away whose mail was seen elsewhere: a
+// machine with its mail on a data disk that stays. What was not seen counts as lost.
+func (b *builder) spareMail() {
+	for _, n := range b.nodes {
+		if n.change.Risk == RiskLosesData && b.mailStays(n) {
+			n.change.Risk = RiskInterrupts
+		}
+	}
+}
+
+func (b *builder) mailStays(n *node) bool {
+	rule, seg := mailRuleFor(n.addr), n.addr.Segments()
+	if rule.mail == "" {
+		return false
+	}
+	seg[len(seg)-1] = rule.mail
+	mail := b.at[Addr(seg...)]
+	if mail == nil || mail.have == nil || mail.home == nil || mail.home == n || !mail.home.ours() {
+		return false
+	}
+	goes := mail.home.change.Action == Delete || mail.home.renewed()
+	return !goes || mail.home.change.Blocked != nil
 }
 
 // lossInWords is the mail effect of a delete.

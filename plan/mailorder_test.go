@@ -239,3 +239,39 @@ func TestPropertyMXLastAndFirst(t *testing.T) {
 		}
 	})
 }
+
+// A machine whose mail was seen on a disk that stays is not where the mail is lost.
+func TestTheRiskOfAMachineIsWhereItsMailIs(t *testing.T) {
+	storage := func(within Address) func([]Resource, []Object) ([]Resource, []Object) {
+		return func(want []Resource, have []Object) ([]Resource, []Object) {
+			want = append(want, Resource{Address: "host/mx1/storage", Provider: "host", Kind: "storage", Attrs: Attrs{}, Within: "host/mx1/data-disk"})
+			return want, append(have, Object{Address: "host/mx1/storage", Provider: "host", Kind: "storage", Owner: Ours, Attrs: Attrs{}, Within: within})
+		}
+	}
+	for _, tc := range []struct {
+		name    string
+		change  func([]Resource, []Object) ([]Resource, []Object)
+		destroy bool
+		want    Risk
+	}{
+		{name: "on the data disk", change: storage("host/mx1/data-disk"), want: RiskInterrupts},
+		{name: "yet to move", change: storage("host/mx1/instance"), want: RiskLosesData},
+		{name: "not seen", want: RiskLosesData},
+		{name: "the disk goes too", change: storage("host/mx1/data-disk"), destroy: true, want: RiskLosesData},
+	} {
+		want := linked(withDisk("alice"))
+		have := applied(want)
+		if tc.change != nil {
+			want, have = tc.change(want, have)
+		}
+		in := sampleInput(want, have)
+		in.Destroy = tc.destroy
+		if !tc.destroy {
+			in.Replace, in.Allow = []string{"host/mx1/instance"}, []string{"host/mx1/instance"}
+		}
+		c, _ := mustBuild(t, in).Change("host/mx1/instance")
+		if c.Risk != tc.want {
+			t.Errorf("%s: %s %q, want %q", tc.name, c.Action, c.Risk, tc.want)
+		}
+	}
+}

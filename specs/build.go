@@ -129,6 +129,8 @@ func (l *loader) buildHost(n *node) *Host {
 	if len(h.SSH.From) == 0 {
 		h.SSH.From = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 	}
+	firewall, _ := n.one("firewall")
+	h.Exclusive = get[bool](firewall, "exclusive")
 	for _, a := range n.blocks["allow"] {
 		p := get[portRange](a, "port")
 		h.Allow = append(h.Allow, Allow{Name: a.label(), Protocol: get[string](a, "protocol"), FromPort: p.from, ToPort: p.to,
@@ -143,7 +145,7 @@ func buildInstance(i *node) *Instance {
 	out := &Instance{
 		Type: get[string](i, "type"), Zone: get[string](i, "zone"), Image: get[string](i, "image"),
 		Instead: unique(list[string](i, "fallback_types")), RAMRole: get[string](i, "ram_role"),
-		SystemDisk: buildDisk(disk), Bandwidth: get[int](ip, "bandwidth"), Range: rangeOf(i.header),
+		SystemDisk: buildDisk(disk), Bandwidth: get[int](ip, "bandwidth"), ChargeBy: get[string](ip, "charge_by"), Range: rangeOf(i.header),
 	}
 	if d := first(i, "data_disk"); d != nil {
 		out.DataDisk = &DataDisk{Disk: buildDisk(d), Range: rangeOf(d.header)}

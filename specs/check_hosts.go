@@ -53,6 +53,9 @@ func (l *loader) checkHosts(b *built) {
 		l.checkAllow(b, h)
 		if h.Instance != nil {
 			l.checkInstance(h)
+		} else if f := first(h.n, "firewall"); f != nil {
+			l.warnAt(codeIdleFirewall, f.header, hcl.Range{}, fmt.Sprintf("the firewall of host %q is not mailform's", h.Name),
+				"Only that of an instance is. This block changes nothing: take it out, and open the mail ports where the machine's firewall is set up.")
 		}
 	}
 }
@@ -159,6 +162,10 @@ var diskLimits = map[string][2]int{
 	"cloud_efficiency": {20, 32768},
 }
 
+// maxTrafficBandwidth is the vendor's limit for addresses charged by traffic, Mbit/s.
+// https://www.alibabacloud.com/help/en/vpc/developer-reference/api-vpc-2016-04-28-allocateeipaddress
+const maxTrafficBandwidth = 200
+
 // checkInstance finds what the vendor would refuse, and what changes nothing.
 func (l *loader) checkInstance(h *builtHost) {
 	n := first(h.n, "instance")
@@ -168,6 +175,11 @@ func (l *loader) checkInstance(h *builtHost) {
 			l.errorAt(codeDiskSize, data.at("size"), data.header, fmt.Sprintf("there is no %s disk of %s", d.Category, formatSize(int64(d.SizeGiB)<<30)),
 				fmt.Sprintf("The vendor sells this category from %s to %s.", formatSize(int64(limits[0])<<30), formatSize(int64(limits[1])<<30)))
 		}
+	}
+	if h.Instance.ChargeBy == "traffic" && h.Instance.Bandwidth > maxTrafficBandwidth {
+		ip := first(n, "public_ip")
+		l.errorAt(codeBadBandwidth, ip.at("bandwidth"), ip.header, fmt.Sprintf("an address that is charged by traffic has at most %dMbps", maxTrafficBandwidth),
+			"Write less, or pay for the bandwidth: charge_by = \"bandwidth\" has up to 500Mbps.")
 	}
 	seen := map[string]bool{h.Instance.Type: true}
 	for _, it := range n.values["fallback_types"].items {

@@ -123,6 +123,7 @@ const (
 	codeAlertsInside       = "MF1532"
 	codeLateRenewal        = "MF1533"
 	codeWideGlob           = "MF1534"
+	codeIdleFirewall       = "MF1535"
 )
 
 // Codes lists every code this package reports, in order.
@@ -243,5 +244,6 @@ func Codes() []Code {
 		{codeAlertsInside, "Alerts of a host go only to addresses that the host itself serves."},
 		{codeLateRenewal, "Certificates are reported before they are due for renewal."},
 		{codeWideGlob, "A glob covers everything."},
+		{codeIdleFirewall, "A firewall block for a machine whose firewall mailform does not manage."},
 	}
 }

@@ -81,7 +81,10 @@ func hostSchema() *blockSchema {
 					{
 						Name: "public_ip", Doc: "The public address.",
 						Attrs: []attrSchema{
-							{Name: "bandwidth", Kind: kindBandwidth, Default: text("10Mbps"), Min: 1, Max: 200, Doc: "Peak outbound bandwidth."},
+							{Name: "bandwidth", Kind: kindBandwidth, Default: text("10Mbps"), Min: 1, Max: 500, Doc: "Peak outbound bandwidth: at most 200Mbps when traffic is charged, 500Mbps when bandwidth is."},
+							{Name: "charge_by", Kind: kindString, Default: text("traffic"), Choices: []string{"traffic", "bandwidth"},
+								Doc: "What is paid for: each GB sent, or the bandwidth by the hour, whether used or not. The vendor changes it for an address only in its console (Elastic IP Addresses, " +
+									"Switch Metering Method; from the next midnight on); a change here alone would take another address, which needs --allow. International accounts have only traffic."},
 						},
 					},
 				},
@@ -94,6 +97,14 @@ func hostSchema() *blockSchema {
 					{Name: "from", Kind: kindPrefix, List: true, DefaultIs: "everyone, with a warning", Example: `["198.51.100.0/24"]`, Doc: "Networks that may connect. Say so explicitly if it is really everyone: [\"0.0.0.0/0\", \"::/0\"]."},
 					{Name: "authorized_keys", Kind: kindSSHKey, List: true, DefaultIs: "the public keys of the person who applies", Example: `[file("~/.ssh/id_ed25519.pub")]`, Doc: "Public keys, in the format of authorized_keys."},
 					{Name: "host_key", Kind: kindHostKey, Example: `"SHA256:jTFcLOmmfUKXXxYbHZSyZ9mkjNNhKz9tMbfSEZiX0iU"`, Doc: "Pins the machine's host key: its fingerprint as ssh-keygen -l prints it, or the public key line. For machines that exist."},
+				},
+			},
+			{
+				Name: "firewall", Doc: "The security group of an instance. Its rules follow from what the host serves, the ssh block and the allow blocks.",
+				Example: "firewall {\n  exclusive = true\n}",
+				Attrs: []attrSchema{
+					{Name: "exclusive", Kind: kindBool, Default: cty.False,
+						Doc: "Removes every inbound rule that the spec does not say. Without it, rules that others made are counted and left alone. Rules of other stacks and outbound rules stay in any case."},
 				},
 			},
 			{

@@ -89,7 +89,9 @@ type Host struct {
 	Instance *Instance
 	SSH      SSH
 	Allow    []Allow // beyond the mail ports and SSH
-	Range    Range
+	// Exclusive has inbound firewall rules that the spec does not say removed.
+	Exclusive bool
+	Range     Range
 }
 
 // Instance is an ECS instance to create.
@@ -103,7 +105,8 @@ type Instance struct {
 	RAMRole    string // name of the RAM role the instance may use; "" for none
 	SystemDisk Disk
 	DataDisk   *DataDisk // nil: mail lives on the system disk
-	Bandwidth  int       // of the public address, Mbit/s, 1 to 200
+	Bandwidth  int       // of the public address, Mbit/s, 1 to 200, or 500 when it is what is charged
+	ChargeBy   string    // what of the public address is paid for: "traffic" or "bandwidth"
 	Range      Range
 }
 

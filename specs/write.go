@@ -289,6 +289,7 @@ func (w *writer) host(schema *blockSchema, h *Host) {
 			b.attr("authorized_keys", h.SSH.AuthorizedKeys)
 			b.attr("host_key", h.SSH.HostKey)
 		})
+		b.optional("firewall", func(b body) { b.attr("exclusive", h.Exclusive) })
 		for _, a := range h.Allow {
 			b.block("allow", []string{a.Name}, func(b body) {
 				b.attr("port", portRange{a.FromPort, a.ToPort})
@@ -324,7 +325,10 @@ func (b body) instance(i *Instance) {
 			}
 		})
 	}
-	b.optional("public_ip", func(b body) { b.attr("bandwidth", i.Bandwidth) })
+	b.optional("public_ip", func(b body) {
+		b.attr("bandwidth", i.Bandwidth)
+		b.attr("charge_by", i.ChargeBy)
+	})
 }
 
 func (w *writer) domain(schema *blockSchema, d *Domain, several bool) {

@@ -101,13 +101,18 @@ host "mx1" {
     }
 
     public_ip {
-      bandwidth = "20Mbps"
+      bandwidth = "300Mbps"
+      charge_by = "bandwidth"
     }
   }
 
   ssh {
     from            = ["198.51.100.0/24", "2001:db8::/32"]
     authorized_keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl op@laptop"]
+  }
+
+  firewall {
+    exclusive = true
   }
 
   allow "web" {

@@ -35,8 +35,8 @@ func TestReplacedMachineKeepsMail(t *testing.T) {
 	}
 
 	replace := []string{"--replace", "host/mx1/instance", "--allow", "host/mx1/instance"}
-	if risk := s.risks(t, replace...); len(risk) != 1 || risk[0] != "host/mx1/instance" {
-		t.Errorf("another machine loses the data of %v", risk)
+	if risk := s.risks(t, replace...); len(risk) != 0 {
+		t.Errorf("another machine loses the data of %v, although the mail is on its disk", risk)
 	}
 	for address, action := range s.actions(t, replace...) {
 		if strings.HasPrefix(address, "dns/") && strings.Contains(address, "/a/") {

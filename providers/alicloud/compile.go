@@ -147,7 +147,7 @@ func (c *compiler) create(ch plan.Change) {
 	case kindSnapshotPolicy:
 		c.createPolicy(ch)
 	case kindEIP:
-		c.then(a, opAllocateEIP, "allocate the public address", 2, plan.Attrs{"bandwidth": ch.After["bandwidth"]})
+		c.then(a, opAllocateEIP, "allocate the public address", 2, pick(ch.After, "bandwidth", "charge_by"))
 	case kindAssociation:
 		c.associate(ch)
 	}

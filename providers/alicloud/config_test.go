@@ -3,10 +3,12 @@ package alicloud
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"mailform/plan"
+	"mailform/providers/alicloud/alicloudsim"
 	"mailform/specs"
 )
 
@@ -183,4 +185,39 @@ func TestAnotherLoginKey(t *testing.T) {
 	if got := pending(planFor(t, p, testSpec(key(operator)))); len(got) != 0 {
 		t.Errorf("plan: %v", got)
 	}
+}
+
+// TestWhatAnAddressIsChargedBy: it is asked for when the address is made. The vendor
+// changes it in its console only, which is seen as soon as it is ordered there.
+func TestWhatAnAddressIsChargedBy(t *testing.T) {
+	wide := func(h *specs.Host) { h.Instance.Bandwidth, h.Instance.ChargeBy = 300, "bandwidth" }
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec(wide))
+	o := observed(t, p, testSpec(wide), "host/mx1/address")
+	if o.Attrs["charge_by"].Str() != "bandwidth" || o.Attrs["bandwidth"].Num() != 300 {
+		t.Errorf("made as %v", o.Attrs)
+	}
+	ch, _ := planFor(t, p, testSpec()).Change("host/mx1/address")
+	if ch.Action != plan.Replace || ch.Blocked == nil {
+		t.Errorf("another way to charge: %s, blocked %v", ch.Action, ch.Blocked)
+	}
+	ip := netip.MustParseAddr(o.Outputs["ip"].Str())
+	for _, inEffect := range []bool{false, true} {
+		c.sim.SwitchMetering(ip, inEffect)
+		ch, _ = planFor(t, p, testSpec(func(h *specs.Host) { h.Instance.Bandwidth = 200 })).Change("host/mx1/address")
+		if ch.Action != plan.Update || len(ch.Fields) != 1 || ch.Fields[0].Path != "bandwidth" {
+			t.Errorf("switched in the console, in effect %v: %s %v", inEffect, ch.Action, ch.Fields)
+		}
+	}
+}
+
+func TestAnInternationalAccountPaysByTraffic(t *testing.T) {
+	c := newCloud(t, func(cfg *alicloudsim.Config) { cfg.International = true })
+	p := c.provider()
+	_, err := walk(p, planFor(t, p, testSpec(func(h *specs.Host) { h.Instance.ChargeBy = "bandwidth" })), 0)
+	if plan.ClassOf(err) != plan.ErrFatal || !strings.Contains(fixOf(err), "take charge_by out") {
+		t.Errorf("%v; %s", err, fixOf(err))
+	}
+	c.apply(p, testSpec())
 }

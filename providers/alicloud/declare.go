@@ -1,6 +1,7 @@
 package alicloud
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"sort"
@@ -164,8 +165,10 @@ func (p *Provider) declareHost(h *specs.Host, mail []manifest.ServicePort, web [
 			Attrs: plan.Attrs{
 				"network": plan.Unknown(network, "id"),
 				"rules":   rulesValue(rules),
+				// What is observed depends on it, see addGroup.
+				"exclusive": plan.Bool(h.Exclusive),
 			},
-			CreateOnly: []string{"network"},
+			CreateOnly: []string{"network", "exclusive"},
 			Outputs:    []string{"id"},
 			Within:     network,
 			Effect:     "who may reach " + h.Hostname,
@@ -185,14 +188,15 @@ func (p *Provider) declareHost(h *specs.Host, mail []manifest.ServicePort, web [
 			ReplaceOn:    zoneAttr,
 			Outputs:      []string{"id", "host_key", "image_id", "zone"},
 			Within:       subnet,
-			Protected:    "it holds the mail of " + h.Hostname,
+			Protected:    protectedInstance(h),
 			Interrupts:   "the instance is stopped or starting: no mail comes in for some minutes",
 			InterruptsOn: []string{"type", "state"},
 			Effect:       "the machine behind " + h.Hostname,
 		},
 		{
 			Address: address, Kind: kindEIP,
-			Attrs:     plan.Attrs{"bandwidth": plan.Int(int64(in.Bandwidth))},
+			Attrs:     plan.Attrs{"bandwidth": plan.Int(int64(in.Bandwidth)), "charge_by": plan.String(chargedBy(in))},
+			ReplaceOn: []string{"charge_by"}, // no operation of the API changes it
 			Outputs:   []string{"id", "ip"},
 			Protected: "other servers know " + h.Hostname + " by this address; a new one has no reputation",
 			Effect:    "the address of " + h.Hostname,
@@ -217,6 +221,25 @@ func (p *Provider) declareHost(h *specs.Host, mail []manifest.ServicePort, web [
 	}
 	return rs, diags
 }
+
+// protectedInstance says what is lost with an instance.
+func protectedInstance(h *specs.Host) string {
+	if h.Instance.DataDisk == nil {
+		return "it holds the mail of " + h.Hostname
+	}
+	return h.Hostname + " is down until there is another; what of its mail is not on the data disk yet is lost"
+}
+
+// chargedBy is what of a public address is paid for; the zero value is the default.
+func chargedBy(in *specs.Instance) string { return cmp.Or(in.ChargeBy, chargeTraffic) }
+
+// chargeTypes are the vendor's words for what is paid for.
+var chargeTypes = map[string]string{chargeTraffic: "PayByTraffic", chargeBandwidth: "PayByBandwidth"}
+
+const (
+	chargeTraffic   = "traffic"
+	chargeBandwidth = "bandwidth"
+)
 
 // systemDisk is what of a system disk is decided when it is created.
 func systemDisk(d specs.Disk) plan.Value {
@@ -243,7 +266,7 @@ func hostRules(h *specs.Host, mail []manifest.ServicePort, web []netip.Prefix) [
 	var rules []rule
 	seen := map[string]bool{}
 	add := func(name, protocol string, from, to int, source netip.Prefix) {
-		r := rule{name, protocol, portRange(from, to), canonicalPrefix(source), "accept", 1}
+		r := rule{Name: name, Protocol: protocol, Ports: portRange(from, to), Source: canonicalPrefix(source), Policy: "accept", Priority: 1}
 		if !seen[r.key()] {
 			seen[r.key()] = true
 			rules = append(rules, r)

@@ -13,7 +13,7 @@ const addressPatience = 5 * time.Minute
 // the instance is made anew, and with it what other servers think of it.
 func (r *run) allocate(ctx context.Context) (plan.Result, error) {
 	req := &allocateEipAddress{rpc: newRPC(vpcAllocateEipAddress), ClientToken: string(r.token), Bandwidth: r.number("bandwidth"),
-		InternetChargeType: "PayByTraffic", InstanceChargeType: "PostPaid", Name: r.name(), Description: r.description(), Tag: r.marks()}
+		InternetChargeType: chargeTypes[r.text("charge_by")], InstanceChargeType: "PostPaid", Name: r.name(), Description: r.description(), Tag: r.marks()}
 	resp := &idAnswer{answer: newAnswer()}
 	res, err := r.create(ctx, req, resp, func() string { return resp.AllocationId }, r.findEIP)
 	if err == nil && res.Outputs == nil {

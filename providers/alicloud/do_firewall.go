@@ -55,7 +55,7 @@ func (r *run) authorize(ctx context.Context) (plan.Result, error) {
 
 // group reads the rules of the operation's security group by their identity.
 // A rule appears only when it carries our mark, or with all set when it carries no
-// other stack's.
+// other stack's. Inbound rules that carry no mark at all appear by their ids, too.
 func (r *run) group(ctx context.Context, all bool) (map[string]permission, error) {
 	id, err := r.groupID(ctx)
 	if err != nil {
@@ -72,13 +72,16 @@ func (r *run) group(ctx context.Context, all bool) (map[string]permission, error
 		if plain && (all && !marked || marked && stack == r.stack) {
 			m[rule.key()] = p
 		}
+		if !marked && p.inbound() && p.SecurityGroupRuleId != "" {
+			m[p.SecurityGroupRuleId] = p
+		}
 	}
 	return m, nil
 }
 
 // revoke closes ports. Rules are revoked by their ids, which are looked up among
-// those that carry our mark: a rule of someone else's is never touched, whatever it
-// says. What is not there any more needs no revoking (since 2024-07-08 the vendor
+// those that carry our mark: a rule of someone else's is only touched when the plan
+// names it, which needs a spec that has the group to itself. What is not there any more needs no revoking (since 2024-07-08 the vendor
 // refuses unknown ids).
 func (r *run) revoke(ctx context.Context) (plan.Result, error) {
 	ours, err := r.group(ctx, false)
@@ -87,7 +90,7 @@ func (r *run) revoke(ctx context.Context) (plan.Result, error) {
 	}
 	var ids []string
 	for _, rule := range rulesFromValue(r.op.Inputs["rules"]) {
-		if p, ok := ours[rule.key()]; ok && p.SecurityGroupRuleId != "" {
+		if p, ok := ours[rule.at()]; ok && p.SecurityGroupRuleId != "" {
 			ids = append(ids, p.SecurityGroupRuleId)
 		}
 	}
@@ -147,7 +150,7 @@ func (r *run) rulesAre(ctx context.Context, want bool) (bool, error) {
 		return false, err
 	}
 	for _, rule := range rulesFromValue(r.op.Inputs["rules"]) {
-		p, there := ours[rule.key()]
+		p, there := ours[rule.at()]
 		if there && want {
 			there = strings.TrimSpace(p.Description) == ruleMark(r.stack, rule.Name)
 		}

@@ -46,7 +46,7 @@ func (c *compiler) forget(ch plan.Change) {
 	case kindSecurityGroup:
 		var ids []string
 		for _, r := range rulesFromValue(ch.Before["rules"]) {
-			if r.Name != "" {
+			if r.Name != "" && r.ID == "" {
 				ids = append(ids, c.add(a, opUnmarkRule, " "+r.key(), "take our mark off the rule "+r.Name+" of", 1,
 					plan.Attrs{"id": id, "rules": rulesValue([]rule{r})}, nil))
 			}

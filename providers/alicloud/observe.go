@@ -241,7 +241,8 @@ func (o *observer) run() {
 // addGroup lists a security group with the rules that carry our mark, and those
 // without one that are just what is wanted: the latter only need the mark. What
 // another stack's rule opens already stays that stack's and needs nothing of ours,
-// which the vendor would not add beside it.
+// which the vendor would not add beside it. Where the spec has the group to itself,
+// what nobody marked is listed too: it is not wanted, so the plan takes it away.
 func (o *observer) addGroup(sg securityGroup, permissions []permission) {
 	a, ok := o.address[sg.SecurityGroupId]
 	if !ok {
@@ -251,6 +252,7 @@ func (o *observer) addGroup(sg securityGroup, permissions []permission) {
 	for _, r := range rulesFromValue(o.desired[a]["rules"]) {
 		wanted[r.key()] = r
 	}
+	exclusive := o.desired[a]["exclusive"].True()
 	var rules []rule
 	others := 0
 	for _, perm := range permissions {
@@ -266,6 +268,8 @@ func (o *observer) addGroup(sg securityGroup, permissions []permission) {
 		case plain && isWanted:
 			rules = append(rules, want)
 			others++
+		case exclusive && !marked && perm.inbound() && perm.SecurityGroupRuleId != "":
+			rules = append(rules, strangersRule(perm))
 		default:
 			others++
 		}
@@ -381,6 +385,11 @@ func (o *observer) addEIP(e eip) {
 	attrs := plan.Attrs{}
 	if n, err := strconv.Atoi(e.Bandwidth); err == nil {
 		attrs["bandwidth"] = plan.Int(int64(n))
+	}
+	for by, vendors := range chargeTypes {
+		if cmp.Or(e.ReservationInternetChargeType, e.InternetChargeType) == vendors {
+			attrs["charge_by"] = plan.String(by)
+		}
 	}
 	o.add(kindEIP, e.AllocationId, attrs,
 		plan.Attrs{"id": plan.String(e.AllocationId), "ip": plan.String(e.IpAddress)},

@@ -14,16 +14,18 @@ const monthHours = 730
 
 type describePrice struct {
 	rpc
-	ResourceType       string `position:"Body" name:"ResourceType"` // instance or disk
-	InstanceType       string `position:"Body" name:"InstanceType"`
-	IoOptimized        string `position:"Body" name:"IoOptimized"`
-	SystemDiskCategory string `position:"Body" name:"SystemDisk.Category"`
-	SystemDiskSize     string `position:"Body" name:"SystemDisk.Size"`
-	DataDiskCategory   string `position:"Body" name:"DataDisk.1.Category"`
-	DataDiskSize       string `position:"Body" name:"DataDisk.1.Size"`
-	ZoneId             string `position:"Body" name:"ZoneId"`
-	PriceUnit          string `position:"Body" name:"PriceUnit"`
-	Amount             string `position:"Body" name:"Amount"`
+	ResourceType            string `position:"Body" name:"ResourceType"` // instance, disk or bandwidth
+	InstanceType            string `position:"Body" name:"InstanceType"`
+	IoOptimized             string `position:"Body" name:"IoOptimized"`
+	SystemDiskCategory      string `position:"Body" name:"SystemDisk.Category"`
+	SystemDiskSize          string `position:"Body" name:"SystemDisk.Size"`
+	DataDiskCategory        string `position:"Body" name:"DataDisk.1.Category"`
+	DataDiskSize            string `position:"Body" name:"DataDisk.1.Size"`
+	InternetChargeType      string `position:"Body" name:"InternetChargeType"`
+	InternetMaxBandwidthOut string `position:"Body" name:"InternetMaxBandwidthOut"` // Mbit/s
+	ZoneId                  string `position:"Body" name:"ZoneId"`
+	PriceUnit               string `position:"Body" name:"PriceUnit"`
+	Amount                  string `position:"Body" name:"Amount"`
 }
 
 type describePriceAnswer struct {
@@ -55,7 +57,7 @@ func (p *Provider) Price(ctx context.Context, changes []plan.Change) ([]plan.Pri
 		after, before, note := priced(ch)
 		switch {
 		case after != nil:
-		case ch.Kind == kindEIP && ch.Action == plan.Create:
+		case ch.Kind == kindEIP && ch.Action != plan.Update && ch.After["charge_by"].Str() == chargeTraffic:
 			note = "traffic is charged by use"
 		default:
 			continue
@@ -102,8 +104,11 @@ func (p *Provider) Price(ctx context.Context, changes []plan.Change) ([]plan.Pri
 // stands in its place today; nil for what costs nothing or no more than before.
 func priced(ch plan.Change) (after, before *describePrice, note string) {
 	attrs := []string{"type", "system_disk_gib"}
-	if ch.Kind == kindDisk {
+	switch ch.Kind {
+	case kindDisk:
 		attrs = []string{"size_gib", "category"}
+	case kindEIP:
+		attrs = []string{"bandwidth", "charge_by"}
 	}
 	same := func(name string) bool { return ch.After[name].Equal(ch.Before[name]) }
 	if ch.Action == plan.Update && same(attrs[0]) && same(attrs[1]) {
@@ -115,6 +120,9 @@ func priced(ch plan.Change) (after, before *describePrice, note string) {
 	}
 	if ch.Action != plan.Create {
 		before = priceOf(ch.Kind, ch.Before, ch.After)
+	}
+	if ch.Kind == kindEIP {
+		note = "used or not"
 	}
 	if len(ch.After["instead"].Items()) > 0 && ch.Action != plan.Update {
 		note = "another of its types may be taken when this one is sold out"
@@ -132,6 +140,13 @@ func priceOf(kind string, attrs, spec plan.Attrs) *describePrice {
 		if n := attrs["system_disk_gib"].Num(); n > 0 {
 			req.SystemDiskCategory, req.SystemDiskSize = spec["system_disk"].Field("category").Str(), fmt.Sprint(n)
 		}
+	case kindEIP:
+		// The price list of bandwidth is one for addresses and instances; this API has
+		// only the latter's.
+		if attrs["charge_by"].Str() != chargeBandwidth {
+			return nil
+		}
+		req.ResourceType, req.InternetChargeType, req.InternetMaxBandwidthOut = "bandwidth", chargeTypes[chargeBandwidth], fmt.Sprint(attrs["bandwidth"].Num())
 	case kindDisk:
 		req.ResourceType, req.DataDiskCategory, req.DataDiskSize = "disk", attrs["category"].Str(), fmt.Sprint(attrs["size_gib"].Num())
 	default:

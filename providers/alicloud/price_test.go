@@ -35,6 +35,8 @@ func TestPrices(t *testing.T) {
 		in.Replace, in.Allow = []string{"host/mx1/instance"}, []string{"host/mx1/instance"}
 	})
 	equal(t, "the same anew", ask(anew), []string{"host/mx1/instance 426.32 was 426.32 CNY "})
+	wide := testSpec(withDisk, func(h *specs.Host) { h.Instance.Bandwidth, h.Instance.ChargeBy = 300, "bandwidth" })
+	equal(t, "bandwidth", ask(planFor(t, p, wide, allow("host/mx1/address"))), []string{"host/mx1/address 53636.75 was 0.00 CNY used or not"}) // 730 hours of 5 at 0.063 and 295 at 0.248
 	before := len(c.sim.Calls())
 	equal(t, "a port", ask(planFor(t, p, testSpec(withDisk, func(h *specs.Host) { h.SSH.Port = 2222 }))), nil)
 	equal(t, "destroying", ask(planFor(t, p, testSpec(withDisk), destroy)), nil)

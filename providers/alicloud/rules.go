@@ -1,6 +1,7 @@
 package alicloud
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"sort"
@@ -19,6 +20,10 @@ type rule struct {
 	Source   string // masked prefix in its shortest form, or a security group or prefix list id
 	Policy   string // "accept" or "drop"
 	Priority int    // 1 (first) to 100
+
+	// Of a rule that carries nobody's mark, in a group that the spec has to itself:
+	ID          string // the vendor's, by which it is revoked; "" for all others
+	Description string // as somebody wrote it
 }
 
 // key identifies the rule for the vendor.
@@ -87,43 +92,45 @@ func canonicalSource(s string) string {
 	return s
 }
 
-// fromPermission reads a rule of the API. mark is its description. ok is false for
-// what cannot stand in our form: outbound rules, those that also look at the
-// destination or the source port, and those about IPv4 networks written as IPv6.
+// fromPermission reads a rule of the API. ok is false for what cannot stand in our
+// form: outbound rules, those that also look at the destination or the source port,
+// and those about IPv4 networks written as IPv6.
 func fromPermission(p permission) (r rule, ok bool) {
-	if strings.EqualFold(p.Direction, "egress") || p.DestCidrIp != "" || p.Ipv6DestCidrIp != "" {
-		return rule{}, false
-	}
-	if p.SourcePortRange != "" && canonicalPorts(p.SourcePortRange) != "-1/-1" && canonicalPorts(p.SourcePortRange) != "1/65535" {
-		return rule{}, false
-	}
 	r = rule{
 		Protocol: strings.ToLower(strings.TrimSpace(p.IpProtocol)),
 		Ports:    canonicalPorts(p.PortRange),
-		Policy:   strings.ToLower(strings.TrimSpace(p.Policy)),
+		Source:   canonicalSource(cmp.Or(p.SourceCidrIp, p.Ipv6SourceCidrIp, p.SourceGroupId, p.SourcePrefixListId)),
+		Policy:   cmp.Or(strings.ToLower(strings.TrimSpace(p.Policy)), "accept"),
 		Priority: 1,
-	}
-	if r.Policy == "" {
-		r.Policy = "accept"
 	}
 	if n, err := strconv.Atoi(strings.TrimSpace(p.Priority)); err == nil {
 		r.Priority = n
 	}
-	switch {
-	case p.SourceCidrIp != "":
-		r.Source = canonicalSource(p.SourceCidrIp)
-	case p.Ipv6SourceCidrIp != "":
-		r.Source = canonicalSource(p.Ipv6SourceCidrIp)
-		if !strings.Contains(r.Source, ":") {
-			return rule{}, false // IPv4 as IPv6 (::ffff:192.0.2.0/120) opens nothing for IPv4
-		}
-	case p.SourceGroupId != "":
-		r.Source = p.SourceGroupId
-	default:
-		r.Source = p.SourcePrefixListId
+	if !p.inbound() || p.DestCidrIp != "" || p.Ipv6DestCidrIp != "" {
+		return r, false
+	}
+	if p.SourcePortRange != "" && canonicalPorts(p.SourcePortRange) != "-1/-1" && canonicalPorts(p.SourcePortRange) != "1/65535" {
+		return r, false
+	}
+	if p.SourceCidrIp == "" && p.Ipv6SourceCidrIp != "" && !strings.Contains(r.Source, ":") {
+		return r, false // IPv4 as IPv6 (::ffff:192.0.2.0/120) opens nothing for IPv4
 	}
 	return r, r.Source != ""
 }
+
+// inbound reports whether a rule is about who may come in.
+func (p permission) inbound() bool { return !strings.EqualFold(p.Direction, "egress") }
+
+// strangersRule describes an inbound rule that is not ours, in whatever form it is,
+// under the vendor's id for it.
+func strangersRule(p permission) rule {
+	r, _ := fromPermission(p)
+	r.Name, r.ID, r.Description = p.SecurityGroupRuleId, p.SecurityGroupRuleId, clean(p.Description, 100)
+	return r
+}
+
+// at is how a rule is found among those of its group, see run.group.
+func (r rule) at() string { return cmp.Or(r.ID, r.key()) }
 
 // param writes the rule as a request's Permissions.N.
 func (r rule) param(stack string) permissionParam {
@@ -157,6 +164,12 @@ func (r rule) value() plan.Value {
 	if r.Priority != 1 {
 		m["priority"] = plan.Int(int64(r.Priority))
 	}
+	if r.ID != "" {
+		m["id"] = plan.String(r.ID)
+	}
+	if r.Description != "" {
+		m["description"] = plan.String(r.Description)
+	}
 	return plan.Map(m)
 }
 
@@ -168,6 +181,9 @@ func ruleFromValue(v plan.Value) rule {
 		Source:   v.Field("source").Str(),
 		Policy:   "accept",
 		Priority: 1,
+
+		ID:          v.Field("id").Str(),
+		Description: v.Field("description").Str(),
 	}
 	if p := v.Field("policy").Str(); p != "" {
 		r.Policy = p
@@ -206,7 +222,7 @@ func rulesFromValue(v plan.Value) []rule {
 type ruleDiff struct {
 	add    []rule // not there
 	rename []rule // there under another name or without our mark: only the description changes
-	remove []rule // ours and no longer wanted
+	remove []rule // ours and no longer wanted, or not ours where only ours may be
 }
 
 // diffRules compares by what the vendor compares. A rule that only changes its name
@@ -216,7 +232,9 @@ func diffRules(have, want []rule) ruleDiff {
 	var d ruleDiff
 	old := make(map[string]rule, len(have))
 	for _, r := range have {
-		old[r.key()] = r
+		if r.ID == "" {
+			old[r.key()] = r
+		}
 	}
 	wanted := make(map[string]bool, len(want))
 	for _, r := range want {
@@ -229,7 +247,7 @@ func diffRules(have, want []rule) ruleDiff {
 		}
 	}
 	for _, r := range have {
-		if r.Name != "" && !wanted[r.key()] {
+		if r.ID != "" || r.Name != "" && !wanted[r.key()] {
 			d.remove = append(d.remove, r)
 		}
 	}

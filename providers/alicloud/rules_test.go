@@ -380,3 +380,75 @@ func TestClasses(t *testing.T) {
 		t.Errorf("a server error on a read is %q", got)
 	}
 }
+
+// TestAnExclusiveFirewallHasOnlyTheSpecsRules: what nobody marked is shown by its id
+// and taken away, in whatever form it is; another stack's rules and outbound ones stay.
+func TestAnExclusiveFirewallHasOnlyTheSpecsRules(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	exclusive := func(h *specs.Host) { h.Exclusive = true }
+	c.apply(p, testSpec(exclusive))
+	ours := groupRules(t, p)
+	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
+	resp := newAnswer()
+	raw(t, p, &authorizeSecurityGroup{rpc: newRPC(ecsAuthorizeSecurityGroup), SecurityGroupId: group, Permissions: &[]permissionParam{
+		{Policy: "accept", Priority: "1", IpProtocol: "TCP", PortRange: "3306/3306", SourceCidrIp: "203.0.113.9", Description: "the DBA's"},
+		{Policy: "drop", Priority: "50", IpProtocol: "ALL", PortRange: "-1/-1", SourceCidrIp: "192.0.2.0/24"},
+		{Policy: "accept", Priority: "1", IpProtocol: "TCP", PortRange: "25/25", Ipv6SourceCidrIp: "::ffff:192.0.2.0/120"},
+		{Policy: "accept", Priority: "1", IpProtocol: "TCP", PortRange: "8080/8080", SourceCidrIp: "0.0.0.0/0", Description: "mf1:other:web"},
+	}}, &resp)
+	if pl := planFor(t, p, testSpec()); len(pending(pl)) != 0 || pl.Foreign[0].Count != 4 {
+		t.Errorf("without being exclusive: %v, %+v", pending(pl), pl.Foreign)
+	}
+	pl := planFor(t, p, testSpec(exclusive))
+	ch, _ := pl.Change("host/mx1/firewall")
+	if ch.Action != plan.Update || len(ch.Fields) != 3 || pl.Foreign[0].Count != 1 {
+		t.Fatalf("%s with %v, foreign %+v", ch.Action, ch.Fields, pl.Foreign)
+	}
+	for _, f := range ch.Fields {
+		if !strings.HasPrefix(f.Path, "rules[sgr-") || !f.After.IsNull() {
+			t.Errorf("%s: %v → %v", f.Path, f.Before, f.After)
+		}
+	}
+	if text := ch.Fields[0].Before.String() + ch.Fields[1].Before.String() + ch.Fields[2].Before.String(); !strings.Contains(text, `"the DBA's"`) {
+		t.Errorf("nobody sees whose rule goes: %s", text)
+	}
+	// Another of our rules goes at the same time, and one is new.
+	allow443 := func(h *specs.Host) {
+		h.Allow = []specs.Allow{{Name: "web", Protocol: "tcp", FromPort: 443, ToPort: 443, From: prefixes("0.0.0.0/0")}}
+	}
+	c.apply(p, testSpec(exclusive, allow443))
+	if left := pending(planFor(t, p, testSpec(exclusive, allow443))); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	c.apply(p, testSpec(exclusive))
+	equal(t, "rules", groupRules(t, p), append(slices.Clone(ours), "mf1:other:web TCP 8080/8080 0.0.0.0/0"))
+}
+
+// TestAForeignRuleThatGotAMarkIsLeftAlone: between plan and apply another stack took
+// the rule over.
+func TestAForeignRuleThatGotAMarkIsLeftAlone(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	exclusive := func(h *specs.Host) { h.Exclusive = true }
+	c.apply(p, testSpec(exclusive))
+	group := observed(t, p, testSpec(), "host/mx1/firewall").ID
+	resp := newAnswer()
+	foreign := permissionParam{Policy: "accept", Priority: "1", IpProtocol: "TCP", PortRange: "3306/3306", SourceCidrIp: "203.0.113.9/32"}
+	raw(t, p, &authorizeSecurityGroup{rpc: newRPC(ecsAuthorizeSecurityGroup), SecurityGroupId: group, Permissions: &[]permissionParam{foreign}}, &resp)
+	pl := planFor(t, p, testSpec(exclusive))
+	ch, _ := pl.Change("host/mx1/firewall")
+	if len(ch.Fields) != 1 {
+		t.Fatal(ch.Fields)
+	}
+	resp = newAnswer()
+	raw(t, p, &modifySecurityGroupRule{rpc: newRPC(ecsModifySecurityGroupRule), SecurityGroupId: group,
+		SecurityGroupRuleId: ch.Fields[0].Before.Field("id").Str(), Policy: "accept", Priority: "1", IpProtocol: "TCP", PortRange: "3306/3306",
+		SourceCidrIp: "203.0.113.9/32", NicType: "intranet", Description: "mf1:other:db"}, &resp)
+	if _, err := walk(p, pl, 1); err != nil {
+		t.Fatal(err)
+	}
+	if rules := groupRules(t, p); !slices.Contains(rules, "mf1:other:db TCP 3306/3306 203.0.113.9/32") {
+		t.Errorf("rules: %v", rules)
+	}
+}

@@ -135,7 +135,10 @@ type eip struct {
 	InstanceType   string
 	Bandwidth      string // Mbit/s, as text
 	AllocationTime string
-	Tags           vpcTags
+
+	InternetChargeType            string
+	ReservationInternetChargeType string // what it changes to at the next midnight (UTC+8); "" when it does not
+	Tags                          vpcTags
 }
 
 type describeEipAddressesAnswer struct {

@@ -56,7 +56,7 @@ func (s *Sim) Describe() []string {
 			i.name, i.state, i.description, i.hostName, i.typ, i.image, i.zone, name(i.vswitch), i.key, groups, i.protected, i.machine != nil, tagText(i.tags))
 	}
 	for _, e := range s.eips {
-		add("eip %q %s %q %s, %d Mbit/s at %s %s", e.name, e.state, e.description, e.ip, e.bandwidth, name(e.instance), tagText(e.tags))
+		add("eip %q %s %q %s, %d Mbit/s %s %s at %s %s", e.name, e.state, e.description, e.ip, e.bandwidth, e.charge, e.charges, name(e.instance), tagText(e.tags))
 	}
 	for _, d := range s.disks {
 		add("disk %q %s %q %s %d GiB in %s at %s, system %v, encrypted %v, goes with it %v, policy %s %s",

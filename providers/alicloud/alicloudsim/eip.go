@@ -1,6 +1,7 @@
 package alicloudsim
 
 import (
+	"cmp"
 	"crypto/md5"
 	"encoding/base64"
 	"fmt"
@@ -9,11 +10,37 @@ import (
 	"strings"
 )
 
+// What of an address is paid for.
+const (
+	payByTraffic   = "PayByTraffic"
+	payByBandwidth = "PayByBandwidth" // the vendor's default
+)
+
+// SwitchMetering does what a person does in the vendor's console: from the next
+// midnight on, which comes with now set, an address is charged in the other way.
+func (s *Sim) SwitchMetering(ip netip.Addr, now bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.eips {
+		if e.ip != ip {
+			continue
+		}
+		e.charges = payByTraffic
+		if e.charge == payByTraffic {
+			e.charges = payByBandwidth
+		}
+		if now {
+			e.charge, e.charges = e.charges, ""
+		}
+	}
+}
+
 type eipState struct {
 	life
 	id, name, description, instance string
 	ip                              netip.Addr
-	bandwidth                       int // Mbit/s
+	bandwidth                       int    // Mbit/s
+	charge, charges                 string // what is paid for, and what will be from the next midnight
 	created                         string
 	tags                            map[string]string
 }
@@ -33,20 +60,32 @@ func (s *Sim) lookEip(e *eipState) string {
 	})
 }
 
-func (r *request) bandwidth(def int) (int, error) {
+// bandwidth reads the parameter; what an address may have depends on what is paid for.
+func (r *request) bandwidth(charge string, def int) (int, error) {
+	most := 200
+	if charge == payByBandwidth {
+		most = 500
+	}
 	text := r.get("Bandwidth")
 	if text == "" {
 		return def, nil
 	}
 	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > 200 {
+	if err != nil || n < 1 || n > most {
 		return 0, refuse(400, "InvalidBandwidth.Malformed", "Specified bandwidth is not valid.")
 	}
 	return n, nil
 }
 
 func (r *request) allocateEip() (obj, error) {
-	bandwidth, err := r.bandwidth(5)
+	charge := cmp.Or(r.get("InternetChargeType"), payByBandwidth)
+	if charge != payByTraffic && charge != payByBandwidth {
+		return nil, refuse(400, "InvalidParameter", "Specified value of \"InternetChargeType\" is not valid")
+	}
+	if charge == payByBandwidth && r.cfg.International {
+		return nil, refuse(400, "COMMODITY.INVALID_COMPONENT", "The instance component is invalid.")
+	}
+	bandwidth, err := r.bandwidth(charge, 5)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +100,7 @@ func (r *request) allocateEip() (obj, error) {
 	if err := r.quota("eip", len(r.eips), "QuotaExceeded.Eip"); err != nil {
 		return nil, err
 	}
-	e := &eipState{id: r.id("eip"), name: name, description: r.get("Description"), ip: r.publicIP(), bandwidth: bandwidth,
+	e := &eipState{id: r.id("eip"), name: name, description: r.get("Description"), ip: r.publicIP(), bandwidth: bandwidth, charge: charge,
 		created: r.stamp(withSeconds), tags: tags, life: life{state: "Available"}}
 	r.eips[e.id] = e
 	r.indexed(e.id)
@@ -93,12 +132,16 @@ func (r *request) describeEips() (obj, error) {
 		if e.instance != "" {
 			instanceType = "EcsInstance"
 		}
-		list = append(list, obj{
+		entry := obj{
 			"AllocationId": e.id, "IpAddress": e.ip.String(), "Name": e.name, "Description": e.description, "Status": state,
 			"InstanceId": e.instance, "InstanceType": instanceType, "InstanceRegionId": r.cfg.Region, "RegionId": r.cfg.Region,
-			"Bandwidth": itoa(e.bandwidth), "EipBandwidth": itoa(e.bandwidth), "InternetChargeType": "PayByTraffic", "ChargeType": "PostPaid",
+			"Bandwidth": itoa(e.bandwidth), "EipBandwidth": itoa(e.bandwidth), "InternetChargeType": e.charge, "ChargeType": "PostPaid",
 			"BusinessStatus": "Normal", "AllocationTime": e.created, "ISP": "BGP", "Netmode": "public", "Tags": vpcTags(e.tags),
-		})
+		}
+		if e.charges != "" {
+			entry["ReservationInternetChargeType"], entry["HasReservationData"] = e.charges, "true"
+		}
+		list = append(list, entry)
 	}
 	body["EipAddresses"] = obj{"EipAddress": list}
 	return body, nil
@@ -171,7 +214,7 @@ func (r *request) modifyEip() (obj, error) {
 	if state := r.lookEip(e); state != "InUse" && state != "Available" {
 		return nil, wrongEip()
 	}
-	bandwidth, err := r.bandwidth(e.bandwidth)
+	bandwidth, err := r.bandwidth(e.charge, e.bandwidth)
 	if err != nil {
 		return nil, err
 	}

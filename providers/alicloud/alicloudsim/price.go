@@ -11,8 +11,8 @@ var typePrices = map[string]float64{
 // diskPrices are per GiB.
 var diskPrices = map[string]float64{"cloud_essd": 0.0021, "cloud_auto": 0.0021, "cloud_ssd": 0.0014, "cloud_essd_entry": 0.001, "cloud_efficiency": 0.0005}
 
-// describePrice tells the price of an instance with its system disk, or of a disk,
-// for an hour or a month.
+// describePrice tells the price of an instance with its system disk, of a disk or of
+// bandwidth, for an hour or a month.
 func (r *request) describePrice() (obj, error) {
 	details, total := []obj{}, 0.0
 	add := func(resource string, price float64) {
@@ -44,6 +44,12 @@ func (r *request) describePrice() (obj, error) {
 		if err := disk("dataDisk", r.get("DataDisk.1.Category"), r.get("DataDisk.1.Size")); err != nil {
 			return nil, err
 		}
+	case "bandwidth":
+		n, err := strconv.Atoi(r.get("InternetMaxBandwidthOut"))
+		if err != nil || n < 1 || n > 500 || r.get("InternetChargeType") != payByBandwidth {
+			return nil, refuse(400, "InvalidInternetMaxBandwidthOut.ValueNotSupported", "The specified bandwidth is not valid.")
+		}
+		add("bandwidth", 0.063*float64(min(n, 5))+0.248*float64(max(n-5, 0)))
 	default:
 		return nil, refuse(400, "InvalidResourceType.ValueNotSupported", "The specified ResourceType is not supported.")
 	}

@@ -92,6 +92,9 @@ type Config struct {
 	// "security-group", "key-pair", "instance", "eip", "disk", "snapshot-policy".
 	// Kinds that are missing have no limit.
 	Quota map[string]int
+	// International is an account of the vendor's international site, which can pay for
+	// public addresses by traffic only.
+	International bool
 	// Roles are the account's RAM roles that instances may be given.
 	Roles []string
 }

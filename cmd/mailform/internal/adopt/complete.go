@@ -97,7 +97,7 @@ func (c *completion) instance(h *specs.Host) {
 		}
 	}
 	if ip, ok := c.get("host", h.Name, "address"); ok {
-		in.Bandwidth = int(ip.Attrs["bandwidth"].Num())
+		in.Bandwidth, in.ChargeBy = int(ip.Attrs["bandwidth"].Num()), ip.Attrs["charge_by"].Str()
 	}
 	if d, ok := c.get("host", h.Name, "data-disk"); ok {
 		in.DataDisk = &specs.DataDisk{Disk: specs.Disk{
