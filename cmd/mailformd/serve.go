@@ -20,6 +20,7 @@ import (
 
 	"mailform/server/agent"
 	"mailform/server/daemon"
+	"mailform/server/journal"
 	"mailform/server/manifest"
 	"mailform/server/queue"
 )
@@ -29,7 +30,7 @@ import (
 func serveCommands(version string) []*cobra.Command {
 	queueCommand := &cobra.Command{Use: "queue", Short: "mail that waits for other hosts"}
 	queueCommand.AddCommand(queueListCommand())
-	return []*cobra.Command{serveCommand(version), reloadCommand(), statusCommand(), queueCommand, backupCommand(), restoreCommand()}
+	return []*cobra.Command{serveCommand(version), reloadCommand(), statusCommand(), queueCommand, backupCommand(), restoreCommand(), logsCommand(), readLogsCommand()}
 }
 
 func serveCommand(version string) *cobra.Command {
@@ -53,7 +54,7 @@ ALL_PROXY a SOCKS5 proxy for outgoing connections.`,
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&listen, "listen", nil, "listen as NAME=HOST:PORT; names are those of systemd's sockets: smtp, submission, submissions, imap, imaps, https")
-	f.StringVar(&format, "log-format", "json", "json or text")
+	f.StringVar(&format, "log-format", "auto", "json, text, journal, or auto: the journal when systemd has started it, text otherwise")
 	f.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	return cmd
 }
@@ -109,18 +110,30 @@ func serve(ctx context.Context, version string, listen []string, format, level s
 	})
 }
 
-func newLogger(w io.Writer, format, level string) (*slog.Logger, error) {
+// newLogger logs to w, or to systemd's journal when w is that.
+func newLogger(w *os.File, format, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, fmt.Errorf("--log-level %q is none of debug, info, warn and error", level)
 	}
-	switch options := (&slog.HandlerOptions{Level: l}); format {
-	case "json":
+	options := &slog.HandlerOptions{Level: l}
+	text := slog.NewTextHandler(w, options)
+	switch {
+	case format == "json":
 		return slog.New(slog.NewJSONHandler(w, options)), nil
-	case "text":
-		return slog.New(slog.NewTextHandler(w, options)), nil
+	case format == "text", format == "auto" && !journal.Connected(os.Getenv, w):
+		return slog.New(text), nil
+	case format == "journal", format == "auto":
+		h, err := journal.New(layout().JournalSocket(), l, text)
+		if err == nil {
+			return slog.New(h), nil
+		}
+		if format == "auto" { // its lines get there all the same
+			return slog.New(text), nil
+		}
+		return nil, fmt.Errorf("the journal: %w", err)
 	}
-	return nil, fmt.Errorf("--log-format %q is neither json nor text", format)
+	return nil, fmt.Errorf("--log-format %q is none of auto, json, text and journal", format)
 }
 
 func reloadCommand() *cobra.Command {

@@ -111,13 +111,17 @@ func (p *Provider) target(host string) (target, error) {
 	defer p.mu.Unlock()
 	t, ok := p.targets[host]
 	if !ok {
-		return t, &plan.Error{
-			Code: "MF5401", Step: "connect to host " + host,
-			Got: "its address is not known yet",
-			Fix: "Apply the whole stack: the machine and its address come first.",
-		}
+		return t, noAddress(host)
 	}
 	return t, nil
+}
+
+func noAddress(host string) error {
+	return &plan.Error{
+		Code: "MF5401", Step: "connect to host " + host,
+		Got: "its address is not known yet",
+		Fix: "Apply the whole stack: the machine and its address come first.",
+	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -44,7 +44,7 @@ func commandLine(words ...string) string {
 func onlyReads(command string) bool {
 	switch command {
 	case commandLine("uname", "-sm"), commandLine("sha256sum", paths.Binary()),
-		commandLine(paths.Binary(), "observe"), commandLine(paths.Binary(), "status", "--json"):
+		commandLine(paths.Binary(), "observe"), commandLine(paths.Binary(), "status", "--json"), commandLine(paths.Binary(), "read-logs"):
 		return true
 	}
 	return false

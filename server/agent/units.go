@@ -10,7 +10,7 @@ import (
 )
 
 // ServiceUnit is the daemon's systemd service.
-const ServiceUnit = "mailformd.service"
+const ServiceUnit = manifest.ServiceUnit
 
 // SocketUnit is the socket unit of a listening service.
 func SocketUnit(p manifest.ServicePort) string { return "mailformd-" + p.Name + ".socket" }

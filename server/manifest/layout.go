@@ -127,3 +127,6 @@ func (l Layout) UnitDir() string { return l.at("/etc/systemd/system") }
 
 // ControlSocket is the running daemon's local control socket.
 func (l Layout) ControlSocket() string { return l.at("/run/mailform/control.sock") }
+
+// JournalSocket is where systemd's journal takes entries in its native protocol.
+func (l Layout) JournalSocket() string { return l.at("/run/systemd/journal/socket") }

@@ -19,7 +19,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/crypto/ssh"
@@ -209,6 +208,7 @@ func (h *Host) Start() error {
 	sshd, err := newSSHServer(h, sup)
 	if err != nil {
 		sup.close()
+		sup.journal.close()
 		return err
 	}
 	h.sup, h.sshd = sup, sshd
@@ -228,6 +228,7 @@ func (h *Host) Stop() {
 		if err := h.releaseDisks(); err != nil {
 			sup.logf("kernel", "%v", err)
 		}
+		sup.journal.close()
 	}
 }
 
@@ -285,17 +286,4 @@ func (h *Host) machine() string {
 		return "aarch64"
 	}
 	return h.cfg.Arch
-}
-
-// Log returns what a unit has written since the root folder was made.
-func (h *Host) Log(unit string) string {
-	b, err := os.ReadFile(h.logFile(unit))
-	if err != nil {
-		return ""
-	}
-	return string(b)
-}
-
-func (h *Host) logFile(unit string) string {
-	return h.path("/var/log/journal/" + strings.ReplaceAll(unit, "/", "_") + ".log")
 }

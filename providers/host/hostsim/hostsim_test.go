@@ -388,3 +388,22 @@ func FuzzCloudInit(f *testing.F) {
 	f.Add("#cloud-config\nssh_keys:\n  ed25519_private: |\n    x\n")
 	f.Fuzz(func(t *testing.T, s string) { parseCloudInit(s) })
 }
+
+// FuzzParseNative: no datagram brings the journal down or makes a field that an
+// entry may not have.
+func FuzzParseNative(f *testing.F) {
+	f.Add([]byte("MESSAGE=hi\nPRIORITY=6\n"))
+	f.Add([]byte("MESSAGE\n\x03\x00\x00\x00\x00\x00\x00\x00a\nb\n"))
+	f.Add([]byte("MESSAGE\n\xff\xff\xff\xff\xff\xff\xff\xff"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fields, err := parseNative(b)
+		if err != nil {
+			return
+		}
+		for name := range fields {
+			if name == "" || name[0] == '_' {
+				t.Errorf("field %q", name)
+			}
+		}
+	})
+}

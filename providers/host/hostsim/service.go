@@ -154,7 +154,7 @@ func (s *supervisor) startService(u *loadedUnit) error {
 	if err != nil {
 		return err
 	}
-	log, err := os.OpenFile(s.host.logFile(u.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, stream, logged, err := s.journal.lines(u.name)
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (s *supervisor) startService(u *loadedUnit) error {
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, files
 	cmd.Env = append(cmd.Env,
 		"LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+strings.Join(names, ":"),
-		"NOTIFY_SOCKET="+notify.path)
+		"NOTIFY_SOCKET="+notify.path, "JOURNAL_STREAM="+stream)
 	p := &process{cmd: cmd, ready: notify.ready, exited: make(chan struct{})}
 	s.mu.Lock()
 	if s.off {
@@ -185,6 +185,10 @@ func (s *supervisor) startService(u *loadedUnit) error {
 	go func() {
 		defer s.wg.Done()
 		p.err = cmd.Wait()
+		select {
+		case <-logged:
+		case <-time.After(time.Second): // a child of it holds on to its output
+		}
 		notify.close()
 		close(p.exited)
 		s.ended(u, p)
@@ -342,16 +346,19 @@ func (s *supervisor) reload(name string) error {
 		return err
 	}
 	cmd.Env = append(cmd.Env, "MAINPID="+strconv.Itoa(p.pid()))
-	log, err := os.OpenFile(s.host.logFile(u.name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	log, _, logged, err := s.journal.lines(u.name)
 	if err != nil {
 		return err
 	}
-	defer log.Close()
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := s.spawn.start(cmd); err != nil {
+	err = s.spawn.start(cmd)
+	log.Close()
+	if err != nil {
 		return err
 	}
-	if err := cmd.Wait(); err != nil {
+	err = cmd.Wait()
+	<-logged
+	if err != nil {
 		return fmt.Errorf("Job for %s failed: reload: %v", name, err)
 	}
 	return nil

@@ -36,6 +36,7 @@ type reply struct {
 	Status int    `json:"status"`
 	Stdout string `json:"stdout"`
 	Stderr string `json:"stderr"`
+	More   bool   `json:"more,omitempty"` // another answer follows
 }
 
 // ShimMain does what the named system program does and returns the exit status.
@@ -50,17 +51,22 @@ func ShimMain() int {
 		return 1
 	}
 	defer c.Close()
-	var r reply
-	if err = json.NewEncoder(c).Encode(call{program, os.Args[1:]}); err == nil {
-		err = json.NewDecoder(c).Decode(&r)
+	err = json.NewEncoder(c).Encode(call{program, os.Args[1:]})
+	for dec := json.NewDecoder(c); ; {
+		var r reply
+		if err == nil {
+			err = dec.Decode(&r)
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "%s: the supervisor: %v\n", program, err)
+			return 1
+		}
+		fmt.Fprint(os.Stdout, r.Stdout)
+		fmt.Fprint(os.Stderr, r.Stderr)
+		if !r.More {
+			return r.Status
+		}
 	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: the supervisor: %v\n", program, err)
-		return 1
-	}
-	fmt.Fprint(os.Stdout, r.Stdout)
-	fmt.Fprint(os.Stderr, r.Stderr)
-	return r.Status
 }
 
 func shimListenExec(argv []string) int {

@@ -22,6 +22,9 @@ type supervisor struct {
 	host    *Host
 	spawn   *spawner
 	control net.Listener // for the shims
+	journal *journal
+
+	gone chan struct{} // closed when the power is gone
 
 	jobs sync.Mutex // one change at a time
 
@@ -50,7 +53,12 @@ func newSupervisor(h *Host) (*supervisor, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &supervisor{host: h, spawn: newSpawner(), control: l, loaded: map[string]*loadedUnit{}}
+	j, err := newJournal(h)
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	s := &supervisor{host: h, spawn: newSpawner(), control: l, journal: j, gone: make(chan struct{}), loaded: map[string]*loadedUnit{}}
 	s.wg.Add(1)
 	go s.serve()
 	return s, nil
@@ -88,6 +96,7 @@ func (s *supervisor) close() {
 		}
 	}
 	s.mu.Unlock()
+	close(s.gone)
 	s.wg.Wait()
 	s.spawn.close()
 }
@@ -108,6 +117,7 @@ func (s *supervisor) serve() {
 			if json.NewDecoder(io.LimitReader(c, 1<<20)).Decode(&q) != nil {
 				return
 			}
+			enc := json.NewEncoder(c)
 			var r reply
 			switch q.Program {
 			case "systemctl":
@@ -115,11 +125,25 @@ func (s *supervisor) serve() {
 			case "systemd-sysusers":
 				r = s.sysusers(q.Args)
 			case "journalctl":
-				r = s.journalctl(q.Args)
+				gone := make(chan struct{})
+				go func() {
+					io.Copy(io.Discard, c) // ends with the shim
+					close(gone)
+				}()
+				go func() {
+					select {
+					case <-gone:
+					case <-s.gone:
+						c.Close()
+					}
+				}()
+				if err := s.journalctl(q.Args, gone, func(text string) error { return enc.Encode(reply{Stdout: text, More: true}) }); err != nil {
+					r = failed("journalctl: %v", err)
+				}
 			case "mkfs.ext4", "resize2fs", "mount", "umount":
 				r = s.diskTool(q.Program, q.Args)
 			}
-			json.NewEncoder(c).Encode(r)
+			enc.Encode(r)
 		}()
 	}
 }
@@ -396,41 +420,6 @@ func appendUser(file, name, line string) error {
 		}
 	}
 	return os.WriteFile(file, append(b, line...), 0o644)
-}
-
-// journalctl prints the end of a unit's log.
-func (s *supervisor) journalctl(args []string) reply {
-	unit, lines := "", 10
-	for _, a := range args {
-		k, v, _ := strings.Cut(a, "=")
-		switch k {
-		case "--unit":
-			unit = v
-		case "--lines":
-			n, err := strconv.Atoi(v)
-			if err != nil || n < 0 {
-				return failed("journalctl: bad number %q", v)
-			}
-			lines = n
-		case "--output", "--no-pager":
-		default:
-			return failed("journalctl: option %s is not simulated", a)
-		}
-	}
-	text := strings.SplitAfter(s.host.Log(unit), "\n")
-	if n := len(text); n > 0 && text[n-1] == "" {
-		text = text[:n-1]
-	}
-	return reply{Stdout: strings.Join(text[max(0, len(text)-lines):], "")}
-}
-
-func (s *supervisor) logf(name, format string, args ...any) {
-	f, err := os.OpenFile(s.host.logFile(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	fmt.Fprintf(f, "systemd: "+format+"\n", args...)
 }
 
 // addr returns the listener behind a port.

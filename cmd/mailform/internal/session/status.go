@@ -20,19 +20,9 @@ type HostStatus struct {
 // Status asks every host of the spec about itself, all at the same time: one
 // that does not answer says nothing about the others.
 func (s *Session) Status(ctx context.Context, sink apply.Sink) ([]HostStatus, error) {
-	known, err := s.cloudOutputs(ctx, sink)
+	agents, known, err := s.agents(ctx, sink)
 	if err != nil {
 		return nil, err
-	}
-	agents := map[string]plan.Resource{}
-	desired, diags := s.hosts.Declare(s.Spec)
-	if diags.HasErrors() {
-		return nil, &SpecError{s.Sources, diags}
-	}
-	for _, r := range desired {
-		if host.IsAgent(r) {
-			agents[r.Address.Segments()[1]] = r
-		}
 	}
 	out := make([]HostStatus, len(s.Spec.Hosts))
 	var wg sync.WaitGroup
@@ -45,6 +35,25 @@ func (s *Session) Status(ctx context.Context, sink apply.Sink) ([]HostStatus, er
 	}
 	wg.Wait()
 	return out, ctx.Err()
+}
+
+// agents gives the declared agents by host name, and what tells where they are.
+func (s *Session) agents(ctx context.Context, sink apply.Sink) (map[string]plan.Resource, func(plan.Ref) (plan.Value, bool), error) {
+	known, err := s.cloudOutputs(ctx, sink)
+	if err != nil {
+		return nil, nil, err
+	}
+	desired, diags := s.hosts.Declare(s.Spec)
+	if diags.HasErrors() {
+		return nil, nil, &SpecError{s.Sources, diags}
+	}
+	agents := map[string]plan.Resource{}
+	for _, r := range desired {
+		if host.IsAgent(r) {
+			agents[r.Address.Segments()[1]] = r
+		}
+	}
+	return agents, known, nil
 }
 
 // cloudOutputs reads the cloud for the addresses and host keys of its instances.
