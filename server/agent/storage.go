@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"mailform/server/manifest"
@@ -75,6 +74,9 @@ func (a *Agent) lookAtStorage(serial string) (storage, error) {
 	s.holds, err = s.disk.look()
 	if errors.Is(err, errUnknownContent) {
 		s.broken, err = true, nil
+	}
+	if err == nil && s.here && s.holds.kind == "xfs" {
+		s.holds.bytes, err = xfsBytes(a.Layout.StateDir())
 	}
 	return s, err
 }
@@ -583,14 +585,6 @@ func (a *Agent) machinePath(p string) string {
 		return "/" + rest
 	}
 	return p
-}
-
-func freeBytes(dir string) (int64, error) {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("statfs %s: %w", dir, err)
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil
 }
 
 // removeDurably deletes a file that may be missing.

@@ -2,14 +2,11 @@ package agent
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -410,116 +407,6 @@ func TestRemoveKeepsTheDisk(t *testing.T) {
 			t.Errorf("purge %v: mail kept %v, disk at %q, %+v", purge, kept, m.disks[0].at, out)
 		}
 	}
-}
-
-// loopTools runs the machine's programs with paths inside a private root.
-type loopTools struct{ root string }
-
-func (l loopTools) Has(program string) bool { return Programs{}.Has(program) }
-func (l loopTools) Run(ctx context.Context, program string, args ...string) error {
-	args = slices.Clone(args)
-	for i, a := range args {
-		if strings.HasPrefix(a, "/run/") || strings.HasPrefix(a, "/var/") {
-			args[i] = l.root + a
-		}
-	}
-	return Programs{}.Run(ctx, program, args...)
-}
-
-// TestRealDisk makes, fills, grows and finds again a file system on a loop
-// device. It needs root and losetup.
-func TestRealDisk(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root for loop devices")
-	}
-	for _, p := range []string{"losetup", "mkfs.ext4", "resize2fs", "mount"} {
-		if _, err := exec.LookPath(p); err != nil {
-			t.Skipf("needs %s", p)
-		}
-	}
-	image := filepath.Join(t.TempDir(), "image")
-	if err := os.WriteFile(image, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(image, gibibyte); err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
-	if err != nil {
-		t.Skipf("loop devices do not work here: %s", out)
-	}
-	loop := strings.TrimSpace(string(out))
-	t.Cleanup(func() { exec.Command("losetup", "--detach", loop).Run() })
-
-	m := newMachine(t)
-	m.tools = loopTools{m.layout.Root}
-	for _, dir := range []string{"/dev/disk/by-id", "/proc/self"} {
-		if err := os.MkdirAll(m.path(dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for link, target := range map[string]string{"/dev/disk/by-id/virtio-serial-1": loop, "/proc/self/mountinfo": "/proc/self/mountinfo"} {
-		if err := os.Symlink(target, m.path(link)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(func() { exec.Command("umount", m.layout.StateDir()).Run() })
-	t.Cleanup(func() { exec.Command("umount", m.layout.DiskDir()).Run() })
-	m.real = loop
-	m.install()
-	m.acknowledged(wanted())
-	m.deliver("seg-1", strings.Repeat("mail ", 1000))
-	mail := m.mail()
-	m.mustConverge(onDisk())
-	if got, err := m.agent().mountAt(m.layout.StateDir()); err != nil || got == nil || got.source != loop || m.mail() != mail {
-		t.Fatalf("mounted: %+v, %v", got, err)
-	}
-	m.mustConverge(onDisk())
-	f := m.observe()
-	if f.Storage.Kind != "ext4" || f.Storage.Bytes != gibibyte || f.Storage.FreeBytes == 0 || len(f.Storage.Drift) > 0 {
-		t.Errorf("facts: %+v", f.Storage)
-	}
-	t.Run("grow", func(t *testing.T) {
-		if !mayResize(t) {
-			t.Skip("needs CAP_SYS_RESOURCE, without which ext4 does not grow while it is mounted")
-		}
-		if err := os.Truncate(image, 3*gibibyte); err != nil {
-			t.Fatal(err)
-		}
-		if out, err := exec.Command("losetup", "--set-capacity", loop).CombinedOutput(); err != nil {
-			t.Fatalf("%s", out)
-		}
-		m.mustConverge(onDisk())
-		if f = m.observe(); f.Storage.Bytes != 3*gibibyte || len(f.Storage.Drift) > 0 || m.mail() != mail {
-			t.Errorf("after it grew: %+v", f.Storage)
-		}
-	})
-	if res := m.mustConverge(onDisk()); res.Changed {
-		t.Error("a further converge changes something")
-	}
-
-	// The disk is found again by a machine that has only just been made.
-	if out, err := exec.Command("umount", m.layout.StateDir()).CombinedOutput(); err != nil {
-		t.Fatalf("%s", out)
-	}
-	if sig, err := (&disk{path: loop, bytes: gibibyte}).look(); err != nil || sig.label != fsLabel || sig.uuid != f.Storage.UUID {
-		t.Errorf("on the disk: %+v %v", sig, err)
-	}
-	if out, err := exec.Command("e2fsck", "-fn", loop).CombinedOutput(); err != nil {
-		t.Errorf("e2fsck: %v\n%s", err, out)
-	}
-}
-
-// mayResize reports whether this process has CAP_SYS_RESOURCE, capabilities(7).
-func mayResize(t *testing.T) bool {
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, rest, _ := strings.Cut(string(b), "CapEff:\t")
-	mask, err := strconv.ParseUint(strings.TrimSpace(rest[:16]), 16, 64)
-	return err == nil && mask&(1<<24) != 0
 }
 
 func TestParseMountInfo(t *testing.T) {
