@@ -18,6 +18,7 @@ type Estimate struct {
 	Prices []Price // of what the plan makes or makes larger
 	// PriceNote says why prices are missing, "" when none are.
 	PriceNote string
+	Upcoming  []Upcoming
 	Duration  time.Duration // of an apply; 0 takes what the operations say of themselves
 }
 

@@ -30,6 +30,7 @@ type jsonPlan struct {
 	Ops           []jsonOp     `json:"ops"`             // sorted by id
 	LeftOut       []jsonLeft   `json:"left_out"`        // changes that --only or --except put off, by address
 	Foreign       []Foreign    `json:"foreign"`         // seen and left alone, by scope
+	Upcoming      []Upcoming   `json:"upcoming"`        // renewals whose time has not come, soonest first
 	Cost          []Total      `json:"cost"`            // what the plan adds to the bill, by currency; empty when it adds nothing or prices are not known
 	CostNote      string       `json:"cost_note"`       // why prices are missing; "" when none are
 	Stats         *Stats       `json:"stats,omitempty"` // with --stats
@@ -113,6 +114,7 @@ func RenderJSON(w io.Writer, p *Plan, e Estimate, stats *Stats) error {
 		Ops:           jsonOps(p),
 		LeftOut:       []jsonLeft{},
 		Foreign:       list(p.Foreign),
+		Upcoming:      list(e.Upcoming),
 		Cost:          e.totals(),
 		CostNote:      e.PriceNote,
 		Stats:         stats,

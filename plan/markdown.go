@@ -30,6 +30,9 @@ func RenderMarkdown(w io.Writer, p *Plan, e Estimate) error {
 				fmt.Fprintf(&b, "\n%s.\n", prose(s))
 			}
 		}
+		for _, s := range e.upcomingWords() {
+			fmt.Fprintf(&b, "\n%s.\n", prose(s))
+		}
 		_, err := w.Write(b.Bytes())
 		return err
 	}

@@ -1,6 +1,10 @@
 package plan
 
-import "mailform/specs"
+import (
+	"time"
+
+	"mailform/specs"
+)
 
 // Resource is one thing the spec wants, as a provider declared it.
 type Resource struct {
@@ -73,6 +77,10 @@ type Object struct {
 	// object as it is; see Forget. What lives inside our own server cannot be forgotten.
 	Forgettable bool
 	Due         string // why it must be renewed in place now: "expires in 20 days"; "" when it need not
+	// Renews is when it will be due, the zero time when never; RenewsWhy is who chose
+	// that time, for people. Both are shown beside a plan and are no part of it.
+	Renews    time.Time
+	RenewsWhy string
 }
 
 // Foreign counts what was seen in a scope and left alone.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"mailform/plan/style"
 )
@@ -70,6 +71,23 @@ func (v View) owner() string {
 	return v.Object.Owner.String()
 }
 
+// renews says when the object will be made anew and who chose that time: "in 12
+// days, on 2026-12-04: the CA asks for it between …".
+func (v View) renews(now time.Time) string {
+	o := v.Object
+	if o.Renews.IsZero() {
+		return ""
+	}
+	when := "on " + o.Renews.UTC().Format(time.DateOnly)
+	if o.Renews.After(now) && !now.IsZero() {
+		when = "in " + Until(o.Renews.Sub(now)) + ", " + when
+	}
+	if o.RenewsWhy != "" {
+		when += ": " + o.RenewsWhy
+	}
+	return when
+}
+
 // RenderViews writes a line for each address, by host and domain.
 func RenderViews(w io.Writer, views []View, o TextOptions) error {
 	t := newText(o)
@@ -103,6 +121,9 @@ func RenderViews(w io.Writer, views []View, o TextOptions) error {
 			if i := ignoredWords(len(v.Change.Ignored)); i != "" {
 				words = append(words, t.sheet.Dim(i))
 			}
+			if v.Object != nil && v.Object.Renews.After(o.Now) && !o.Now.IsZero() {
+				words = append(words, t.sheet.Dim("renews in "+Until(v.Object.Renews.Sub(o.Now))))
+			}
 			t.line(2, t.address(style.Pad(address, column)), "  ", strings.Join(words, "  "))
 		}
 	}
@@ -129,6 +150,7 @@ func RenderView(w io.Writer, v View, o TextOptions) error {
 	if v.Object != nil {
 		row("id", v.Object.ID)
 		row("broken", v.Object.Tainted)
+		row("renews", v.renews(o.Now))
 	}
 	if c.Blocked != nil {
 		row("blocked", strings.TrimSuffix(c.Blocked.Why+"; to go ahead: "+c.Blocked.Allow, "; to go ahead: "))
@@ -240,6 +262,7 @@ type jsonView struct {
 	Ignored   []jsonField `json:"ignored"`      // differences that the spec ignores: after is what it would give
 	Applied   publicAttrs `json:"applied"`      // null when the ledger does not remember
 	Outputs   publicAttrs `json:"outputs"`      // what others may refer to
+	Renews    *time.Time  `json:"renews"`       // when it is made anew, RFC 3339 in UTC; null when never
 	DependsOn []Address   `json:"depends_on"`   // what it needs
 }
 
@@ -252,6 +275,9 @@ func RenderViewsJSON(w io.Writer, stack string, views []View) error {
 			Ignored: jsonFields(v.Change.Ignored), DependsOn: list(v.Change.DependsOn)}
 		if v.Object != nil {
 			j.ID, j.Observed, j.Outputs = v.Object.ID, publicAttrs(v.Object.Attrs), publicAttrs(v.Object.Outputs)
+			if at := v.Object.Renews.UTC(); !v.Object.Renews.IsZero() {
+				j.Renews = &at
+			}
 		}
 		doc.Objects = append(doc.Objects, j)
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"mailform/plan/style"
 )
@@ -17,6 +18,7 @@ type TextOptions struct {
 	Color bool // ANSI colours
 	Fold  int  // how many of many similar changes to show: 0 means 10, less shows all
 
+	Now      time.Time // for how long it is until something is renewed; zero leaves that out
 	Estimate Estimate
 }
 
@@ -75,6 +77,7 @@ func (t *text) plan(p *Plan) {
 				t.line(0, t.sheet.Dim(s))
 			}
 		}
+		t.upcoming(p)
 		return
 	}
 	title := "Plan for stack " + style.Clean(p.Stack)
@@ -93,6 +96,17 @@ func (t *text) plan(p *Plan) {
 	t.line(0)
 	for _, line := range t.wrap(summaryWords(p, sum, t.estimate, t.sheet), " · ", t.width) {
 		t.line(0, line)
+	}
+	t.upcoming(p)
+}
+
+// upcoming says what will be renewed when nobody does anything.
+func (t *text) upcoming(p *Plan) {
+	if p.Destroy {
+		return
+	}
+	for _, s := range t.estimate.upcomingWords() {
+		t.line(0, t.sheet.Dim(s))
 	}
 }
 

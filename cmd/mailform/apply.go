@@ -203,7 +203,9 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 		return err
 	}
 	if !flags.asJSON {
-		if err := a.showEstimated(planned.Plan, s.Estimate(soft, planned.Plan, flags.parallelism)); err != nil {
+		estimate := s.Estimate(soft, planned.Plan, flags.parallelism)
+		estimate.Upcoming = s.Upcoming(planned)
+		if err := a.showEstimated(planned.Plan, estimate); err != nil {
 			return err
 		}
 	}

@@ -129,7 +129,14 @@ func TestPlanCost(t *testing.T) {
 	}
 	s.spec(t, hash, 10, 5)
 	s.must(t, 0, "apply", "--auto-approve")
+	// One question for each certificate, and none until the CA wants to be asked again.
+	if first := planCost(t, s); first.Calls["acme"] != 1 {
+		t.Errorf("the CA is asked %d times about one certificate", first.Calls["acme"])
+	}
 	small := planCost(t, s)
+	if small.Calls["acme"] != 0 {
+		t.Errorf("the CA is asked again at once, %d times", small.Calls["acme"])
+	}
 	t.Logf("calls of a plan without changes: %v", small.Calls)
 	if small.Calls["alicloud"] > 8 || small.Calls["cloudflare"] > 2 {
 		t.Errorf("calls: %v; at most 8 to the cloud and 2 to DNS are right", small.Calls)

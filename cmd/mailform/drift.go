@@ -63,7 +63,7 @@ or somebody outside mailform. A certificate whose renewal is due is no drift.`,
 }
 
 func (a *app) textOptions() plan.TextOptions {
-	return plan.TextOptions{Width: a.term.width, Color: a.term.color}
+	return plan.TextOptions{Width: a.term.width, Color: a.term.color, Now: a.env.Now()}
 }
 
 // folderArg is the folder as it was given, or here.

@@ -47,6 +47,7 @@ func (a *app) planCommand() *cobra.Command {
 				return err
 			}
 			estimate := s.Estimate(ctx, planned.Plan, parallelism)
+			estimate.Upcoming = s.Upcoming(planned)
 			switch {
 			case asJSON:
 				var cost *plan.Stats

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"mailform/cmd/mailform/internal/session"
+	"mailform/plan"
 	"mailform/plan/style"
 )
 
@@ -110,6 +111,8 @@ type certificateView struct {
 	Names    []string  `json:"names"`     // in DNS
 	NotAfter time.Time `json:"not_after"` // when it expires, RFC 3339 in UTC
 	DaysLeft int       `json:"days_left"` // below 0 once it has expired
+	Renews   time.Time `json:"renews"`    // when an apply renews it, RFC 3339 in UTC; in the past when that is due
+	Why      string    `json:"why"`       // who chose that time, for people
 }
 
 func viewHost(h session.HostStatus) hostView {
@@ -122,8 +125,9 @@ func viewHost(h session.HostStatus) hostView {
 	v.System, v.now = strings.TrimSpace(f.OS+" "+f.OSVersion+" "+f.Arch), f.Now
 	v.Version, v.Service = f.Agent.Version, f.Service.Active
 	v.Ports = append(v.Ports, f.Service.Ports...)
-	for _, c := range f.Certificates {
-		v.Certificates = append(v.Certificates, certificateView{c.Name, c.Names, c.NotAfter.UTC(), int(c.NotAfter.Sub(f.Now).Hours() / 24)})
+	for i, c := range f.Certificates {
+		r := h.Renewals[i]
+		v.Certificates = append(v.Certificates, certificateView{c.Name, c.Names, c.NotAfter.UTC(), int(c.NotAfter.Sub(f.Now).Hours() / 24), r.At.UTC(), r.Why})
 	}
 	if s := h.Server; s != nil {
 		since, queue := s.Started.UTC(), s.Queue
@@ -191,8 +195,13 @@ func (a *app) showHost(v hostView) {
 	}
 	for _, c := range v.Certificates {
 		left := count(c.DaysLeft, "day") + " left"
-		if c.NotAfter.Before(v.now) {
+		switch {
+		case c.NotAfter.Before(v.now):
 			left = "expired"
+		case c.Renews.After(v.now):
+			left += ", renews in " + plan.Until(c.Renews.Sub(v.now))
+		default:
+			left += ", renewal is due: mailform apply"
 		}
 		names := v.Hostname
 		if others := slices.DeleteFunc(slices.Clone(c.Names), func(n string) bool { return n == v.Hostname }); len(others) == len(c.Names) {

@@ -120,37 +120,47 @@ func names(s *specs.Spec, h *specs.Host) []string {
 	return append([]string{h.Hostname}, slices.Compact(web)...)
 }
 
-// Observe implements plan.Provider. It makes no request: what is installed was
-// read with the rest of the host.
-func (p *Provider) Observe(_ context.Context, scope plan.Scope) (plan.Observed, error) {
+// Observe implements plan.Provider. What is installed was read with the rest of
+// the host; the CA is asked one question about each certificate, all at the same
+// time. A CA that does not answer is no error: then the spec decides when to renew.
+func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed, error) {
 	var out plan.Observed
+	var certs []manifest.Certificate
+	var wanted []plan.Resource
 	for _, r := range scope.Desired {
-		host := r.Attrs["host"].Str()
-		found, observed := p.cfg.Hosts.Certificates(host)
-		if !observed {
-			continue
+		found, _ := p.cfg.Hosts.Certificates(r.Attrs["host"].Str())
+		for _, c := range found {
+			if r.Address == plan.Addr("cert", c.Name) {
+				certs, wanted = append(certs, c), append(wanted, r)
+			}
 		}
-		window, err := time.ParseDuration(r.Attrs["renew_before"].Str())
+	}
+	var before time.Duration
+	for _, r := range wanted { // one tls block says it for all
+		d, err := time.ParseDuration(r.Attrs["renew_before"].Str())
 		if err != nil {
 			return out, fmt.Errorf("observe %s: %w", r.Address, err)
 		}
-		for _, c := range found {
-			if r.Address != plan.Addr("cert", c.Name) {
-				continue
-			}
-			out.Objects = append(out.Objects, plan.Object{
-				Address: r.Address, Provider: Name, Kind: kindCertificate, ID: c.SerialHex, Owner: plan.Ours,
-				Attrs: plan.Attrs{
-					"host": plan.String(host), "names": plan.Strings(headed(c.Names, first(r.Attrs["names"].Texts()))...),
-					"key": plan.String(c.Key), "directory": plan.String(c.Directory),
-				},
-				Outputs:   outputs(c.NotAfter, c.SerialHex, c.SPKI),
-				DependsOn: []plan.Address{plan.Addr("host", host, "agent")},
-				Due:       due(c, window, p.cfg.Now()),
-			})
-		}
+		before = d
 	}
-	return out, nil
+	renewals, calls := p.Renewals(ctx, certs, before)
+	out.Calls = calls
+	for i, c := range certs {
+		r := wanted[i]
+		host := r.Attrs["host"]
+		out.Objects = append(out.Objects, plan.Object{
+			Address: r.Address, Provider: Name, Kind: kindCertificate, ID: c.SerialHex, Owner: plan.Ours,
+			Attrs: plan.Attrs{
+				"host": host, "names": plan.Strings(headed(c.Names, first(r.Attrs["names"].Texts()))...),
+				"key": plan.String(c.Key), "directory": plan.String(c.Directory), "renewal_info": plan.String(c.RenewalInfo),
+			},
+			Outputs:   outputs(c.NotAfter, c.SerialHex, c.SPKI),
+			DependsOn: []plan.Address{plan.Addr("host", host.Str(), "agent")},
+			Due:       renewals[i].Due,
+			Renews:    renewals[i].At, RenewsWhy: renewals[i].Why,
+		})
+	}
+	return out, ctx.Err()
 }
 
 // headed gives a host's sorted names the order in which they are declared: its
@@ -175,23 +185,6 @@ func outputs(notAfter time.Time, serial, spki string) plan.Attrs {
 func outputsOf(leaf *x509.Certificate) plan.Attrs {
 	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	return outputs(leaf.NotAfter, hex.EncodeToString(leaf.SerialNumber.Bytes()), hex.EncodeToString(spki[:]))
-}
-
-// due says why a certificate must be renewed now, or "". Of short-lived
-// certificates a third of their life is left for trying, however long the
-// window of the spec is: otherwise each run would renew them again.
-func due(c manifest.Certificate, window time.Duration, now time.Time) string {
-	window = min(window, c.NotAfter.Sub(c.NotBefore)/3)
-	left := c.NotAfter.Sub(now)
-	switch {
-	case left > window:
-		return ""
-	case left <= 0:
-		return "expired on " + c.NotAfter.UTC().Format(time.DateOnly)
-	case left < 48*time.Hour:
-		return fmt.Sprintf("expires in %d hours", int(left.Hours()))
-	}
-	return fmt.Sprintf("expires in %d days", int(left.Hours()/24))
 }
 
 // The kinds of this provider's operations, in the order in which they happen.
@@ -223,13 +216,16 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 		if c.After["keep_key"].True() {
 			request = "make a signing request for the TLS key on "
 		}
+		obtain := plan.Attrs{"names": c.After["names"], "directory": c.After["directory"], "csr": plan.Unknown(a, "csr")}
+		if c.Before["directory"].Equal(c.After["directory"]) && c.Before["renewal_info"].Str() != "" {
+			obtain["replaces"] = plan.String(replacedID(c.Before["renewal_info"].Str()))
+		}
 		ops = append(ops,
 			op(opRequest, request+host.Str(), 1,
 				plan.Attrs{"names": c.After["names"], "key": c.After["key"], "keep_key": c.After["keep_key"]}),
-			op(opObtain, "get the certificate for "+first(c.After["names"].Texts()), 20,
-				plan.Attrs{"names": c.After["names"], "directory": c.After["directory"], "csr": plan.Unknown(a, "csr")}, id(opRequest)),
+			op(opObtain, "get the certificate for "+first(c.After["names"].Texts()), 20, obtain, id(opRequest)),
 			op(opInstall, "install the certificate on "+host.Str(), 1,
-				plan.Attrs{"directory": c.After["directory"], "chain": plan.Unknown(a, "chain")}, id(opObtain)),
+				plan.Attrs{"directory": c.After["directory"], "chain": plan.Unknown(a, "chain"), "renewal_info": plan.Unknown(a, "renewal_info")}, id(opObtain)),
 		)
 	}
 	return ops
@@ -268,17 +264,20 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		}
 		out = plan.Attrs{"csr": plan.String(string(csr))}
 	case opObtain:
-		chain, err := p.obtain(ctx, op, host, names, progress)
+		chain, ask, err := p.obtain(ctx, op, host, names, progress)
 		if err != nil {
 			return plan.Result{}, err
 		}
-		out = plan.Attrs{"chain": plan.String(string(chain))}
+		out = plan.Attrs{"chain": plan.String(string(chain)), "renewal_info": plan.String(ask)}
 	case opInstall:
 		leaf, err := parseChain([]byte(op.Inputs["chain"].Str()))
 		if err != nil {
 			return plan.Result{}, p.failure(op.Title, err)
 		}
 		meta := map[string]string{"directory": op.Inputs["directory"].Str()}
+		if ask := op.Inputs["renewal_info"].Str(); ask != "" {
+			meta[manifest.MetaRenewalInfo] = ask
+		}
 		if err := p.cfg.Hosts.InstallCertificate(ctx, host, name, []byte(op.Inputs["chain"].Str()), meta); err != nil {
 			return plan.Result{}, err
 		}

@@ -34,33 +34,36 @@ const (
 
 // obtain gets a certificate for a signing request: account, order, proofs, issue
 // (RFC 8555 7.1). It leaves no challenge record behind, whatever happens.
-func (p *Provider) obtain(ctx context.Context, op plan.Op, host string, names []string, progress plan.Progress) ([]byte, error) {
+func (p *Provider) obtain(ctx context.Context, op plan.Op, host string, names []string, progress plan.Progress) (chain []byte, renewalInfo string, err error) {
 	csr, err := parseRequest([]byte(op.Inputs["csr"].Str()), names)
 	if err != nil {
-		return nil, p.failure(op.Title, err)
+		return nil, "", p.failure(op.Title, err)
 	}
 	directory := op.Inputs["directory"].Str()
 	keyPEM, err := p.cfg.Hosts.AccountKey(ctx, host, directory)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	key, err := parseKey(keyPEM)
 	if err != nil {
-		return nil, p.failure("read the ACME account key of "+host, err)
+		return nil, "", p.failure("read the ACME account key of "+host, err)
 	}
-	o := &order{p: p, names: names, progress: progress}
+	o := &order{p: p, names: names, replaces: op.Inputs["replaces"].Str(), progress: progress}
 	progress("asking "+hostOf(directory), 0, 0)
 	if o.core, err = p.connect(ctx, directory, key); err != nil {
-		return nil, p.failure("register at the CA", err)
+		return nil, "", p.failure("register at the CA", err)
 	}
 	if err := o.prove(ctx); err != nil {
-		return nil, p.failure(op.Title, err)
+		return nil, "", p.failure(op.Title, err)
 	}
-	chain, err := o.issue(ctx, csr)
+	if chain, err = o.issue(ctx, csr); err != nil {
+		return nil, "", p.failure(op.Title, err)
+	}
+	leaf, err := parseChain(chain)
 	if err != nil {
-		return nil, p.failure(op.Title, err)
+		return nil, "", p.failure(op.Title, err)
 	}
-	return chain, nil
+	return chain, o.renewalInfo(leaf, directory), nil
 }
 
 // connect reads the directory and makes sure of the account. Registering a key
@@ -133,6 +136,7 @@ type order struct {
 	p        *Provider
 	core     *api.Core
 	names    []string
+	replaces string // the certificate it replaces (RFC 9773 5); "" for none
 	progress plan.Progress
 
 	location string
@@ -150,7 +154,7 @@ type proof struct {
 // prove makes an order and gets all its names authorized. The CA reuses what was
 // proved lately, so an order after a crash usually has nothing to prove.
 func (o *order) prove(ctx context.Context) (err error) {
-	made, err := o.core.Orders.New(o.names)
+	made, err := o.create()
 	if err != nil {
 		return err
 	}
@@ -210,6 +214,32 @@ func (o *order) prove(ctx context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// create makes the order. A CA that does not know the certificate it replaces, or
+// has replaced it already, gets an order without that word: it only makes the
+// order exempt from rate limits.
+func (o *order) create() (acme.ExtendedOrder, error) {
+	made, err := o.core.Orders.NewWithOptions(o.names, &api.OrderOptions{ReplacesCertID: o.replaces})
+	var problem *acme.ProblemDetails
+	if o.replaces == "" || !errors.As(err, &problem) || problem.HTTPStatus == http.StatusTooManyRequests || problem.Type == acme.BadNonceErr {
+		return made, err
+	}
+	return o.core.Orders.New(o.names)
+}
+
+// renewalInfo is where the CA is asked when to renew the certificate, "" when it
+// has no such service.
+func (o *order) renewalInfo(leaf *x509.Certificate, directory string) string {
+	ask := renewalURL(o.core.GetDirectory().RenewalInfo, leaf)
+	if u, err := url.Parse(ask); err == nil && strings.HasPrefix(directory, "http://") {
+		u.Scheme = "http" // a simulation's, whose URLs lego was given as https
+		ask = u.String()
+	}
+	if !sameService(ask, directory) {
+		return ""
+	}
+	return ask
 }
 
 // proofFor computes what the TXT record has to say (RFC 8555 8.4).

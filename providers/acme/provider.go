@@ -45,7 +45,7 @@ type Hosts interface {
 	// keepKey it takes the key in use, if there is one of this type.
 	CertificateRequest(ctx context.Context, host, name string, names []string, keyType string, keepKey bool) (csrPEM []byte, err error)
 	// InstallCertificate installs a chain (PEM, leaf first) for that key or the current
-	// one. meta has "directory".
+	// one. meta has "directory" and, when the CA says when to renew, manifest.MetaRenewalInfo.
 	InstallCertificate(ctx context.Context, host, name string, chainPEM []byte, meta map[string]string) error
 	// Certificates gives what the last observation found on a host, and false when it
 	// was not observed (because it does not exist yet).
@@ -63,6 +63,7 @@ type Config struct {
 
 	Challenger Challenger
 	Hosts      Hosts
+	Answers    Answers // nil keeps nothing between runs
 
 	// Transport replaces the default HTTP transport (and Roots).
 	Transport http.RoundTripper

@@ -83,7 +83,7 @@ func (h *hosts) InstallCertificate(_ context.Context, host, name string, chain [
 	h.chain = chain
 	spki := sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	h.cert = &manifest.Certificate{
-		Name: name, Names: slices.Sorted(slices.Values(leaf.DNSNames)), Key: kind, Directory: meta["directory"],
+		Name: name, Names: slices.Sorted(slices.Values(leaf.DNSNames)), Key: kind, Directory: meta["directory"], RenewalInfo: meta[manifest.MetaRenewalInfo],
 		SerialHex: hex.EncodeToString(leaf.SerialNumber.Bytes()), NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter,
 		SPKI: hex.EncodeToString(spki[:]),
 	}
@@ -134,9 +134,6 @@ type world struct {
 func newWorld(t *testing.T, ca acmesim.Config) *world {
 	t.Helper()
 	t.Setenv("PEBBLE_WFE_NONCEREJECT", "") // New sets it; this puts it back
-	if ca.RejectNonces == 0 {
-		ca.RejectNonces = -1 // each costs a fifth of a second
-	}
 	w := &world{t: t, hosts: &hosts{}, now: time.Now()}
 	w.sim = cloudflaresim.New(cloudflaresim.Config{
 		Tokens: []cloudflaresim.Token{{Value: "token"}}, Zones: []cloudflaresim.Zone{{Name: "acme.example"}},

@@ -341,7 +341,7 @@ func (a *Agent) certificate(name string) (*manifest.Certificate, error) {
 	sort.Strings(names)
 	return &manifest.Certificate{
 		Name: name, Names: names, Key: kindOf(leaf.PublicKey), Issuer: leaf.Issuer.String(),
-		Directory: meta.Directory, SerialHex: hex.EncodeToString(leaf.SerialNumber.Bytes()),
+		Directory: meta.Directory, RenewalInfo: meta.Extra[manifest.MetaRenewalInfo], SerialHex: hex.EncodeToString(leaf.SerialNumber.Bytes()),
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, SHA256: hex.EncodeToString(sum[:]), SPKI: hex.EncodeToString(spki[:]),
 	}, nil
 }

@@ -208,16 +208,18 @@ type Storage struct {
 
 // Certificate is an installed certificate with its key on the host.
 type Certificate struct {
-	Name      string    `json:"name"`  // the certificate's name in the spec: "mx1"
-	Names     []string  `json:"names"` // DNS names, sorted
-	Key       string    `json:"key"`   // "ecdsa256" or "rsa2048"
-	Issuer    string    `json:"issuer"`
-	Directory string    `json:"directory"` // the ACME directory it came from
-	SerialHex string    `json:"serial"`
-	NotBefore time.Time `json:"not_before"`
-	NotAfter  time.Time `json:"not_after"`
-	SHA256    string    `json:"sha256"` // of the leaf
-	SPKI      string    `json:"spki"`   // SHA-256 of the leaf's SubjectPublicKeyInfo, hex: the data of a "3 1 1" TLSA record (RFC 6698 2.1)
+	Name      string   `json:"name"`  // the certificate's name in the spec: "mx1"
+	Names     []string `json:"names"` // DNS names, sorted
+	Key       string   `json:"key"`   // "ecdsa256" or "rsa2048"
+	Issuer    string   `json:"issuer"`
+	Directory string   `json:"directory"` // the ACME directory it came from
+	// RenewalInfo is where its CA is asked when to renew it (RFC 9773 4.1); "" when it does not say.
+	RenewalInfo string    `json:"renewal_info,omitempty"`
+	SerialHex   string    `json:"serial"`
+	NotBefore   time.Time `json:"not_before"`
+	NotAfter    time.Time `json:"not_after"`
+	SHA256      string    `json:"sha256"` // of the leaf
+	SPKI        string    `json:"spki"`   // SHA-256 of the leaf's SubjectPublicKeyInfo, hex: the data of a "3 1 1" TLSA record (RFC 6698 2.1)
 }
 
 // Service is the state of mailformd as a service.

@@ -88,6 +88,10 @@ type CertMeta struct {
 	Extra     map[string]string `json:"extra,omitempty"`
 }
 
+// MetaRenewalInfo is the key in CertRequest.Meta of the URL at which the CA is
+// asked when to renew the certificate (RFC 9773 4.1).
+const MetaRenewalInfo = "renewal_info"
+
 // AccountRequest asks for the account key of an ACME directory.
 type AccountRequest struct {
 	Claim

@@ -50,6 +50,12 @@ type Config struct {
 	// RejectNonces is the percentage of good nonces that are refused, to keep
 	// clients honest: 0 means Pebble's own 5, a negative number none.
 	RejectNonces int
+	// AccountKeys makes the authority insist on accounts bound to one made on its web
+	// site (RFC 8555 7.3.4): MAC keys, base64url, by key identifier. nil wants none.
+	AccountKeys map[string]string
+	// AskAgain is how soon it wants to be asked again about a renewal (RFC 9773 4.3):
+	// 0 means Pebble's own six hours.
+	AskAgain time.Duration
 	// Intercept may answer a request itself, to make the authority misbehave. It
 	// returns true when it has.
 	Intercept func(http.ResponseWriter, *http.Request) bool
@@ -61,6 +67,8 @@ type Server struct {
 	http     *http.Server
 	handler  http.Handler
 	roots    []byte
+	store    *db.MemoryStore
+	counter  counter
 }
 
 // New starts an authority with keys of its own. Pebble has goroutines that end
@@ -85,12 +93,17 @@ func New(cfg Config) (*Server, error) {
 			return nil, fmt.Errorf("simulated CA: %w", err)
 		}
 	}
+	for id, key := range cfg.AccountKeys {
+		if err := store.AddExternalAccountKeyByID(id, key); err != nil {
+			return nil, fmt.Errorf("simulated CA: %w", err)
+		}
+	}
 	authority := ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{
 		"default": {Description: "The default profile", ValidityPeriod: uint64(cfg.Validity / time.Second)},
 	})
 	// The ports are those of HTTP-01 and TLS-ALPN-01, which nobody here uses.
 	validator := va.New(logger, 80, 443, false, cfg.ResolverAddr, store)
-	front := wfe.New(logger, store, validator, authority, []string{"ca.example"}, false, false, 0, 0)
+	front := wfe.New(logger, store, validator, authority, []string{"ca.example"}, false, cfg.AccountKeys != nil, 0, 0)
 
 	root := authority.GetRootCert(0)
 	if root == nil {
@@ -100,7 +113,8 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulated CA: %w", err)
 	}
-	s := &Server{handler: front.Handler()}
+	s := &Server{store: store}
+	s.handler = s.front(front.Handler(), front.ManagementHandler(), cfg.AskAgain)
 	if cfg.Intercept != nil {
 		pebble := s.handler
 		s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

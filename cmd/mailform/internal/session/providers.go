@@ -98,7 +98,6 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		}
 		agents = agentbin.Default(executable)
 	}
-	var certs *acme.Provider
 	s.hosts = host.New(host.Config{
 		Stack:      stack,
 		ReadOnly:   s.opts.ReadOnly,
@@ -111,20 +110,21 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Agents:     agents,
 		Secret:     spec.Secret,
 		Published: func(ctx context.Context, records []host.TXT) []host.Sighting {
-			return sightings(ctx, certs, records)
+			return sightings(ctx, s.certs, records)
 		},
 		Roots: roots,
 		Now:   s.env.Now,
 		Sleep: s.env.Sleep,
 	})
 	s.closers = append(s.closers, s.hosts.Close)
-	certs, err = acme.New(acme.Config{
+	s.certs, err = acme.New(acme.Config{
 		Directory:  first(spec.ACME.Directory, getenv("MAILFORM_ACME_DIRECTORY")),
 		Contact:    spec.Stack.Contact,
 		Roots:      roots,
 		Resolver:   resolver,
 		Challenger: dns,
 		Hosts:      s.hosts,
+		Answers:    s.answers(),
 		Transport:  s.transport(roots, gets),
 		Now:        s.env.Now,
 		Sleep:      s.env.Sleep,
@@ -132,7 +132,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []plan.Provider{cloud, dns, s.hosts, certs}, nil
+	return []plan.Provider{cloud, dns, s.hosts, s.certs}, nil
 }
 
 // sightings asks about many records at once.

@@ -18,6 +18,7 @@ import (
 
 	"mailform/apply"
 	"mailform/plan"
+	"mailform/providers/acme"
 	"mailform/providers/host"
 	"mailform/providers/host/agentbin"
 	"mailform/specs"
@@ -70,6 +71,7 @@ type Session struct {
 	state   *apply.State
 	leases  *apply.Leases // from Lock to Close
 	hosts   *host.Provider
+	certs   *acme.Provider
 	closers []func()
 }
 
@@ -260,6 +262,11 @@ func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (
 
 // pricePatience bounds asking for prices: nobody waits for them.
 const pricePatience = 15 * time.Second
+
+// Upcoming are the renewals whose time has not come.
+func (s *Session) Upcoming(p *Planned) []plan.Upcoming {
+	return plan.FindUpcoming(p.Input.Observed, p.Plan, s.env.Now())
+}
 
 // Estimate finds out what a plan will cost and how long an apply with so many
 // operations at a time will take. What it cannot find out it leaves out.

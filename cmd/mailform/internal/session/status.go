@@ -6,6 +6,7 @@ import (
 
 	"mailform/apply"
 	"mailform/plan"
+	"mailform/providers/acme"
 	"mailform/providers/alicloud"
 	"mailform/providers/host"
 )
@@ -14,7 +15,8 @@ import (
 type HostStatus struct {
 	Name, Hostname string
 	host.Inspection
-	Err error // why it could not be asked
+	Renewals []acme.Renewal // of the certificates in Facts, in their order
+	Err      error          // why it could not be asked
 }
 
 // Status asks every host of the spec about itself, all at the same time: one
@@ -30,6 +32,9 @@ func (s *Session) Status(ctx context.Context, sink apply.Sink) ([]HostStatus, er
 		wg.Go(func() {
 			st := HostStatus{Name: h.Name, Hostname: h.Hostname}
 			st.Inspection, st.Err = s.hosts.Inspect(ctx, agents[h.Name], known)
+			if st.Facts != nil {
+				st.Renewals, _ = s.certs.Renewals(ctx, st.Facts.Certificates, s.Spec.TLS.RenewAfter)
+			}
 			out[i] = st
 		})
 	}
