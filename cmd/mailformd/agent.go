@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -39,6 +40,7 @@ func newAgent(version string) (*agent.Agent, error) {
 		Systemd:      agent.Systemctl{},
 		Tools:        agent.Programs{},
 		Daemon:       agent.Control{Socket: l.ControlSocket()},
+		Prober:       agent.Ports{Dial: (&net.Dialer{}).DialContext},
 		NewPassword:  account.GeneratePassword,
 		HashPassword: account.HashPassword,
 		Rand:         rand.Reader,
@@ -92,6 +94,10 @@ func agentCommands(version string) []*cobra.Command {
 		command("install-cert", "install a certificate chain", request((*agent.Agent).InstallCert)),
 		command("acme-account", "print the account key of an ACME directory", requestText((*agent.Agent).AccountKey)),
 		command("converge", "bring this host to a manifest", converge),
+		command("confirm", "keep a change that waits to be confirmed", request((*agent.Agent).Confirm)),
+		command("take-back", "take back a change that waits to be confirmed", request((*agent.Agent).TakeBack)),
+		command("revert", "take back a change that was not confirmed in time; run by a timer and at boot", revert),
+		command("rollback", "make another version of mailformd serve", request((*agent.Agent).Rollback)),
 		command("remove", "take mailform off this host", request((*agent.Agent).Remove)),
 		leases(command),
 		password,
@@ -169,6 +175,15 @@ func converge(ctx context.Context, a *agent.Agent, cmd *cobra.Command, _ []strin
 		}
 	}
 	return errors.New("nobody has confirmed the first passwords: the next apply makes new ones")
+}
+
+// revert says in the journal what it did.
+func revert(ctx context.Context, a *agent.Agent, cmd *cobra.Command, _ []string) error {
+	did, err := a.Revert(ctx)
+	if did && err == nil {
+		_, err = fmt.Fprintln(cmd.ErrOrStderr(), "mailformd: a change that was not confirmed was taken back")
+	}
+	return err
 }
 
 // readRequest reads the request document and returns what follows it.

@@ -239,6 +239,7 @@ func (p *Provider) converge(ctx context.Context, t target, op plan.Op, progress 
 		return plan.Result{}, err
 	}
 	var result *manifest.ConvergeResult
+	var unconfirmed error
 	lines := func(line []byte, answer io.Writer) error {
 		var e manifest.AgentEvent
 		if err := json.Unmarshal(line, &e); err != nil {
@@ -246,6 +247,12 @@ func (p *Provider) converge(ctx context.Context, t target, op plan.Op, progress 
 		}
 		if e.Result != nil {
 			result = e.Result
+			if result.Trial != "" {
+				// Whoever is shut out by now has not seen the passwords either.
+				if unconfirmed = p.confirm(ctx, t, op.Title, result.Trial, expectedOf(&req.Manifest), progress); unconfirmed != nil {
+					return unconfirmed
+				}
+			}
 			if len(result.Passwords) > 0 {
 				// The host would otherwise make new ones, thinking that nobody saw these.
 				_, err := io.WriteString(answer, manifest.AckPasswords+"\n")
@@ -258,7 +265,11 @@ func (p *Provider) converge(ctx context.Context, t target, op plan.Op, progress 
 		}
 		return nil
 	}
-	if _, err := p.agent(ctx, t, op.Title, paths.Binary(), "converge", req, lines); err != nil {
+	_, err = p.agent(ctx, t, op.Title, paths.Binary(), "converge", req, lines)
+	if unconfirmed != nil && ctx.Err() == nil {
+		return plan.Result{}, unconfirmed
+	}
+	if err != nil {
 		return plan.Result{}, err
 	}
 	if result == nil {

@@ -274,6 +274,9 @@ func (p *Provider) serverAttrs(f *manifest.Facts, label, wanted string) plan.Att
 		label = p.Version
 	default:
 		label = "still running " + short(running)
+		if i := slices.IndexFunc(f.Versions, func(v manifest.Version) bool { return v.SHA256 == running }); i >= 0 && f.Versions[i].Version != "" {
+			label = "still running " + f.Versions[i].Version + " (" + short(running) + ")"
+		}
 	}
 	attrs := settingsAttrs(m) // of secrets the agent has sent the fingerprints
 	attrs["version"] = plan.String(label)

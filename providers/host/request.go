@@ -60,7 +60,7 @@ func (p *Provider) secretOrKeep(fingerprint string) (text, keep string) {
 
 // served reports whether a host's facts are what a request would bring about.
 func served(req manifest.ConvergeRequest, f *manifest.Facts) bool {
-	if f == nil || f.Manifest == nil || len(f.Service.Drift) > 0 || f.Storage != nil && len(f.Storage.Drift) > 0 || f.Service.BinarySHA256 != f.Agent.SHA256 {
+	if f == nil || f.Manifest == nil || f.Trial != nil || len(f.Service.Drift) > 0 || f.Storage != nil && len(f.Storage.Drift) > 0 || f.Service.BinarySHA256 != f.Agent.SHA256 {
 		return false
 	}
 	want := req.Manifest

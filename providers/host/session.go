@@ -46,7 +46,8 @@ type sessions struct {
 type slot struct {
 	sem    chan struct{}
 	client *client
-	trust  *trust // what was learned about the host's key in this run
+	old    []*client // that others have taken the place of: what runs on them goes on
+	trust  *trust    // what was learned about the host's key in this run
 }
 
 // client is one SSH connection.
@@ -85,10 +86,12 @@ func (s *sessions) close() {
 	defer s.mu.Unlock()
 	for _, sl := range s.slots {
 		sl.sem <- struct{}{}
-		if sl.client != nil {
-			sl.client.Close()
-			sl.client = nil
+		for _, c := range append(sl.old, sl.client) {
+			if c != nil {
+				c.Close()
+			}
 		}
+		sl.client, sl.old = nil, nil
 		<-sl.sem
 	}
 }

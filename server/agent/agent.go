@@ -13,11 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"time"
 
 	"mailform/server/manifest"
@@ -31,6 +28,7 @@ type Config struct {
 	Systemd      Systemd
 	Tools        Tools
 	Daemon       Daemon
+	Prober       Prober
 	NewPassword  func() (string, error)       // makes a first password
 	HashPassword func(string) (string, error) // text -> PHC string
 	Rand         io.Reader                    // crypto/rand.Reader
@@ -123,68 +121,4 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 	}
 	out.Changed = changed || switched
 	return out, nil
-}
-
-// switchVersion copies the executable to its versioned place and points the
-// link there. Earlier versions but the last active one are deleted.
-func (a *Agent) switchVersion(sum string) (bool, error) {
-	target := a.Layout.VersionBinary(sum)
-	changed := false
-	if have, err := fileSHA256(target); err != nil || have != sum {
-		if err := mkdirAll(a.Layout.VersionDir(sum), 0o755); err != nil {
-			return false, err
-		}
-		if err := copyFile(a.Executable, target, 0o755); err != nil {
-			return false, err
-		}
-		changed = true
-	}
-	link := a.Layout.Binary()
-	before, err := os.Readlink(link)
-	// The link is relative, so that it holds in a private root too.
-	want := a.Layout.VersionLink(sum)
-	if err != nil || before != want {
-		if err := switchLink(want, link); err != nil {
-			return false, err
-		}
-		changed = true
-	}
-	if strings.HasPrefix(filepath.Base(a.Executable), filepath.Base(a.Layout.UploadPrefix())) {
-		if err := os.Remove(a.Executable); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return false, err
-		}
-	}
-	if changed {
-		return true, a.pruneVersions(sum, versionOf(before))
-	}
-	return false, nil
-}
-
-func (a *Agent) pruneVersions(keep ...string) error {
-	entries, err := os.ReadDir(a.Layout.VersionsDir())
-	if err != nil {
-		return err
-	}
-	kept := map[string]bool{}
-	for _, k := range keep {
-		kept[k] = true
-	}
-	for _, e := range entries {
-		if e.IsDir() && len(e.Name()) == 64 && !kept[e.Name()] {
-			if err := os.RemoveAll(a.Layout.VersionDir(e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// versionOf returns the hash in a path …/<sha256>/mailformd, or "".
-func versionOf(path string) string {
-	path = strings.TrimSuffix(path, " (deleted)")
-	parts := strings.Split(path, "/")
-	if n := len(parts); n >= 2 && len(parts[n-2]) == 64 {
-		return parts[n-2]
-	}
-	return ""
 }

@@ -30,6 +30,8 @@ type machine struct {
 	serving string          // manifest the daemon has read
 	exe     string          // what the service runs
 	sick    bool            // the daemon never becomes ready
+	poison  string          // the content of a version that never becomes ready
+	deaf    int             // a port that does not answer
 	disks   []*fakeDisk
 	tools   Tools        // nil: those of fakeDisk
 	real    string       // a device that the mount unit really mounts
@@ -62,7 +64,7 @@ func (m *machine) write(p, text string, mode os.FileMode) {
 func (m *machine) agent() *Agent {
 	return New(Config{
 		Layout: m.layout, Version: "1.0", Executable: m.path("/usr/local/lib/mailform/.upload-test"),
-		Systemd: m, Tools: m, Daemon: daemon{m},
+		Systemd: m, Tools: m, Daemon: daemon{m}, Prober: m,
 		NewPassword: func() (string, error) { m.hashed++; return fmt.Sprintf("first-password-%d", m.hashed), nil },
 		// The text must not be found in the hash, or the search for leaks would find it there.
 		HashPassword: func(p string) (string, error) { return "$argon2id$" + manifest.Fingerprint(p), nil },
@@ -149,8 +151,16 @@ func (m *machine) Restart(_ context.Context, units ...string) error {
 			return err
 		}
 		var err error
-		if m.exe, err = filepath.EvalSymlinks(m.layout.Binary()); err != nil || m.sick {
+		if m.exe, err = filepath.EvalSymlinks(m.layout.ActiveBinary()); err != nil || m.sick {
 			return err
+		}
+		program, err := os.ReadFile(m.exe)
+		if err != nil {
+			return err
+		}
+		if m.poison != "" && string(program) == m.poison {
+			delete(m.active, u)
+			return errors.New("Job for mailformd.service failed")
 		}
 		return m.read()
 	})
@@ -174,6 +184,19 @@ func (m *machine) Units(_ context.Context, units ...string) ([]UnitState, error)
 		out = append(out, s)
 	}
 	return out, nil
+}
+func (m *machine) ResetFailed(context.Context, ...string) error { return nil }
+func (m *machine) Listening(_ context.Context, unit string) ([]string, error) {
+	if !m.active[unit] {
+		return nil, nil
+	}
+	return []string{unit}, nil
+}
+func (m *machine) Probe(_ context.Context, s manifest.ServicePort, addr, _ string) error {
+	if s.Port == m.deaf || addr != SocketUnit(s) || m.exe == "" {
+		return errors.New("connection reset")
+	}
+	return nil
 }
 func (m *machine) Log(context.Context, string, int) string { return "panic: out of stamps" }
 
@@ -245,6 +268,13 @@ func (m *machine) mustConverge(req manifest.ConvergeRequest) manifest.ConvergeRe
 		m.t.Fatal(err)
 	}
 	return res
+}
+
+func (m *machine) confirm(id string) {
+	m.t.Helper()
+	if _, err := m.agent().Confirm(context.Background(), manifest.TrialRequest{Claim: claim(), Trial: id}); err != nil {
+		m.t.Fatal(err)
+	}
 }
 
 func TestConvergeTwice(t *testing.T) {
@@ -419,15 +449,16 @@ func TestNewVersionRestartsTheService(t *testing.T) {
 	if f := m.observe(); f.Service.BinarySHA256 == "" || f.Service.BinarySHA256 == m.agent().installedVersion() {
 		t.Errorf("the old version is not seen to run: %+v", f.Service)
 	}
-	m.mustConverge(wanted())
+	res := m.mustConverge(wanted())
 	if !slices.Contains(m.calls, "restart "+ServiceUnit) {
 		t.Errorf("systemd was asked %q", m.calls)
 	}
+	m.confirm(res.Trial)
 	if f := m.observe(); f.Service.BinarySHA256 != m.agent().installedVersion() {
 		t.Errorf("the new version does not run: %+v", f.Service)
 	}
 	entries, err := os.ReadDir(m.layout.VersionsDir())
-	if err != nil || len(entries) != 3 { // the upload, the new one, the one before
+	if err != nil || len(entries) != 4 { // the upload, the new one, the one before, the link
 		t.Errorf("versions: %v %v", entries, err)
 	}
 }
@@ -471,8 +502,12 @@ func TestDriftIsSeenAndMended(t *testing.T) {
 		if !strings.Contains(drift, name) {
 			t.Errorf("drift %q does not say %q", drift, name)
 		}
-		if res := m.mustConverge(wanted()); !res.Changed {
+		res := m.mustConverge(wanted())
+		if !res.Changed {
 			t.Errorf("%s: converge changed nothing", name)
+		}
+		if res.Trial != "" {
+			m.confirm(res.Trial)
 		}
 		if drift := m.observe().Service.Drift; len(drift) != 0 {
 			t.Errorf("%s: still there after converge: %q", name, drift)

@@ -44,9 +44,12 @@ func (a *Agent) Converge(ctx context.Context, req manifest.ConvergeRequest, emit
 	}
 	c := &converge{a: a, req: req, emit: emit}
 	if err := c.run(ctx); err != nil {
-		return res, err
+		return res, c.failed(ctx, err)
 	}
 	res.Changed, res.ManifestSHA256, res.Passwords = c.changed, c.sum, c.passwords
+	if c.trial != nil {
+		res.Trial = c.trial.ID
+	}
 	res.Service, err = a.service(ctx)
 	return res, err
 }
@@ -60,6 +63,7 @@ type converge struct {
 	reload    bool // something the daemon reads has changed
 	sum       string
 	passwords map[string]string
+	trial     *trialRecord // the change waits to be confirmed
 }
 
 func (c *converge) step(name, status, detail string) {
@@ -85,6 +89,14 @@ func (c *converge) run(ctx context.Context) error {
 	items, err := a.settledItems(&want)
 	if err != nil {
 		return err
+	}
+	if err := checkAll(items); err != nil {
+		return err
+	}
+	if !c.req.DryRun {
+		if c.trial, err = c.trialFor(ctx, items); err != nil {
+			return err
+		}
 	}
 	changed, err := a.settle(ctx, items, c.emit, c.req.DryRun)
 	c.changed = c.changed || changed
@@ -134,7 +146,25 @@ func (c *converge) run(ctx context.Context) error {
 	if err := c.service(ctx, items); err != nil {
 		return err
 	}
-	return c.endUse(&want)
+	if err := c.endUse(&want); err != nil {
+		return err
+	}
+	if c.trial != nil {
+		return a.arm(ctx, c.trial)
+	}
+	return errors.Join(removeDurably(a.Layout.RevertedFile()), a.served())
+}
+
+// failed takes back what was changed on the way to an error.
+func (c *converge) failed(ctx context.Context, err error) error {
+	if c.trial == nil {
+		return err
+	}
+	code := ExitCode(err)
+	if back := c.a.takeBack(context.WithoutCancel(ctx), c.trial, err.Error()); back != nil {
+		return failf(code, "%v\nTaking the change back went wrong, too: %v\nThe host tries it again within %d seconds.", err, back, manifest.TrialSeconds)
+	}
+	return failf(code, "%v\nThe change was taken back: %s serves as before.", err, c.a.named(c.trial.Active))
 }
 
 // settledItems is everything but the manifest and the service's state: folders,
@@ -161,7 +191,7 @@ func (a *Agent) settledItems(m *manifest.Manifest) ([]item, error) {
 	if path := a.Layout.ManifestFile(); fileExists(path) {
 		items = append(items, &accessItem{a, path})
 	}
-	for _, u := range a.unitItems(manifest.ServicesOf(m)) {
+	for _, u := range append(a.unitItems(manifest.ServicesOf(m)), a.revertItems()...) {
 		items = append(items, u)
 	}
 	return items, nil

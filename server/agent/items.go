@@ -29,10 +29,8 @@ type item interface {
 // settle brings items to their wanted state. All are checked before the first
 // is changed, so that a conflict leaves the host as it was.
 func (a *Agent) settle(ctx context.Context, items []item, emit func(manifest.AgentEvent), dryRun bool) (changed bool, err error) {
-	for _, it := range items {
-		if _, err := it.check(); err != nil {
-			return false, fmt.Errorf("%s: %w", it.name(), err)
-		}
+	if err := checkAll(items); err != nil {
+		return false, err
 	}
 	for _, it := range items {
 		diff, err := it.check() // again: an earlier item may have settled it
@@ -54,6 +52,16 @@ func (a *Agent) settle(ctx context.Context, items []item, emit func(manifest.Age
 		changed = true
 	}
 	return changed, nil
+}
+
+// checkAll finds conflicts.
+func checkAll(items []item) error {
+	for _, it := range items {
+		if _, err := it.check(); err != nil {
+			return fmt.Errorf("%s: %w", it.name(), err)
+		}
+	}
+	return nil
 }
 
 // baseItems are what every other thing rests on: the user and the folders.

@@ -45,6 +45,22 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if _, err := readJSON(a.Layout.RetainedFile(), &f.Retained); err != nil {
 		return nil, err
 	}
+	if f.Versions, err = a.versions(); err != nil {
+		return nil, err
+	}
+	trial, err := a.readTrial()
+	if err != nil {
+		return nil, err
+	}
+	if trial != nil {
+		f.Trial = &manifest.Trial{ID: trial.ID, Until: trial.Until}
+	}
+	var reverted manifest.Reverted
+	if ok, err := readJSON(a.Layout.RevertedFile(), &reverted); err != nil {
+		return nil, err
+	} else if ok {
+		f.Reverted = &reverted
+	}
 	m, sum, err := a.readManifest()
 	if err != nil {
 		return nil, err
@@ -59,6 +75,9 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 		return nil, err
 	}
 	f.Service.Drift = append(f.Service.Drift, useDrift(m, f.DKIM)...)
+	if trial != nil {
+		f.Service.Drift = append(f.Service.Drift, "a change is not confirmed yet")
+	}
 	if f.Storage, err = a.storageFacts(m); err != nil {
 		return nil, err
 	}
@@ -184,15 +203,6 @@ func (a *Agent) service(ctx context.Context) (manifest.Service, error) {
 		}
 	}
 	return s, nil
-}
-
-// installedVersion is the digest of the binary that the link points at.
-func (a *Agent) installedVersion() string {
-	target, err := os.Readlink(a.Layout.Binary())
-	if err != nil {
-		return ""
-	}
-	return versionOf(target)
 }
 
 // drift lists what a converge to the applied manifest would change.

@@ -23,7 +23,7 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := a.claim(req.Claim, false); err != nil {
 		return out, err
 	}
-	units := a.unitItems(manifest.EveryService())
+	units := append(a.unitItems(manifest.EveryService()), a.revertItems()...)
 	for _, u := range units {
 		if _, err := u.check(); err != nil {
 			return out, err
@@ -130,6 +130,7 @@ func (a *Agent) removeStorage(ctx context.Context, purge bool, out *manifest.Rem
 // stopUnits stops and disables what exists of our units.
 func (a *Agent) stopUnits(ctx context.Context) error {
 	names := append([]string{ServiceUnit}, socketUnits(manifest.EveryService())...)
+	names = append(names, revertTimer, revertAtBoot)
 	states, err := a.Systemd.Units(ctx, names...)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,13 +29,16 @@ func (c *converge) service(ctx context.Context, items []item) error {
 	}
 	services := manifest.ServicesOf(&c.req.Manifest)
 	units := a.unitItems(services)
+	files := append(slices.Clone(units), a.revertItems()...)
 	names := append([]string{ServiceUnit}, socketUnits(services)...)
+	enabled := len(names)
+	names = append(names, revertService, revertTimer, revertAtBoot) // in the order of files
 	states, err := a.Systemd.Units(ctx, names...)
 	if err != nil {
 		return err
 	}
 	reread := false
-	for i, u := range units {
+	for i, u := range files {
 		reread = reread || written[u.path] || states[i].NeedDaemonReload || states[i].LoadState == "not-found"
 	}
 	if reread {
@@ -48,7 +52,7 @@ func (c *converge) service(ctx context.Context, items []item) error {
 	}
 	var enable []string
 	for i, n := range names {
-		if states[i].UnitFileState != "enabled" {
+		if (i < enabled || n == revertAtBoot) && states[i].UnitFileState != "enabled" {
 			enable = append(enable, n)
 		}
 	}
@@ -59,6 +63,9 @@ func (c *converge) service(ctx context.Context, items []item) error {
 		c.step("systemd", "changed", "enabled "+strings.Join(enable, ", "))
 	}
 	if err := c.sockets(ctx, services, units[1:], written, states); err != nil {
+		return err
+	}
+	if err := a.activate(a.installedVersion()); err != nil {
 		return err
 	}
 	return c.daemon(ctx, written[units[0].path])
@@ -146,7 +153,7 @@ func (c *converge) daemon(ctx context.Context, unitChanged bool) error {
 		did, err = "started", a.Systemd.Restart(ctx, ServiceUnit) // restart also leaves the failed state
 	case unitChanged:
 		did, err = "restarted: its unit file changed", a.Systemd.Restart(ctx, ServiceUnit)
-	case versionOf(states[0].MainExe) != a.installedVersion():
+	case versionOf(states[0].MainExe) != a.activeVersion():
 		did, err = "restarted with the new version", a.Systemd.Restart(ctx, ServiceUnit)
 	default:
 		st, statusErr := a.Daemon.Status(ctx)
@@ -169,8 +176,30 @@ func (c *converge) daemon(ctx context.Context, unitChanged bool) error {
 	return nil
 }
 
-// ready waits until the daemon says that it serves the manifest on disk.
+// ready waits until the daemon says that it serves the manifest on disk, asks
+// every port, and looks whether that is still the same process.
 func (c *converge) ready(ctx context.Context) error {
+	if err := c.loaded(ctx); err != nil {
+		return err
+	}
+	if err := c.a.health(ctx, &c.req.Manifest); err != nil {
+		return c.unhealthy(ctx, err.Error())
+	}
+	states, err := c.a.Systemd.Units(ctx, ServiceUnit)
+	if err != nil {
+		return err
+	}
+	switch st := states[0]; {
+	case st.ActiveState != "active":
+		return c.unhealthy(ctx, "it is "+st.ActiveState+" after it was asked on its ports")
+	case versionOf(st.MainExe) != c.a.activeVersion():
+		return c.unhealthy(ctx, "another version of it answers than the one that was started")
+	}
+	return nil
+}
+
+// loaded waits until the daemon says that it serves the manifest on disk.
+func (c *converge) loaded(ctx context.Context) error {
 	deadline := c.a.Now().Add(readyTimeout)
 	for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		st, err := c.a.Daemon.Status(ctx)

@@ -26,6 +26,10 @@ type Systemd interface {
 	Start(ctx context.Context, units ...string) error
 	Stop(ctx context.Context, units ...string) error
 	Restart(ctx context.Context, units ...string) error
+	// ResetFailed forgets that units failed, and how often they were started.
+	ResetFailed(ctx context.Context, units ...string) error
+	// Listening returns the TCP addresses that a socket unit listens on: "[::]:25".
+	Listening(ctx context.Context, unit string) ([]string, error)
 	// Units returns the state of each unit, in order. Units that do not exist
 	// have the LoadState "not-found".
 	Units(ctx context.Context, units ...string) ([]UnitState, error)
@@ -116,6 +120,32 @@ func (Systemctl) Stop(ctx context.Context, units ...string) error {
 // Restart implements Systemd.
 func (Systemctl) Restart(ctx context.Context, units ...string) error {
 	return systemctl(ctx, append([]string{"restart"}, units...)...)
+}
+
+// ResetFailed implements Systemd.
+func (Systemctl) ResetFailed(ctx context.Context, units ...string) error {
+	return systemctl(ctx, append([]string{"reset-failed"}, units...)...)
+}
+
+// Listening implements Systemd.
+func (Systemctl) Listening(ctx context.Context, unit string) ([]string, error) {
+	out, err := run(ctx, "systemctl", "show", "--property=Listen", unit)
+	if err != nil {
+		return nil, err
+	}
+	return parseListen(string(out)), nil
+}
+
+// parseListen reads lines like "Listen=[::]:25 (Stream)".
+func parseListen(out string) []string {
+	var addrs []string
+	for line := range strings.Lines(out) {
+		v, ok := strings.CutPrefix(strings.TrimSpace(line), "Listen=")
+		if addr, kind, _ := strings.Cut(v, " "); ok && kind == "(Stream)" {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
 }
 
 // Units implements Systemd.

@@ -106,7 +106,7 @@ SystemCallFilter=~@privileged @resources
 
 [Install]
 WantedBy=multi-user.target
-`, sockets, real.Binary(), User, real.StoreDir(), real.StateDir(), real.MovingFile())
+`, sockets, real.ActiveBinary(), User, real.StoreDir(), real.StateDir(), real.MovingFile())
 }
 
 // socketText is the socket unit of one port. Without an address systemd

@@ -104,7 +104,7 @@ func (l Layout) ACMEAccountKey(directoryHash string) string {
 	return filepath.Join(l.ACMEDir(), directoryHash+".pem")
 }
 
-// VersionsDir holds one mailformd per SHA-256; Binary is the link to the active one.
+// VersionsDir holds one mailformd per SHA-256; Binary is the link to the newest one.
 func (l Layout) VersionsDir() string { return l.at("/usr/local/lib/mailform") }
 
 // VersionDir and VersionBinary are one version's place, by its SHA-256.
@@ -116,10 +116,26 @@ func (l Layout) VersionBinary(sha string) string {
 // VersionLink is what Binary points at: relative, so that it holds under any root.
 func (l Layout) VersionLink(sha string) string { return "../lib/mailform/" + sha + "/mailformd" }
 
+// VersionFile says of one version what manifest.Version does.
+func (l Layout) VersionFile(sha string) string {
+	return filepath.Join(l.VersionDir(sha), "version.json")
+}
+
+// ActiveLink points at the version that serves, by its digest alone; ActiveBinary
+// is what the service runs. Binary, which agent commands run, may be newer.
+func (l Layout) ActiveLink() string   { return l.at("/usr/local/lib/mailform/active") }
+func (l Layout) ActiveBinary() string { return filepath.Join(l.ActiveLink(), "mailformd") }
+
+// TrialDir holds what a change that is not confirmed yet has replaced; TrialFile
+// is the record of it, written last. RevertedFile is a Reverted.
+func (l Layout) TrialDir() string     { return l.at("/etc/mailform/trial") }
+func (l Layout) TrialFile() string    { return l.at("/etc/mailform/trial/record.json") }
+func (l Layout) RevertedFile() string { return l.at("/etc/mailform/reverted.json") }
+
 // UploadPrefix begins the path of a mailformd that is being uploaded.
 func (l Layout) UploadPrefix() string { return filepath.Join(l.VersionsDir(), ".upload-") }
 
-// Binary is where the active mailformd is found.
+// Binary is where the newest mailformd is found, which agent commands run.
 func (l Layout) Binary() string { return l.at("/usr/local/sbin/mailformd") }
 
 // UnitDir is where unit files go.

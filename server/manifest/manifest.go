@@ -165,6 +165,33 @@ type Facts struct {
 	Certificates []Certificate     `json:"certificates,omitempty"`
 	Storage      *Storage          `json:"storage,omitempty"` // nil: the mail is on the system disk
 	Service      Service           `json:"service"`
+	// Versions are the mailformds on the host, the newest first.
+	Versions []Version `json:"versions,omitempty"`
+	// Trial is a change that nobody has confirmed yet.
+	Trial *Trial `json:"trial,omitempty"`
+	// Reverted is the last change that the host has taken back, until one succeeds.
+	Reverted *Reverted `json:"reverted,omitempty"`
+}
+
+// Version is one mailformd on the host.
+type Version struct {
+	SHA256    string    `json:"sha256"`
+	Version   string    `json:"version,omitempty"`
+	Installed time.Time `json:"installed,omitzero"`
+	Served    time.Time `json:"served,omitzero"` // when it was last found healthy; zero: never
+	Active    bool      `json:"active,omitempty"`
+}
+
+// Trial is a change that the host takes back by itself at Until, unless it is confirmed.
+type Trial struct {
+	ID    string    `json:"id"`
+	Until time.Time `json:"until"`
+}
+
+// Reverted tells of a change that was taken back.
+type Reverted struct {
+	Time time.Time `json:"time"`
+	Why  string    `json:"why"`
 }
 
 // Agent is the installed mailformd.

@@ -128,6 +128,37 @@ type ConvergeResult struct {
 	ManifestSHA256 string            `json:"manifest_sha256"`
 	Passwords      map[string]string `json:"passwords,omitempty"`
 	Service        Service           `json:"service"`
+	// Trial, when there is one, has to be confirmed: see TrialRequest.
+	Trial string `json:"trial,omitempty"`
+}
+
+// TrialSeconds is how long the host waits for the confirmation of a change before
+// it takes it back. It leaves time to be back within a minute.
+const TrialSeconds = 45
+
+// TrialRequest confirms a change, over a connection that was made after it, or
+// takes it back. Without Trial it takes back whatever waits.
+type TrialRequest struct {
+	Claim
+	Trial string `json:"trial,omitempty"`
+}
+
+// TrialEnded answers a TrialRequest: the version that serves from now on.
+type TrialEnded struct {
+	SHA256 string `json:"sha256"`
+}
+
+// RollbackRequest makes another version that is on the host serve. The change
+// has to be confirmed like a converge.
+type RollbackRequest struct {
+	Claim
+	SHA256 string `json:"sha256"`
+}
+
+// RolledBack answers a RollbackRequest. Trial is empty when that version serves already.
+type RolledBack struct {
+	Trial   string  `json:"trial,omitempty"`
+	Service Service `json:"service"`
 }
 
 // AckPasswords is the line that says that first passwords have arrived.

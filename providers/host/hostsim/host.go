@@ -20,6 +20,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -44,6 +45,8 @@ type Config struct {
 	Listen string
 	// Arch is what uname says, in Go's names; "" means this machine's.
 	Arch string
+	// AfterFunc is what timer units run by, and returns what stops it; nil is real time.
+	AfterFunc func(time.Duration, func()) (stop func() bool)
 	// Watch is asked at every step of every command that comes over SSH, and may
 	// take its time. False ends the connection there. Nil watches nothing.
 	Watch func(Step) bool
@@ -80,6 +83,9 @@ func Start(cfg Config) (*Host, error) {
 	}
 	if h.cfg.Listen == "" {
 		h.cfg.Listen = "127.0.0.1:0"
+	}
+	if h.cfg.AfterFunc == nil {
+		h.cfg.AfterFunc = func(d time.Duration, f func()) func() bool { return time.AfterFunc(d, f).Stop }
 	}
 	if h.cfg.Arch == "" {
 		h.cfg.Arch = runtime.GOARCH

@@ -59,6 +59,9 @@ func (s *supervisor) start(name string) error {
 	if filepath.Ext(name) == ".socket" {
 		return s.startSocket(u)
 	}
+	if filepath.Ext(name) == ".timer" {
+		return s.startTimer(u)
+	}
 	if err := s.requireMounts(u); err != nil {
 		return err
 	}
@@ -96,6 +99,38 @@ func (s *supervisor) startSocket(u *loadedUnit) error {
 		return errors.New("the machine is off")
 	}
 	u.socket, u.active = l, "active"
+	return nil
+}
+
+// startTimer starts a timer that elapses once, OnActiveSec= after it was started.
+func (s *supervisor) startTimer(u *loadedUnit) error {
+	delay := u.unit.seconds("Timer", "OnActiveSec", 0)
+	service := u.unit.get("Timer", "Unit")
+	if delay <= 0 || service == "" {
+		return fmt.Errorf("%s: only OnActiveSec= and Unit= are simulated", u.name)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.off {
+		return errors.New("the machine is off")
+	}
+	u.active = "active"
+	u.timer = s.host.cfg.AfterFunc(delay, func() {
+		s.mu.Lock()
+		if s.off {
+			s.mu.Unlock()
+			return
+		}
+		s.wg.Add(1)
+		s.mu.Unlock()
+		defer s.wg.Done()
+		s.jobs.Lock()
+		err := s.start(service)
+		s.jobs.Unlock()
+		if err != nil {
+			s.logf(service, "%v", err)
+		}
+	})
 	return nil
 }
 
@@ -193,7 +228,17 @@ func (s *supervisor) startService(u *loadedUnit) error {
 		close(p.exited)
 		s.ended(u, p)
 	}()
-	if u.unit.get("Service", "Type") != "notify" {
+	switch u.unit.get("Service", "Type") {
+	case "notify":
+	case "oneshot":
+		s.jobs.Unlock() // it may ask for other jobs
+		<-p.exited
+		s.jobs.Lock()
+		if p.err != nil {
+			return fmt.Errorf("Job for %s failed because the control process exited with error code: %v", u.name, p.err)
+		}
+		return nil
+	default:
 		return s.began(u, p)
 	}
 	timeout := time.NewTimer(u.unit.seconds("Service", "TimeoutStartSec", defaultTimeout))
@@ -270,6 +315,15 @@ func (s *supervisor) stop(name string) error {
 	}
 	if filepath.Ext(name) == ".mount" {
 		return s.stopMount(u)
+	}
+	if filepath.Ext(name) == ".timer" {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if u.timer != nil {
+			u.timer()
+		}
+		u.timer, u.active = nil, "inactive"
+		return nil
 	}
 	if filepath.Ext(name) == ".socket" {
 		for _, n := range s.names() {

@@ -1,6 +1,7 @@
 package hostsim
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ type loadedUnit struct {
 	active  string // systemd's ActiveState
 	socket  net.Listener
 	service *process
+	timer   func() bool // stops a timer that runs
 }
 
 func newSupervisor(h *Host) (*supervisor, error) {
@@ -70,8 +72,14 @@ func (s *supervisor) boot() {
 	defer s.jobs.Unlock()
 	s.reread()
 	names := s.names()
-	slices.SortFunc(names, func(a, b string) int { // sockets first
-		return strings.Compare(filepath.Ext(b)+a, filepath.Ext(a)+b)
+	rank := func(n string) int { // what comes before others is first, then sockets
+		if u, err := s.need(n); err == nil && len(u.unit.list("Unit", "Before")) > 0 {
+			return 0
+		}
+		return 1
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(rank(a)-rank(b), strings.Compare(filepath.Ext(b)+a, filepath.Ext(a)+b))
 	})
 	for _, n := range names {
 		if s.enabled(n) {
@@ -90,6 +98,9 @@ func (s *supervisor) close() {
 	for _, u := range s.loaded {
 		if u.socket != nil {
 			u.socket.Close()
+		}
+		if u.timer != nil {
+			u.timer()
 		}
 		if u.service != nil {
 			u.service.kill()
@@ -186,6 +197,8 @@ func (s *supervisor) systemctl(args []string) reply {
 	case "daemon-reload":
 		s.reread()
 		return reply{}
+	case "reset-failed":
+		return reply{}
 	case "start":
 		return each(s.start)
 	case "stop":
@@ -218,7 +231,7 @@ func (s *supervisor) reread() {
 	found := map[string]bool{}
 	for _, f := range files {
 		name := filepath.Base(f)
-		if ext := filepath.Ext(name); ext == ".service" || ext == ".socket" || ext == ".mount" {
+		if ext := filepath.Ext(name); ext == ".service" || ext == ".socket" || ext == ".mount" || ext == ".timer" {
 			found[name] = s.load(name) == nil
 		}
 	}
@@ -355,6 +368,9 @@ func (s *supervisor) show(units, properties []string) reply {
 			values["LoadState"], values["ActiveState"], values["UnitFileState"] = "loaded", u.active, "disabled"
 			if err != nil || string(onDisk) != u.text {
 				values["NeedDaemonReload"] = "yes"
+			}
+			if u.socket != nil {
+				values["Listen"] = u.socket.Addr().String() + " (Stream)"
 			}
 			if u.service != nil {
 				values["MainPID"] = strconv.Itoa(u.service.pid())
