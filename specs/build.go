@@ -125,6 +125,7 @@ func (l *loader) buildHost(n *node) *Host {
 	h.SSH = SSH{
 		User: get[string](ssh, "user"), Port: int(get[int64](ssh, "port")), From: unique(list[netip.Prefix](ssh, "from")),
 		AuthorizedKeys: unique(list[string](ssh, "authorized_keys")), HostKey: get[string](ssh, "host_key"), Range: rangeOf(ssh.header),
+		UserUnset: !ssh.given("user"), PortUnset: !ssh.given("port"),
 	}
 	if len(h.SSH.From) == 0 {
 		h.SSH.From = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}

@@ -92,8 +92,8 @@ func hostSchema() *blockSchema {
 			{
 				Name: "ssh", Doc: "How mailform and people log in.",
 				Attrs: []attrSchema{
-					{Name: "user", Kind: kindString, Default: text("root"), MaxLen: 32, Doc: "Log-in name."},
-					{Name: "port", Kind: kindInt, Default: cty.NumberIntVal(22), Min: 1, Max: 65535, Doc: "TCP port."},
+					{Name: "user", Kind: kindString, Default: text("root"), MaxLen: 32, Doc: "Log-in name. On a machine that exists, User in ~/.ssh/config counts when the spec says nothing."},
+					{Name: "port", Kind: kindInt, Default: cty.NumberIntVal(22), Min: 1, Max: 65535, Doc: "TCP port. On a machine that exists, Port in ~/.ssh/config counts when the spec says nothing."},
 					{Name: "from", Kind: kindPrefix, List: true, DefaultIs: "everyone, with a warning", Example: `["198.51.100.0/24"]`, Doc: "Networks that may connect. Say so explicitly if it is really everyone: [\"0.0.0.0/0\", \"::/0\"]."},
 					{Name: "authorized_keys", Kind: kindSSHKey, List: true, DefaultIs: "the public keys of the person who applies", Example: `[file("~/.ssh/id_ed25519.pub")]`, Doc: "Public keys, in the format of authorized_keys."},
 					{Name: "host_key", Kind: kindHostKey, Example: `"SHA256:jTFcLOmmfUKXXxYbHZSyZ9mkjNNhKz9tMbfSEZiX0iU"`, Doc: "Pins the machine's host key: its fingerprint as ssh-keygen -l prints it, or the public key line. For machines that exist."},

@@ -139,6 +139,10 @@ type SSH struct {
 	AuthorizedKeys []string       // in authorized_keys format; empty: the keys of the person who applies
 	HostKey        string         // pinned "SHA256:…" fingerprint or public key line; "" when unknown
 	Range          Range
+
+	// UserUnset and PortUnset say that User and Port are the defaults because the
+	// spec says nothing: on a machine that exists, the person's ssh configuration may.
+	UserUnset, PortUnset bool
 }
 
 // Allow is an additional open port.

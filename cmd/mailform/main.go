@@ -82,6 +82,9 @@ func newApp() (*app, error) {
 		Confirm: a.confirmHostKey,
 		Warn:    a.warn,
 	}
+	if a.term.interactive {
+		a.env.Passphrase = a.askPassphrase
+	}
 	return a, nil
 }
 
@@ -165,6 +168,14 @@ func (a *app) confirmHostKey(question string) bool {
 	}
 	answer, err := a.term.ask(question + "\nType \"yes\" to trust it: ")
 	return err == nil && answer == "yes"
+}
+
+// askPassphrase asks for the passphrase of an SSH key file.
+func (a *app) askPassphrase(file string, wrong bool) ([]byte, error) {
+	if wrong {
+		fmt.Fprintln(a.term.err, "That was not it.")
+	}
+	return a.term.askSecret("Passphrase of " + file + ": ")
 }
 
 // report prints what went wrong, with what to do about it.

@@ -80,15 +80,12 @@ func (a *app) hashPasswordCommand() *cobra.Command {
 // readPassword reads without echo, twice, from a terminal; one line otherwise.
 // Never from the command line, where other users would see it.
 func (a *app) readPassword() (string, error) {
-	fd := int(os.Stdin.Fd())
-	if !term.IsTerminal(fd) {
+	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		return a.term.ask("")
 	}
 	var twice [2]string
 	for i, prompt := range []string{"Password: ", "Again: "} {
-		fmt.Fprint(a.term.err, prompt)
-		b, err := term.ReadPassword(fd)
-		fmt.Fprintln(a.term.err)
+		b, err := a.term.askSecret(prompt)
 		if err != nil {
 			return "", err
 		}

@@ -156,3 +156,11 @@ func (t *terminal) ask(question string) (string, error) {
 	}
 	return strings.TrimSpace(line), nil
 }
+
+// askSecret asks for something that is not shown while it is typed.
+func (t *terminal) askSecret(question string) ([]byte, error) {
+	fmt.Fprint(t.err, question)
+	b, err := term.ReadPassword(int(os.Stdin.Fd()))
+	fmt.Fprintln(t.err)
+	return b, err
+}

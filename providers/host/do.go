@@ -18,7 +18,7 @@ import (
 // Do implements plan.Provider. Every operation can be done again without harm:
 // the agent compares before it changes.
 func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress plan.Progress) (plan.Result, error) {
-	t, ok := readTarget(op.Inputs["target"])
+	t, ok := p.readTarget(op.Inputs["target"])
 	if !ok {
 		return plan.Result{}, inputError(op, "address to connect to")
 	}
@@ -288,7 +288,7 @@ func (p *Provider) converge(ctx context.Context, t target, op plan.Op, progress 
 
 // Resolve implements plan.Provider: it looks at the machine.
 func (p *Provider) Resolve(ctx context.Context, op plan.Op, _ plan.Token) (plan.Verdict, plan.Result, error) {
-	t, ok := readTarget(op.Inputs["target"])
+	t, ok := p.readTarget(op.Inputs["target"])
 	if !ok {
 		return plan.NotDone, plan.Result{}, nil // it could not have been begun
 	}

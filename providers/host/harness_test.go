@@ -32,6 +32,7 @@ import (
 	"mailform/providers/host/agentbin"
 	"mailform/providers/host/hostlab"
 	"mailform/providers/host/hostsim"
+	"mailform/providers/host/sshconn"
 	"mailform/specs"
 )
 
@@ -180,7 +181,7 @@ func (l *lab) dialed(port int) int {
 func (l *lab) provider(spec *specs.Spec) *Provider {
 	p := New(Config{
 		Stack: "acme-mail", Version: "1.0", Actor: "alice@laptop",
-		Dial: l.dial, Signers: func() []ssh.Signer { return []ssh.Signer{l.key} },
+		Dial: l.dial, SSH: &sshconn.Env{Keys: &sshconn.Keys{Given: []ssh.Signer{l.key}}},
 		Agents: agentbin.File(mailformd), Roots: l.ca.pool(),
 		Secret: func(print string) (string, bool) {
 			for _, s := range []string{canaryHash, canaryRelay, canaryBackup} {

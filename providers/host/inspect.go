@@ -21,7 +21,7 @@ type Inspection struct {
 // error says why the host cannot be asked.
 func (p *Provider) Inspect(ctx context.Context, agent plan.Resource, known func(plan.Ref) (plan.Value, bool)) (Inspection, error) {
 	var in Inspection
-	t, ok := readTarget(targetInput(agent.Address.Segments()[1], agent.Attrs.Resolve(known)))
+	t, ok := p.readTarget(targetInput(agent.Address.Segments()[1], agent.Attrs.Resolve(known)))
 	if !ok {
 		return in, nil
 	}

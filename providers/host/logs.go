@@ -14,7 +14,7 @@ import (
 // query says so. agent and known are as for Inspect.
 func (p *Provider) Logs(ctx context.Context, agent plan.Resource, known func(plan.Ref) (plan.Value, bool), q manifest.LogQuery, each func(manifest.LogEntry) error) error {
 	host := agent.Address.Segments()[1]
-	t, ok := readTarget(targetInput(host, agent.Attrs.Resolve(known)))
+	t, ok := p.readTarget(targetInput(host, agent.Attrs.Resolve(known)))
 	if !ok {
 		return noAddress(host)
 	}

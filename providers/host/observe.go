@@ -23,7 +23,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		}
 		host := r.Address.Segments()[1]
 		// Without an address there is nothing yet.
-		if t, ok := readTarget(targetInput(host, r.Attrs.Resolve(scope.Known))); ok {
+		if t, ok := p.readTarget(targetInput(host, r.Attrs.Resolve(scope.Known))); ok {
 			p.remember(t)
 			targets = append(targets, t)
 		}
@@ -117,6 +117,7 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 		Attrs: plan.Attrs{
 			"version": plan.String(label), "address": plan.String(t.address), "user": plan.String(t.user),
 			"port": plan.Int(int64(t.port)), "machine": plan.String(machineExisting),
+			"hostname": plan.String(t.hostname),
 		},
 		Outputs: plan.Attrs{"arch": plan.String(f.Arch)},
 	}

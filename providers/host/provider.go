@@ -14,11 +14,11 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/singleflight"
 
 	"mailform/plan"
 	"mailform/providers/host/agentbin"
+	"mailform/providers/host/sshconn"
 	"mailform/server/manifest"
 )
 
@@ -34,13 +34,9 @@ type Config struct {
 	// ReadOnly lets no command reach a machine but those that look at it.
 	ReadOnly bool
 
-	Dial       func(ctx context.Context, network, addr string) (net.Conn, error)
-	Signers    func() []ssh.Signer // the person's keys, see OperatorKeys
-	KnownHosts string              // path of a known_hosts file; "" uses none
-	// Confirm asks the person whether an unknown machine's key is right. It is
-	// asked only when neither the spec nor known_hosts names a key. nil is "no".
-	Confirm func(host, fingerprint string) bool
-	Agents  agentbin.Source
+	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	SSH    *sshconn.Env // the person's keys and configuration; nil has none. Without a Dial of its own it uses ours
+	Agents agentbin.Source
 	// Published asks the name servers about TXT records, in the order of the
 	// questions. nil: nothing is known to be seen, and no new signing key is used.
 	Published func(context.Context, []TXT) []Sighting
@@ -80,6 +76,12 @@ var _ plan.Provider = (*Provider)(nil)
 func New(c Config) *Provider {
 	p := &Provider{Config: c, targets: map[string]target{}, facts: map[string]*manifest.Facts{}}
 	p.sessions.p = p
+	if p.SSH == nil {
+		p.SSH = &sshconn.Env{Keys: &sshconn.Keys{}}
+	}
+	if p.SSH.Dial == nil {
+		p.SSH.Dial = p.Dial
+	}
 	if p.Sleep == nil {
 		p.Sleep = sleep
 	}

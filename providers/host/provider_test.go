@@ -302,7 +302,7 @@ func TestVerifyNamesThePort(t *testing.T) {
 	l.converge(spec)
 	p := l.provider(spec)
 	l.down[587] = true
-	tgt, _ := readTarget(targetInput("mx1", targetOf(spec.Hosts[0])))
+	tgt, _ := p.readTarget(targetInput("mx1", targetOf(spec.Hosts[0])))
 	err := p.verify(context.Background(), tgt, mailOf("mail.acme.example"), nil)
 	if err == nil || !strings.Contains(err.Error(), "port 587") || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("a closed port: %v", err)

@@ -77,7 +77,7 @@ func (p *Provider) run(ctx context.Context, t target, command string, stdin func
 			return out, err
 		case errors.Is(err, errNotSent) && !again:
 			c.Close()
-			<-c.gone
+			<-c.Gone()
 			continue
 		}
 		class := plan.ErrAmbiguous

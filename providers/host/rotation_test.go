@@ -210,7 +210,7 @@ func (c *calendar) plan() *plan.Plan {
 				Attrs: plan.Attrs{"name": plan.String(k.selector + "._domainkey." + d.Name), "content": plan.Unknown(dkimAddr(d.Name, k.selector), "txt")}})
 		}
 	}
-	target, _ := readTarget(targetInput("mx1", targetOf(c.spec.Hosts[0])))
+	target, _ := c.p.readTarget(targetInput("mx1", targetOf(c.spec.Hosts[0])))
 	observed := append(c.p.objects(target, c.facts(), strings.Repeat("a", 64)), existing("cert/mx1"))
 	for i := range observed {
 		o := &observed[i]

@@ -13,13 +13,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"mailform/plan"
-)
-
-// Bounds of one attempt to connect, and of the silence on a connection.
-const (
-	dialTimeout      = 10 * time.Second
-	handshakeTimeout = 20 * time.Second
-	keepAliveEvery   = 15 * time.Second
+	"mailform/providers/host/sshconn"
 )
 
 // patience is how long connecting is tried before it is given up.
@@ -46,21 +40,21 @@ type sessions struct {
 type slot struct {
 	sem    chan struct{}
 	client *client
-	old    []*client // that others have taken the place of: what runs on them goes on
-	trust  *trust    // what was learned about the host's key in this run
+	old    []*client      // that others have taken the place of: what runs on them goes on
+	trust  *sshconn.Trust // what was learned about the host's key in this run
+	of     target         // what it is about
 }
 
 // client is one SSH connection.
 type client struct {
-	*ssh.Client
+	*sshconn.Conn
 	t    target
-	sudo string        // "sudo -n " for users other than root
-	gone chan struct{} // closed when the connection has ended
+	sudo string // "sudo -n " for users other than root
 }
 
 func (c *client) alive() bool {
 	select {
-	case <-c.gone:
+	case <-c.Gone():
 		return false
 	default:
 		return true
@@ -112,14 +106,7 @@ func (s *sessions) get(ctx context.Context, t target, wait patience, progress pl
 		sl.client.Close()
 		sl.client = nil
 	}
-	if sl.trust == nil || sl.trust.t != t {
-		tr, err := s.p.trustFor(t)
-		if err != nil {
-			return nil, err
-		}
-		sl.trust = tr
-	}
-	c, err := s.p.connect(ctx, sl.trust, wait, progress)
+	c, err := s.make(ctx, sl, t, wait, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -127,149 +114,60 @@ func (s *sessions) get(ctx context.Context, t target, wait patience, progress pl
 	return c, nil
 }
 
+// make makes a new connection to a host. What was learned about its key in this
+// run stays learned.
+func (s *sessions) make(ctx context.Context, sl *slot, t target, wait patience, progress plan.Progress) (*client, error) {
+	settings, err := s.p.SSH.Settings(t.ssh())
+	if err != nil {
+		return nil, configError(t, err)
+	}
+	if sl.trust == nil || sl.of != t {
+		if sl.trust, err = s.p.SSH.Trust(settings); err != nil {
+			return nil, s.p.connectError(t, err, 1, 0)
+		}
+		sl.of = t
+	}
+	return s.p.connect(ctx, t, settings, sl.trust, wait, progress)
+}
+
 // connect tries until patience ends. A wrong host key ends it at once.
-func (p *Provider) connect(ctx context.Context, tr *trust, wait patience, progress plan.Progress) (*client, error) {
+func (p *Provider) connect(ctx context.Context, t target, settings sshconn.Settings, trust *sshconn.Trust, wait patience, progress plan.Progress) (*client, error) {
 	start := p.Now()
 	tries := 0
 	for pause := time.Second; ; pause = min(2*pause, 10*time.Second) {
 		tries++
-		conn, err := p.handshake(ctx, tr)
+		conn, err := p.SSH.Connect(ctx, settings, trust)
 		if err == nil {
-			c := &client{Client: conn, t: tr.t, gone: make(chan struct{})}
-			if tr.t.user != "root" {
+			c := &client{Conn: conn, t: t}
+			if t.user != "root" {
 				c.sudo = "sudo -n "
 			}
-			go func() {
-				conn.Wait()
-				close(c.gone)
-			}()
-			go c.keepAlive()
 			return c, p.checkSudo(ctx, c)
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if errors.Is(err, errHostKey) {
-			return nil, tr.refused()
+		var failed *sshconn.Error
+		if !errors.As(err, &failed) {
+			return nil, err
 		}
-		auth := isAuthError(err)
 		limit := wait.network
-		if auth {
+		switch {
+		case failed.Kind == sshconn.KeysRefused || failed.Kind == sshconn.TooManyKeys:
 			limit = min(limit, wait.auth)
-		}
-		if auth && len(p.Signers()) == 0 {
-			limit = 0 // no wait brings a key
+		case !failed.Kind.Waits():
+			limit = 0
 		}
 		waited := p.Now().Sub(start)
 		if waited+pause > limit {
-			if auth {
-				return nil, p.refusedUs(tr.t, err)
-			}
-			return nil, unreachable(tr.t, err, tries, waited)
+			return nil, p.connectError(t, err, tries, waited)
 		}
 		if progress != nil {
-			progress(fmt.Sprintf("%s does not answer yet (%s)", tr.t.addr(), rootCause(err)), 0, 0)
+			progress(fmt.Sprintf("%s does not answer yet (%s)", failed.At.Addr(), failed.Got), 0, 0)
 		}
 		if err := p.Sleep(ctx, pause); err != nil {
 			return nil, err
 		}
-	}
-}
-
-// handshake makes one connection, and further ones only to be shown the kind of
-// host key that is pinned.
-func (p *Provider) handshake(ctx context.Context, tr *trust) (*ssh.Client, error) {
-	tr.shown = nil
-	var refused error
-	for _, algorithms := range tr.families() {
-		c, err := p.handshakeWith(ctx, tr, algorithms)
-		switch {
-		case err == nil:
-			return c, nil
-		case errors.Is(err, errHostKey):
-			refused = err
-			if tr.print == "" && tr.keys == nil {
-				return nil, err // a person has said no; do not ask about the next key
-			}
-		case strings.Contains(err.Error(), "no common algorithm for host key"):
-			refused = errHostKey // it has no key of the kind that is expected
-		default:
-			return nil, err
-		}
-	}
-	return nil, refused
-}
-
-func (p *Provider) handshakeWith(ctx context.Context, tr *trust, algorithms []string) (*ssh.Client, error) {
-	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
-	defer cancel()
-	conn, err := p.Dial(dialCtx, "tcp", tr.t.addr())
-	if err != nil {
-		return nil, err
-	}
-	// ssh.ClientConfig.Timeout does not bound the handshake: a server that
-	// accepts and says nothing would hold us for ever.
-	shakeCtx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	stop := context.AfterFunc(shakeCtx, func() { conn.Close() })
-	var keyErr error
-	c, chans, reqs, err := ssh.NewClientConn(conn, tr.t.addr(), &ssh.ClientConfig{
-		User: tr.t.user,
-		Auth: []ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) { return p.Signers(), nil })},
-		HostKeyCallback: func(name string, remote net.Addr, key ssh.PublicKey) error {
-			keyErr = tr.check(name, remote, key)
-			return keyErr
-		},
-		HostKeyAlgorithms: algorithms,
-		ClientVersion:     "SSH-2.0-mailform",
-	})
-	if err != nil {
-		stop()
-		conn.Close()
-		if keyErr != nil {
-			return nil, keyErr
-		}
-		if shakeCtx.Err() != nil && ctx.Err() == nil {
-			return nil, fmt.Errorf("no SSH handshake within %s", handshakeTimeout)
-		}
-		return nil, err
-	}
-	if !stop() {
-		c.Close()
-		return nil, fmt.Errorf("no SSH handshake within %s", handshakeTimeout)
-	}
-	return ssh.NewClient(c, chans, reqs), nil
-}
-
-// keepAlive ends a connection whose other side is silent.
-func (c *client) keepAlive() {
-	tick := time.NewTicker(keepAliveEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-c.gone:
-			return
-		case <-tick.C:
-		}
-		answered := make(chan error, 1)
-		go func() {
-			_, _, err := c.SendRequest("keepalive@openssh.com", true, nil)
-			answered <- err
-		}()
-		late := time.NewTimer(keepAliveEvery)
-		select {
-		case err := <-answered:
-			late.Stop()
-			if err == nil {
-				continue
-			}
-		case <-c.gone:
-			late.Stop()
-			return
-		case <-late.C:
-		}
-		c.Close()
-		return
 	}
 }
 
@@ -413,10 +311,6 @@ func eachLine(r io.Reader, do func([]byte) error) error {
 	return sc.Err()
 }
 
-func isAuthError(err error) bool {
-	return strings.Contains(err.Error(), "unable to authenticate")
-}
-
 func rootCause(err error) string {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Err != nil {
@@ -425,37 +319,51 @@ func rootCause(err error) string {
 	return err.Error()
 }
 
-func unreachable(t target, err error, tries int, waited time.Duration) error {
-	e := &plan.Error{
-		Class: plan.ErrTransient, Code: "MF5406", Step: "connect to " + t.String(),
-		Sent: "SSH to tcp " + t.addr(),
-		Got:  fmt.Sprintf("no connection in %d tries over %s: %s", tries, waited.Round(time.Second), rootCause(err)),
-		Err:  err,
-		Fix:  "Is the machine up, and may your address reach its SSH port? Nothing was changed on it; run the same command again.",
-	}
-	if tries > 1 {
-		// The wait was here; the same once more for each retry would be half an hour.
-		e.Class = plan.ErrFatal
-	}
-	if t.created {
-		e.Fix = "Is the instance running, and is your address within ssh { from }? A machine that has just been made may need a minute. What was made before stays; run the same command again to continue."
-	}
-	return e
+func configError(t target, err error) error {
+	return &plan.Error{Class: plan.ErrCredentials, Code: "MF5429", Step: "find the way to " + t.String(), Err: err,
+		Fix: "Correct it in ~/.ssh/config, or name another file in " + sshconn.ConfigVariable + "; \"none\" uses no configuration."}
 }
 
-func (p *Provider) refusedUs(t target, err error) error {
-	var offered []string
-	for _, s := range p.Signers() {
-		offered = append(offered, ssh.FingerprintSHA256(s.PublicKey()))
+// connectError says in a plan.Error why there is no connection.
+func (p *Provider) connectError(t target, err error, tries int, waited time.Duration) error {
+	var failed *sshconn.Error
+	if !errors.As(err, &failed) {
+		return err
 	}
-	e := &plan.Error{
-		Class: plan.ErrCredentials, Code: "MF5407", Step: "log in to " + t.String(),
-		Sent: "public keys " + strings.Join(offered, ", "), Got: "none of them is accepted", Err: err,
-		Fix: "Load a key that the machine knows into your SSH agent, or name its file in MAILFORM_SSH_KEY.",
+	return p.explain(t, failed, tries, waited)
+}
+
+func (p *Provider) explain(t target, failed *sshconn.Error, tries int, waited time.Duration) (e *plan.Error) {
+	at := t.String()
+	if failed.At.Label != t.label() {
+		at = failed.At.String() + " on the way to " + at
 	}
-	if len(offered) == 0 {
-		e.Sent, e.Got = "", "there is no SSH key to offer"
-		e.Fix = "Start an SSH agent and load your key (ssh-add), or name a key file in MAILFORM_SSH_KEY."
+	if p.SSH.Config != nil && len(p.SSH.Config.Notes) > 0 {
+		defer func() { e.Fix += " Of the SSH configuration, " + strings.Join(p.SSH.Config.Notes, "; ") + "." }()
+	}
+	e = &plan.Error{Class: plan.ErrCredentials, Code: "MF5407", Step: "log in to " + at, Sent: failed.Sent, Got: failed.Got, Fix: failed.Fix, Err: failed}
+	switch {
+	case failed.Kind == sshconn.HostKey:
+		e.Class, e.Code, e.Step = plan.ErrBlocked, "MF5404", "connect to "+at
+		if t.created && failed.At.Label == t.label() {
+			e.Fix = "Someone may be in between, or the machine was set up anew outside mailform. If you did that, replace the instance; do not connect before you know."
+		}
+	case failed.Kind == sshconn.BadPin:
+		e.Class, e.Code, e.Step = plan.ErrSpec, "MF5402", "read the host key of "+at
+	case failed.Kind == sshconn.BadKnownHosts:
+		e.Class, e.Code, e.Step = plan.ErrFatal, "MF5403", "read known_hosts"
+	case failed.Kind.Auth():
+	default:
+		e.Class, e.Code, e.Step, e.Sent = plan.ErrTransient, "MF5406", "connect to "+at, "SSH to tcp "+failed.At.Addr()
+		e.Got = fmt.Sprintf("no connection in %s over %s: %s", counted(tries, "try", "tries"), waited.Round(time.Second), failed.Got)
+		e.Fix += " Nothing was changed on it; run the same command again."
+		if tries > 1 || !failed.Kind.Waits() {
+			// The wait was here; the same once more for each retry would be half an hour.
+			e.Class = plan.ErrFatal
+		}
+		if t.created {
+			e.Fix = failed.Fix + " Is the instance running, and is your address within ssh { from }? A machine that has just been made may need a minute. What was made before stays; run the same command again to continue."
+		}
 	}
 	return e
 }

@@ -75,10 +75,10 @@ func (s *sessions) renew(ctx context.Context, t target) error {
 		return ctx.Err()
 	}
 	defer func() { <-sl.sem }()
-	if sl.trust == nil || sl.trust.t != t {
+	if sl.trust == nil || sl.of != t {
 		return errors.New("there is no connection to it any more")
 	}
-	c, err := s.p.connect(ctx, sl.trust, atOnce, nil)
+	c, err := s.make(ctx, sl, t, atOnce, nil)
 	if err != nil {
 		return err
 	}

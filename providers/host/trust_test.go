@@ -1,9 +1,6 @@
 package host
 
 import (
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +14,7 @@ import (
 	"mailform/plan"
 	"mailform/providers/host/agentbin"
 	"mailform/providers/host/hostsim"
+	"mailform/providers/host/sshconn"
 	"mailform/specs"
 )
 
@@ -54,7 +52,7 @@ func TestWrongHostKey(t *testing.T) {
 	for _, pin := range []string{ssh.FingerprintSHA256(wrong.PublicKey()), string(ssh.MarshalAuthorizedKey(wrong.PublicKey()))} {
 		spec.Hosts[0].SSH.HostKey = pin
 		err := observe(l, spec, func(p *Provider) {
-			p.Confirm = func(string, string) bool { t.Error("a person was asked"); return true }
+			p.SSH.Confirm = func(string, string) bool { t.Error("a person was asked"); return true }
 		})
 		var e *plan.Error
 		if !errors.As(err, &e) || e.Class != plan.ErrBlocked || !strings.Contains(e.Got, right) || !strings.Contains(e.Got, ssh.FingerprintSHA256(wrong.PublicKey())) || e.Fix == "" {
@@ -71,8 +69,8 @@ func TestUnknownHostKeyIsAskedAboutOnce(t *testing.T) {
 	asked := 0
 	answer := false
 	use := func(p *Provider) {
-		p.KnownHosts = known
-		p.Confirm = func(host, print string) bool {
+		p.SSH.KnownHosts = []string{known}
+		p.SSH.Confirm = func(host, print string) bool {
 			asked++
 			if !strings.Contains(host, "mx1") || !strings.HasPrefix(print, "SHA256:") {
 				t.Errorf("asked about %q %q", host, print)
@@ -119,7 +117,7 @@ func TestUnreachable(t *testing.T) {
 	l.host.Stop()
 	err := observe(l, spec, nil)
 	var e *plan.Error
-	if !errors.As(err, &e) || e.Class != plan.ErrTransient || !strings.Contains(err.Error(), hostAddress+":22") || !strings.Contains(e.Got, "refused") || !strings.Contains(e.Got, "1 tries") {
+	if !errors.As(err, &e) || e.Class != plan.ErrTransient || !strings.Contains(err.Error(), hostAddress+":22") || !strings.Contains(e.Got, "refused") || !strings.Contains(e.Got, "1 try") {
 		t.Fatalf("got %v", err)
 	}
 	// After a machine was made, its boot is waited for: within bounds.
@@ -140,65 +138,13 @@ func TestKeyThatIsNotAuthorized(t *testing.T) {
 	l := newLab(t, hostsim.Config{})
 	spec := l.spec()
 	stranger := newSigner(t)
-	err := observe(l, spec, func(p *Provider) { p.Signers = func() []ssh.Signer { return []ssh.Signer{stranger} } })
+	err := observe(l, spec, func(p *Provider) { p.SSH.Keys = &sshconn.Keys{Given: []ssh.Signer{stranger}} })
 	if plan.ClassOf(err) != plan.ErrCredentials || !strings.Contains(err.Error(), ssh.FingerprintSHA256(stranger.PublicKey())) {
 		t.Errorf("got %v", err)
 	}
-	err = observe(l, spec, func(p *Provider) { p.Signers = func() []ssh.Signer { return nil } })
+	err = observe(l, spec, func(p *Provider) { p.SSH.Keys = &sshconn.Keys{} })
 	var e *plan.Error
 	if !errors.As(err, &e) || e.Class != plan.ErrCredentials || !strings.Contains(e.Fix, "MAILFORM_SSH_KEY") {
 		t.Errorf("got %v", err)
 	}
-}
-
-func TestOperatorKeys(t *testing.T) {
-	home := t.TempDir()
-	env := map[string]string{}
-	getenv := func(k string) string { return env[k] }
-	if k, err := OperatorKeys(home, getenv); err != nil || len(k.Signers) != 0 || len(k.Notes) != 0 {
-		t.Fatalf("%+v %v", k, err)
-	}
-	dir := filepath.Join(home, ".ssh")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	plain, locked := testKeyFiles(t)
-	for name, text := range map[string][]byte{"id_ed25519": plain, "id_rsa": locked} {
-		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	k, err := OperatorKeys(home, getenv)
-	if err != nil || len(k.Signers) != 1 || len(k.Notes) != 1 || !strings.Contains(k.Notes[0], "id_rsa is encrypted") {
-		t.Fatalf("%+v %v", k, err)
-	}
-	if pub := k.Public(); len(pub) != 1 || !strings.HasPrefix(pub[0], "ssh-ed25519 ") {
-		t.Errorf("%q", pub)
-	}
-	env["MAILFORM_SSH_KEY"] = "~/.ssh/id_rsa"
-	if _, err := OperatorKeys(home, getenv); err == nil || !strings.Contains(err.Error(), "MAILFORM_SSH_KEY") {
-		t.Errorf("an encrypted key that was asked for: %v", err)
-	}
-	env["MAILFORM_SSH_KEY"] = "/nowhere"
-	if _, err := OperatorKeys(home, getenv); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a missing key that was asked for: %v", err)
-	}
-}
-
-// testKeyFiles returns an OpenSSH key file without and one with a passphrase.
-func testKeyFiles(t *testing.T) (plain, locked []byte) {
-	t.Helper()
-	_, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := ssh.MarshalPrivateKey(key, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := ssh.MarshalPrivateKeyWithPassphrase(key, "", []byte("secret"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return pem.EncodeToMemory(a), pem.EncodeToMemory(b)
 }

@@ -343,7 +343,7 @@ var environment = []string{
 	"ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
 	"ALIBABA_CLOUD_ECS_ENDPOINT", "ALIBABA_CLOUD_VPC_ENDPOINT",
 	"CLOUDFLARE_API_TOKEN", "CLOUDFLARE_BASE_URL",
-	"MAILFORM_ACME_DIRECTORY", "MAILFORM_CA_BUNDLE", "MAILFORM_RESOLVER", "MAILFORM_SSH_KEY",
+	"MAILFORM_ACME_DIRECTORY", "MAILFORM_CA_BUNDLE", "MAILFORM_RESOLVER", "MAILFORM_SSH_KEY", "MAILFORM_SSH_CONFIG",
 	"ALL_PROXY", "NO_PROXY", "CURL_CA_BUNDLE",
 }
 
@@ -362,6 +362,7 @@ func (w *World) Environment() map[string]string {
 		"MAILFORM_CA_BUNDLE":              w.CABundle(),
 		"MAILFORM_RESOLVER":               w.Resolver(),
 		"MAILFORM_SSH_KEY":                w.OperatorKey(),
+		"MAILFORM_SSH_CONFIG":             "none", // a person's jump hosts lead elsewhere
 		"ALL_PROXY":                       "socks5h://" + w.Proxy(),
 		"NO_PROXY":                        "127.0.0.1,localhost",
 		"CURL_CA_BUNDLE":                  w.CABundle(),

@@ -7,13 +7,11 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode"
 
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
 	"mailform/plan"
@@ -37,14 +35,9 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 	if err := checkResolver(resolver); err != nil {
 		return nil, err
 	}
-	keys, err := host.OperatorKeys(s.env.Home, getenv)
+	person, operators, err := s.person(getenv)
 	if err != nil {
-		return nil, &plan.Error{Class: plan.ErrCredentials, Code: "MF4012", Step: "read the SSH key to log in with",
-			Err: err, Fix: "set MAILFORM_SSH_KEY to the file of an unencrypted private key, or leave it out and use an SSH agent"}
-	}
-	s.closers = append(s.closers, keys.Close)
-	for _, note := range keys.Notes {
-		s.warn(note)
+		return nil, err
 	}
 
 	// Everything that is missing is said at once, before anything is read.
@@ -60,7 +53,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		VPCEndpoint:  first(spec.AliCloud.VPCEndpoint, getenv("ALIBABA_CLOUD_VPC_ENDPOINT")),
 		Stack:        stack,
 		Credentials:  credentials,
-		OperatorKeys: keys.Public(),
+		OperatorKeys: operators,
 		Roots:        roots,
 		Transport:    s.transport(roots, looksAtCloud),
 		Now:          s.env.Now,
@@ -99,16 +92,14 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		agents = agentbin.Default(executable)
 	}
 	s.hosts = host.New(host.Config{
-		Stack:      stack,
-		ReadOnly:   s.opts.ReadOnly,
-		Version:    s.env.Version,
-		Actor:      first(getenv("USER"), getenv("LOGNAME"), "somebody"),
-		Dial:       s.env.Dial,
-		Signers:    func() []ssh.Signer { return keys.Signers },
-		KnownHosts: s.knownHosts(),
-		Confirm:    s.confirmHostKey,
-		Agents:     agents,
-		Secret:     spec.Secret,
+		Stack:    stack,
+		ReadOnly: s.opts.ReadOnly,
+		Version:  s.env.Version,
+		Actor:    first(getenv("USER"), getenv("LOGNAME"), "somebody"),
+		Dial:     s.env.Dial,
+		SSH:      person,
+		Agents:   agents,
+		Secret:   spec.Secret,
 		Published: func(ctx context.Context, records []host.TXT) []host.Sighting {
 			return sightings(ctx, s.certs, records)
 		},
@@ -161,18 +152,4 @@ func checkResolver(resolver string) error {
 	}
 	return &plan.Error{Class: plan.ErrSpec, Code: "MF4014", Step: "read the resolver's address",
 		Got: fmt.Sprintf("%q is not host:port", resolver), Fix: `give resolver (or MAILFORM_RESOLVER) as host:port, like "9.9.9.9:53", or leave it out`}
-}
-
-func (s *Session) knownHosts() string {
-	if s.env.Home == "" {
-		return ""
-	}
-	return filepath.Join(s.env.Home, ".ssh", "known_hosts")
-}
-
-func (s *Session) confirmHostKey(name, fingerprint string) bool {
-	if s.env.Confirm == nil {
-		return false
-	}
-	return s.env.Confirm(fmt.Sprintf("The SSH host key of %s is not known yet. Its fingerprint is\n  %s\nCompare it with what the machine's owner or console says. To pin it: ssh { host_key = %q }", name, fingerprint, fingerprint))
 }

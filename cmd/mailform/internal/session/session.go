@@ -35,7 +35,10 @@ type Env struct {
 	Dial    DialFunc
 	// Confirm asks the person whether an unknown SSH host key is right. nil answers no.
 	Confirm func(question string) bool
-	Warn    func(string)
+	// Passphrase asks the person for the passphrase of a key file; wrong says that
+	// the one before was. nil: there is nobody to ask.
+	Passphrase func(file string, wrong bool) ([]byte, error)
+	Warn       func(string)
 
 	// What follows is nil for the real things: tests stand in for the disk of the
 	// state directory, for time that passes while waiting, and for the network.
