@@ -37,7 +37,7 @@ func (p *Provider) confirm(ctx context.Context, t target, title, trial string, w
 	if err == nil {
 		return nil
 	}
-	e := &plan.Error{Code: "MF5427", Step: "keep the change on " + t.String(), Err: err, Got: oneLine(err)}
+	e := &plan.Error{Code: "MF5430", Step: "keep the change on " + t.String(), Err: err, Got: oneLine(err)}
 	var inner *plan.Error
 	if errors.As(err, &inner) {
 		e.Got, e.Class = inner.Step+": "+inner.Got, inner.Class
@@ -87,18 +87,21 @@ func (s *sessions) renew(ctx context.Context, t target) error {
 	return nil
 }
 
-// Versions are the mailformds on a host, the newest first.
-func (p *Provider) Versions(ctx context.Context, host string) ([]manifest.Version, error) {
-	t, err := p.target(host)
-	if err != nil {
-		return nil, err
+// Versions are the mailformds on a host, the newest first. agent and known are
+// those of Inspect.
+func (p *Provider) Versions(ctx context.Context, agent plan.Resource, known func(plan.Ref) (plan.Value, bool)) ([]manifest.Version, error) {
+	host := agent.Address.Segments()[1]
+	t, ok := readTarget(targetInput(host, agent.Attrs.Resolve(known)))
+	if !ok {
+		return nil, noAddress(host)
 	}
+	p.remember(t)
 	f, _, err := p.observeFacts(ctx, t)
 	if err != nil {
 		return nil, err
 	}
 	if f == nil || f.Owner == nil || f.Owner.Stack != p.Stack || f.Owner.Host != host {
-		return nil, &plan.Error{Code: "MF5428", Step: "look at " + t.String(), Got: "mailform has installed nothing there for this stack", Fix: "`mailform apply` does."}
+		return nil, &plan.Error{Code: "MF5431", Step: "look at " + t.String(), Got: "mailform has installed nothing there for this stack", Fix: "`mailform apply` does."}
 	}
 	return f.Versions, nil
 }

@@ -104,7 +104,7 @@ func TestUnreachableVersionIsTakenBack(t *testing.T) {
 	l.down[993] = true
 	_, err := l.upgrade(spec, "1.1", variant(t, "next"))
 	var e *plan.Error
-	if !errors.As(err, &e) || e.Code != "MF5427" || !strings.Contains(e.Got, "993") || !strings.Contains(e.Fix, "was taken back") {
+	if !errors.As(err, &e) || e.Code != "MF5430" || !strings.Contains(e.Got, "993") || !strings.Contains(e.Fix, "was taken back") {
 		t.Fatalf("got %v", err)
 	}
 	l.down[993] = false
@@ -222,7 +222,8 @@ func TestRollbackOverSSH(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	versions, err := r.p.Versions(t.Context(), "mx1")
+	desired, _ := r.p.Declare(spec)
+	versions, err := r.p.Versions(t.Context(), desired[slices.IndexFunc(desired, IsAgent)], func(plan.Ref) (plan.Value, bool) { return plan.Value{}, false })
 	if err != nil || len(versions) != 2 {
 		t.Fatalf("%+v %v", versions, err)
 	}

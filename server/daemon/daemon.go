@@ -187,7 +187,7 @@ func start(ctx context.Context, cfg Config) (*daemon, error) {
 	def(cfg.Dial != nil, func() { cfg.Dial = (&net.Dialer{}).DialContext })
 	def(cfg.OpenStore != nil, func() {
 		cfg.OpenStore = func(dir string) (store.Store, error) {
-			return store.Open(dir, store.Options{Logger: cfg.Logger.With("part", "store"), Now: cfg.Now})
+			return store.Open(dir, store.Options{Logger: cfg.Logger.With("part", "store"), Now: cfg.Now, Version: cfg.Version})
 		}
 	})
 	if cfg.Resolver == nil {

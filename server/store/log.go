@@ -19,6 +19,8 @@ type Options struct {
 	FS     FS               // default: the machine's file system
 	Rand   io.Reader        // markers of segments; default crypto/rand
 
+	Version string // of this mailformd, for whoever finds the store too new
+
 	// SegmentBytes is where a log segment ends; default 64 MiB. A batch is not split.
 	SegmentBytes int64
 	// MemoryBody is the largest body that is held in memory until its commit,
@@ -111,7 +113,10 @@ func Open(dir string, o Options) (*Log, error) {
 		return nil, fmt.Errorf("open the store in %s: %w", dir, err)
 	}
 	l.lock = lock
-	if err = l.fs.SyncDir(dir); err == nil {
+	if err = l.checkFormat(); err == nil {
+		err = l.fs.SyncDir(dir)
+	}
+	if err == nil {
 		err = l.recover()
 	}
 	if err != nil {

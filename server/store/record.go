@@ -60,6 +60,9 @@ func (s segmentInfo) encode() []byte {
 }
 
 func decodeSegmentInfo(b []byte) (segmentInfo, error) {
+	if len(b) >= segmentHeader && string(b[:5]) == segmentMagic[:5] && string(b[:8]) != segmentMagic && checksum(b[:60]) == binary.LittleEndian.Uint32(b[60:]) {
+		return segmentInfo{}, &FormatError{Format: int(binary.BigEndian.Uint16(b[5:])), Known: currentFormat}
+	}
 	if len(b) < segmentHeader || string(b[:8]) != segmentMagic || checksum(b[:60]) != binary.LittleEndian.Uint32(b[60:]) {
 		return segmentInfo{}, errHeader
 	}
