@@ -91,7 +91,7 @@ func (s *sessions) renew(ctx context.Context, t target) error {
 // those of Inspect.
 func (p *Provider) Versions(ctx context.Context, agent plan.Resource, known func(plan.Ref) (plan.Value, bool)) ([]manifest.Version, error) {
 	host := agent.Address.Segments()[1]
-	t, ok := readTarget(targetInput(host, agent.Attrs.Resolve(known)))
+	t, ok := p.readTarget(targetInput(host, agent.Attrs.Resolve(known)))
 	if !ok {
 		return nil, noAddress(host)
 	}
