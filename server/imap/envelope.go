@@ -1,64 +1,91 @@
 package imap
 
 import (
+	"mime"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
-
 	"mailform/server/imap/mimetree"
+	"mailform/server/imap/wire"
 )
 
-// envelope is a header as ENVELOPE shows it, RFC 9051 7.5.2. Encoded words stay
-// as they are: clients decode them, and imapserver passes ASCII through.
-func envelope(h mimetree.Header) *imap.Envelope {
-	return &imap.Envelope{
-		Date:      parseDate(h.Get("Date")),
-		Subject:   h.Get("Subject"),
-		From:      addresses(h, "From"),
-		Sender:    addresses(h, "Sender"),
-		ReplyTo:   addresses(h, "Reply-To"),
-		To:        addresses(h, "To"),
-		Cc:        addresses(h, "Cc"),
-		Bcc:       addresses(h, "Bcc"),
-		InReplyTo: messageIDs(h.Get("In-Reply-To")),
-		MessageID: strings.Join(messageIDs(h.Get("Message-Id")), " "),
+// writeText writes a text of a header. Encoded words stay as they are: clients
+// decode them. Text that is not ASCII becomes one for clients that have not
+// enabled UTF-8.
+func writeText(w *wire.Writer, s string) {
+	if !w.UTF8 && !isASCII(s) {
+		s = mime.BEncoding.Encode("utf-8", s)
 	}
+	w.NString(s)
 }
 
-func addresses(h mimetree.Header, name string) []imap.Address {
-	var l []imap.Address
-	for _, v := range h.Values(name) {
-		for _, a := range mimetree.ParseAddresses(v) {
-			l = append(l, imap.Address{Name: a.Name, Mailbox: quoted8(a.Mailbox), Host: quoted8(a.Host)})
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
 		}
 	}
-	return l
+	return true
 }
 
-// quoted8 leaves out what imapserver would have to send as a literal within an
-// address, which clients do not expect there.
-func quoted8(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return -1
+// writeEnvelope writes a header as ENVELOPE shows it, RFC 9051 7.5.2.
+func writeEnvelope(w *wire.Writer, h mimetree.Header) {
+	from := h.Get("From")
+	orFrom := func(name string) string {
+		if v := h.Get(name); v != "" {
+			return v
 		}
-		return r
-	}, s)
-}
-
-// messageIDs splits a list of message identifiers and takes their angles off.
-func messageIDs(v string) []string {
-	var l []string
-	for _, f := range strings.Fields(v) {
-		for _, id := range strings.Split(f, "><") {
-			if id = strings.Trim(id, "<>"); id != "" {
-				l = append(l, id)
-			}
+		return from
+	}
+	w.Byte('(')
+	w.NString(h.Get("Date"))
+	w.Byte(' ')
+	writeText(w, h.Get("Subject"))
+	w.Byte(' ')
+	writeAddresses(w, from)
+	w.Byte(' ')
+	writeAddresses(w, orFrom("Sender"))
+	w.Byte(' ')
+	writeAddresses(w, orFrom("Reply-To"))
+	for _, name := range []string{"To", "Cc", "Bcc"} {
+		w.Byte(' ')
+		values := h.Values(name)
+		if len(values) == 1 {
+			writeAddresses(w, values[0])
+		} else {
+			writeAddresses(w, strings.Join(values, ", "))
 		}
 	}
-	return l
+	w.Byte(' ')
+	w.NString(h.Get("In-Reply-To"))
+	w.Byte(' ')
+	w.NString(h.Get("Message-Id"))
+	w.Byte(')')
+}
+
+func writeAddresses(w *wire.Writer, v string) {
+	if v == "" {
+		w.Raw("NIL")
+		return
+	}
+	list := mimetree.ParseAddresses(v)
+	if len(list) == 0 {
+		w.Raw("NIL")
+		return
+	}
+	w.Byte('(')
+	for _, a := range list {
+		w.Byte('(')
+		writeText(w, a.Name)
+		w.Raw(" NIL ")
+		w.NString(a.Mailbox)
+		w.Byte(' ')
+		w.NString(a.Host)
+		w.Byte(')')
+	}
+	w.Byte(')')
 }
 
 // dateLayouts are what stands in Date fields besides RFC 5322.
@@ -87,49 +114,117 @@ func parseDate(v string) time.Time {
 	return time.Time{}
 }
 
-// bodyStructure is a part as BODYSTRUCTURE shows it, RFC 9051 7.5.2.
-func bodyStructure(p *mimetree.Part) imap.BodyStructure {
+// writeStructure writes a part as BODYSTRUCTURE shows it, RFC 9051 7.5.2, or
+// without extension data as BODY does.
+func writeStructure(w *wire.Writer, p *mimetree.Part, extended bool) {
+	w.Byte('(')
+	defer w.Byte(')')
 	if p.Multipart() {
-		b := &imap.BodyStructureMultiPart{Subtype: p.Subtype, Extended: &imap.BodyStructureMultiPartExt{
-			Params: p.Params, Disposition: disposition(p), Language: languages(p), Location: p.Fields.Get("Content-Location")}}
-		for _, c := range p.Children {
-			b.Children = append(b.Children, bodyStructure(c))
+		for _, c := range p.Children { // without spaces: some clients trip over them
+			writeStructure(w, c, extended)
 		}
-		return b
-	}
-	b := &imap.BodyStructureSinglePart{
-		Type: p.Type, Subtype: p.Subtype, Params: p.Params,
-		ID: p.Fields.Get("Content-Id"), Description: p.Fields.Get("Content-Description"),
-		Encoding: p.Encoding(), Size: uint32(min(p.Body.Len(), 1<<32-1)),
-		Extended: &imap.BodyStructureSinglePartExt{
-			Disposition: disposition(p), Language: languages(p), Location: p.Fields.Get("Content-Location")},
-	}
-	if p.Type == "text" {
-		b.Text = &imap.BodyStructureText{NumLines: p.Lines}
-		if len(b.Params) == 0 {
-			b.Params = map[string]string{"charset": "us-ascii"} // RFC 2045 5.2
+		w.Byte(' ')
+		w.String(p.Subtype)
+		if extended {
+			w.Byte(' ')
+			writeParams(w, p.Params)
+			writeDisposition(w, p)
 		}
+		return
 	}
-	if p.Type == "message" && (p.Subtype == "rfc822" || p.Subtype == "global") {
+	params := p.Params
+	if p.Type == "text" && len(params) == 0 {
+		params = map[string]string{"charset": "us-ascii"} // RFC 2045 5.2
+	}
+	w.String(p.Type)
+	w.Byte(' ')
+	w.String(p.Subtype)
+	w.Byte(' ')
+	writeParams(w, params)
+	w.Byte(' ')
+	w.NString(p.Fields.Get("Content-Id"))
+	w.Byte(' ')
+	writeText(w, p.Fields.Get("Content-Description"))
+	w.Byte(' ')
+	w.String(p.Encoding())
+	w.Byte(' ')
+	w.Num(uint64(p.Body.Len()))
+	switch {
+	case p.Type == "text":
+		w.Byte(' ')
+		w.Num(uint64(p.Lines))
+	case p.Type == "message" && (p.Subtype == "rfc822" || p.Subtype == "global"):
 		inner := p.Message
 		if inner == nil {
 			// Encoded, or nested too deep: its type wants a structure all the same.
 			inner = &mimetree.Part{Type: "text", Subtype: "plain"}
 		}
-		b.MessageRFC822 = &imap.BodyStructureMessageRFC822{
-			Envelope: envelope(inner.Fields), BodyStructure: bodyStructure(inner), NumLines: p.Lines}
+		w.Byte(' ')
+		writeEnvelope(w, inner.Fields)
+		w.Byte(' ')
+		writeStructure(w, inner, extended)
+		w.Byte(' ')
+		w.Num(uint64(p.Lines))
 	}
-	return b
+	if extended {
+		w.Byte(' ')
+		w.NString(p.Fields.Get("Content-Md5"))
+		writeDisposition(w, p)
+	}
 }
 
-func disposition(p *mimetree.Part) *imap.BodyStructureDisposition {
+func writeParams(w *wire.Writer, params map[string]string) {
+	if len(params) == 0 {
+		w.Raw("NIL")
+		return
+	}
+	names := make([]string, 0, len(params))
+	for n := range params {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	w.Byte('(')
+	for i, n := range names {
+		if i > 0 {
+			w.Byte(' ')
+		}
+		w.String(n)
+		w.Byte(' ')
+		v := params[n]
+		if !w.UTF8 && !isASCII(v) {
+			v = mime.BEncoding.Encode("utf-8", v)
+		}
+		w.String(v)
+	}
+	w.Byte(')')
+}
+
+// writeDisposition writes disposition, language and location.
+func writeDisposition(w *wire.Writer, p *mimetree.Part) {
+	w.Byte(' ')
 	value, params := mimetree.ParseValue(p.Fields.Get("Content-Disposition"))
 	if value == "" {
-		return nil
+		w.Raw("NIL ")
+	} else {
+		w.Byte('(')
+		writeText(w, value)
+		w.Byte(' ')
+		writeParams(w, params)
+		w.Raw(") ")
 	}
-	return &imap.BodyStructureDisposition{Value: value, Params: params}
-}
-
-func languages(p *mimetree.Part) []string {
-	return strings.FieldsFunc(p.Fields.Get("Content-Language"), func(r rune) bool { return r == ',' || r == ' ' })
+	languages := strings.FieldsFunc(p.Fields.Get("Content-Language"), func(r rune) bool { return r == ',' || r == ' ' })
+	switch len(languages) {
+	case 0:
+		w.Raw("NIL")
+	case 1:
+		w.String(languages[0])
+	default:
+		for i, l := range languages {
+			w.Raw([]string{"(", " "}[min(i, 1)])
+			w.String(l)
+		}
+		w.Byte(')')
+	}
+	w.Byte(' ')
+	w.NString(p.Fields.Get("Content-Location"))
 }

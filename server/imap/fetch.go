@@ -1,80 +1,121 @@
 package imap
 
 import (
-	"bytes"
 	"errors"
 	"io"
-	"slices"
-	"strings"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
-	"mailform/server/imap/mimetree"
 	"mailform/server/store"
 )
 
 // fetchChunk is how many messages are marked as seen with one commit.
 const fetchChunk = 100
 
-// Fetch implements imapserver.Session.
-func (s *session) Fetch(w *imapserver.FetchWriter, set imap.NumSet, o *imap.FetchOptions) error {
-	s.begin()
-	defer s.mu.Unlock()
-	msgs, ok := s.view.resolve(set, s.saved)
-	if !ok {
-		return errRange()
+// fetch implements FETCH, RFC 9051 6.4.5, with the modifiers of RFC 7162.
+func (s *session) fetch(cmd *command) error {
+	cmd.keepNumbers = !cmd.uid
+	p := cmd.p
+	set := s.number(p, cmd.uid)
+	r := parseFetch(p)
+	if err := p.End(); err != nil {
+		return bad(err.Error())
 	}
-	var failed error
-	for chunk := range slices.Chunk(msgs, fetchChunk) {
-		if marksSeen(o) && !s.readOnly {
-			s.markSeen(chunk)
+	if r.vanished && (!cmd.uid || r.since == 0 || !s.enabled.qresync) {
+		return bad("VANISHED needs UID FETCH, CHANGEDSINCE and QRESYNC")
+	}
+	if cmd.uid && !r.has[fetchUID] {
+		r.items = append([]fetchItem{{kind: fetchUID}}, r.items...)
+	}
+	s.catchUp()
+	spans, ok := s.view.resolve(set, s.saved)
+	if !ok {
+		return errRange
+	}
+	if r.has[fetchModSeq] {
+		s.useCondStore()
+	}
+	if r.vanished {
+		within := set.(imap.UIDSet)
+		if imap.IsSearchRes(set) {
+			within = s.saved
 		}
-		for _, n := range chunk {
-			if n.gone {
+		if err := s.vanishedSince(r.since, s.concrete(within)); err != nil {
+			return err
+		}
+	}
+	cmd.text = cmd.name + " completed"
+	err := s.fetchAll(r, spans)
+	if err == nil && s.view.anyGone(spans) && !cmd.uid {
+		cmd.code = string(codeExpunged)
+	}
+	return err
+}
+
+// fetchAll answers for all messages. One that cannot be read is passed over,
+// and the first such error returned.
+func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
+	marks := r.seen && !s.readOnly
+	done := 0 // places before it have been marked
+	for i, m := range s.view.each(spans) {
+		if r.since > 0 && m.ModSeq <= r.since {
+			continue
+		}
+		if marks && i >= done {
+			done = s.markSeen(spans, i)
+			if s.view.isGone(i) {
 				continue
 			}
-			err := s.fetchOne(w, n, o)
-			var broken *brokenError
-			if errors.As(err, &broken) {
-				// A literal was begun that cannot be ended: the client must not
-				// take what follows for its octets.
-				if !s.g.isOver() {
-					s.log.Error("fetch broke off", "mailbox", s.mailbox, "uid", n.msg.UID, "err", err)
-				}
-				s.g.abort()
+			m = s.view.msgs[i]
+		}
+		mark := s.out.Mark()
+		err := s.fetchOne(r, i, m)
+		var broken *brokenError
+		switch {
+		case err == nil:
+		case s.out.Err() != nil:
+			return nil // the client has gone
+		case errors.As(err, &broken) || !s.out.Rollback(mark):
+			// A literal was begun that cannot be ended: the client must not take
+			// what follows for its octets.
+			s.log.Error("fetch broke off", "mailbox", s.mailbox, "uid", m.UID, "err", err)
+			s.c.abort(err)
+			return err
+		default:
+			s.log.Warn("fetch", "mailbox", s.mailbox, "uid", m.UID, "err", err)
+			if failed == nil {
+				failed = err
+			}
+			if !errors.Is(err, store.ErrNoMessage) && !errors.Is(err, store.ErrDamaged) {
 				return err
 			}
-			if err != nil {
-				failed = err
-				if !errors.Is(err, store.ErrNoMessage) && !errors.Is(err, store.ErrDamaged) {
-					return s.answer(err, imap.ResponseCodeNonExistent)
-				}
-				s.log.Warn("fetch", "mailbox", s.mailbox, "uid", n.msg.UID, "err", err)
-			}
 		}
 	}
-	return s.answer(failed, imap.ResponseCodeNonExistent)
+	return failed
 }
 
-// marksSeen says whether a FETCH sets \Seen, RFC 9051 6.4.5.
-func marksSeen(o *imap.FetchOptions) bool {
-	return slices.ContainsFunc(o.BodySection, func(b *imap.FetchItemBodySection) bool { return !b.Peek }) ||
-		slices.ContainsFunc(o.BinarySection, func(b *imap.FetchItemBinarySection) bool { return !b.Peek })
-}
-
-// markSeen sets \Seen where it is missing. That it cannot be set is no reason
-// not to show a message.
-func (s *session) markSeen(msgs []numbered) {
-	var unseen []numbered
-	for _, n := range msgs {
-		if !n.gone && !hasFlag(n.msg, imap.FlagSeen) {
-			unseen = append(unseen, n)
+// markSeen sets \Seen where it is missing in the next messages of spans. That
+// it cannot be set is no reason not to show a message. It returns the place up
+// to which it went.
+func (s *session) markSeen(spans []span, from int) int {
+	var unseen []span
+	n, last := 0, from
+	for i, m := range s.view.each(spans) {
+		if i < from {
+			continue
+		}
+		if n++; n > fetchChunk {
+			break
+		}
+		last = i
+		if !hasFlag(m, `\Seen`) {
+			unseen = append(unseen, span{i, i + 1})
 		}
 	}
-	if err := s.updateFlags(unseen, store.FlagsAdd, []string{string(imap.FlagSeen)}, false); err != nil {
+	if _, err := s.updateFlags(unseen, store.FlagsAdd, []string{`\Seen`}, false, maxModSeq); err != nil {
 		s.log.Warn("mark as seen", "mailbox", s.mailbox, "err", err)
 	}
+	return last + 1
 }
 
 // brokenError is an error behind which the connection cannot go on.
@@ -83,223 +124,141 @@ type brokenError struct{ err error }
 func (e *brokenError) Error() string { return e.err.Error() }
 func (e *brokenError) Unwrap() error { return e.err }
 
-// section is the octets of one body section.
-type section struct {
-	item   *imap.FetchItemBodySection
-	binary *imap.FetchItemBinarySection
-	r      io.Reader
-	size   int64
-}
-
-// fetchOne answers for one message. What may fail is done before the response
-// is begun.
-func (s *session) fetchOne(w *imapserver.FetchWriter, n numbered, o *imap.FetchOptions) error {
-	var sections []section
-	var sizes []uint32
-	var env *imap.Envelope
-	var structure imap.BodyStructure
-	if o.Envelope || o.BodyStructure != nil || len(o.BodySection)+len(o.BinarySection)+len(o.BinarySectionSize) > 0 {
-		c, err := s.load(n.msg)
-		if err != nil {
+// fetchOne answers for one message.
+func (s *session) fetchOne(r *fetchRequest, place int, m *store.Message) (err error) {
+	w := s.out
+	var c *content
+	if r.reads {
+		if c, err = s.load(m); err != nil {
 			return err
 		}
-		if o.Envelope {
-			h, err := c.header()
-			if err != nil {
+		defer c.release()
+	}
+	w.Raw("* ")
+	w.Num(uint64(place) + 1)
+	w.Raw(" FETCH (")
+	flags, modseq := false, false
+	for i := range r.items {
+		if i > 0 {
+			w.Byte(' ')
+		}
+		item := &r.items[i]
+		switch item.kind {
+		case fetchUID:
+			w.Raw("UID ")
+			w.Num(uint64(m.UID))
+		case fetchFlags:
+			flags = true
+			s.view.told(place)
+			w.Raw("FLAGS ")
+			w.Flags(m.Flags)
+		case fetchDate:
+			w.Raw("INTERNALDATE ")
+			w.Date(m.InternalDate)
+		case fetchSize:
+			w.Raw("RFC822.SIZE ")
+			w.Num(uint64(m.Size))
+		case fetchModSeq:
+			modseq = true
+			w.Raw("MODSEQ (")
+			w.Num(uint64(m.ModSeq))
+			w.Byte(')')
+		case fetchEmailID:
+			w.Raw("EMAILID (")
+			w.Raw(m.ObjectID)
+			w.Byte(')')
+		case fetchThreadID:
+			w.Raw("THREADID NIL")
+		case fetchSaveDate:
+			w.Raw("SAVEDATE ")
+			w.Date(m.SaveDate)
+		default:
+			if err := s.fetchContent(item, c); err != nil {
 				return err
 			}
-			env = envelope(h)
-		}
-		if o.BodyStructure != nil {
-			tree, err := c.structure()
-			if err != nil {
-				return err
-			}
-			structure = bodyStructure(tree)
-		}
-		if sections, sizes, err = c.sections(o); err != nil {
-			return err
 		}
 	}
 	// A change that the client was not told yet comes along.
-	flags := o.Flags || s.view.dirty[n.entry]
-	r := w.CreateMessage(n.seq)
-	if o.UID {
-		r.WriteUID(imap.UID(n.msg.UID))
-	}
-	if flags {
-		delete(s.view.dirty, n.entry)
-		n.tell()
-		r.WriteFlags(flagsOf(n.msg))
-	}
-	if o.InternalDate {
-		r.WriteInternalDate(n.msg.InternalDate)
-	}
-	if o.RFC822Size {
-		r.WriteRFC822Size(n.msg.Size)
-	}
-	if o.Envelope {
-		r.WriteEnvelope(env)
-	}
-	if o.BodyStructure != nil {
-		r.WriteBodyStructure(structure)
-	}
-	for i, item := range o.BinarySectionSize {
-		r.WriteBinarySectionSize(item, sizes[i])
-	}
-	var err error
-	for _, sec := range sections {
-		if err = sec.write(r); err != nil {
-			break
+	if !flags && s.view.isDirty(place) {
+		s.view.told(place)
+		w.Raw(" FLAGS ")
+		w.Flags(m.Flags)
+		if s.enabled.condstore && !modseq {
+			s.writeModSeq(m)
 		}
 	}
-	if cerr := r.Close(); err == nil && cerr != nil {
-		err = &brokenError{cerr}
-	}
-	return err
+	w.Byte(')')
+	w.CRLF()
+	return nil
 }
 
-func (sec section) write(r *imapserver.FetchResponseWriter) error {
-	var wc io.WriteCloser
-	if sec.binary != nil {
-		wc = r.WriteBinarySection(sec.binary, sec.size)
-	} else {
-		wc = r.WriteBodySection(sec.item, sec.size)
-	}
-	_, err := io.Copy(wc, sec.r)
-	if cerr := wc.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return &brokenError{err}
+// fetchContent answers an item for which the message is read. What may fail is
+// done before a literal is begun.
+func (s *session) fetchContent(item *fetchItem, c *content) error {
+	w := s.out
+	switch item.kind {
+	case fetchEnvelope:
+		h, err := c.header()
+		if err != nil {
+			return err
+		}
+		w.Raw("ENVELOPE ")
+		writeEnvelope(w, h)
+	case fetchStructure, fetchBody:
+		tree, err := c.structure()
+		if err != nil {
+			return err
+		}
+		if item.kind == fetchBody {
+			w.Raw("BODY ")
+		} else {
+			w.Raw("BODYSTRUCTURE ")
+		}
+		writeStructure(w, tree, item.kind == fetchStructure)
+	case fetchPreview:
+		text, err := c.preview()
+		if err != nil {
+			return err
+		}
+		w.Raw("PREVIEW ")
+		w.String(text)
+	case fetchBinarySize:
+		_, size, err := c.binarySection(item.section.Part)
+		if err != nil {
+			return err
+		}
+		w.Raw(item.label)
+		w.Byte(' ')
+		w.Num(uint64(size))
+	case fetchBinary:
+		r, size, err := c.binarySection(item.section.Part)
+		if err != nil {
+			return err
+		}
+		return s.writeSection(item, r, size, true)
+	default:
+		r, size, err := c.bodySection(item.section)
+		if err != nil {
+			return err
+		}
+		return s.writeSection(item, r, size, false)
 	}
 	return nil
 }
 
-// sections gets the body sections ready: what they are and how long.
-func (c *content) sections(o *imap.FetchOptions) (l []section, sizes []uint32, err error) {
-	for _, item := range o.BodySection {
-		r, size, err := c.bodySection(item)
-		if err != nil {
-			return nil, nil, err
-		}
-		r, size = cut(r, size, item.Partial)
-		l = append(l, section{item: item, r: r, size: size})
+// writeSection writes a section's octets.
+func (s *session) writeSection(item *fetchItem, r io.Reader, size int64, binary bool) error {
+	w := s.out
+	w.Raw(item.label)
+	if p := item.section.Partial; p != nil {
+		r, size = cut(r, size, p)
+		w.Byte('<')
+		w.Num(uint64(p.Offset))
+		w.Byte('>')
 	}
-	for _, item := range o.BinarySection {
-		r, size, err := c.binarySection(item.Part)
-		if err != nil {
-			return nil, nil, err
-		}
-		r, size = cut(r, size, item.Partial)
-		l = append(l, section{binary: item, r: r, size: size})
+	w.Byte(' ')
+	if err := w.Literal(r, size, binary); err != nil {
+		return &brokenError{err}
 	}
-	for _, item := range o.BinarySectionSize {
-		_, size, err := c.binarySection(item.Part)
-		if err != nil {
-			return nil, nil, err
-		}
-		sizes = append(sizes, uint32(min(size, 1<<32-1)))
-	}
-	return l, sizes, nil
-}
-
-// cut takes the partial range out of a section, RFC 9051 6.4.5.
-func cut(r io.Reader, size int64, p *imap.SectionPartial) (io.Reader, int64) {
-	if p == nil {
-		return r, size
-	}
-	start := min(max(p.Offset, 0), size)
-	n := min(max(p.Size, 0), size-start)
-	if sk, ok := r.(io.Seeker); ok {
-		if _, err := sk.Seek(start, io.SeekStart); err == nil {
-			return io.LimitReader(r, n), n
-		}
-	}
-	return io.LimitReader(&skipReader{r: r, n: start}, n), n
-}
-
-// skipReader passes over the first n octets.
-type skipReader struct {
-	r io.Reader
-	n int64
-}
-
-func (s *skipReader) Read(p []byte) (int, error) {
-	if s.n > 0 {
-		k, err := io.CopyN(io.Discard, s.r, s.n)
-		if s.n -= k; err != nil {
-			return 0, err
-		}
-	}
-	return s.r.Read(p)
-}
-
-// bodySection returns a section's octets, as they stand in the message. A part
-// that does not exist is empty.
-func (c *content) bodySection(item *imap.FetchItemBodySection) (io.Reader, int64, error) {
-	span := func(s mimetree.Span) (io.Reader, int64, error) { return c.reader(s), s.Len(), nil }
-	if len(item.Part) == 0 && item.Specifier == imap.PartSpecifierNone {
-		return span(mimetree.Span{End: c.size})
-	}
-	tree, err := c.structure()
-	if err != nil {
-		return nil, 0, err
-	}
-	p := tree.Find(item.Part)
-	if p == nil {
-		return bytes.NewReader(nil), 0, nil
-	}
-	if len(item.Part) > 0 && (item.Specifier == imap.PartSpecifierHeader || item.Specifier == imap.PartSpecifierText) {
-		// RFC 9051 6.4.5.1: these are of a message within.
-		if p = p.Message; p == nil {
-			return bytes.NewReader(nil), 0, nil
-		}
-	}
-	switch item.Specifier {
-	case imap.PartSpecifierMIME:
-		return span(p.Header)
-	case imap.PartSpecifierText:
-		return span(p.Body)
-	case imap.PartSpecifierHeader:
-		fields, not := item.HeaderFields, false
-		if len(item.HeaderFieldsNot) > 0 {
-			fields, not = item.HeaderFieldsNot, true
-		}
-		if len(fields) == 0 {
-			return span(p.Header)
-		}
-		b := p.Fields.Bytes(func(name string) bool {
-			return not != slices.ContainsFunc(fields, func(f string) bool { return strings.EqualFold(f, name) })
-		})
-		return bytes.NewReader(b), int64(len(b)), nil
-	default:
-		return span(p.Body)
-	}
-}
-
-// binarySection returns a part's octets without their transfer encoding, RFC
-// 9051 6.4.5.2. The empty part is the whole message as it stands.
-func (c *content) binarySection(part []int) (io.Reader, int64, error) {
-	if len(part) == 0 {
-		s := mimetree.Span{End: c.size}
-		return c.reader(s), c.size, nil
-	}
-	tree, err := c.structure()
-	if err != nil {
-		return nil, 0, err
-	}
-	p := tree.Find(part)
-	if p == nil {
-		return bytes.NewReader(nil), 0, nil
-	}
-	if e := p.Encoding(); p.Multipart() || e != "base64" && e != "quoted-printable" {
-		return c.reader(p.Body), p.Body.Len(), nil
-	}
-	// How long it is only decoding tells; a literal must say so beforehand.
-	size, err := io.Copy(io.Discard, mimetree.Decoded(p.Encoding(), c.reader(p.Body)))
-	if err != nil {
-		return nil, 0, err
-	}
-	return mimetree.Decoded(p.Encoding(), c.reader(p.Body)), size, nil
+	return nil
 }

@@ -217,6 +217,21 @@ func (l *line) expect(pattern string) {
 	}
 }
 
+// skip reads untagged lines, and then expects one.
+func (l *line) skip(pattern string) {
+	l.w.Helper()
+	for {
+		got := l.read()
+		if strings.HasPrefix(got, "* ") {
+			continue
+		}
+		if !matchLine(pattern, got) {
+			l.w.Fatalf("%s: got  %s\n%s  want %s", l.name, got, strings.Repeat(" ", len(l.name)), pattern)
+		}
+		return
+	}
+}
+
 func matchLine(pattern, got string) bool {
 	if strings.HasPrefix(pattern, "* ") {
 		if !strings.HasPrefix(got, "* ") {
@@ -238,9 +253,9 @@ func (l *line) eof() {
 }
 
 // talk carries out a dialogue. A line "a> text" sends text and CRLF on
-// connection a, "a< pattern" expects a line there, "a<<" what is
-// quoted to the octet, "a>>" sends what is quoted, "a." expects the end, and
-// "#" begins a comment. A connection is made when it is first named, logged in
+// connection a, "a< pattern" expects a line there, "a<~" a line after any
+// number of untagged ones, "a<<" what is quoted to the octet, "a>>" sends what
+// is quoted, "a." expects the end, and "#" begins a comment. A connection is made when it is first named, logged in
 // unless its name has a "-" ahead.
 func (w *world) talk(script string) {
 	w.Helper()
@@ -262,6 +277,10 @@ func (w *world) talk(script string) {
 			if !strings.HasPrefix(name, "-") {
 				l.login()
 			}
+		}
+		if op == '<' && strings.HasPrefix(rest, "~") {
+			l.skip(strings.TrimPrefix(rest, "~ "))
+			continue
 		}
 		quoted := strings.HasPrefix(rest, string(op))
 		rest = strings.TrimPrefix(strings.TrimPrefix(rest, string(op)), " ")
@@ -297,15 +316,15 @@ func (l *line) login() {
 	l.expect("login OK [CAPABILITY *] Logged in")
 }
 
-func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+func noLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // fixedStore answers without the help of other goroutines, which a test with a
 // clock of its own does not control.
 type fixedStore struct{ store.Store }
 
-func (fixedStore) Append(_ context.Context, _, _ string, r io.Reader, _ int64, _ []string, _ time.Time) (store.Message, uint32, error) {
+func (fixedStore) Stage(_ context.Context, _, _ string, r io.Reader, _ int64) (store.Staged, error) {
 	_, err := io.Copy(io.Discard, r)
-	return store.Message{UID: 1}, 1, err
+	return nil, err
 }
 
 // pipe is both ends of a connection with a half that can be closed.

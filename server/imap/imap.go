@@ -1,14 +1,15 @@
 // Package imap gives mailboxes to mail programs: IMAP4rev1 and IMAP4rev2 on 143
 // (STARTTLS) and 993 (TLS from the first octet), RFC 9051 and RFC 3501.
 //
-// go-imap's imapserver reads commands and writes responses; what it lacks is
-// here. A guard stands between it and the connection: it takes commands apart
-// into lines and literals, so that a literal that is refused is never taken for
-// commands, bounds both, does STARTTLS, gathers writes, and ends connections
-// with BYE. A session holds what one client has been told of its mailbox, a
-// view, and brings it up to date from the store's events.
+// A conn is one connection: its reads, writes and time limits. A session is what
+// a client has done on it: login, mailbox, what it has enabled. Commands come in
+// whole but for the messages that APPEND brings; there is one file for each
+// family of them. What one client has been told of its mailbox is a view, which
+// the store's events bring up to date. Below are wire (lines, literals, strings)
+// and mimetree (the parts of a message).
 //
-// It imports server/account, server/limits and server/store.
+// go-imap's types are the vocabulary; its server is not used. It imports
+// server/account, server/limits and server/store.
 package imap
 
 import (
@@ -22,9 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/emersion/go-imap/v2"
-
-	"mailform/server/store"
+	"mailform/server/imap/wire"
 )
 
 // Settings are what a reload exchanges. A connection keeps the settings it began with.
@@ -49,7 +48,7 @@ type Timeouts struct {
 
 // Config is what a Server needs. Store, Auth and Logger must be set.
 type Config struct {
-	Store store.Store
+	Store Store
 	// Auth returns the account of a login. account.ErrCredentials is answered
 	// with AUTHENTICATIONFAILED, other errors with UNAVAILABLE.
 	Auth func(ctx context.Context, user, password string, remote netip.Addr) (account string, err error)
@@ -70,11 +69,16 @@ type Config struct {
 
 // Server serves any number of listeners.
 type Server struct {
-	cfg      Config
-	settings atomic.Pointer[Settings]
-	ctx      context.Context // of sessions; ended when Shutdown runs out of time
-	cancel   context.CancelFunc
-	sessions atomic.Uint64 // numbers sessions for the log
+	cfg       Config
+	settings  atomic.Pointer[Settings]
+	ctx       context.Context // of sessions; ended when Shutdown runs out of time
+	cancel    context.CancelFunc
+	sessions  atomic.Uint64 // numbers sessions for the log
+	buffers   wire.Buffers
+	commands  map[string]handler
+	contents  sync.Pool // of *[]byte, smallMessage long
+	known     knownContents
+	deflaters sync.Pool // of *flate.Writer
 
 	mu        sync.Mutex
 	closed    bool
@@ -112,7 +116,7 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	if cfg.Sleep == nil {
 		cfg.Sleep = sleep
 	}
-	s := &Server{cfg: cfg, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, accounts: map[string]int{}}
+	s := &Server{cfg: cfg, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, accounts: map[string]int{}, commands: handlers()}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.Set(st)
 	return s, nil
@@ -153,18 +157,4 @@ func (s *Server) leave(account string) {
 	if s.accounts[account]--; s.accounts[account] <= 0 {
 		delete(s.accounts, account)
 	}
-}
-
-// caps is what imapserver is told to offer. LITERAL+ is left out: the guard
-// bounds literals that do not wait to what LITERAL- allows, RFC 7888 5.
-func caps() imap.CapSet {
-	set := imap.CapSet{}
-	for _, c := range []imap.Cap{
-		imap.CapIMAP4rev1, imap.CapIMAP4rev2, imap.CapNamespace, imap.CapUIDPlus, imap.CapESearch, imap.CapSearchRes,
-		imap.CapListExtended, imap.CapListStatus, imap.CapMove, imap.CapStatusSize, imap.CapBinary, imap.CapChildren,
-		imap.CapSpecialUse, imap.CapCreateSpecialUse,
-	} {
-		set[c] = struct{}{}
-	}
-	return set
 }

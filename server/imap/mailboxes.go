@@ -5,8 +5,8 @@ import (
 	"strings"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
+	"mailform/server/imap/wire"
 	"mailform/server/store"
 )
 
@@ -18,277 +18,191 @@ var specialUses = []imap.MailboxAttr{
 	imap.MailboxAttrJunk, imap.MailboxAttrSent, imap.MailboxAttrTrash,
 }
 
-// Create implements imapserver.Session.
-func (s *session) Create(name string, o *imap.CreateOptions) error {
-	// RFC 9051 6.3.4: a trailing delimiter says that others will be made below.
-	name = strings.TrimSuffix(name, string(delimiter))
+// named reads the one argument of a command, a mailbox name.
+func named(cmd *command) (string, error) {
+	cmd.p.SP()
+	name := cmd.p.Mailbox()
+	if err := cmd.p.End(); err != nil {
+		return "", bad(err.Error())
+	}
+	return name, nil
+}
+
+// create implements CREATE, RFC 9051 6.3.4 and RFC 6154 3.
+func (s *session) create(cmd *command) error {
+	p := cmd.p
+	p.SP()
+	name := p.Mailbox()
+	var uses []string
+	if p.More() {
+		p.List(func() {
+			if p.Word() != "USE" {
+				p.Fail("Unknown parameter of CREATE")
+			}
+			p.SP()
+			uses = p.Flags()
+		})
+	}
+	if err := p.End(); err != nil {
+		return bad(err.Error())
+	}
 	var use string
-	if len(o.SpecialUse) > 0 {
-		use = string(o.SpecialUse[0])
-		if len(o.SpecialUse) > 1 || !slices.Contains(specialUses, o.SpecialUse[0]) {
+	if len(uses) > 0 {
+		i := slices.IndexFunc(specialUses, func(a imap.MailboxAttr) bool { return strings.EqualFold(string(a), uses[0]) })
+		if i < 0 || len(uses) > 1 {
 			return no("USEATTR", "The mailbox cannot have that use")
 		}
+		use = string(specialUses[i])
 	}
-	_, err := s.store.CreateMailbox(s.ctx, s.account, name, use)
-	return s.answer(err, imap.ResponseCodeNonExistent)
-}
-
-// Delete implements imapserver.Session.
-func (s *session) Delete(name string) error {
-	return s.answer(s.store.DeleteMailbox(s.ctx, s.account, name), imap.ResponseCodeNonExistent)
-}
-
-// Rename implements imapserver.Session.
-func (s *session) Rename(from, to string, _ *imap.RenameOptions) error {
-	to = strings.TrimSuffix(to, string(delimiter))
-	return s.answer(s.store.RenameMailbox(s.ctx, s.account, from, to), imap.ResponseCodeNonExistent)
-}
-
-// Subscribe implements imapserver.Session.
-func (s *session) Subscribe(name string) error {
-	return s.answer(s.store.Subscribe(s.ctx, s.account, name, true), imap.ResponseCodeNonExistent)
-}
-
-// Unsubscribe implements imapserver.Session.
-func (s *session) Unsubscribe(name string) error {
-	return s.answer(s.store.Subscribe(s.ctx, s.account, name, false), imap.ResponseCodeNonExistent)
-}
-
-// listed is a name that LIST may show: a mailbox, a subscription to what does
-// not exist, or a level above one of these.
-type listed struct {
-	info       store.MailboxInfo
-	exists     bool
-	subscribed bool
-	children   bool // mailboxes below it
-	// below says that something subscribed is below it that is not listed itself.
-	below bool
-}
-
-// List implements imapserver.Session, for LIST and LSUB.
-func (s *session) List(w *imapserver.ListWriter, ref string, patterns []string, o *imap.ListOptions) error {
-	if len(patterns) == 0 {
-		// RFC 9051 6.3.9: an empty pattern asks for the delimiter.
-		return w.WriteList(&imap.ListData{Attrs: []imap.MailboxAttr{imap.MailboxAttrNoSelect}, Delim: delimiter})
-	}
-	names, err := s.names()
+	// A trailing delimiter says that others will be made below.
+	info, err := s.store.CreateMailbox(s.ctx, s.account, strings.TrimSuffix(name, string(delimiter)), use)
 	if err != nil {
-		return s.answer(err, imap.ResponseCodeNonExistent)
+		return err
 	}
-	lsub := s.command() == "LSUB"
-	match := func(name string) bool {
-		return slices.ContainsFunc(patterns, func(p string) bool { return matchMailbox(name, ref+p) })
-	}
-	if o.SelectSubscribed && (o.SelectRecursiveMatch || lsub) {
-		markParents(names, match)
-	}
-	order := make([]string, 0, len(names))
-	for name := range names {
-		order = append(order, name)
-	}
-	slices.SortFunc(order, compareNames)
-	for _, name := range order {
-		l := names[name]
-		switch {
-		case !match(name):
-			continue
-		case o.SelectSubscribed && !l.subscribed && !l.below:
-			continue
-		case !o.SelectSubscribed && !l.exists:
-			continue
-		case o.SelectSpecialUse && l.info.SpecialUse == "":
-			continue
-		}
-		data := l.data(name, o, lsub)
-		if o.ReturnStatus != nil && l.exists {
-			data.Status, err = s.status(l.info, o.ReturnStatus)
-			if err != nil {
-				return s.answer(err, imap.ResponseCodeNonExistent)
-			}
-		}
-		if err := w.WriteList(data); err != nil {
-			return err
-		}
-	}
+	cmd.code = "MAILBOXID (" + info.ObjectID + ")"
 	return nil
 }
 
-func compareNames(a, b string) int {
-	switch {
-	case a == b:
-		return 0
-	case a == "INBOX":
-		return -1
-	case b == "INBOX":
-		return 1
+// delete implements DELETE, RFC 9051 6.3.5.
+func (s *session) delete(cmd *command) error {
+	name, err := named(cmd)
+	if err != nil {
+		return err
 	}
-	return strings.Compare(a, b)
+	return s.store.DeleteMailbox(s.ctx, s.account, name)
 }
 
-// names returns all mailboxes and all subscriptions.
-func (s *session) names() (map[string]*listed, error) {
-	boxes, err := s.store.Mailboxes(s.ctx, s.account)
-	if err != nil {
-		return nil, err
+// rename implements RENAME, RFC 9051 6.3.6.
+func (s *session) rename(cmd *command) error {
+	p := cmd.p
+	p.SP()
+	from := p.Mailbox()
+	p.SP()
+	to := p.Mailbox()
+	if err := p.End(); err != nil {
+		return bad(err.Error())
 	}
-	subs, err := s.store.Subscriptions(s.ctx, s.account)
-	if err != nil {
-		return nil, err
-	}
-	names := make(map[string]*listed, len(boxes)+len(subs))
-	for _, b := range boxes {
-		names[b.Name] = &listed{info: b, exists: true, subscribed: b.Subscribed}
-	}
-	for _, b := range boxes {
-		for _, p := range levelsAbove(b.Name) {
-			if l := names[p]; l != nil {
-				l.children = true
-			}
-		}
-	}
-	for _, sub := range subs {
-		if names[sub] == nil {
-			names[sub] = &listed{subscribed: true}
-		}
-	}
-	return names, nil
+	return s.store.RenameMailbox(s.ctx, s.account, from, strings.TrimSuffix(to, string(delimiter)))
 }
 
-// levelsAbove returns the names above a name.
-func levelsAbove(name string) []string {
-	var l []string
-	for i, r := range name {
-		if r == delimiter {
-			l = append(l, name[:i])
+// subscribe implements SUBSCRIBE, RFC 9051 6.3.7.
+func (s *session) subscribe(cmd *command) error {
+	name, err := named(cmd)
+	if err != nil {
+		return err
+	}
+	return s.store.Subscribe(s.ctx, s.account, name, true)
+}
+
+// unsubscribe implements UNSUBSCRIBE, RFC 9051 6.3.8.
+func (s *session) unsubscribe(cmd *command) error {
+	name, err := named(cmd)
+	if err != nil {
+		return err
+	}
+	return s.store.Subscribe(s.ctx, s.account, name, false)
+}
+
+// statusItems reads a list of STATUS items, RFC 9051 6.3.11.
+func statusItems(p *wire.Parser) []string {
+	l := []string{}
+	p.List(func() {
+		item := p.Word()
+		switch item {
+		case "MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN", "DELETED", "SIZE", "APPENDLIMIT", "DELETED-STORAGE", "HIGHESTMODSEQ", "MAILBOXID":
+		default:
+			p.Fail("Unknown STATUS item")
 		}
+		if !slices.Contains(l, item) {
+			l = append(l, item)
+		}
+	})
+	if len(l) == 0 {
+		p.Fail("Expected STATUS items")
 	}
 	return l
 }
 
-// markParents adds the levels above subscribed names that the pattern does not
-// reach: RFC 9051 6.3.9.6 RECURSIVEMATCH, and LSUB's "%", RFC 3501 6.3.9.
-func markParents(names map[string]*listed, match func(string) bool) {
-	var subscribed []string
-	for name, l := range names {
-		if l.subscribed && !match(name) {
-			subscribed = append(subscribed, name)
-		}
+// statusCommand implements STATUS.
+func (s *session) statusCommand(cmd *command) error {
+	p := cmd.p
+	p.SP()
+	name := p.Mailbox()
+	p.SP()
+	items := statusItems(p)
+	if err := p.End(); err != nil {
+		return bad(err.Error())
 	}
-	for _, name := range subscribed {
-		for _, p := range levelsAbove(name) {
-			if !match(p) {
-				continue
-			}
-			if names[p] == nil {
-				names[p] = &listed{}
-			}
-			names[p].below = true
-		}
-	}
-}
-
-// data is the LIST response for a name.
-func (l *listed) data(name string, o *imap.ListOptions, lsub bool) *imap.ListData {
-	d := &imap.ListData{Delim: delimiter, Mailbox: name}
-	switch {
-	case lsub && !l.subscribed:
-		d.Attrs = append(d.Attrs, imap.MailboxAttrNoSelect)
-	case lsub:
-	case !l.exists:
-		d.Attrs = append(d.Attrs, imap.MailboxAttrNonExistent)
-	case l.children:
-		d.Attrs = append(d.Attrs, imap.MailboxAttrHasChildren)
-	default:
-		d.Attrs = append(d.Attrs, imap.MailboxAttrHasNoChildren)
-	}
-	if l.subscribed && !lsub && (o.SelectSubscribed || o.ReturnSubscribed) {
-		d.Attrs = append(d.Attrs, imap.MailboxAttrSubscribed)
-	}
-	if l.info.SpecialUse != "" {
-		d.Attrs = append(d.Attrs, imap.MailboxAttr(l.info.SpecialUse))
-	}
-	if l.below && o.SelectRecursiveMatch {
-		d.ChildInfo = &imap.ListDataChildInfo{Subscribed: true}
-	}
-	return d
-}
-
-// matchMailbox says whether a name matches a pattern, where "*" is anything and
-// "%" anything on one level. It takes time in proportion to both lengths.
-func matchMailbox(name, pattern string) bool {
-	pattern = inboxed(pattern)
-	// reach[i] says that the pattern so far matches name[:i].
-	reach := make([]bool, len(name)+1)
-	reach[0] = true
-	for i := range len(pattern) {
-		switch c := pattern[i]; c {
-		case '*', '%':
-			for j := range len(name) {
-				if reach[j] && (c == '*' || name[j] != delimiter) {
-					reach[j+1] = true
-				}
-			}
-		default:
-			for j := len(name); j > 0; j-- {
-				reach[j] = reach[j-1] && name[j-1] == c
-			}
-			reach[0] = false
-		}
-	}
-	return reach[len(name)]
-}
-
-// inboxed writes INBOX as a first level in upper case: it has no case, RFC 9051 5.1.
-func inboxed(name string) string {
-	if len(name) >= 5 && strings.EqualFold(name[:5], "INBOX") && (len(name) == 5 || name[5] == delimiter || name[5] == '*' || name[5] == '%') {
-		return "INBOX" + name[5:]
-	}
-	return name
-}
-
-// Status implements imapserver.Session.
-func (s *session) Status(name string, o *imap.StatusOptions) (*imap.StatusData, error) {
-	info, err := s.info(name)
+	info, err := s.store.Mailbox(s.ctx, s.account, name)
 	if err != nil {
-		return nil, s.answer(err, imap.ResponseCodeNonExistent)
+		return err
 	}
-	data, err := s.status(info, o)
-	return data, s.answer(err, imap.ResponseCodeNonExistent)
+	return s.writeStatus(info, items)
 }
 
-// info finds one mailbox.
-func (s *session) info(name string) (store.MailboxInfo, error) {
-	boxes, err := s.store.Mailboxes(s.ctx, s.account)
-	if err != nil {
-		return store.MailboxInfo{}, err
-	}
-	for _, b := range boxes {
-		if b.Name == inboxed(name) {
-			return b, nil
+// writeStatus writes a STATUS response.
+func (s *session) writeStatus(info store.MailboxInfo, items []string) error {
+	w := s.out
+	mark := w.Mark()
+	w.Raw("* STATUS ")
+	w.Mailbox(info.Name)
+	w.Raw(" (")
+	for i, item := range items {
+		if i > 0 {
+			w.Raw(" ")
 		}
-	}
-	return store.MailboxInfo{}, store.ErrNoMailbox
-}
-
-func (s *session) status(info store.MailboxInfo, o *imap.StatusOptions) (*imap.StatusData, error) {
-	limit := s.AppendLimit()
-	var recent uint32
-	var deleted int64
-	if o.DeletedStorage && info.Deleted > 0 {
-		snap, watch, err := s.store.Open(s.ctx, s.account, info.Name)
-		if err != nil {
-			return nil, err
-		}
-		watch.Close()
-		for _, m := range snap.Messages {
-			if hasFlag(m, imap.FlagDeleted) {
-				deleted += m.Size
+		w.Raw(item)
+		w.Raw(" ")
+		switch item {
+		case "MESSAGES":
+			w.Num(uint64(info.Messages))
+		case "RECENT":
+			w.Num(0)
+		case "UIDNEXT":
+			w.Num(uint64(info.UIDNext))
+		case "UIDVALIDITY":
+			w.Num(uint64(info.UIDValidity))
+		case "UNSEEN":
+			w.Num(uint64(info.Unseen))
+		case "DELETED":
+			w.Num(uint64(info.Deleted))
+		case "SIZE":
+			w.Num(uint64(info.Bytes))
+		case "APPENDLIMIT":
+			w.Num(uint64(s.c.st.MaxMessageBytes))
+		case "DELETED-STORAGE":
+			n, err := s.deletedBytes(info)
+			if err != nil {
+				w.Rollback(mark)
+				return err
 			}
+			w.Num(uint64(n))
+		case "HIGHESTMODSEQ":
+			s.useCondStore()
+			w.Num(uint64(info.HighestModSeq))
+		case "MAILBOXID":
+			w.Raw("(" + info.ObjectID + ")")
 		}
 	}
-	return &imap.StatusData{
-		Mailbox: info.Name, NumMessages: &info.Messages, NumRecent: &recent, UIDNext: imap.UID(info.UIDNext),
-		UIDValidity: info.UIDValidity, NumUnseen: &info.Unseen, NumDeleted: &info.Deleted, Size: &info.Bytes,
-		AppendLimit: &limit, DeletedStorage: &deleted, HighestModSeq: uint64(info.HighestModSeq),
-	}, nil
+	w.Raw(")")
+	w.CRLF()
+	return nil
+}
+
+// deletedBytes adds up the messages that have \Deleted.
+func (s *session) deletedBytes(info store.MailboxInfo) (n int64, err error) {
+	if info.Deleted == 0 {
+		return 0, nil
+	}
+	snap, watch, err := s.store.Open(s.ctx, s.account, info.Name)
+	if err != nil {
+		return 0, err
+	}
+	watch.Close()
+	for _, m := range snap.Messages {
+		if hasFlag(m, `\Deleted`) {
+			n += m.Size
+		}
+	}
+	return n, nil
 }

@@ -1,351 +1,378 @@
 package imap
 
 import (
-	"bytes"
 	"errors"
-	"io"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
+	"golang.org/x/text/encoding"
+	"golang.org/x/text/encoding/htmlindex"
 
-	"mailform/server/imap/mimetree"
+	"mailform/server/imap/wire"
 	"mailform/server/store"
 )
 
-// Search implements imapserver.Session.
-func (s *session) Search(kind imapserver.NumKind, criteria *imap.SearchCriteria, o *imap.SearchOptions) (*imap.SearchData, error) {
-	s.begin()
-	defer s.mu.Unlock()
-	q := &query{s: s}
-	top, err := q.compile(criteria)
+// searchReturn is what SEARCH is to return, RFC 4731, RFC 5182 and RFC 9394.
+type searchReturn struct {
+	given                      bool // RETURN was there
+	min, max, all, count, save bool
+	partial                    *partial
+}
+
+// partial is a range of results; from the end when it is negative.
+type partial struct {
+	from, to int // 1 is the first
+	end      bool
+	text     string
+}
+
+// parsePartial reads "1:100" or "-1:-100", RFC 9394 3.1.
+func parsePartial(p *wire.Parser) *partial {
+	start := p.Pos()
+	r := &partial{end: p.Peek() == '-'}
+	number := func() int {
+		if p.Take('-') != r.end {
+			p.Fail("A range of results begins and ends on one side")
+		}
+		n := p.Number()
+		if n == 0 {
+			p.Fail("Expected a range of results")
+		}
+		return int(n)
+	}
+	r.from = number()
+	p.Expect(':')
+	r.to = number()
+	r.text = p.Text(start)
+	r.from, r.to = min(r.from, r.to), max(r.from, r.to)
+	return r
+}
+
+// of returns which of n results are in the range: from i up to j, not included.
+func (r *partial) of(n int) (i, j int) {
+	from, to := min(r.from, n+1), min(r.to, n)
+	if r.end {
+		return max(n-to, 0), max(n-from+1, 0)
+	}
+	return from - 1, max(to, from-1)
+}
+
+// parseReturn reads RETURN (...) if it is next.
+func parseReturn(p *wire.Parser) searchReturn {
+	var r searchReturn
+	if p.PeekWord() != "RETURN" {
+		return r
+	}
+	p.Word()
+	p.SP()
+	r.given = true
+	p.List(func() {
+		switch p.Word() {
+		case "MIN":
+			r.min = true
+		case "MAX":
+			r.max = true
+		case "ALL":
+			r.all = true
+		case "COUNT":
+			r.count = true
+		case "SAVE":
+			r.save = true
+		case "PARTIAL":
+			p.SP()
+			r.partial = parsePartial(p)
+		default:
+			p.Fail("Unknown return option")
+		}
+	})
+	p.SP()
+	if !r.min && !r.max && !r.count && !r.save && r.partial == nil {
+		r.all = true
+	}
+	if r.partial != nil && r.all {
+		p.Fail("PARTIAL and ALL exclude one another")
+	}
+	return r
+}
+
+// search implements SEARCH, RFC 9051 6.4.4.
+func (s *session) search(cmd *command) error {
+	cmd.keepNumbers = !cmd.uid
+	p := cmd.p
+	p.SP()
+	ret := parseReturn(p)
+	dec, err := parseCharset(p)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	data := &imap.SearchData{}
-	var seqs imap.SeqSet
-	var uids imap.UIDSet
-	for i, e := range s.view.entries {
-		if e.gone {
-			continue
-		}
-		n := numbered{uint32(i) + 1, e}
-		ok, err := top.match(q, n)
-		if err != nil {
-			if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) {
-				s.log.Warn("search", "mailbox", s.mailbox, "uid", e.msg.UID, "err", err)
-				continue // what cannot be read cannot be found
-			}
-			return nil, s.answer(err, imap.ResponseCodeNonExistent)
-		}
-		if !ok {
-			continue
-		}
-		num := n.seq
-		if kind == imapserver.NumKindUID {
-			num = uint32(e.msg.UID)
-		}
-		if data.Count++; data.Min == 0 {
-			data.Min = num
-		}
-		data.Max = num
-		seqs.AddNum(n.seq)
-		uids.AddNum(imap.UID(e.msg.UID))
+	s.catchUp()
+	q := s.newQuery(p, dec)
+	key := q.keys()
+	if err := q.err(); err != nil {
+		return err
 	}
-	data.All = seqs
-	if kind == imapserver.NumKindUID {
-		data.All = uids
+	if ret.save {
+		s.saved = nil // and so it stays if the search fails
 	}
-	if o.ReturnSave {
-		s.saved = savedSet(s, uids, o, data, kind)
+	found, err := q.run(key)
+	if err != nil {
+		return err
 	}
-	return data, nil
+	if ret.save {
+		s.saved = s.savedSet(found, ret)
+	}
+	if ret.given || s.enabled.rev2 {
+		s.writeESearch(cmd, ret, found, q)
+	} else {
+		s.writeSearch(cmd, "SEARCH", found, q)
+	}
+	cmd.text = cmd.name + " completed"
+	return nil
+}
+
+// parseCharset reads CHARSET if it is next. The decoder is nil for UTF-8.
+func parseCharset(p *wire.Parser) (*encoding.Decoder, error) {
+	if p.PeekWord() != "CHARSET" {
+		return nil, nil
+	}
+	p.Word()
+	p.SP()
+	name := p.AString()
+	p.SP()
+	return decoderOf(name)
+}
+
+func decoderOf(name string) (*encoding.Decoder, error) {
+	switch strings.ToUpper(name) {
+	case "UTF-8", "US-ASCII":
+		return nil, nil
+	}
+	enc, err := htmlindex.Get(name)
+	if err != nil {
+		return nil, no("BADCHARSET (UTF-8 US-ASCII GB18030 BIG5 ISO-2022-JP)", "That character set is not known")
+	}
+	return enc.NewDecoder(), nil
+}
+
+// number returns how the command names a message.
+func (s *session) numberOf(cmd *command, place int) uint32 {
+	if cmd.uid {
+		return uint32(s.view.msgs[place].UID)
+	}
+	return uint32(place) + 1
+}
+
+// writeSearch writes a SEARCH or SORT response, RFC 3501 7.2.5.
+func (s *session) writeSearch(cmd *command, name string, found []int, q *query) {
+	w := s.out
+	w.Raw("* ")
+	w.Raw(name)
+	for _, i := range found {
+		w.Byte(' ')
+		w.Num(uint64(s.numberOf(cmd, i)))
+	}
+	if q.modseq && len(found) > 0 {
+		w.Raw(" (MODSEQ ")
+		w.Num(uint64(s.highest(found)))
+		w.Byte(')')
+	}
+	w.CRLF()
+}
+
+func (s *session) highest(found []int) (n store.ModSeq) {
+	for _, i := range found {
+		n = max(n, s.view.msgs[i].ModSeq)
+	}
+	return n
+}
+
+// writeESearch writes an ESEARCH response, RFC 9051 7.3.4.
+func (s *session) writeESearch(cmd *command, r searchReturn, found []int, q *query) {
+	if r.save && !r.min && !r.max && !r.all && !r.count && r.partial == nil {
+		return
+	}
+	w := s.out
+	w.Raw("* ESEARCH (TAG ")
+	w.Quoted(cmd.tag)
+	w.Byte(')')
+	if cmd.uid {
+		w.Raw(" UID")
+	}
+	one := func(name string, n uint32) {
+		w.Byte(' ')
+		w.Raw(name)
+		w.Byte(' ')
+		w.Num(uint64(n))
+	}
+	if len(found) > 0 {
+		lo, hi := found[0], found[0]
+		for _, i := range found {
+			lo, hi = min(lo, i), max(hi, i)
+		}
+		if q.sorted { // RFC 5267 3.1: the first and the last in the order asked for
+			lo, hi = found[0], found[len(found)-1]
+		}
+		if r.min {
+			one("MIN", s.numberOf(cmd, lo))
+		}
+		if r.max {
+			one("MAX", s.numberOf(cmd, hi))
+		}
+	}
+	if r.count {
+		one("COUNT", uint32(len(found)))
+	}
+	if (r.all || !r.given) && len(found) > 0 {
+		w.Raw(" ALL ")
+		s.writeNumbers(cmd, found)
+	}
+	if r.partial != nil {
+		i, j := r.partial.of(len(found))
+		w.Raw(" PARTIAL (" + r.partial.text + " ")
+		if i < j {
+			s.writeNumbers(cmd, found[i:j])
+		} else {
+			w.Raw("NIL")
+		}
+		w.Byte(')')
+	}
+	if q.modseq && len(found) > 0 {
+		w.Raw(" MODSEQ ")
+		w.Num(uint64(s.highest(found)))
+	}
+	w.CRLF()
+}
+
+// writeNumbers writes messages as a set, in their order.
+func (s *session) writeNumbers(cmd *command, found []int) {
+	set := s.out.Set()
+	for _, i := range found {
+		set.Add(s.numberOf(cmd, i))
+	}
+	set.End()
 }
 
 // savedSet is what "$" means afterwards. With MIN or MAX alone it is these
 // only, RFC 9051 6.4.4.1.
-func savedSet(s *session, all imap.UIDSet, o *imap.SearchOptions, data *imap.SearchData, kind imapserver.NumKind) imap.UIDSet {
-	if o.ReturnAll || o.ReturnCount || !o.ReturnMin && !o.ReturnMax {
-		return all
-	}
-	var set imap.UIDSet
-	add := func(num uint32) {
-		if num == 0 {
-			return
+func (s *session) savedSet(found []int, r searchReturn) (set imap.UIDSet) {
+	if len(found) > 0 && !r.all && !r.count && (r.min || r.max) {
+		first, last := found[0], found[len(found)-1]
+		switch {
+		case !r.max:
+			found = []int{first}
+		case !r.min:
+			found = []int{last}
+		default:
+			found = []int{first, last}
 		}
-		if kind == imapserver.NumKindSeq {
-			num = uint32(s.view.entries[num-1].msg.UID)
-		}
-		set.AddNum(imap.UID(num))
 	}
-	if o.ReturnMin {
-		add(data.Min)
+	if r.partial != nil && !r.all && !r.count && !r.min && !r.max {
+		i, j := r.partial.of(len(found))
+		found = found[i:max(i, j)]
 	}
-	if o.ReturnMax {
-		add(data.Max)
+	for _, i := range found {
+		set.AddNum(imap.UID(s.view.msgs[i].UID))
 	}
 	return set
 }
 
 // query is a search being carried out.
 type query struct {
-	s   *session
-	buf []byte
+	s      *session
+	p      *wire.Parser
+	dec    *encoding.Decoder
+	now    time.Time
+	depth  int
+	modseq bool // MODSEQ was asked for
+	sorted bool // the results are in an order of their own
+	failed error
+
+	at   int // the message whose content is open
+	open *content
+	buf  []byte
 }
 
-// matcher is criteria got ready: number sets resolved, texts in lower case.
-type matcher struct {
-	c       *imap.SearchCriteria
-	sets    []map[store.UID]bool
-	headers []headerMatcher
-	body    []string
-	text    []string
-	not     []*matcher
-	or      [][2]*matcher
+func (s *session) newQuery(p *wire.Parser, dec *encoding.Decoder) *query {
+	return &query{s: s, p: p, dec: dec, now: time.Now()}
 }
 
-type headerMatcher struct{ key, value string }
+// err is why the query cannot be carried out.
+func (q *query) err() error {
+	if q.failed != nil {
+		return q.failed
+	}
+	if err := q.p.End(); err != nil {
+		return bad(err.Error())
+	}
+	return nil
+}
 
-func (q *query) compile(c *imap.SearchCriteria) (*matcher, error) {
-	m := &matcher{c: c}
-	if c.ModSeq != nil {
-		return nil, bad("CONDSTORE is not supported")
+// run returns the places of the messages that match.
+func (q *query) run(key searchKey) (found []int, err error) {
+	defer q.release()
+	if q.modseq {
+		q.s.useCondStore()
 	}
-	for _, set := range c.SeqNum {
-		l, ok := q.s.view.resolve(set, nil)
-		if !ok {
-			return nil, errRange()
-		}
-		m.sets = append(m.sets, uidMap(l))
-	}
-	for _, set := range c.UID {
-		l, _ := q.s.view.resolve(set, q.s.saved)
-		m.sets = append(m.sets, uidMap(l))
-	}
-	for _, h := range c.Header {
-		m.headers = append(m.headers, headerMatcher{h.Key, fold(h.Value)})
-	}
-	for _, t := range c.Body {
-		m.body = append(m.body, fold(t))
-	}
-	for _, t := range c.Text {
-		m.text = append(m.text, fold(t))
-	}
-	for i := range c.Not {
-		n, err := q.compile(&c.Not[i])
+	spans := []span{{0, len(q.s.view.msgs)}}
+	for i, m := range q.s.view.each(spans) {
+		ok, err := key.match(q, i, m)
 		if err != nil {
+			if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) {
+				q.s.log.Warn("search", "mailbox", q.s.mailbox, "uid", m.UID, "err", err)
+				continue // what cannot be read cannot be found
+			}
 			return nil, err
 		}
-		m.not = append(m.not, n)
-	}
-	for i := range c.Or {
-		a, err := q.compile(&c.Or[i][0])
-		if err != nil {
-			return nil, err
+		if ok {
+			found = append(found, i)
 		}
-		b, err := q.compile(&c.Or[i][1])
-		if err != nil {
-			return nil, err
+		if i%256 == 0 && q.s.ctx.Err() != nil {
+			return nil, q.s.ctx.Err()
 		}
-		m.or = append(m.or, [2]*matcher{a, b})
 	}
-	return m, nil
+	return found, nil
 }
 
-func uidMap(l []numbered) map[store.UID]bool {
-	m := make(map[store.UID]bool, len(l))
-	for _, n := range l {
-		m[n.msg.UID] = true
+// content returns the content of a message, which stays open until the next.
+func (q *query) content(i int, m *store.Message) (*content, error) {
+	if q.open != nil && q.at == i {
+		return q.open, nil
 	}
-	return m
-}
-
-// fold brings text into the form that is compared: lower case. RFC 5051 would
-// decompose too; clients compare what people type.
-func fold(s string) string { return strings.ToLower(s) }
-
-// match says whether a message meets the criteria. What is at hand is looked
-// at before what must be read.
-func (m *matcher) match(q *query, n numbered) (bool, error) {
-	c, msg := m.c, n.msg
-	for _, set := range m.sets {
-		if !set[msg.UID] {
-			return false, nil
-		}
-	}
-	for _, f := range c.Flag {
-		if !hasFlag(msg, f) {
-			return false, nil
-		}
-	}
-	for _, f := range c.NotFlag {
-		if hasFlag(msg, f) {
-			return false, nil
-		}
-	}
-	if c.Larger != 0 && msg.Size <= c.Larger || c.Smaller != 0 && msg.Size >= c.Smaller {
-		return false, nil
-	}
-	if !between(msg.InternalDate, c.Since, c.Before) {
-		return false, nil
-	}
-	if ok, err := m.matchHeader(q, n); !ok || err != nil {
-		return false, err
-	}
-	for _, x := range m.not {
-		if ok, err := x.match(q, n); ok || err != nil {
-			return false, err
-		}
-	}
-	for _, pair := range m.or {
-		ok, err := pair[0].match(q, n)
-		if err == nil && !ok {
-			ok, err = pair[1].match(q, n)
-		}
-		if !ok || err != nil {
-			return false, err
-		}
-	}
-	for _, needle := range m.body {
-		if ok, err := q.contains(n, needle, false); !ok || err != nil {
-			return false, err
-		}
-	}
-	for _, needle := range m.text {
-		if ok, err := q.contains(n, needle, true); !ok || err != nil {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// between compares days only, in the date's own zone, RFC 9051 6.4.4.
-func between(t, since, before time.Time) bool {
-	day := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
-	if !since.IsZero() && day.Before(midnight(since)) {
-		return false
-	}
-	return before.IsZero() || day.Before(midnight(before))
-}
-
-func midnight(t time.Time) time.Time {
-	return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC)
-}
-
-func (m *matcher) matchHeader(q *query, n numbered) (bool, error) {
-	if len(m.headers) == 0 && m.c.SentSince.IsZero() && m.c.SentBefore.IsZero() {
-		return true, nil
-	}
-	c, err := q.s.load(n.msg)
+	q.release()
+	c, err := q.s.load(m)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	h, err := c.header()
-	if err != nil {
-		return false, err
-	}
-	if !m.c.SentSince.IsZero() || !m.c.SentBefore.IsZero() {
-		t := parseDate(h.Get("Date"))
-		if t.IsZero() || !between(t, m.c.SentSince, m.c.SentBefore) {
-			return false, nil
-		}
-	}
-	for _, want := range m.headers {
-		found := false
-		for _, v := range h.Values(want.key) {
-			if strings.Contains(fold(mimetree.DecodeWords(v)), want.value) {
-				found = true
-				break
-			}
-		}
-		if !found {
-			return false, nil
-		}
-	}
-	return true, nil
+	q.open, q.at = c, i
+	return c, nil
 }
 
-// contains looks for text in the parts of a message that are text, and with
-// headers in the headers of all its parts.
-func (q *query) contains(n numbered, needle string, headers bool) (bool, error) {
-	if needle == "" {
-		return true, nil
-	}
-	c, err := q.s.load(n.msg)
-	if err != nil {
-		return false, err
-	}
-	tree, err := c.structure()
-	if err != nil {
-		return false, err
-	}
-	found := false
-	tree.Walk(func(p *mimetree.Part) {
-		if found || err != nil {
-			return
-		}
-		if headers {
-			for _, f := range p.Fields {
-				line := f.Name + ": " + mimetree.DecodeWords(f.Value())
-				if strings.Contains(fold(line), needle) {
-					found = true
-					return
-				}
-			}
-		}
-		if p.Type == "text" && !p.Multipart() {
-			r, _ := mimetree.CharsetReader(p.Params["charset"], mimetree.Decoded(p.Encoding(), c.reader(p.Body)))
-			found, err = q.find(r, needle)
-		}
-	})
-	return found, err
-}
-
-// find looks for a folded text in what r yields, without holding all of it.
-func (q *query) find(r io.Reader, needle string) (bool, error) {
-	if q.buf == nil {
-		q.buf = make([]byte, 32<<10)
-	}
-	var window []byte
-	rest := 0 // octets at the start of buf left of a character that was cut
-	for {
-		n, err := r.Read(q.buf[rest:])
-		chunk := q.buf[:rest+n]
-		cut := len(chunk)
-		if err == nil {
-			cut = wholeRunes(chunk)
-		}
-		window = append(window, bytes.ToLower(bytes.ToValidUTF8(chunk[:cut], []byte("\uFFFD")))...)
-		if bytes.Contains(window, []byte(needle)) {
-			return true, nil
-		}
-		if keep := len(needle) - 1; len(window) > keep {
-			window = append(window[:0], window[len(window)-keep:]...)
-		}
-		rest = copy(q.buf, chunk[cut:])
-		if errors.Is(err, io.EOF) {
-			return false, nil
-		}
-		if err != nil {
-			if errors.Is(err, store.ErrDamaged) {
-				return false, err
-			}
-			return false, nil // a character set that breaks off
-		}
+func (q *query) release() {
+	if q.open != nil {
+		q.open.release()
+		q.open = nil
 	}
 }
 
-// wholeRunes returns how many octets of b are whole characters.
-func wholeRunes(b []byte) int {
-	for i := 1; i <= utf8.UTFMax && i <= len(b); i++ {
-		if c := b[len(b)-i]; utf8.RuneStart(c) {
-			if utf8.FullRune(b[len(b)-i:]) {
-				return len(b)
-			}
-			return len(b) - i
+// text reads a string of the query as it is compared.
+func (q *query) text() string {
+	q.p.SP()
+	t := q.p.AString()
+	if q.dec != nil {
+		if u, err := q.dec.String(t); err == nil {
+			t = u
 		}
 	}
-	return len(b)
+	return casemap(t)
+}
+
+// seconds reads the interval of OLDER and YOUNGER, RFC 5032.
+func (q *query) seconds() time.Duration {
+	q.p.SP()
+	n := q.p.Number()
+	if n == 0 {
+		q.p.Fail("Expected a number of seconds")
+	}
+	return time.Duration(n) * time.Second
 }

@@ -2,327 +2,253 @@ package imap
 
 import (
 	"slices"
-	"strings"
+	"strconv"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
+	"mailform/server/imap/wire"
 	"mailform/server/store"
 )
 
 // systemFlags are the flags of RFC 9051 2.3.2.
-var systemFlags = []imap.Flag{imap.FlagAnswered, imap.FlagFlagged, imap.FlagDeleted, imap.FlagSeen, imap.FlagDraft}
+var systemFlags = []string{`\Answered`, `\Flagged`, `\Deleted`, `\Seen`, `\Draft`}
 
 // maxKeywords bounds the keywords that SELECT lists.
 const maxKeywords = 200
 
-// Select implements imapserver.Session, for SELECT and EXAMINE.
-func (s *session) Select(name string, o *imap.SelectOptions) (*imap.SelectData, error) {
+// selectCommand implements SELECT and EXAMINE, RFC 9051 6.3.2, with the
+// parameters of RFC 7162.
+func (s *session) selectCommand(cmd *command) error {
+	p := cmd.p
+	p.SP()
+	name := p.Mailbox()
+	condstore := false
+	var resync *resync
+	if p.More() {
+		p.List(func() {
+			switch p.Word() {
+			case "CONDSTORE":
+				condstore = true
+			case "QRESYNC":
+				p.SP()
+				resync = parseResync(p)
+			default:
+				p.Fail("Unknown parameter of SELECT")
+			}
+		})
+	}
+	if err := p.End(); err != nil {
+		return bad(err.Error())
+	}
+	if resync != nil && !s.enabled.qresync {
+		return bad("QRESYNC is not enabled")
+	}
+	if s.view != nil {
+		s.unselect()
+		s.out.Raw("* OK [CLOSED] The mailbox before is closed\r\n")
+	}
 	snap, watch, err := s.store.Open(s.ctx, s.account, name)
 	if err != nil {
-		return nil, s.answer(err, imap.ResponseCodeNonExistent)
+		return err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mailbox, s.readOnly, s.watch = snap.Info.Name, o.ReadOnly, watch
-	s.view, s.saved = newView(snap.Messages), nil
-
-	data := &imap.SelectData{
-		Flags: slices.Clone(systemFlags), NumMessages: uint32(len(snap.Messages)),
-		UIDNext: imap.UID(snap.Info.UIDNext), UIDValidity: snap.Info.UIDValidity, HighestModSeq: uint64(snap.Info.HighestModSeq),
+	if condstore {
+		s.useCondStore()
 	}
-	data.Flags = append(data.Flags, keywords(snap.Messages)...)
-	if !o.ReadOnly {
-		data.PermanentFlags = append(slices.Clone(data.Flags), imap.FlagWildcard)
+	s.mailbox, s.readOnly, s.watch, s.view = snap.Info.Name, cmd.name == "EXAMINE", watch, newView(snap)
+	s.describe(snap)
+	cmd.code, cmd.text = "READ-WRITE", "Mailbox is selected"
+	if s.readOnly {
+		cmd.code = "READ-ONLY"
 	}
-	for i, m := range snap.Messages {
-		if !hasFlag(m, imap.FlagSeen) {
-			data.FirstUnseenSeqNum = uint32(i) + 1
-			break
+	if resync != nil {
+		if err := s.resynchronise(snap.Info, resync); err != nil {
+			s.unselect()
+			return err
 		}
 	}
-	if s.ic.EnabledCaps().Has(imap.CapIMAP4rev2) {
-		// RFC 9051 6.3.2 asks for it; what is below is not looked for here.
-		data.List = &imap.ListData{Delim: delimiter, Mailbox: snap.Info.Name}
-	}
-	s.log.Debug("selected", "mailbox", snap.Info.Name, "messages", len(snap.Messages), "read_only", o.ReadOnly)
-	return data, nil
+	s.log.Debug("selected", "mailbox", snap.Info.Name, "messages", len(snap.Messages), "read_only", s.readOnly)
+	return nil
 }
 
-// keywords returns the keywords in use, sorted.
-func keywords(msgs []*store.Message) []imap.Flag {
-	seen := map[string]bool{}
-	var last []string
-	for _, m := range msgs {
-		if len(m.Flags) == 0 || len(last) == len(m.Flags) && &last[0] == &m.Flags[0] {
-			continue // lists are shared: mostly the one just looked at
+// describe writes what SELECT says of a mailbox.
+func (s *session) describe(snap store.Snapshot) {
+	w := s.out
+	flags := slices.Concat(systemFlags, snap.Keywords[:min(len(snap.Keywords), maxKeywords)])
+	w.Raw("* FLAGS ")
+	w.Flags(flags)
+	w.CRLF()
+	w.Raw("* OK [PERMANENTFLAGS (")
+	if !s.readOnly {
+		for _, f := range flags {
+			w.Raw(f)
+			w.Raw(" ")
 		}
-		last = m.Flags
-		for _, f := range m.Flags {
-			if f[0] != '\\' {
-				seen[f] = true
+		w.Raw(`\*`)
+	}
+	w.Raw(")] Flags that are kept\r\n")
+	s.exists(len(snap.Messages))
+	if !s.enabled.rev2 {
+		w.Raw("* 0 RECENT\r\n")
+		if n := firstUnseen(snap); n > 0 {
+			s.untaggedOK("UNSEEN "+strconv.Itoa(n), "The first unseen message")
+		}
+	}
+	s.untaggedOK("UIDVALIDITY "+strconv.FormatUint(uint64(snap.Info.UIDValidity), 10), "UIDs are valid")
+	s.untaggedOK("UIDNEXT "+strconv.FormatUint(uint64(snap.Info.UIDNext), 10), "The next UID")
+	s.tellModSeq()
+	s.untaggedOK("MAILBOXID ("+snap.Info.ObjectID+")", "The mailbox's id")
+	if s.enabled.rev2 {
+		// RFC 9051 6.3.2 asks for it; what is below is not looked for here.
+		w.Raw("* LIST () \"/\" ")
+		w.Mailbox(snap.Info.Name)
+		w.CRLF()
+	}
+}
+
+// firstUnseen is the sequence number of the first message without \Seen; 0
+// when all have it.
+func firstUnseen(snap store.Snapshot) int {
+	if snap.Info.Unseen > 0 {
+		for i, m := range snap.Messages {
+			if !hasFlag(m, `\Seen`) {
+				return i + 1
 			}
 		}
 	}
-	l := make([]imap.Flag, 0, len(seen))
-	for f := range seen {
-		l = append(l, imap.Flag(f))
-	}
-	slices.Sort(l)
-	return l[:min(len(l), maxKeywords)]
+	return 0
 }
 
-// Unselect implements imapserver.Session.
-func (s *session) Unselect() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// tellModSeq writes the mailbox's highest modification sequence.
+func (s *session) tellModSeq() {
+	s.untaggedOK(modSeqCode(s.view.modseq), "The highest modification sequence")
+}
+
+func modSeqCode(n store.ModSeq) string {
+	return "HIGHESTMODSEQ " + strconv.FormatUint(uint64(max(n, 1)), 10)
+}
+
+// unselect lets go of the selected mailbox.
+func (s *session) unselect() {
 	if s.watch != nil {
 		s.watch.Close()
 	}
 	s.mailbox, s.readOnly, s.watch, s.view, s.saved = "", false, nil, nil, nil
-	return s.forget()
 }
 
-// begin prepares a command on the selected mailbox; the caller unlocks s.mu.
-func (s *session) begin() {
-	s.mu.Lock()
-	s.catchUp()
-}
-
-var errReadOnly = no(imap.ResponseCodeNoPerm, "The mailbox is open for reading only")
-
-func errRange() error { return bad("There is no message with that number") }
-
-func uidsOf(l []numbered) []store.UID {
-	uids := make([]store.UID, len(l))
-	for i, n := range l {
-		uids[i] = n.msg.UID
+// unselectCommand implements UNSELECT, RFC 9051 6.4.2.
+func (s *session) unselectCommand(cmd *command) error {
+	if err := cmd.p.End(); err != nil {
+		return bad(err.Error())
 	}
-	return uids
-}
-
-func hasFlag(m *store.Message, f imap.Flag) bool {
-	for _, v := range m.Flags {
-		if strings.EqualFold(v, string(f)) {
-			return true
-		}
-	}
-	return false
-}
-
-// Store implements imapserver.Session.
-func (s *session) Store(w *imapserver.FetchWriter, set imap.NumSet, change *imap.StoreFlags, _ *imap.StoreOptions) error {
-	s.begin()
-	defer s.mu.Unlock()
-	if s.readOnly {
-		return errReadOnly
-	}
-	msgs, ok := s.view.resolve(set, s.saved)
-	if !ok {
-		return errRange()
-	}
-	flags, ok := flagStrings(change.Flags)
-	if !ok {
-		return bad("A system flag that does not exist")
-	}
-	ops := map[imap.StoreFlagsOp]store.FlagOp{imap.StoreFlagsSet: store.FlagsSet, imap.StoreFlagsAdd: store.FlagsAdd, imap.StoreFlagsDel: store.FlagsRemove}
-	if err := s.updateFlags(msgs, ops[change.Op], flags, change.Silent); err != nil {
-		return s.answer(err, imap.ResponseCodeNonExistent)
-	}
-	if change.Silent {
-		return nil
-	}
-	_, byUID := set.(imap.UIDSet)
-	for _, n := range msgs {
-		if n.gone {
-			continue
-		}
-		delete(s.view.dirty, n.entry)
-		n.tell()
-		r := w.CreateMessage(n.seq)
-		if byUID {
-			r.WriteUID(imap.UID(n.msg.UID))
-		}
-		r.WriteFlags(flagsOf(n.msg))
-		if err := r.Close(); err != nil {
-			return err
-		}
-	}
+	s.unselect()
 	return nil
 }
 
-// updateFlags changes flags in the store and then in the view. Messages whose
-// flags turn out as the client must expect them count as told; others, changed
-// by somebody else meanwhile, are announced.
-func (s *session) updateFlags(msgs []numbered, op store.FlagOp, flags []string, expected bool) error {
-	if len(msgs) == 0 {
-		return nil
+// closeCommand implements CLOSE, RFC 9051 6.4.1: what is deleted goes without a
+// word, and in a mailbox that is open for reading only nothing does.
+func (s *session) closeCommand(cmd *command) error {
+	if err := cmd.p.End(); err != nil {
+		return bad(err.Error())
 	}
-	before := make(map[store.UID]*store.Message, len(msgs))
-	for _, n := range msgs {
-		before[n.msg.UID] = n.msg
-	}
-	after, err := s.store.UpdateFlags(s.ctx, s.account, s.mailbox, uidsOf(msgs), op, flags)
-	if err != nil {
-		return err
-	}
-	for _, m := range after {
-		e := s.view.find(m.UID)
-		if e == nil || m.ModSeq <= e.msg.ModSeq {
-			continue
-		}
-		known := before[m.UID].Flags
-		e.msg = m
-		if expected && (!e.knew || equalFlags(e.told, known)) && equalFlags(m.Flags, expect(known, op, flags)) {
-			e.tell()
-			delete(s.view.dirty, e)
-		} else {
-			s.view.dirty[e] = true
-		}
-	}
-	s.catchUp()
-	return nil
-}
-
-// expect is what a client that knew flags believes them to be after its change.
-func expect(known []string, op store.FlagOp, flags []string) []string {
-	var l []string
-	if op != store.FlagsSet {
-		l = append(l, known...)
-	}
-	for _, f := range flags {
-		i := slices.IndexFunc(l, func(v string) bool { return strings.EqualFold(v, f) })
-		switch {
-		case op == store.FlagsRemove && i >= 0:
-			l = slices.Delete(l, i, i+1)
-		case op != store.FlagsRemove && i < 0:
-			l = append(l, canonical(f))
-		}
-	}
-	slices.Sort(l)
-	return l
-}
-
-// canonical gives a system flag the case the store keeps it in.
-func canonical(f string) string {
-	for _, s := range systemFlags {
-		if strings.EqualFold(f, string(s)) {
-			return string(s)
-		}
-	}
-	return f
-}
-
-// flagStrings is the store's form of flags; ok is false when one cannot be set.
-func flagStrings(flags []imap.Flag) (l []string, ok bool) {
-	l = []string{}
-	for _, f := range flags {
-		switch {
-		case strings.EqualFold(string(f), `\Recent`) || f == imap.FlagWildcard:
-			continue
-		case f != "" && f[0] == '\\' && canonical(string(f)) == string(f) && !slices.Contains(systemFlags, f):
-			return nil, false
-		}
-		l = append(l, string(f))
-	}
-	return l, true
-}
-
-// Copy implements imapserver.Session.
-func (s *session) Copy(set imap.NumSet, dest string) (*imap.CopyData, error) {
-	s.begin()
-	defer s.mu.Unlock()
-	msgs, ok := s.view.resolve(set, s.saved)
-	if !ok {
-		return nil, errRange()
-	}
-	src, dst, validity, err := s.store.Copy(s.ctx, s.account, s.mailbox, uidsOf(msgs), dest)
-	if err != nil {
-		return nil, s.answer(err, imap.ResponseCodeTryCreate)
-	}
-	return copyData(src, dst, validity), nil
-}
-
-// copyData is nil when nothing was copied: there is no empty set to say so with.
-func copyData(src, dst []store.UID, validity uint32) *imap.CopyData {
-	if len(src) == 0 {
-		return nil
-	}
-	d := &imap.CopyData{UIDValidity: validity}
-	for i := range src {
-		d.SourceUIDs.AddNum(imap.UID(src[i]))
-		d.DestUIDs.AddNum(imap.UID(dst[i]))
-	}
-	return d
-}
-
-// Move implements imapserver.SessionMove.
-func (s *session) Move(w *imapserver.MoveWriter, set imap.NumSet, dest string) error {
-	s.begin()
-	defer s.mu.Unlock()
-	if s.readOnly {
-		return errReadOnly
-	}
-	msgs, ok := s.view.resolve(set, s.saved)
-	if !ok {
-		return errRange()
-	}
-	src, dst, validity, err := s.store.Move(s.ctx, s.account, s.mailbox, uidsOf(msgs), dest)
-	if err != nil {
-		return s.answer(err, imap.ResponseCodeTryCreate)
-	}
-	if d := copyData(src, dst, validity); d != nil {
-		if err := w.WriteCopyData(d); err != nil {
+	if !s.readOnly {
+		s.catchUp()
+		if err := s.removeDeleted(s.deleted(nil)); err != nil {
 			return err
 		}
 	}
-	s.catchUp()
-	return s.view.announceExpunges(w)
+	s.unselect()
+	return nil
 }
 
-// Expunge implements imapserver.Session, for EXPUNGE, UID EXPUNGE and CLOSE.
-// Only messages that the client knows of are removed.
-func (s *session) Expunge(w *imapserver.ExpungeWriter, only *imap.UIDSet) error {
-	s.begin()
-	defer s.mu.Unlock()
-	if s.readOnly {
-		if s.command() == "CLOSE" { // RFC 9051 6.4.1: nothing is removed, and that is no error
-			return nil
-		}
-		return errReadOnly
-	}
-	uids := []store.UID{}
-	if only != nil {
-		msgs, _ := s.view.resolve(*only, s.saved)
-		uids = uidsOf(msgs)
-	} else {
-		for _, e := range s.view.entries {
-			if !e.gone && hasFlag(e.msg, imap.FlagDeleted) {
-				uids = append(uids, e.msg.UID)
-			}
-		}
-	}
-	if len(uids) > 0 {
-		if _, err := s.store.Expunge(s.ctx, s.account, s.mailbox, uids); err != nil {
-			return s.answer(err, imap.ResponseCodeNonExistent)
-		}
-	}
-	s.catchUp()
-	return s.view.announceExpunges(w)
+// The session is where its view's news goes.
+
+func (s *session) exists(n int) {
+	w := s.out
+	w.Raw("* ")
+	w.Num(uint64(n))
+	w.Raw(" EXISTS")
+	w.CRLF()
 }
 
-// Append implements imapserver.Session.
-func (s *session) Append(name string, r imap.LiteralReader, o *imap.AppendOptions) (*imap.AppendData, error) {
-	if r.Size() == 0 {
-		return nil, no(imap.ResponseCodeCannot, "A message must not be empty")
+func (s *session) expunged(places []int, msgs []*store.Message) {
+	w := s.out
+	if s.enabled.qresync { // RFC 7162 3.2.10
+		w.Raw("* VANISHED ")
+		set := w.Set()
+		for _, m := range msgs {
+			set.Add(uint32(m.UID))
+		}
+		set.End()
+		w.CRLF()
+		return
 	}
-	flags, ok := flagStrings(o.Flags)
-	if !ok {
-		return nil, bad("A system flag that does not exist")
+	for k, place := range places {
+		w.Raw("* ")
+		w.Num(uint64(place - k + 1))
+		w.Raw(" EXPUNGE")
+		w.CRLF()
 	}
-	m, validity, err := s.store.Append(s.ctx, s.account, name, r, r.Size(), flags, o.Time)
-	if err != nil {
-		return nil, s.answer(err, imap.ResponseCodeTryCreate)
+}
+
+func (s *session) changed(place int, m *store.Message, flags bool) {
+	if flags {
+		s.writeFlags(place, m, true)
+		return
 	}
-	return &imap.AppendData{UID: imap.UID(m.UID), UIDValidity: validity}, nil
+	w := s.out
+	w.Raw("* ")
+	w.Num(uint64(place) + 1)
+	w.Raw(" FETCH (UID ")
+	w.Num(uint64(m.UID))
+	s.writeModSeq(m)
+	w.Raw(")")
+	w.CRLF()
+}
+
+// writeFlags tells a message's flags.
+func (s *session) writeFlags(place int, m *store.Message, uid bool) {
+	w := s.out
+	w.Raw("* ")
+	w.Num(uint64(place) + 1)
+	w.Raw(" FETCH (")
+	if uid || s.enabled.qresync {
+		w.Raw("UID ")
+		w.Num(uint64(m.UID))
+		w.Raw(" ")
+	}
+	w.Raw("FLAGS ")
+	w.Flags(m.Flags)
+	if s.enabled.condstore {
+		s.writeModSeq(m)
+	}
+	w.Raw(")")
+	w.CRLF()
+}
+
+func (s *session) writeModSeq(m *store.Message) {
+	s.out.Raw(" MODSEQ (")
+	s.out.Num(uint64(m.ModSeq))
+	s.out.Raw(")")
+}
+
+var errRange = bad("There is no message with that number")
+
+// number reads a set of messages and finds them.
+func (s *session) number(p *wire.Parser, uid bool) imap.NumSet {
+	p.SP()
+	set := p.NumSet(uid)
+	if p.Err() == nil && !imap.IsSearchRes(set) && uidSetEmpty(set) {
+		p.Fail("Expected message numbers")
+	}
+	return set
+}
+
+func uidSetEmpty(set imap.NumSet) bool {
+	switch set := set.(type) {
+	case imap.UIDSet:
+		return len(set) == 0
+	case imap.SeqSet:
+		return len(set) == 0
+	}
+	return true
 }

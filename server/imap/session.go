@@ -1,121 +1,427 @@
 package imap
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
-	"sync"
+	"strings"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
-	"github.com/emersion/go-imap/v2/imapserver"
 
-	"mailform/server/account"
-	"mailform/server/limits"
+	"mailform/server/imap/wire"
 	"mailform/server/store"
 )
 
-// session is what imapserver calls for one client, one command at a time; only
-// Idle runs in a goroutine of its own.
+// session is what one client has done on its connection. Only the connection's
+// goroutine uses it.
 type session struct {
 	c     *conn
-	g     *guard
-	ic    *imapserver.Conn
-	store store.Store
+	srv   *Server
+	store Store
 	ctx   context.Context
 	log   *slog.Logger
+	in    *wire.Reader
+	out   *wire.Writer
 
-	failures int // wrong logins
-	account  string
+	line     []byte // the command being read or carried out
+	partial  bool   // only the beginning of its first line is here
+	bad      int    // lines that were no commands
+	failures int    // wrong logins
+	over     bool   // the session is to end without BYE
+	account  string // "" before the login
 	opened   time.Time
+	enabled  enabled
 
-	mu       sync.Mutex // Idle and a command after it may meet
-	mailbox  string     // selected; "" when none
+	// The selected mailbox.
+	mailbox  string // "" when none is selected
 	readOnly bool
 	watch    store.Watch
 	view     *view
 	saved    imap.UIDSet // SEARCHRES, RFC 5182
-	content  *content    // the message read last
 }
 
-var (
-	_ imapserver.SessionIMAP4rev2   = (*session)(nil)
-	_ imapserver.SessionAppendLimit = (*session)(nil)
+// enabled is what the client has switched on, RFC 5161.
+type enabled struct {
+	condstore, qresync, utf8, rev2 bool
+}
+
+// How long commands and their small literals may be, in octets.
+const (
+	maxEarly      = 8 << 10   // before the login
+	maxCommand    = 256 << 10 // after it: clients send long sets of UIDs
+	maxLiteral    = 64 << 10  // of a literal that is no message
+	maxEarlyLit   = 4 << 10
+	maxDrain      = 1 << 20 // of a refused literal that is passed over
+	maxWord       = 100
+	keepLineSpace = 512
 )
 
-func newSession(c *conn, g *guard, ic *imapserver.Conn) *session {
-	return &session{c: c, g: g, ic: ic, store: c.srv.cfg.Store, ctx: c.ctx, log: c.log}
+func newSession(c *conn) *session {
+	return &session{c: c, srv: c.srv, store: c.srv.cfg.Store, ctx: c.ctx, log: c.log, in: &c.in, out: &c.out}
 }
 
-// Close ends the session. imapserver does not wait for Idle when a connection
-// breaks: an Idle that is still running finds nothing selected.
-func (s *session) Close() error {
-	err := s.Unselect()
+// close ends the session.
+func (s *session) close() {
+	s.unselect()
 	if s.account != "" {
-		s.c.srv.leave(s.account)
+		s.srv.leave(s.account)
 		s.log.Info("logged out", "duration", time.Since(s.opened).Round(time.Millisecond))
+	}
+}
+
+// command is one command of the client.
+type command struct {
+	tag  string
+	name string // upper case; "UID FETCH" and the like as two words
+	uid  bool
+	at   int // where the arguments begin
+	p    *wire.Parser
+	// literal is announced at the end of what was read so far: the handler asks
+	// for its octets. Only of commands that take messages.
+	literal *wire.Literal
+	code    string // response code of the OK
+	text    string // of the OK; "" is "NAME completed"
+	silent  bool   // no tagged response: the handler has sent one, or none is due
+	// keepNumbers says that sequence numbers must stay: no EXPUNGE, RFC 9051 7.5.1.
+	keepNumbers bool
+}
+
+// run serves commands until the connection is to end.
+func (s *session) run() {
+	s.greet()
+	for !s.over && !s.c.leaving() && s.out.Err() == nil {
+		cmd, err := s.next()
+		switch {
+		case errors.Is(err, errWoken):
+			s.notified()
+		case err != nil:
+			if !errors.Is(err, io.EOF) && !errors.Is(err, errLeave) {
+				s.log.Debug("read", "err", err)
+			}
+			return
+		case cmd != nil:
+			s.execute(cmd)
+		}
+	}
+}
+
+// next reads a command. It returns nil when what came was none and is answered.
+func (s *session) next() (*command, error) {
+	if !s.partial {
+		s.c.expect(phaseCommand)
+		s.in.Release()
+		if s.line = s.line[:0]; cap(s.line) > keepLineSpace && s.in.Buffered() == 0 {
+			s.line = nil
+		}
+	}
+	line, err := s.in.Line(s.line, s.limit())
+	s.line, s.partial = line, errors.Is(err, errWoken)
+	if err != nil {
+		return nil, s.tooLong(err)
+	}
+	s.c.expect(phaseLine)
+	cmd, ok := parseCommand(line)
+	if !ok {
+		return nil, s.badLine(cmd.tag, "Command line makes no sense")
+	}
+	h, known := s.srv.commands[cmd.name]
+	start := 0
+	for {
+		l, ok, bad := wire.TrailingLiteral(s.line[start:])
+		if bad {
+			return nil, s.badLine(cmd.tag, "A literal or quoted string makes no sense")
+		}
+		if !ok {
+			break
+		}
+		if h.message && s.account != "" {
+			cmd.literal = &l
+			break
+		}
+		if !known && !l.NonSync {
+			return nil, s.badLine(cmd.tag, "Unknown command")
+		}
+		if done, err := s.collect(cmd, l); done || err != nil {
+			return nil, err
+		}
+		if start, err = s.continueLine(); err != nil {
+			return nil, err
+		}
+	}
+	if !known {
+		if s.account == "" && bytes.Contains(s.line, []byte(" HTTP/")) {
+			s.bad = s.srv.cfg.MaxBadCommands // a browser was sent here
+		}
+		return nil, s.badLine(cmd.tag, "Unknown command")
+	}
+	cmd.p = s.parser(cmd)
+	return cmd, nil
+}
+
+// parser returns a parser of the arguments as far as they are here.
+func (s *session) parser(cmd *command) *wire.Parser {
+	text := s.line
+	if cmd.literal == nil {
+		text = trimEOL(text)
+	}
+	p := wire.NewParser(text[min(cmd.at, len(text)):])
+	p.UTF8 = s.enabled.utf8
+	return p
+}
+
+func trimEOL(b []byte) []byte {
+	if n := len(b); n > 0 && b[n-1] == '\n' {
+		b = b[:n-1]
+	}
+	if n := len(b); n > 0 && b[n-1] == '\r' {
+		b = b[:n-1]
+	}
+	return b
+}
+
+func (s *session) limit() int {
+	if s.account == "" {
+		return maxEarly
+	}
+	return maxCommand
+}
+
+// tooLong ends a session whose line is too long: where the next command begins
+// cannot be known.
+func (s *session) tooLong(err error) error {
+	if errors.Is(err, wire.ErrTooLong) {
+		s.c.bye("Command is too long")
+		return errLeave
 	}
 	return err
 }
 
-// Login implements imapserver.Session, for LOGIN and AUTHENTICATE PLAIN.
-func (s *session) Login(user, password string) error {
-	remote := limits.AddrOf(s.g.RemoteAddr())
-	cfg := &s.c.srv.cfg
-	name, err := cfg.Auth(s.ctx, user, password, remote)
-	if errors.Is(err, account.ErrCredentials) {
-		s.failures++
-		s.log.Info("login refused", "user", user, "failures", s.failures)
-		delay := time.Duration(s.failures) * time.Second
-		if cfg.OnAuthFailure != nil {
-			delay = cfg.OnAuthFailure(remote, user)
-		}
-		if s.failures >= cfg.MaxBadAuth {
-			s.g.setBye("Too many failed logins")
-		}
-		_ = cfg.Sleep(s.ctx, delay) // cut short only when the server ends
-		return imapserver.ErrAuthFailed
+// continueLine reads the line behind a literal; start is where it begins.
+func (s *session) continueLine() (start int, err error) {
+	start = len(s.line)
+	s.line, err = s.in.Line(s.line, s.limit())
+	return start, s.tooLong(err)
+}
+
+// collect reads the octets of a small literal into the command. done says that
+// the literal was refused and the command answered.
+func (s *session) collect(cmd *command, l wire.Literal) (done bool, err error) {
+	limit := int64(maxLiteral)
+	if s.account == "" {
+		limit = maxEarlyLit
 	}
-	if err != nil {
-		s.log.Error("login", "user", user, "err", err)
-		return no(imap.ResponseCodeUnavailable, "Logins cannot be checked now")
+	if l.Size > limit {
+		return true, s.refuse(cmd, l, limit)
 	}
-	if !s.c.srv.enter(name) {
-		s.log.Warn("login refused: too many sessions", "account", name)
-		return no(imap.ResponseCodeLimit, "Too many sessions of this account")
+	if len(s.line)+int(l.Size) > s.limit() {
+		s.c.bye("Command is too long")
+		return true, errLeave
 	}
-	s.account, s.opened = name, time.Now()
-	s.log = s.log.With("account", name)
-	s.g.authenticated.Store(true)
-	s.log.Info("logged in", "user", user, "tls", s.g.secure)
+	if !l.NonSync {
+		s.out.Raw("+ OK\r\n")
+	}
+	at := len(s.line)
+	s.line = append(s.line, make([]byte, l.Size)...)
+	_, err = io.ReadFull(s.in, s.line[at:])
+	return false, err
+}
+
+// refuse says no to a literal that is too large. A client that waits is told
+// so; of one that does not the octets are passed over, or it is sent away:
+// they are never taken for commands.
+func (s *session) refuse(cmd *command, l wire.Literal, limit int64) error {
+	if !l.NonSync {
+		s.tagged(cmd.tag, no(imap.ResponseCodeTooBig, "The literal is too large"))
+		return nil
+	}
+	if s.account == "" || l.Size > max(maxDrain, 4*limit) {
+		s.tagged(cmd.tag, &imap.Error{Type: imap.StatusResponseTypeBad, Code: imap.ResponseCodeTooBig, Text: "The literal is too large"})
+		s.c.bye("Literal is too large")
+		return errLeave
+	}
+	if err := s.drain(l); err != nil {
+		return err
+	}
+	s.tagged(cmd.tag, no(imap.ResponseCodeTooBig, "The literal is too large"))
 	return nil
 }
 
-func no(code imap.ResponseCode, text string) error {
+// drain passes over a literal that does not wait, and the rest of its command.
+func (s *session) drain(l wire.Literal) error {
+	s.c.expect(phaseLiteral)
+	defer s.c.expect(phaseLine)
+	for size := l.Size; ; {
+		if _, err := io.CopyN(io.Discard, s.in, size); err != nil {
+			return err
+		}
+		line, err := s.in.Line(nil, maxCommand)
+		if err != nil {
+			return s.tooLong(err)
+		}
+		next, ok, _ := wire.TrailingLiteral(line)
+		if !ok || !next.NonSync {
+			return nil
+		}
+		if size = next.Size; size > maxDrain {
+			s.c.bye("Literal is too large")
+			return errLeave
+		}
+	}
+}
+
+// parseCommand reads tag and name. ok is false when the line has no such; the
+// tag may be known all the same.
+func parseCommand(line []byte) (*command, bool) {
+	cmd := &command{}
+	text := trimEOL(line)
+	atom := func() string {
+		start := cmd.at
+		if start > 0 {
+			start++ // the space
+		}
+		end := start
+		for end < len(text) && wire.IsAtomChar(text[end]) {
+			end++
+		}
+		if end == start || end-start > maxWord || end < len(text) && text[end] != ' ' {
+			return ""
+		}
+		cmd.at = end
+		return string(text[start:end])
+	}
+	if cmd.tag = atom(); cmd.tag == "" || strings.Contains(cmd.tag, "+") {
+		cmd.tag = ""
+		return cmd, false
+	}
+	cmd.name = strings.ToUpper(atom())
+	if cmd.name == "UID" {
+		cmd.uid = true
+		cmd.name += " " + strings.ToUpper(atom())
+	}
+	return cmd, cmd.name != "" && cmd.name != "UID "
+}
+
+// badLine answers a line that is no command.
+func (s *session) badLine(tag, text string) error {
+	if tag == "" {
+		tag = "*"
+	}
+	if s.bad++; s.bad > s.srv.cfg.MaxBadCommands {
+		if tag != "*" {
+			s.tagged(tag, bad(text))
+		}
+		s.c.bye("Too many lines that are no commands")
+		return errLeave
+	}
+	s.tagged(tag, bad(text))
+	return nil
+}
+
+// execute carries out a command and answers it.
+func (s *session) execute(cmd *command) {
+	h := s.srv.commands[cmd.name]
+	err := s.allowed(h.states)
+	if err == nil {
+		err = h.run(s, cmd)
+		if perr := cmd.p.Err(); perr != nil && err == nil {
+			err = bad(perr.Error())
+		}
+	}
+	if cmd.literal != nil {
+		// It was not asked for, so a client that waits will not send it.
+		if cmd.literal.NonSync {
+			if derr := s.drain(*cmd.literal); derr != nil {
+				return
+			}
+		}
+	}
+	if s.out.Err() != nil || cmd.silent {
+		return
+	}
+	if s.view != nil && !s.c.leaving() {
+		s.catchUp()
+		s.view.announce(s, !cmd.keepNumbers)
+	}
+	s.finish(cmd, err)
+	if s.view != nil && s.view.lost {
+		s.c.bye("The selected mailbox was deleted or renamed")
+	}
+}
+
+// finish writes the tagged response.
+func (s *session) finish(cmd *command, err error) {
+	if err != nil {
+		s.tagged(cmd.tag, s.answer(cmd, err))
+		return
+	}
+	w := s.out
+	w.Raw(cmd.tag)
+	w.Raw(" OK ")
+	if cmd.code != "" {
+		w.Raw("[")
+		w.Raw(cmd.code)
+		w.Raw("] ")
+	}
+	if cmd.text != "" {
+		w.Raw(cmd.text)
+	} else {
+		w.Raw(cmd.name)
+		w.Raw(" completed")
+	}
+	w.CRLF()
+}
+
+// tagged writes a response that is not OK.
+func (s *session) tagged(tag string, e *imap.Error) {
+	w := s.out
+	w.Raw(tag)
+	w.Raw(" ")
+	w.Raw(string(e.Type))
+	w.Raw(" ")
+	if e.Code != "" {
+		w.Raw("[")
+		w.Raw(string(e.Code))
+		w.Raw("] ")
+	}
+	w.Raw(e.Text)
+	w.CRLF()
+}
+
+// untagged writes an untagged OK with a response code.
+func (s *session) untaggedOK(code, text string) {
+	w := s.out
+	w.Raw("* OK [")
+	w.Raw(code)
+	w.Raw("] ")
+	w.Raw(text)
+	w.CRLF()
+}
+
+func no(code imap.ResponseCode, text string) *imap.Error {
 	return &imap.Error{Type: imap.StatusResponseTypeNo, Code: code, Text: text}
 }
 
-func bad(text string) error {
-	return &imap.Error{Type: imap.StatusResponseTypeBad, Code: imap.ResponseCodeClientBug, Text: text}
+func bad(text string) *imap.Error {
+	return &imap.Error{Type: imap.StatusResponseTypeBad, Text: text}
 }
 
-// codeExpunged is RFC 5530's EXPUNGEISSUED, which go-imap has no name for.
-const codeExpunged imap.ResponseCode = "EXPUNGEISSUED"
+// Response codes that go-imap has no name for.
+const (
+	codeExpunged imap.ResponseCode = "EXPUNGEISSUED" // RFC 5530
+	codeTry      imap.ResponseCode = "TRYCREATE"
+)
 
-// answer makes a store's error the client's. missing is the code for a mailbox
-// that does not exist: TRYCREATE where making it would help.
-func (s *session) answer(err error, missing imap.ResponseCode) error {
+// answer makes an error the client's.
+func (s *session) answer(cmd *command, err error) *imap.Error {
 	var ie *imap.Error
 	switch {
-	case err == nil:
-		return nil
 	case errors.As(err, &ie):
 		return ie
-	case s.g.isOver():
-		s.log.Debug("command broke off", "command", s.command(), "err", err)
-		return no(imap.ResponseCodeUnavailable, "The connection broke off")
 	case errors.Is(err, store.ErrNoMailbox):
-		return no(missing, "Mailbox does not exist")
+		return no(imap.ResponseCodeNonExistent, "Mailbox does not exist")
 	case errors.Is(err, store.ErrMailboxExists):
 		return no(imap.ResponseCodeAlreadyExists, "Mailbox exists already")
 	case errors.Is(err, store.ErrHasChildren):
@@ -135,83 +441,21 @@ func (s *session) answer(err error, missing imap.ResponseCode) error {
 	case errors.Is(err, store.ErrClosed), errors.Is(err, context.Canceled):
 		return no(imap.ResponseCodeUnavailable, "Server is shutting down")
 	}
-	s.log.Error("command failed", "command", s.command(), "err", err)
+	s.log.Error("command failed", "command", cmd.name, "err", err)
 	return no(imap.ResponseCodeServerBug, "Internal server error")
 }
 
-// command is the name of the command being carried out.
-func (s *session) command() string {
-	if c := s.g.current.Load(); c != nil {
-		return c.name
+// tryCreate is a store's error where making the mailbox would help.
+func tryCreate(err error) error {
+	if errors.Is(err, store.ErrNoMailbox) {
+		return no(codeTry, "Mailbox does not exist")
 	}
-	return ""
+	return err
 }
 
-// AppendLimit implements imapserver.SessionAppendLimit. The guard refuses
-// larger messages before imapserver sees them.
-func (s *session) AppendLimit() uint32 {
-	return uint32(min(s.c.st.MaxMessageBytes, 1<<32-1))
-}
-
-// Namespace implements imapserver.SessionNamespace: one, the user's own.
-func (s *session) Namespace() (*imap.NamespaceData, error) {
-	return &imap.NamespaceData{Personal: []imap.NamespaceDescriptor{{Delim: delimiter}}}, nil
-}
-
-// catchUp brings the store's events into the view. The lock is held.
+// catchUp brings the store's events into the view.
 func (s *session) catchUp() {
-	if s.view == nil {
-		return
+	if s.view != nil {
+		s.view.take(s.watch.Take())
 	}
-	s.view.take(s.watch.Take())
-	if s.view.lost {
-		// RFC 9051 6.3.5 leaves it to the server; there is nothing to number any more.
-		s.g.setBye("The selected mailbox was deleted or renamed")
-	}
-}
-
-// Poll implements imapserver.Session: it runs before a command is answered.
-func (s *session) Poll(w *imapserver.UpdateWriter, allowExpunge bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.view == nil {
-		return nil
-	}
-	s.catchUp()
-	return s.view.announce(w, allowExpunge)
-}
-
-// Idle implements imapserver.Session.
-func (s *session) Idle(w *imapserver.UpdateWriter, stop <-chan struct{}) error {
-	s.mu.Lock()
-	watch := s.watch
-	s.mu.Unlock()
-	var ready <-chan struct{}
-	if watch != nil {
-		ready = watch.Ready()
-	}
-	for {
-		if err := s.idlePoll(w); err != nil {
-			return err
-		}
-		select {
-		case <-ready:
-		case <-stop:
-			return nil
-		case <-s.ctx.Done():
-			return nil
-		}
-	}
-}
-
-func (s *session) idlePoll(w *imapserver.UpdateWriter) error {
-	release := s.g.hold()
-	defer release()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.view == nil {
-		return nil
-	}
-	s.catchUp()
-	return s.view.announce(w, true)
 }

@@ -1,6 +1,7 @@
 package imap
 
 import (
+	"slices"
 	"sort"
 
 	"github.com/emersion/go-imap/v2"
@@ -9,74 +10,130 @@ import (
 )
 
 // view is a mailbox as one client knows it. Sequence numbers are places in
-// entries; they change only when the client is told, RFC 9051 2.3.1.2. The
-// store's events go into the view as they come and out to the client when the
-// protocol allows it.
+// msgs; they change only when the client is told, RFC 9051 2.3.1.2. The store's
+// events go into the view as they come and out to the client when the protocol
+// allows it.
+//
+// A message that is not marked is known to the client as it stands in msgs, or
+// not known at all: it has been told every change of what it was told before.
 type view struct {
-	entries []*entry
-	fresh   []*store.Message // arrived, not yet announced
-	gone    int              // entries expunged, not yet announced
-	dirty   map[*entry]bool  // flags changed, not yet announced
-	lost    bool             // the mailbox was deleted or renamed away
+	msgs  []*store.Message // by sequence number - 1, as they are now
+	marks []mark           // of the message in the same place; nil while none is set
+	gone  int              // messages marked as gone
+	dirty int              // messages with another mark
+	fresh []*store.Message // arrived, not yet announced
+	// modseq is the mailbox's highest as of the last event taken in.
+	modseq  store.ModSeq
+	uidNext store.UID
+	lost    bool // the mailbox was deleted or renamed away
+	// silent is the modification sequence of a change that the client made and
+	// does not want to hear of; it takes its effect for granted. tellModSeq says
+	// that it must be told the sequence all the same, RFC 7162 3.1.3.
+	silent     store.ModSeq
+	tellModSeq bool
 }
 
-// entry is one message the client knows.
-type entry struct {
-	msg  *store.Message // as it is now
-	gone bool           // expunged, and the client not told
-	told []string       // the flags the client knows, unless it was never told any
-	knew bool
-}
+// mark is what the client was not told of a message yet.
+type mark uint8
 
-func newView(msgs []*store.Message) *view {
-	v := &view{entries: make([]*entry, len(msgs)), dirty: map[*entry]bool{}}
-	block := make([]entry, len(msgs))
-	for i, m := range msgs {
-		block[i].msg = m
-		v.entries[i] = &block[i]
-	}
-	return v
+const (
+	markChanged mark = 1 << iota // its flags changed
+	markModSeq                   // only its modification sequence is news
+	markGone                     // it was expunged
+)
+
+func newView(snap store.Snapshot) *view {
+	return &view{msgs: snap.Messages, modseq: snap.Info.HighestModSeq, uidNext: snap.Info.UIDNext}
 }
 
 // take brings the store's events into the view.
 func (v *view) take(events []store.Event) {
 	for _, ev := range events {
+		v.modseq = max(v.modseq, ev.ModSeq)
 		v.fresh = append(v.fresh, ev.New...)
-		for _, m := range ev.Changed {
-			v.change(m)
+		if n := len(ev.New); n > 0 {
+			v.uidNext = ev.New[n-1].UID + 1
+		}
+		from := 0
+		for _, m := range ev.Changed { // ascending
+			from = v.change(m, from)
 		}
 		v.expunge(ev.Expunged)
 		v.lost = v.lost || ev.Gone
 	}
 }
 
-func (v *view) change(m *store.Message) {
-	if e := v.find(m.UID); e != nil {
+// change takes in a message's new state. It looks for it from a place on and
+// returns where it looked last.
+func (v *view) change(m *store.Message, from int) int {
+	i, ok := v.findFrom(m.UID, from)
+	if ok {
 		// What the session did itself it has learned already.
-		if m.ModSeq > e.msg.ModSeq {
-			e.msg = m
-			v.dirty[e] = true
+		if m.ModSeq > v.msgs[i].ModSeq {
+			v.msgs[i] = m
+			switch {
+			case m.ModSeq != v.silent:
+				v.setDirty(i, markChanged)
+			case v.tellModSeq:
+				v.setDirty(i, markModSeq)
+			}
 		}
-		return
+		return i
 	}
-	if i, ok := findMessage(v.fresh, m.UID); ok {
-		v.fresh[i] = m
+	if j, ok := findMessage(v.fresh, m.UID); ok {
+		v.fresh[j] = m
 	}
+	return i
 }
 
 func (v *view) expunge(uids []store.UID) {
-	for _, uid := range uids {
-		if e := v.find(uid); e != nil {
-			if !e.gone {
-				e.gone = true
+	from := 0
+	for _, uid := range uids { // ascending
+		i, ok := v.findFrom(uid, from)
+		from = i
+		if ok {
+			if !v.isGone(i) {
+				v.told(i)
+				v.mark(i, markGone)
 				v.gone++
 			}
-			delete(v.dirty, e)
 			continue
 		}
-		if i, ok := findMessage(v.fresh, uid); ok {
-			v.fresh = append(v.fresh[:i:i], v.fresh[i+1:]...)
+		if j, ok := findMessage(v.fresh, uid); ok {
+			v.fresh = slices.Concat(v.fresh[:j], v.fresh[j+1:])
 		}
+	}
+}
+
+func (v *view) mark(i int, m mark) {
+	if v.marks == nil {
+		v.marks = make([]mark, len(v.msgs))
+	}
+	v.marks[i] |= m
+}
+
+func (v *view) isGone(i int) bool { return v.gone > 0 && v.marks[i]&markGone != 0 }
+
+// isDirty says that the client is to be told something of a message.
+func (v *view) isDirty(i int) bool {
+	return v.dirty > 0 && v.marks[i]&(markChanged|markModSeq) != 0
+}
+
+func (v *view) setDirty(i int, m mark) {
+	if v.isGone(i) {
+		return
+	}
+	if !v.isDirty(i) {
+		v.dirty++
+	}
+	v.mark(i, m)
+}
+
+// told records that the client is told a message's flags as they are now.
+func (v *view) told(i int) {
+	if v.isDirty(i) {
+		v.marks[i] &^= markChanged | markModSeq
+		v.dirty--
 	}
 }
 
@@ -85,131 +142,105 @@ func findMessage(msgs []*store.Message, uid store.UID) (int, bool) {
 	return i, i < len(msgs) && msgs[i].UID == uid
 }
 
-// index returns the place of the first entry whose UID is uid or higher.
+// index returns the place of the first message whose UID is uid or higher.
 func (v *view) index(uid store.UID) int {
-	return sort.Search(len(v.entries), func(i int) bool { return v.entries[i].msg.UID >= uid })
+	i, _ := findMessage(v.msgs, uid)
+	return i
 }
 
-func (v *view) find(uid store.UID) *entry {
-	if i := v.index(uid); i < len(v.entries) && v.entries[i].msg.UID == uid {
-		return v.entries[i]
+// find returns the place of a message.
+func (v *view) find(uid store.UID) (int, bool) { return findMessage(v.msgs, uid) }
+
+// findFrom is find for a caller that goes up: it is quick when the message is
+// at place from or shortly behind it.
+func (v *view) findFrom(uid store.UID, from int) (int, bool) {
+	lo, step := from, 1
+	for lo+step < len(v.msgs) && v.msgs[lo+step].UID < uid {
+		lo += step
+		step *= 2
 	}
-	return nil
+	hi := min(lo+step+1, len(v.msgs))
+	i, _ := findMessage(v.msgs[lo:hi], uid)
+	i += lo
+	return i, i < len(v.msgs) && v.msgs[i].UID == uid
 }
 
-// updates is where a view's news goes: imapserver's UpdateWriter.
+// updates is where a view's news goes.
 type updates interface {
-	WriteExpunge(seq uint32) error
-	WriteNumMessages(n uint32) error
-	WriteMessageFlags(seq uint32, uid imap.UID, flags []imap.Flag) error
+	exists(n int)
+	// expunged says that the messages at these places, ascending, are gone.
+	expunged(places []int, msgs []*store.Message)
+	// changed says that a message's flags changed, or its modification sequence only.
+	changed(place int, m *store.Message, flags bool)
 }
 
 // announce tells the client what it may be told now.
-func (v *view) announce(w updates, expunges bool) error {
+func (v *view) announce(w updates, expunges bool) {
 	if expunges {
-		if err := v.announceExpunges(w); err != nil {
-			return err
-		}
+		v.announceExpunges(w)
 	}
 	if len(v.fresh) > 0 {
-		block := make([]entry, len(v.fresh))
-		for i, m := range v.fresh {
-			block[i].msg = m
-			v.entries = append(v.entries, &block[i])
+		v.msgs = append(v.msgs, v.fresh...)
+		if v.marks != nil {
+			v.marks = append(v.marks, make([]mark, len(v.fresh))...)
 		}
 		v.fresh = nil
-		if err := w.WriteNumMessages(uint32(len(v.entries))); err != nil {
-			return err
+		w.exists(len(v.msgs))
+	}
+	for i := 0; i < len(v.msgs) && v.dirty > 0; i++ {
+		if v.isDirty(i) {
+			all := v.marks[i]&markChanged != 0
+			v.told(i)
+			w.changed(i, v.msgs[i], all)
 		}
 	}
-	if len(v.dirty) == 0 {
-		return nil
+	if v.gone == 0 && v.dirty == 0 {
+		v.marks = nil
 	}
-	for i, e := range v.entries {
-		if !v.dirty[e] {
-			continue
-		}
-		delete(v.dirty, e)
-		if e.knew && equalFlags(e.told, e.msg.Flags) {
-			continue // changed and changed back
-		}
-		e.tell()
-		if err := w.WriteMessageFlags(uint32(i)+1, imap.UID(e.msg.UID), flagsOf(e.msg)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
-// announceExpunges tells which messages are gone. The numbers go down as the
-// messages before them go.
-func (v *view) announceExpunges(w interface{ WriteExpunge(uint32) error }) error {
+// announceExpunges tells which messages are gone, and forgets them.
+func (v *view) announceExpunges(w updates) {
 	if v.gone == 0 {
-		return nil
+		return
 	}
-	kept := v.entries[:0]
-	seq := uint32(1)
-	for i, e := range v.entries {
-		if !e.gone {
-			kept = append(kept, e)
-			seq++
+	places := make([]int, 0, v.gone)
+	msgs := make([]*store.Message, 0, v.gone)
+	kept := 0
+	for i, m := range v.msgs {
+		if v.isGone(i) {
+			places, msgs = append(places, i), append(msgs, m)
 			continue
 		}
-		v.gone--
-		if err := w.WriteExpunge(seq); err != nil {
-			// The connection is broken; what is left must stay consistent.
-			v.entries = append(kept, v.entries[i+1:]...)
-			return err
-		}
+		v.msgs[kept], v.marks[kept] = m, v.marks[i]
+		kept++
 	}
-	clear(v.entries[len(kept):])
-	v.entries = kept
-	return nil
+	clear(v.msgs[kept:])
+	v.msgs, v.marks, v.gone = v.msgs[:kept], v.marks[:kept], 0
+	w.expunged(places, msgs)
 }
 
-// tell records that the client knows the flags as they are now.
-func (e *entry) tell() { e.told, e.knew = e.msg.Flags, true }
+// settled says that the client has been told everything.
+func (v *view) settled() bool { return v.gone == 0 && v.dirty == 0 && len(v.fresh) == 0 }
 
-func equalFlags(a, b []string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
-}
+// span is a run of places, the end not included.
+type span struct{ from, to int }
 
-func flagsOf(m *store.Message) []imap.Flag {
-	l := make([]imap.Flag, len(m.Flags))
-	for i, f := range m.Flags {
-		l[i] = imap.Flag(f)
-	}
-	return l
-}
-
-// numbered is an entry with its sequence number.
-type numbered struct {
-	seq uint32
-	*entry
-}
-
-// resolve returns the entries that a set names, in order, without those that
-// are gone. ok is false when a sequence number is out of range, which is the
-// client's mistake, RFC 9051 9, seq-number.
-func (v *view) resolve(set imap.NumSet, saved imap.UIDSet) (l []numbered, ok bool) {
+// resolve returns the places that a set names, ascending, each once; those of
+// messages that are gone are among them. ok is false when a sequence number is
+// out of range, which is the client's mistake, RFC 9051 9, seq-number.
+func (v *view) resolve(set imap.NumSet, saved imap.UIDSet) (spans []span, ok bool) {
 	switch set := set.(type) {
 	case imap.UIDSet:
 		if imap.IsSearchRes(set) {
 			set = saved
 		}
-		v.each(v.uidRanges(set), &l)
-		return l, true
+		return tidy(v.uidSpans(set)), true
 	case imap.SeqSet:
-		ranges := make([][2]int, 0, len(set))
-		n := uint32(len(v.entries))
+		n := uint32(len(v.msgs))
+		if n == 0 && set.Dynamic() {
+			return nil, true // "1:*" of an empty mailbox, which clients send without a look
+		}
 		for _, r := range set {
 			lo, hi := r.Start, r.Stop
 			if lo == 0 {
@@ -222,21 +253,19 @@ func (v *view) resolve(set imap.NumSet, saved imap.UIDSet) (l []numbered, ok boo
 			if lo < 1 || hi > n {
 				return nil, false
 			}
-			ranges = append(ranges, [2]int{int(lo) - 1, int(hi)})
+			spans = append(spans, span{int(lo) - 1, int(hi)})
 		}
-		v.each(ranges, &l)
-		return l, true
+		return tidy(spans), true
 	}
 	return nil, false
 }
 
-// uidRanges translates UIDs to half-open ranges of places.
-func (v *view) uidRanges(set imap.UIDSet) [][2]int {
-	var ranges [][2]int
-	if len(v.entries) == 0 {
+// uidSpans translates UIDs to places.
+func (v *view) uidSpans(set imap.UIDSet) (spans []span) {
+	if len(v.msgs) == 0 {
 		return nil
 	}
-	last := imap.UID(v.entries[len(v.entries)-1].msg.UID)
+	last := imap.UID(v.msgs[len(v.msgs)-1].UID)
 	for _, r := range set {
 		lo, hi := r.Start, r.Stop
 		if lo == 0 {
@@ -246,26 +275,70 @@ func (v *view) uidRanges(set imap.UIDSet) [][2]int {
 			hi = last
 		}
 		lo, hi = min(lo, hi), max(lo, hi)
-		i := v.index(store.UID(lo))
-		j := len(v.entries)
+		i, j := v.index(store.UID(lo)), len(v.msgs)
 		if hi < last {
 			j = v.index(store.UID(hi) + 1)
 		}
-		ranges = append(ranges, [2]int{i, j})
+		if i < j {
+			spans = append(spans, span{i, j})
+		}
 	}
-	return ranges
+	return spans
 }
 
-// each appends the entries of ranges, each once and in order.
-func (v *view) each(ranges [][2]int, l *[]numbered) {
-	sort.Slice(ranges, func(i, j int) bool { return ranges[i][0] < ranges[j][0] })
-	next := 0
-	for _, r := range ranges {
-		for i := max(r[0], next); i < r[1]; i++ {
-			if e := v.entries[i]; !e.gone {
-				*l = append(*l, numbered{uint32(i) + 1, e})
+// tidy sorts spans and makes them disjoint.
+func tidy(spans []span) []span {
+	if len(spans) < 2 {
+		return spans
+	}
+	slices.SortFunc(spans, func(a, b span) int { return a.from - b.from })
+	out := spans[:1]
+	for _, s := range spans[1:] {
+		if last := &out[len(out)-1]; s.from <= last.to {
+			last.to = max(last.to, s.to)
+		} else {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// each yields the places of spans whose messages are not gone.
+func (v *view) each(spans []span) func(yield func(int, *store.Message) bool) {
+	return func(yield func(int, *store.Message) bool) {
+		for _, s := range spans {
+			for i := s.from; i < s.to; i++ {
+				if !v.isGone(i) && !yield(i, v.msgs[i]) {
+					return
+				}
 			}
 		}
-		next = max(next, r[1])
 	}
+}
+
+// uids returns the UIDs at the places of spans that are not gone.
+func (v *view) uids(spans []span) []store.UID {
+	n := 0
+	for _, s := range spans {
+		n += s.to - s.from
+	}
+	l := make([]store.UID, 0, n)
+	for _, m := range v.each(spans) {
+		l = append(l, m.UID)
+	}
+	return l
+}
+
+// anyGone says whether a message of spans is gone.
+func (v *view) anyGone(spans []span) bool {
+	if v.gone > 0 {
+		for _, s := range spans {
+			for i := s.from; i < s.to; i++ {
+				if v.isGone(i) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }

@@ -47,6 +47,7 @@ type mailbox struct {
 	bytes      int64
 	gone       vanished
 	watches    map[*watch]bool
+	keywords   map[string]int // messages that have each
 }
 
 // vanished remembers which UIDs were expunged when, for clients that come back
@@ -108,6 +109,17 @@ func (m *mailbox) tallyFlags(msg *Message, by int) {
 	}
 	if hasFlag(msg.Flags, `\Deleted`) {
 		m.deleted += uint32(by)
+	}
+	for _, f := range msg.Flags {
+		if f[0] == '\\' {
+			continue
+		}
+		if m.keywords == nil {
+			m.keywords = map[string]int{}
+		}
+		if m.keywords[f] += by; m.keywords[f] == 0 {
+			delete(m.keywords, f)
+		}
 	}
 }
 

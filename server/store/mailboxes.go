@@ -89,6 +89,36 @@ func (l *Log) Usage(ctx context.Context, name string) (bytes, messages int64, er
 	return a.bytes, a.count, nil
 }
 
+// Quota implements Store.
+func (l *Log) Quota(ctx context.Context, name string) (int64, error) {
+	a, err := l.reading(name)
+	if err != nil {
+		return 0, err
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.quota, nil
+}
+
+// Mailbox implements Store.
+func (l *Log) Mailbox(ctx context.Context, account, name string) (MailboxInfo, error) {
+	name, err := cleanName(name)
+	if err != nil {
+		return MailboxInfo{}, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	}
+	a, err := l.reading(account)
+	if err != nil {
+		return MailboxInfo{}, err
+	}
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	m := a.names[name]
+	if m == nil {
+		return MailboxInfo{}, fmt.Errorf("%s: %w", name, ErrNoMailbox)
+	}
+	return a.info(m), nil
+}
+
 // reading returns the account for a read.
 func (l *Log) reading(name string) (*account, error) {
 	if l.closed() {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -159,40 +161,16 @@ func (t *txn) append(a *stagedAccount, b *stagedBox, m *Message) {
 
 // Append implements Store.
 func (l *Log) Append(ctx context.Context, account, mailbox string, r io.Reader, size int64, flags []string, date time.Time) (Message, uint32, error) {
-	mailbox, err := cleanName(mailbox)
-	if err != nil {
-		return Message{}, 0, fmt.Errorf("%w: %w", ErrNoMailbox, err)
-	}
-	if err := l.appendable(account, mailbox, size); err != nil {
-		return Message{}, 0, err
-	}
-	x, err := l.accept(r, size)
+	staged, err := l.Stage(ctx, account, mailbox, r, size)
 	if err != nil {
 		return Message{}, 0, err
 	}
-	var m *Message
-	var validity uint32
-	err = l.do(ctx, func(t *txn) error {
-		a, err := t.account(account)
-		if err != nil {
-			return err
-		}
-		b, err := a.mustBox(mailbox)
-		if err != nil {
-			return err
-		}
-		if err := a.room(x.size()); err != nil {
-			return err
-		}
-		validity = b.id
-		m = &Message{Flags: l.ix.flags.intern(canonicalList(flags)), InternalDate: dateOr(date, t.now), Body: t.put(x), ObjectID: "E" + t.name(0)}
-		t.append(a, b, m)
-		return nil
-	})
+	defer staged.Discard()
+	msgs, validity, err := l.AppendStaged(ctx, account, mailbox, []StagedMessage{{staged, flags, date}}, nil)
 	if err != nil {
-		return Message{}, 0, errors.Join(err, l.discard(x))
+		return Message{}, 0, err
 	}
-	return *m, validity, l.keep(x)
+	return msgs[0], validity, nil
 }
 
 // appendable finds out early, before the message is read, that it will be refused.
@@ -238,7 +216,7 @@ func (l *Log) Open(ctx context.Context, account, mailbox string) (Snapshot, Watc
 		m.watches = map[*watch]bool{}
 	}
 	m.watches[w] = true
-	return Snapshot{Info: a.info(m), Messages: slices.Clone(m.msgs)}, w, nil
+	return Snapshot{Info: a.info(m), Messages: slices.Clone(m.msgs), Keywords: slices.Sorted(maps.Keys(m.keywords))}, w, nil
 }
 
 // Read implements Store. ErrNoMessage says that the message was expunged and
@@ -252,12 +230,17 @@ func (l *Log) Read(ctx context.Context, m Message) (io.ReadCloser, error) {
 
 // UpdateFlags implements Store.
 func (l *Log) UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, how FlagOp, flags []string) ([]*Message, error) {
-	mailbox, err := cleanName(mailbox)
+	u, err := l.UpdateFlagsIf(ctx, account, mailbox, uids, how, flags, math.MaxUint64)
+	return u.Messages, err
+}
+
+// UpdateFlagsIf implements Store.
+func (l *Log) UpdateFlagsIf(ctx context.Context, account, mailbox string, uids []UID, how FlagOp, flags []string, unchanged ModSeq) (u FlagUpdate, err error) {
+	mailbox, err = cleanName(mailbox)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+		return u, fmt.Errorf("%w: %w", ErrNoMailbox, err)
 	}
 	uids, want := ascending(uids), canonicalList(flags)
-	var out []*Message
 	err = l.do(ctx, func(t *txn) error {
 		a, b, err := t.mailbox(account, mailbox)
 		if err != nil {
@@ -265,14 +248,18 @@ func (l *Log) UpdateFlags(ctx context.Context, account, mailbox string, uids []U
 		}
 		o := &opFlags{Account: account, Box: b.id, ModSeq: a.modseq + 1}
 		groups := map[string]int{}
+		memo := flagMemo{how: how, want: want, flags: &l.ix.flags}
+		u.Messages = make([]*Message, 0, len(uids))
 		for _, uid := range uids {
 			m := b.message(uid)
-			if m == nil {
+			switch {
+			case m == nil:
+				continue
+			case m.ModSeq > unchanged:
+				u.Modified = append(u.Modified, uid)
 				continue
 			}
-			if after := changeFlags(m.Flags, how, want); !slices.Equal(after, m.Flags) {
-				after = l.ix.flags.intern(after)
-				key := strings.Join(after, " ")
+			if after, key, changed := memo.change(m.Flags); changed {
 				g, ok := groups[key]
 				if !ok {
 					g = len(o.Groups)
@@ -285,18 +272,44 @@ func (l *Log) UpdateFlags(ctx context.Context, account, mailbox string, uids []U
 				m = &changed
 				b.changed[uid] = m
 			}
-			out = append(out, m)
+			u.Messages = append(u.Messages, m)
 		}
 		if len(o.Groups) > 0 {
 			a.modseq++
+			u.ModSeq = o.ModSeq
 			t.op(o)
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, err
+		return FlagUpdate{}, err
 	}
-	return out, nil
+	return u, nil
+}
+
+// flagMemo remembers the last change of flags: most messages have the same.
+type flagMemo struct {
+	how   FlagOp
+	want  []string
+	flags *flagTable
+
+	have, after []string
+	key         string
+	changed     bool
+	valid       bool
+}
+
+func (f *flagMemo) change(have []string) (after []string, key string, changed bool) {
+	if f.valid && len(have) == len(f.have) && (len(have) == 0 || &have[0] == &f.have[0]) {
+		return f.after, f.key, f.changed
+	}
+	f.valid, f.have = true, have
+	f.after = changeFlags(have, f.how, f.want)
+	if f.changed = !slices.Equal(f.after, have); f.changed {
+		f.after = f.flags.intern(f.after)
+		f.key = strings.Join(f.after, " ")
+	}
+	return f.after, f.key, f.changed
 }
 
 // mailbox returns a mailbox that must exist.

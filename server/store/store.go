@@ -135,7 +135,9 @@ const (
 
 // Event tells an open session what happened to its mailbox.
 type Event struct {
-	Mailbox  string
+	Mailbox string
+	// ModSeq is the mailbox's highest afterwards.
+	ModSeq   ModSeq
 	New      []*Message // appended, in UID order
 	Changed  []*Message // flags or modseq changed
 	Expunged []UID
@@ -147,6 +149,14 @@ type Event struct {
 type Snapshot struct {
 	Info     MailboxInfo
 	Messages []*Message
+	Keywords []string // in use, sorted
+}
+
+// FlagUpdate is what a change of flags has come to.
+type FlagUpdate struct {
+	Messages []*Message // those asked for that exist, as they are afterwards
+	Modified []UID      // passed over: changed after the condition's modseq
+	ModSeq   ModSeq     // of the messages that changed; 0 when none did
 }
 
 // QueueEntry is one outbound message for one destination domain.
@@ -173,8 +183,11 @@ type Store interface {
 	EnsureAccount(ctx context.Context, account string, quotaBytes int64) error
 	// Usage returns the octets and messages an account holds.
 	Usage(ctx context.Context, account string) (bytes int64, messages int64, err error)
+	// Quota returns the octets an account may hold; 0 is no quota.
+	Quota(ctx context.Context, account string) (int64, error)
 
 	Mailboxes(ctx context.Context, account string) ([]MailboxInfo, error)
+	Mailbox(ctx context.Context, account, name string) (MailboxInfo, error)
 	CreateMailbox(ctx context.Context, account, name, specialUse string) (MailboxInfo, error)
 	DeleteMailbox(ctx context.Context, account, name string) error
 	RenameMailbox(ctx context.Context, account, from, to string) error
@@ -190,6 +203,11 @@ type Store interface {
 	Deliver(ctx context.Context, d Delivery) ([]Message, error)
 	// Append is IMAP's; it returns the message and its mailbox's UIDVALIDITY.
 	Append(ctx context.Context, account, mailbox string, body io.Reader, size int64, flags []string, date time.Time) (Message, uint32, error)
+	// Stage takes a message's octets in for AppendStaged, which puts all of them
+	// at the end of a mailbox or none, RFC 3502. With replaced it also removes that
+	// message, in the same commit; ErrNoMessage when it is not there any more.
+	Stage(ctx context.Context, account, mailbox string, body io.Reader, size int64) (Staged, error)
+	AppendStaged(ctx context.Context, account, mailbox string, msgs []StagedMessage, replaced *Replaced) ([]Message, uint32, error)
 
 	// Open returns the mailbox as it is now and a watch that starts right after it.
 	Open(ctx context.Context, account, mailbox string) (Snapshot, Watch, error)
@@ -200,6 +218,11 @@ type Store interface {
 	// UpdateFlags returns the messages of uids that exist as they are afterwards;
 	// those that already were as wanted keep their modseq.
 	UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, op FlagOp, flags []string) ([]*Message, error)
+	// UpdateFlagsIf passes over messages whose modseq is above unchanged, RFC 7162 3.1.3.
+	UpdateFlagsIf(ctx context.Context, account, mailbox string, uids []UID, op FlagOp, flags []string, unchanged ModSeq) (FlagUpdate, error)
+	// Vanished returns the UIDs expunged from a mailbox since modseq, ascending.
+	// complete is false when some are no longer known, RFC 7162 3.2.10.
+	Vanished(ctx context.Context, account, mailbox string, since ModSeq) (uids []UID, complete bool, err error)
 	// Copy and Move pass over uids that do not exist; src and dst correspond.
 	Copy(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, uidValidity uint32, err error)
 	Move(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, uidValidity uint32, err error)
@@ -225,5 +248,8 @@ type Watch interface {
 	// Ready is signalled when Take would return something.
 	Ready() <-chan struct{}
 	Take() []Event
+	// Notify has f called whenever Take would return something; nil ends that. f
+	// runs in the commit's way and must return at once.
+	Notify(f func())
 	Close()
 }

@@ -12,6 +12,7 @@ type watch struct {
 	mu     sync.Mutex
 	events []Event
 	closed bool
+	notify func()
 }
 
 func newWatch() *watch { return &watch{ready: make(chan struct{}, 1)} }
@@ -30,9 +31,20 @@ func (w *watch) Take() []Event {
 	return ev
 }
 
+// Notify implements Watch.
+func (w *watch) Notify(f func()) {
+	w.mu.Lock()
+	w.notify = f
+	waiting := len(w.events) > 0
+	w.mu.Unlock()
+	if f != nil && waiting {
+		f()
+	}
+}
+
 func (w *watch) Close() {
 	w.mu.Lock()
-	w.closed, w.events = true, nil
+	w.closed, w.events, w.notify = true, nil, nil
 	w.mu.Unlock()
 	w.close()
 }
@@ -48,6 +60,9 @@ func (w *watch) put(ev Event) {
 	case w.ready <- struct{}{}:
 	default:
 	}
+	if w.notify != nil {
+		w.notify()
+	}
 }
 
 // publish tells the mailbox's watches. The account's lock is held, so that a
@@ -56,6 +71,7 @@ func (m *mailbox) publish(ev Event) {
 	if !ev.Gone && len(ev.New) == 0 && len(ev.Changed) == 0 && len(ev.Expunged) == 0 {
 		return
 	}
+	ev.ModSeq = max(m.highest, 1)
 	for w := range m.watches {
 		w.put(ev)
 	}

@@ -1,0 +1,251 @@
+package imap
+
+import (
+	"io"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"mailform/server/imap/wire"
+	"mailform/server/store"
+)
+
+// incoming is one message of an APPEND: what stands before its octets.
+type incoming struct {
+	flags []string
+	date  time.Time
+	utf8  bool // in UTF8 (...), RFC 6855 4
+}
+
+// appendCommand implements APPEND, RFC 9051 6.3.12, of one message or more,
+// RFC 3502.
+func (s *session) appendCommand(cmd *command) error {
+	name, err := s.argument(cmd, func(p *wire.Parser) (name string) {
+		p.SP()
+		name = p.Mailbox()
+		p.SP()
+		return name
+	})
+	if err != nil {
+		return err
+	}
+	msgs, err := s.messages(cmd, name, 0)
+	defer discard(msgs)
+	if err != nil {
+		return tryCreate(err)
+	}
+	done, validity, err := s.store.AppendStaged(s.ctx, s.account, name, msgs, nil)
+	if err != nil {
+		return tryCreate(err)
+	}
+	cmd.code = appendCode(done, validity)
+	return nil
+}
+
+// replace implements REPLACE, RFC 8508.
+func (s *session) replace(cmd *command) error {
+	var set imap.NumSet
+	name, err := s.argument(cmd, func(p *wire.Parser) (name string) {
+		set = s.number(p, cmd.uid)
+		p.SP()
+		name = p.Mailbox()
+		p.SP()
+		return name
+	})
+	if err != nil {
+		return err
+	}
+	s.catchUp()
+	spans, ok := s.view.resolve(set, s.saved)
+	uids := s.view.uids(spans)
+	switch {
+	case !ok:
+		return errRange
+	case s.readOnly:
+		return errReadOnly
+	case len(uids) != 1:
+		return no(imap.ResponseCodeNonExistent, "There is no one such message")
+	}
+	msgs, err := s.messages(cmd, name, 1)
+	defer discard(msgs)
+	if err != nil {
+		return tryCreate(err)
+	}
+	done, validity, err := s.store.AppendStaged(s.ctx, s.account, name, msgs, &store.Replaced{Mailbox: s.mailbox, UID: uids[0]})
+	if err != nil {
+		return tryCreate(err)
+	}
+	s.untaggedOK(appendCode(done, validity), "The new message is there")
+	s.removed(cmd, true)
+	return nil
+}
+
+// argument parses what stands before the first message. While the literal that
+// is announced belongs to it, and not to a message, it reads on.
+func (s *session) argument(cmd *command, parse func(*wire.Parser) string) (string, error) {
+	for {
+		cmd.p = s.parser(cmd)
+		name := parse(cmd.p)
+		if cmd.p.Err() == nil || cmd.literal == nil {
+			if err := cmd.p.Err(); err != nil {
+				return "", bad(err.Error())
+			}
+			return name, nil
+		}
+		// A parser that does not come to the end of the line has met a literal
+		// without its octets, or a mistake that more octets will not mend.
+		if !cmd.p.Incomplete() {
+			return "", bad(cmd.p.Err().Error())
+		}
+		l := *cmd.literal
+		cmd.literal = nil
+		if done, err := s.collect(cmd, l); done || err != nil {
+			cmd.silent = true
+			s.over = s.over || err != nil
+			return "", bad("The command broke off")
+		}
+		start, err := s.continueLine()
+		if err != nil {
+			s.over, cmd.silent = true, true
+			return "", err
+		}
+		next, ok, wrong := wire.TrailingLiteral(s.line[start:])
+		if wrong {
+			return "", bad("A literal or quoted string makes no sense")
+		}
+		if ok {
+			cmd.literal = &next
+		}
+	}
+}
+
+// messages reads the messages of a command, at most limit unless that is 0. It
+// returns what it has staged also with an error.
+func (s *session) messages(cmd *command, mailbox string, limit int) (msgs []store.StagedMessage, err error) {
+	p := cmd.p
+	for {
+		in := parseIncoming(p)
+		l, ok := p.LiteralNext()
+		if err := p.Err(); err != nil {
+			return msgs, bad(err.Error())
+		}
+		if !ok || cmd.literal == nil {
+			return msgs, bad("Expected a message")
+		}
+		flags, ok := settable(in.flags)
+		switch {
+		case !ok:
+			return msgs, errFlag
+		case l.Size == 0 && len(msgs) == 0 && !in.utf8:
+			return msgs, no(imap.ResponseCodeCannot, "A message must not be empty")
+		}
+		cmd.literal = nil
+		if l.Size > s.c.st.MaxMessageBytes {
+			cmd.silent = true
+			if err := s.refuse(cmd, l, s.c.st.MaxMessageBytes); err != nil {
+				s.over = true
+			}
+			return msgs, bad("The message is too large")
+		}
+		staged, err := s.stage(cmd, mailbox, l)
+		if err != nil {
+			return msgs, err
+		}
+		msgs = append(msgs, store.StagedMessage{Body: staged, Flags: flags, InternalDate: in.date})
+		// Behind the message: the end, or another.
+		if s.line, err = s.in.Line(s.line[:0], maxCommand); err != nil {
+			_ = s.tooLong(err)
+			s.over, cmd.silent = true, true
+			return msgs, err
+		}
+		if next, ok, _ := wire.TrailingLiteral(s.line); ok {
+			cmd.literal = &next
+		}
+		cmd.at = 0
+		p = s.parser(cmd)
+		cmd.p = p
+		if in.utf8 {
+			p.Expect(')')
+		}
+		if p.Done() || p.Err() != nil || limit > 0 && len(msgs) == limit {
+			if err := p.End(); err != nil {
+				return msgs, bad(err.Error())
+			}
+			return msgs, nil
+		}
+		p.SP()
+	}
+}
+
+// parseIncoming reads flags and date of a message.
+func parseIncoming(p *wire.Parser) (in incoming) {
+	if p.Peek() == '(' {
+		in.flags = p.Flags()
+		p.SP()
+	}
+	if p.Peek() == '"' {
+		in.date = p.DateTime()
+		p.SP()
+	}
+	if p.PeekWord() == "UTF8" {
+		p.Word()
+		p.SP()
+		p.Expect('(')
+		in.utf8 = true
+	}
+	return in
+}
+
+// stage reads the octets of a message into the store. When the store does not
+// take them, those of a client that does not wait are passed over.
+func (s *session) stage(cmd *command, mailbox string, l wire.Literal) (store.Staged, error) {
+	body := &literalReader{s: s, left: l.Size, ask: !l.NonSync}
+	staged, err := s.store.Stage(s.ctx, s.account, mailbox, body, l.Size)
+	s.c.expect(phaseLine)
+	if err == nil {
+		return staged, nil
+	}
+	switch {
+	case body.err != nil:
+		s.over, cmd.silent = true, true
+	case !body.ask: // asked for, or on their way anyhow
+		if derr := s.drain(wire.Literal{Size: body.left}); derr != nil {
+			s.over, cmd.silent = true, true
+		}
+	}
+	return nil, err
+}
+
+// literalReader is the octets of a literal. They are asked for with the first read.
+type literalReader struct {
+	s    *session
+	left int64
+	ask  bool
+	err  error
+}
+
+func (r *literalReader) Read(p []byte) (int, error) {
+	if r.ask {
+		r.ask = false
+		r.s.out.Raw("+ OK\r\n")
+	}
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	r.s.c.expect(phaseLiteral)
+	n, err := r.s.in.Read(p[:min(int64(len(p)), r.left)])
+	r.left -= int64(n)
+	if err != nil {
+		// Not io.EOF: a message that was cut off must not look complete.
+		r.err = io.ErrUnexpectedEOF
+		return n, r.err
+	}
+	return n, nil
+}
+
+// discard lets go of messages that were not appended.
+func discard(msgs []store.StagedMessage) {
+	for _, m := range msgs {
+		m.Body.Discard()
+	}
+}

@@ -1,0 +1,167 @@
+package imap
+
+import (
+	"slices"
+	"strings"
+
+	"mailform/server/store"
+)
+
+// hasFlag compares without regard to case, as keywords do.
+func hasFlag(m *store.Message, f string) bool { return containsFlag(m.Flags, f) }
+
+func containsFlag(flags []string, f string) bool {
+	for _, v := range flags {
+		if v == f || len(v) == len(f) && strings.EqualFold(v, f) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameFlags compares lists as the store keeps them: canonical and sorted.
+func sameFlags(a, b []string) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
+}
+
+// settable returns the flags of a client that can be set; ok is false when one
+// is a system flag that does not exist.
+func settable(flags []string) (l []string, ok bool) {
+	l = []string{}
+	for _, f := range flags {
+		switch {
+		case f == `\*`, strings.EqualFold(f, `\Recent`):
+			continue
+		case f[0] == '\\':
+			i := slices.IndexFunc(systemFlags, func(s string) bool { return strings.EqualFold(s, f) })
+			if i < 0 {
+				return nil, false
+			}
+			f = systemFlags[i]
+		}
+		l = append(l, f)
+	}
+	return l, true
+}
+
+var (
+	errReadOnly = no("NOPERM", "The mailbox is open for reading only")
+	errFlag     = bad("A system flag that does not exist")
+)
+
+// maxModSeq is the condition that every message meets.
+const maxModSeq = store.ModSeq(1<<63 - 1)
+
+// storeCommand implements STORE, RFC 9051 6.4.6 and RFC 7162 3.1.3.
+func (s *session) storeCommand(cmd *command) error {
+	cmd.keepNumbers = !cmd.uid
+	p := cmd.p
+	set := s.number(p, cmd.uid)
+	p.SP()
+	unchanged, conditional := maxModSeq, false
+	if p.Peek() == '(' {
+		p.List(func() {
+			if p.Word() != "UNCHANGEDSINCE" {
+				p.Fail("Unknown modifier of STORE")
+			}
+			p.SP()
+			unchanged, conditional = store.ModSeq(p.Number64()), true
+		})
+		p.SP()
+	}
+	item, silent := strings.CutSuffix(p.Word(), ".SILENT")
+	op := store.FlagsSet
+	switch item {
+	case "FLAGS":
+	case "+FLAGS":
+		op = store.FlagsAdd
+	case "-FLAGS":
+		op = store.FlagsRemove
+	default:
+		p.Fail("Expected FLAGS")
+	}
+	p.SP()
+	var flags []string
+	if p.Peek() == '(' {
+		flags = p.Flags()
+	} else {
+		for flags = append(flags, p.Flag()); p.More(); {
+			flags = append(flags, p.Flag())
+		}
+	}
+	if err := p.End(); err != nil {
+		return bad(err.Error())
+	}
+	flags, ok := settable(flags)
+	if !ok {
+		return errFlag
+	}
+	if conditional {
+		s.useCondStore()
+	}
+	s.catchUp()
+	spans, ok := s.view.resolve(set, s.saved)
+	switch {
+	case !ok:
+		return errRange
+	case s.readOnly:
+		return errReadOnly
+	}
+	cmd.text = cmd.name + " completed"
+	modified, err := s.updateFlags(spans, op, flags, silent, unchanged)
+	if err != nil {
+		return err
+	}
+	if !silent {
+		for i, m := range s.view.each(spans) {
+			if _, was := slices.BinarySearch(modified, m.UID); was {
+				continue
+			}
+			s.view.told(i)
+			s.writeFlags(i, m, cmd.uid)
+		}
+	}
+	if len(modified) > 0 {
+		cmd.code = "MODIFIED " + s.numbers(modified, cmd.uid)
+		cmd.text = "Some messages were changed meanwhile"
+	} else if s.view.anyGone(spans) && !cmd.uid {
+		cmd.code = string(codeExpunged)
+	}
+	return nil
+}
+
+// numbers is a set of messages as the command named them.
+func (s *session) numbers(uids []store.UID, uid bool) string {
+	w := s.out
+	mark := w.Mark()
+	set := w.Set()
+	for _, u := range uids {
+		if uid {
+			set.Add(uint32(u))
+		} else if i, ok := s.view.find(u); ok {
+			set.Add(uint32(i) + 1)
+		}
+	}
+	set.End()
+	return w.Cut(mark)
+}
+
+// updateFlags changes flags in the store and then in the view. It returns the
+// UIDs of messages that were changed after unchanged, and so were not now.
+//
+// Of a silent change nothing is announced but what others did before.
+func (s *session) updateFlags(spans []span, op store.FlagOp, flags []string, silent bool, unchanged store.ModSeq) ([]store.UID, error) {
+	uids := s.view.uids(spans)
+	if len(uids) == 0 {
+		return nil, nil
+	}
+	u, err := s.store.UpdateFlagsIf(s.ctx, s.account, s.mailbox, uids, op, flags, unchanged)
+	if err != nil {
+		return nil, err
+	}
+	if silent {
+		s.view.silent, s.view.tellModSeq = u.ModSeq, s.enabled.condstore
+	}
+	s.catchUp()
+	return u.Modified, nil
+}

@@ -1,0 +1,131 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Staged is a message's octets on the way into a mailbox: safe, but no message
+// yet. Whoever does not append it discards it.
+type Staged interface {
+	// Size returns the octets.
+	Size() int64
+	// Discard lets go of it. After it was appended that does nothing.
+	Discard()
+}
+
+// StagedMessage is a message to be appended.
+type StagedMessage struct {
+	Body         Staged
+	Flags        []string
+	InternalDate time.Time // zero: now
+}
+
+// Replaced names the message that an append takes the place of, RFC 8508.
+type Replaced struct {
+	Mailbox string
+	UID     UID
+}
+
+// stagedBody is the Staged of a Log.
+type stagedBody struct {
+	log  *Log
+	body *body // nil when it was appended or discarded
+}
+
+func (s *stagedBody) Size() int64 {
+	if s.body == nil {
+		return 0
+	}
+	return s.body.size()
+}
+
+func (s *stagedBody) Discard() {
+	if s.body == nil {
+		return
+	}
+	if err := s.log.discard(s.body); err != nil {
+		s.log.opt.Logger.Warn("store: remove a message that was not wanted", "err", err)
+	}
+	s.body = nil
+}
+
+// Stage implements Store. It finds out early, before the message is read, that
+// the message will be refused.
+func (l *Log) Stage(ctx context.Context, account, mailbox string, r io.Reader, size int64) (Staged, error) {
+	mailbox, err := cleanName(mailbox)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	}
+	if err := l.appendable(account, mailbox, size); err != nil {
+		return nil, err
+	}
+	b, err := l.accept(r, size)
+	if err != nil {
+		return nil, err
+	}
+	return &stagedBody{l, b}, nil
+}
+
+// AppendStaged implements Store.
+func (l *Log) AppendStaged(ctx context.Context, account, mailbox string, msgs []StagedMessage, replaced *Replaced) ([]Message, uint32, error) {
+	mailbox, err := cleanName(mailbox)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	}
+	bodies := make([]*body, len(msgs))
+	var size int64
+	for i, m := range msgs {
+		s, ok := m.Body.(*stagedBody)
+		if !ok || s.log != l || s.body == nil {
+			return nil, 0, errors.New("a message was not staged here, or twice")
+		}
+		bodies[i] = s.body
+		size += s.body.size()
+	}
+	var out []Message
+	var validity uint32
+	err = l.do(ctx, func(t *txn) error {
+		a, b, err := t.mailbox(account, mailbox)
+		if err != nil {
+			return err
+		}
+		var from *stagedBox
+		if replaced != nil {
+			if from, err = a.mustBox(replaced.Mailbox); err != nil {
+				return err
+			}
+			old := from.message(replaced.UID)
+			if old == nil {
+				return fmt.Errorf("UID %d: %w", replaced.UID, ErrNoMessage)
+			}
+			size -= old.Size
+		}
+		if err := a.room(size); err != nil {
+			return err
+		}
+		validity = b.id
+		for i, s := range msgs {
+			m := &Message{Flags: l.ix.flags.intern(canonicalList(s.Flags)), InternalDate: dateOr(s.InternalDate, t.now),
+				Body: t.put(bodies[i]), ObjectID: "E" + t.name(i)}
+			t.append(a, b, m)
+			out = append(out, *m)
+		}
+		if from != nil {
+			t.expunge(a, from, []UID{replaced.UID})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	var errs []error
+	for i, m := range msgs {
+		m.Body.(*stagedBody).body = nil
+		errs = append(errs, l.keep(bodies[i]))
+	}
+	return out, validity, errors.Join(errs...)
+}
