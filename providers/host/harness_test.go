@@ -84,7 +84,8 @@ type lab struct {
 	mu       sync.Mutex
 	dials    map[int]int // by port
 	down     map[int]bool
-	messages []string // progress
+	dialing  func(port int) error // asked before each connection; nil asks nobody
+	messages []string             // progress
 	now      time.Time
 }
 
@@ -150,8 +151,16 @@ func (l *lab) dial(ctx context.Context, network, addr string) (net.Conn, error) 
 	}
 	l.mu.Lock()
 	l.dials[port]++
-	down := l.down[port]
+	down, dialing := l.down[port], l.dialing
 	l.mu.Unlock()
+	if dialing != nil {
+		if err := dialing(port); err != nil {
+			return nil, err
+		}
+	}
+	if down {
+		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
+	}
 	if l.host == nil {
 		return l.network.Dial(ctx, network, addr)
 	}
@@ -165,7 +174,7 @@ func (l *lab) dial(ctx context.Context, network, addr string) (net.Conn, error) 
 		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("no route to host")}
 	}
 	real, ok := host.Addr(port)
-	if !ok || down {
+	if !ok {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
 	}
 	return (&net.Dialer{}).DialContext(ctx, network, real)

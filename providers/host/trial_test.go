@@ -116,11 +116,20 @@ func TestUnreachableVersionIsTakenBack(t *testing.T) {
 
 func (l *lab) activeVersion() string {
 	l.t.Helper()
+	if l.machine != nil {
+		return strings.TrimSpace(l.machine.Sh("readlink /usr/local/lib/mailform/active"))
+	}
 	sha, err := os.Readlink(filepath.Join(l.host.Root(), "usr/local/lib/mailform/active"))
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	return sha
+}
+
+func (l *lab) setDialing(f func(port int) error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dialing = f
 }
 
 // clock lets a test decide when a simulated machine's timers elapse.

@@ -388,6 +388,9 @@ func (d *daemon) wait(ctx context.Context, failed <-chan error) error {
 		defer t.Stop()
 		watchdog = t.C
 	}
+	// One check at a time: what hangs keeps its channel empty, and systemd hears nothing more.
+	idle := make(chan bool, 1)
+	idle <- true
 	for {
 		select {
 		case <-ctx.Done():
@@ -399,12 +402,29 @@ func (d *daemon) wait(ctx context.Context, failed <-chan error) error {
 				d.log.Error("reload", "err", err)
 			}
 		case <-watchdog:
-			// A store that does not answer is what a restart can help.
-			if _, err := d.store.Queue(ctx); err == nil {
-				d.notify("WATCHDOG=1")
+			select {
+			case <-idle:
+				go func() {
+					if d.alive(ctx) {
+						d.notify("WATCHDOG=1")
+					}
+					idle <- true
+				}()
+			default:
 			}
 		}
 	}
+}
+
+// alive asks what a restart can help when it does not answer: the store's index,
+// and its writer, which everything that is acknowledged goes through. A full disk
+// is an answer, too.
+func (d *daemon) alive(ctx context.Context) bool {
+	if _, err := d.store.Queue(ctx); err != nil {
+		return false
+	}
+	err := d.store.RemoveQueue(ctx, "watchdog") // there is none of that name
+	return ctx.Err() == nil && !errors.Is(err, store.ErrClosed)
 }
 
 // reload reads everything again. On an error all stays as it was.
