@@ -93,6 +93,7 @@ func agentCommands(version string) []*cobra.Command {
 		command("csr", "make a TLS key and its signing request", requestText((*agent.Agent).CSR)),
 		command("install-cert", "install a certificate chain", request((*agent.Agent).InstallCert)),
 		command("acme-account", "print the account key of an ACME directory", requestText((*agent.Agent).AccountKey)),
+		command("acme-order", "print or write down the order for a certificate", request((*agent.Agent).Order)),
 		command("converge", "bring this host to a manifest", converge),
 		command("confirm", "keep a change that waits to be confirmed", request((*agent.Agent).Confirm)),
 		command("take-back", "take back a change that waits to be confirmed", request((*agent.Agent).TakeBack)),

@@ -205,8 +205,19 @@ func TestRefusals(t *testing.T) {
 		retryHead string
 	}{
 		{name: "rate limit", path: "/order-plz", status: 429, retryHead: "3600", wait: time.Hour,
-			body:  `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many certificates (5) already issued for mail.acme.example","status":429}`,
-			class: plan.ErrThrottled, fix: "rate-limits"},
+			body:  `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many certificates (50) already issued for \"acme.example\" in the last 168h0m0s, retry after ` + inMinutes(30) + `: see https://letsencrypt.org/docs/rate-limits/","status":429}`,
+			class: plan.ErrThrottled, fix: "50 certificates a week for all names under one registered domain"},
+		{name: "duplicates", path: "/order-plz", status: 429, wait: 90 * time.Minute,
+			body:  `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s, retry after ` + inMinutes(90) + `: see https://letsencrypt.org/docs/rate-limits/#x","status":429}`,
+			class: plan.ErrThrottled, fix: "exactly the same names"},
+		{name: "failed validations", path: "/order-plz", status: 429, wait: time.Hour,
+			body:  `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many failed authorizations (5) for \"mail.acme.example\" in the last 1h0m0s","status":429}`,
+			class: plan.ErrThrottled, fix: "It does not say when that ends: run the same command again in an hour"},
+		{name: "a limit without a document", path: "/order-plz", status: 429, retryHead: "7200", wait: 2 * time.Hour, body: `<html>slow down</html>`,
+			class: plan.ErrThrottled, fix: "in 2 hours (at "},
+		{name: "too busy", path: "/order-plz", status: 503, retryHead: "600", wait: 10 * time.Minute,
+			body:  `{"type":"urn:ietf:params:acme:error:serverInternal","detail":"Service busy; retry later.","status":503}`,
+			class: plan.ErrThrottled, fix: "too much to do"},
 		{name: "CAA", path: "/finalize-order/", status: 403,
 			body:  `{"type":"urn:ietf:params:acme:error:caa","detail":"CAA record prevents issuance","status":403}`,
 			class: plan.ErrFatal, fix: "CAA record"},
@@ -226,6 +237,11 @@ func TestRefusals(t *testing.T) {
 			}
 		})
 	}
+}
+
+// inMinutes is a time as Let's Encrypt writes it.
+func inMinutes(n int) string {
+	return testNow.Add(time.Duration(n) * time.Minute).UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
 func TestRefusedName(t *testing.T) {

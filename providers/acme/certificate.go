@@ -198,6 +198,12 @@ const (
 // on the host and goes with what is removed there.
 func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 	var ops []plan.Op
+	var all []string
+	for _, c := range changes {
+		if c.Pending() && c.Action != plan.Delete {
+			all = append(all, string(c.Address))
+		}
+	}
 	for _, c := range changes {
 		if !c.Pending() || c.Action == plan.Delete {
 			continue
@@ -217,6 +223,9 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 			request = "make a signing request for the TLS key on "
 		}
 		obtain := plan.Attrs{"names": c.After["names"], "directory": c.After["directory"], "csr": plan.Unknown(a, "csr")}
+		if len(all) > 1 {
+			obtain["beside"] = plan.Strings(all...) // their challenge records go up together
+		}
 		if c.Before["directory"].Equal(c.After["directory"]) && c.Before["renewal_info"].Str() != "" {
 			obtain["replaces"] = plan.String(replacedID(c.Before["renewal_info"].Str()))
 		}
@@ -239,8 +248,8 @@ func first(list []string) string {
 }
 
 // certName is the certificate's name on the host: the last part of its address.
-func certName(op plan.Op) string {
-	seg := op.Addresses[0].Segments()
+func certName(a plan.Address) string {
+	seg := a.Segments()
 	return seg[len(seg)-1]
 }
 
@@ -251,7 +260,7 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 	if progress == nil {
 		progress = func(string, int64, int64) {}
 	}
-	host, name, names := op.Inputs["host"].Str(), certName(op), op.Inputs["names"].Texts()
+	host, name, names := op.Inputs["host"].Str(), certName(op.Addresses[0]), op.Inputs["names"].Texts()
 	var out plan.Attrs
 	switch op.Kind {
 	case opRequest:
@@ -264,7 +273,7 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		}
 		out = plan.Attrs{"csr": plan.String(string(csr))}
 	case opObtain:
-		chain, ask, err := p.obtain(ctx, op, host, names, progress)
+		chain, ask, err := p.obtain(ctx, op, progress)
 		if err != nil {
 			return plan.Result{}, err
 		}
@@ -302,7 +311,7 @@ func (p *Provider) Resolve(_ context.Context, op plan.Op, _ plan.Token) (plan.Ve
 	serial := hex.EncodeToString(leaf.SerialNumber.Bytes())
 	found, _ := p.cfg.Hosts.Certificates(op.Inputs["host"].Str())
 	for _, c := range found {
-		if c.Name == certName(op) && c.SerialHex == serial {
+		if c.Name == certName(op.Addresses[0]) && c.SerialHex == serial {
 			return plan.Done, plan.Result{Outputs: map[plan.Address]plan.Attrs{op.Addresses[0]: outputsOf(leaf)}}, nil
 		}
 	}

@@ -35,41 +35,55 @@ var remedies = map[string]string{
 }
 
 // failure turns whatever went wrong with the CA into an error a person can act on.
-// Nothing here is ambiguous: an order that is begun twice does no harm.
-func (p *Provider) failure(step string, err error) error {
+// Nothing here is ambiguous: an order that was begun is continued.
+func (p *Provider) failure(step string, err error) error { return p.explain(nil, step, err) }
+
+// explain is failure with what the CA's last answer said beside its words.
+func (p *Provider) explain(c *client, step string, err error) error {
 	var ready *plan.Error
 	if errors.As(err, &ready) {
 		return ready
 	}
 	e := &plan.Error{Class: plan.ErrTransient, Code: "MF5302", Step: step, Err: err, Fix: "run the same command again: it continues where this one stopped"}
+	status, wait := 0, time.Duration(0)
+	if c != nil && c.last != nil {
+		status, wait = c.last.answer()
+	}
 	var (
-		problem  *acme.ProblemDetails
-		limited  *acme.RateLimitedError
-		untrust  x509.UnknownAuthorityError
-		hostname x509.HostnameError
+		problem    *acme.ProblemDetails
+		refused    *refusedError
+		dead       *deadError
+		validation *validationError
+		untrust    x509.UnknownAuthorityError
+		hostname   x509.HostnameError
 	)
-	switch {
-	case errors.As(err, &limited):
-		e.Class, e.Code = plan.ErrThrottled, "MF5303"
-		e.RetryAfter = retryAfter(limited.RetryAfter, p.cfg.Now())
-		e.Fix = "wait: the CA limits how many certificates it issues for one name and domain (https://letsencrypt.org/docs/rate-limits/); for trials set directory to its staging service"
-		describe(e, limited.ProblemDetails)
-	case errors.As(err, &problem):
+	has := errors.As(err, &problem)
+	kind := ""
+	if has {
 		describe(e, problem)
-		kind := strings.TrimPrefix(problem.Type, errorNamespace)
-		switch {
-		case kind == "rateLimited":
-			e.Class, e.Code = plan.ErrThrottled, "MF5303"
-			e.Fix = "wait: the CA limits how many certificates it issues (https://letsencrypt.org/docs/rate-limits/)"
-		case problem.HTTPStatus >= 500 || kind == "serverInternal" || kind == "badNonce":
-			e.Fix = "the CA has a problem (Let's Encrypt: https://letsencrypt.status.io); run the same command again later"
-		default:
-			e.Class, e.Code = plan.ErrFatal, "MF5304"
-			e.Fix = "the CA refused; its words above say why"
-			if fix, ok := remedies[kind]; ok {
-				e.Fix = fix
-			}
+		kind = strings.TrimPrefix(problem.Type, errorNamespace)
+	}
+	switch {
+	case errors.As(err, &validation):
+		e.Class, e.Code, e.Fix = plan.ErrFatal, "MF5304", remedies[kind]
+		if e.Fix == "" {
+			e.Fix = remedies["unauthorized"]
 		}
+		e.Got = validation.name + ": " + e.Got
+	case kind == "rateLimited" || status == http.StatusTooManyRequests:
+		p.limited(e, wait)
+	case status == http.StatusServiceUnavailable && wait > 0:
+		p.busy(e, wait)
+	case has && (problem.HTTPStatus >= 500 || kind == "serverInternal" || kind == "badNonce"):
+		e.Fix = "the CA has a problem (Let's Encrypt: https://letsencrypt.status.io); run the same command again later"
+	case has:
+		e.Class, e.Code = plan.ErrFatal, "MF5304"
+		e.Fix = "the CA refused; its words above say why"
+		if fix, ok := remedies[kind]; ok {
+			e.Fix = fix
+		}
+	case errors.As(err, &refused), errors.As(err, &dead):
+		e.Class, e.Code = plan.ErrFatal, "MF5304"
 	case errors.As(err, &untrust), errors.As(err, &hostname):
 		e.Class, e.Code = plan.ErrFatal, "MF5305"
 		e.Fix = "the directory's own TLS certificate is not trusted: check its URL, or name a PEM file with its CA in MAILFORM_CA_BUNDLE"

@@ -2,15 +2,11 @@ package acme
 
 import (
 	"context"
-	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -18,11 +14,10 @@ import (
 
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
+	"golang.org/x/sync/errgroup"
 
 	"mailform/plan"
 )
-
-const userAgent = "mailform"
 
 // How long the CA may take over one thing (a validation, an issue), and how long
 // taking down the challenge records may.
@@ -33,14 +28,22 @@ const (
 )
 
 // obtain gets a certificate for a signing request: account, order, proofs, issue
-// (RFC 8555 7.1). It leaves no challenge record behind, whatever happens.
-func (p *Provider) obtain(ctx context.Context, op plan.Op, host string, names []string, progress plan.Progress) (chain []byte, renewalInfo string, err error) {
+// (RFC 8555 7.1). An order that an earlier run began is continued. It leaves no
+// challenge record behind, whatever happens.
+func (p *Provider) obtain(ctx context.Context, op plan.Op, progress plan.Progress) (chain []byte, renewalInfo string, err error) {
+	cert := string(op.Addresses[0])
+	p.gather.begin(cert)
+	defer p.gather.end(cert)
+	host, names := op.Inputs["host"].Str(), op.Inputs["names"].Texts()
 	csr, err := parseRequest([]byte(op.Inputs["csr"].Str()), names)
 	if err != nil {
 		return nil, "", p.failure(op.Title, err)
 	}
-	directory := op.Inputs["directory"].Str()
-	keyPEM, err := p.cfg.Hosts.AccountKey(ctx, host, directory)
+	o := &order{
+		p: p, host: host, name: certName(op.Addresses[0]), address: cert, beside: op.Inputs["beside"].Texts(),
+		directory: op.Inputs["directory"].Str(), names: names, replaces: op.Inputs["replaces"].Str(), progress: progress,
+	}
+	keyPEM, err := p.cfg.Hosts.AccountKey(ctx, host, o.directory)
 	if err != nil {
 		return nil, "", err
 	}
@@ -48,96 +51,32 @@ func (p *Provider) obtain(ctx context.Context, op plan.Op, host string, names []
 	if err != nil {
 		return nil, "", p.failure("read the ACME account key of "+host, err)
 	}
-	o := &order{p: p, names: names, replaces: op.Inputs["replaces"].Str(), progress: progress}
-	progress("asking "+hostOf(directory), 0, 0)
-	if o.core, err = p.connect(ctx, directory, key); err != nil {
-		return nil, "", p.failure("register at the CA", err)
+	progress("asking "+hostOf(o.directory), 0, 0)
+	if o.ca, err = p.connect(ctx, o.directory, key); err != nil {
+		return nil, "", p.explain(o.ca, "register at the CA", err)
 	}
-	if err := o.prove(ctx); err != nil {
-		return nil, "", p.failure(op.Title, err)
-	}
-	if chain, err = o.issue(ctx, csr); err != nil {
-		return nil, "", p.failure(op.Title, err)
+	if chain, err = o.finish(ctx, csr); err != nil {
+		return nil, "", p.explain(o.ca, op.Title, err)
 	}
 	leaf, err := parseChain(chain)
 	if err != nil {
 		return nil, "", p.failure(op.Title, err)
 	}
-	return chain, o.renewalInfo(leaf, directory), nil
-}
-
-// connect reads the directory and makes sure of the account. Registering a key
-// that has an account already gives that account (RFC 8555 7.3.1).
-func (p *Provider) connect(ctx context.Context, directory string, key crypto.Signer) (*api.Core, error) {
-	u, err := url.Parse(directory)
-	if err != nil {
-		return nil, err
-	}
-	// lego insists on https, and rightly so; a simulated CA may speak plain HTTP.
-	transport := &boundTransport{ctx: ctx, next: p.cfg.Transport}
-	if u.Scheme == "http" {
-		transport.plain = u.Host
-		u.Scheme = "https"
-	}
-	core, err := api.New(&http.Client{Transport: transport, Timeout: time.Minute}, userAgent, u.String(), "", key)
-	if err != nil {
-		return nil, err
-	}
-	account := acme.Account{TermsOfServiceAgreed: true}
-	if p.cfg.Contact != "" {
-		account.Contact = []string{"mailto:" + p.cfg.Contact}
-	}
-	if _, err := core.Accounts.New(account); err != nil {
-		return nil, err
-	}
-	return core, nil
-}
-
-// boundTransport ties lego's requests, which know no context, to one.
-type boundTransport struct {
-	ctx   context.Context
-	next  http.RoundTripper
-	plain string // host:port that is spoken to without TLS; "" for none
-}
-
-func (t *boundTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(r.Context())
-	stop := context.AfterFunc(t.ctx, cancel)
-	r = r.Clone(ctx)
-	if t.plain != "" && r.URL.Host == t.plain {
-		r.URL.Scheme = "http"
-		r.Header.Set("X-Forwarded-Proto", "https") // so that it names its resources as it was asked
-	}
-	res, err := t.next.RoundTrip(r)
-	if err != nil {
-		stop()
-		cancel()
-		if t.ctx.Err() != nil {
-			return nil, t.ctx.Err()
-		}
-		return nil, err
-	}
-	res.Body = &boundBody{ReadCloser: res.Body, done: func() { stop(); cancel() }}
-	return res, nil
-}
-
-type boundBody struct {
-	io.ReadCloser
-	done func()
-}
-
-func (b *boundBody) Close() error {
-	defer b.done()
-	return b.ReadCloser.Close()
+	return chain, o.renewalInfo(leaf), nil
 }
 
 // order is one certificate on its way.
 type order struct {
-	p        *Provider
-	core     *api.Core
-	names    []string
-	replaces string // the certificate it replaces (RFC 9773 5); "" for none
-	progress plan.Progress
+	p         *Provider
+	ca        *client
+	host      string
+	name      string   // of the certificate on the host
+	address   string   // of the certificate
+	beside    []string // the certificates that the same plan gets
+	directory string
+	names     []string
+	replaces  string // the certificate it replaces (RFC 9773 5); "" for none
+	progress  plan.Progress
 
 	location string
 	now      acme.Order
@@ -151,17 +90,119 @@ type proof struct {
 	fqdn, value   string
 }
 
-// prove makes an order and gets all its names authorized. The CA reuses what was
-// proved lately, so an order after a crash usually has nothing to prove.
-func (o *order) prove(ctx context.Context) (err error) {
+// deadError says that an order cannot be continued.
+type deadError struct{ why string }
+
+func (e *deadError) Error() string { return e.why }
+
+// finish brings an order to its certificate: the one that an earlier run began, or
+// else a new one. Where it is found is written down on the host before anything is
+// done with it, so that whoever comes next continues it.
+func (o *order) finish(ctx context.Context, csr *x509.CertificateRequest) ([]byte, error) {
+	known, err := o.p.cfg.Hosts.Order(ctx, o.host, o.name, o.directory)
+	if err != nil {
+		return nil, err
+	}
+	if sameService(known, o.directory) {
+		chain, err := o.resume(ctx, known, csr)
+		var dead *deadError
+		if !errors.As(err, &dead) {
+			return chain, err
+		}
+		o.progress("the order of an earlier run is of no use any more ("+dead.why+"); making a new one", 0, 0)
+	}
 	made, err := o.create()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	o.location, o.now = made.Location, made.Order
+	o.location, o.now = o.visible(made.Location), made.Order
+	if err := o.p.cfg.Hosts.KeepOrder(ctx, o.host, o.name, o.directory, o.location); err != nil {
+		return nil, err
+	}
+	return o.complete(ctx, csr)
+}
+
+// resume continues the order of an earlier run. The error is a *deadError when that
+// cannot lead to the certificate that is wanted.
+func (o *order) resume(ctx context.Context, location string, csr *x509.CertificateRequest) ([]byte, error) {
+	got, err := o.ca.Orders.Get(o.spoken(location))
+	var problem *acme.ProblemDetails
+	if errors.As(err, &problem) && problem.HTTPStatus >= 400 && problem.HTTPStatus < 500 && !o.ca.last.limited() && problem.Type != acme.BadNonceErr {
+		return nil, &deadError{"the CA does not know it"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.location, o.now = location, got.Order
+	var have []string
+	for _, id := range o.now.Identifiers {
+		have = append(have, id.Value)
+	}
+	slices.Sort(have)
+	if want := slices.Sorted(slices.Values(o.names)); !slices.Equal(have, want) {
+		return nil, &deadError{"it is for other names"}
+	}
+	if until, err := time.Parse(time.RFC3339, o.now.Expires); err == nil && !until.After(o.p.cfg.Now()) && o.now.Status != acme.StatusValid {
+		return nil, &deadError{"it has expired"}
+	}
+	switch o.now.Status {
+	case acme.StatusPending, acme.StatusReady, acme.StatusProcessing, acme.StatusValid:
+	default:
+		return nil, &deadError{"it is " + o.now.Status}
+	}
+	issued := o.now.Status == acme.StatusValid || o.now.Status == acme.StatusProcessing
+	o.progress("continuing the order of an earlier run, which is "+o.now.Status, 0, 0)
+	chain, err := o.complete(ctx, csr)
+	if err != nil {
+		var refused *refusedError
+		if issued && errors.As(err, &refused) { // for a key that is gone
+			return nil, &deadError{refused.why}
+		}
+		if issued && errors.As(err, &problem) && problem.HTTPStatus < 500 && !o.ca.last.limited() {
+			return nil, &deadError{"the CA has no certificate of it"}
+		}
+		return nil, err
+	}
+	leaf, err := parseChain(chain)
+	if err != nil {
+		return nil, err
+	}
+	if half := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2); o.p.cfg.Now().After(half) {
+		return nil, &deadError{"its certificate is old"}
+	}
+	return chain, nil
+}
+
+// complete does what is left of an order: proofs, issue, download.
+func (o *order) complete(ctx context.Context, csr *x509.CertificateRequest) ([]byte, error) {
+	if o.now.Status == acme.StatusPending {
+		if err := o.prove(ctx); err != nil {
+			return nil, err
+		}
+	}
+	o.p.gather.end(o.address) // nobody has to wait for its records any more
+	return o.issue(ctx, csr)
+}
+
+// create makes the order. A CA that does not know the certificate it replaces, or
+// has replaced it already, gets an order without that word: it only makes the
+// order exempt from rate limits.
+func (o *order) create() (acme.ExtendedOrder, error) {
+	made, err := o.ca.Orders.NewWithOptions(o.names, &api.OrderOptions{ReplacesCertID: o.replaces})
+	var problem *acme.ProblemDetails
+	if o.replaces == "" || !errors.As(err, &problem) || o.ca.last.limited() || problem.Type == acme.BadNonceErr {
+		return made, err
+	}
+	return o.ca.Orders.New(o.names)
+}
+
+// prove gets all names of an order authorized. The CA reuses what was proved
+// lately, so that there may be nothing to prove.
+func (o *order) prove(ctx context.Context) (err error) {
 	var proofs []proof
+	records := map[string][]string{}
 	for _, u := range o.now.Authorizations {
-		authz, err := o.core.Authorizations.Get(u)
+		authz, err := o.ca.Authorizations.Get(u)
 		if err != nil {
 			return err
 		}
@@ -170,45 +211,45 @@ func (o *order) prove(ctx context.Context) (err error) {
 			continue
 		case acme.StatusPending:
 		default:
-			return fmt.Errorf("the CA's authorization for %s is %s", authz.Identifier.Value, authz.Status)
+			return &deadError{fmt.Sprintf("its authorization for %s is %s", authz.Identifier.Value, authz.Status)}
 		}
 		pr, err := o.proofFor(u, authz)
 		if err != nil {
 			return err
 		}
 		proofs = append(proofs, pr)
+		records[pr.fqdn] = append(records[pr.fqdn], pr.value)
 	}
 	if len(proofs) == 0 {
 		return nil
 	}
+	o.progress("putting up "+many(len(proofs), "challenge record"), 0, 0)
+	down, err := o.p.gather.publish(ctx, o.address, o.beside, records)
 	// What may have been put up is taken down even when we are being stopped.
 	defer func() {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 		defer cancel()
-		for _, pr := range proofs {
-			if e := o.p.cfg.Challenger.CleanUp(clean, pr.fqdn, pr.value); e != nil && err == nil {
-				o.progress(fmt.Sprintf("the challenge record %s could not be taken down; the next plan deletes it (%v)", pr.fqdn, e), 0, 0)
-			}
+		if e := down(clean); e != nil && err == nil {
+			o.progress(fmt.Sprintf("challenge records could not be taken down; the next plan deletes them (%v)", e), 0, 0)
 		}
 	}()
+	if err != nil {
+		return err
+	}
+	if err := o.seen(ctx, records); err != nil {
+		return err
+	}
 	for i, pr := range proofs {
-		o.progress("putting up the challenge record for "+pr.name, int64(i), int64(len(proofs)))
-		if err := o.p.cfg.Challenger.Present(ctx, pr.fqdn, pr.value); err != nil {
+		o.progress("the CA is checking "+pr.name, int64(i), int64(len(proofs)))
+		if pr.challenge.Status != acme.StatusPending {
+			continue // an earlier run has asked for it
+		}
+		if _, err := o.ca.Challenges.New(pr.challenge.URL); err != nil {
 			return err
 		}
 	}
-	for _, pr := range proofs {
-		if err := o.p.visible.wait(ctx, pr.fqdn, pr.value, o.progress); err != nil {
-			return err
-		}
-	}
-	for _, pr := range proofs {
-		if _, err := o.core.Challenges.New(pr.challenge.URL); err != nil {
-			return err
-		}
-	}
-	for _, pr := range proofs {
-		o.progress("the CA is checking "+pr.name, 0, 0)
+	for i, pr := range proofs {
+		o.progress("the CA is checking "+pr.name, int64(i), int64(len(proofs)))
 		if err := o.validated(ctx, pr); err != nil {
 			return err
 		}
@@ -216,39 +257,26 @@ func (o *order) prove(ctx context.Context) (err error) {
 	return nil
 }
 
-// create makes the order. A CA that does not know the certificate it replaces, or
-// has replaced it already, gets an order without that word: it only makes the
-// order exempt from rate limits.
-func (o *order) create() (acme.ExtendedOrder, error) {
-	made, err := o.core.Orders.NewWithOptions(o.names, &api.OrderOptions{ReplacesCertID: o.replaces})
-	var problem *acme.ProblemDetails
-	if o.replaces == "" || !errors.As(err, &problem) || problem.HTTPStatus == http.StatusTooManyRequests || problem.Type == acme.BadNonceErr {
-		return made, err
-	}
-	return o.core.Orders.New(o.names)
-}
+// lookingAtOnce is how many names are looked up in the DNS at the same time.
+const lookingAtOnce = 8
 
-// renewalInfo is where the CA is asked when to renew the certificate, "" when it
-// has no such service.
-func (o *order) renewalInfo(leaf *x509.Certificate, directory string) string {
-	ask := renewalURL(o.core.GetDirectory().RenewalInfo, leaf)
-	if u, err := url.Parse(ask); err == nil && strings.HasPrefix(directory, "http://") {
-		u.Scheme = "http" // a simulation's, whose URLs lego was given as https
-		ask = u.String()
+// seen waits until all records can be seen, before the CA is told to look.
+func (o *order) seen(ctx context.Context, records map[string][]string) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookingAtOnce)
+	for fqdn, values := range records {
+		g.Go(func() error { return o.p.visible.wait(ctx, fqdn, values, o.progress) })
 	}
-	if !sameService(ask, directory) {
-		return ""
-	}
-	return ask
+	return g.Wait()
 }
 
 // proofFor computes what the TXT record has to say (RFC 8555 8.4).
 func (o *order) proofFor(authzURL string, authz acme.Authorization) (proof, error) {
 	i := slices.IndexFunc(authz.Challenges, func(c acme.Challenge) bool { return c.Type == "dns-01" })
 	if i < 0 {
-		return proof{}, fmt.Errorf("the CA offers no dns-01 challenge for %s", authz.Identifier.Value)
+		return proof{}, &refusedError{fmt.Sprintf("the CA offers no dns-01 challenge for %s", authz.Identifier.Value)}
 	}
-	keyAuth, err := o.core.GetKeyAuthorization(authz.Challenges[i].Token)
+	keyAuth, err := o.ca.GetKeyAuthorization(authz.Challenges[i].Token)
 	if err != nil {
 		return proof{}, err
 	}
@@ -260,9 +288,14 @@ func (o *order) proofFor(authzURL string, authz acme.Authorization) (proof, erro
 	}, nil
 }
 
+// refusedError is a refusal of the CA's that no repetition changes.
+type refusedError struct{ why string }
+
+func (e *refusedError) Error() string { return e.why }
+
 func (o *order) validated(ctx context.Context, pr proof) error {
 	return o.poll(ctx, "validated "+pr.name, func() (bool, error) {
-		authz, err := o.core.Authorizations.Get(pr.authorization)
+		authz, err := o.ca.Authorizations.Get(pr.authorization)
 		if err != nil {
 			return false, err
 		}
@@ -274,18 +307,30 @@ func (o *order) validated(ctx context.Context, pr proof) error {
 		}
 		for _, c := range authz.Challenges {
 			if c.Error != nil {
-				return false, c.Error
+				return false, &validationError{pr.name, c.Error}
 			}
 		}
-		return false, fmt.Errorf("the CA's authorization for %s is %s", pr.name, authz.Status)
+		return false, &refusedError{fmt.Sprintf("the CA's authorization for %s is %s", pr.name, authz.Status)}
 	})
 }
 
-// issue sends the signing request and fetches the chain.
+// validationError is a name that the CA could not validate: trying again at once
+// would cost one of the few attempts that it allows in an hour.
+type validationError struct {
+	name    string
+	problem *acme.ProblemDetails
+}
+
+func (e *validationError) Error() string {
+	return fmt.Sprintf("%s was not validated: %s: %s", e.name, e.problem.Type, e.problem.Detail)
+}
+func (e *validationError) Unwrap() error { return e.problem }
+
+// issue sends the signing request, unless that was done, and fetches the chain.
 func (o *order) issue(ctx context.Context, csr *x509.CertificateRequest) ([]byte, error) {
 	o.progress("the CA is issuing", 0, 0)
 	refresh := func() error {
-		got, err := o.core.Orders.Get(o.location)
+		got, err := o.ca.Orders.Get(o.spoken(o.location))
 		if err != nil {
 			return err
 		}
@@ -294,7 +339,7 @@ func (o *order) issue(ctx context.Context, csr *x509.CertificateRequest) ([]byte
 			if o.now.Error != nil {
 				return o.now.Error
 			}
-			return errors.New("the CA has declared the order invalid without saying why")
+			return &refusedError{"the CA has declared the order invalid without saying why"}
 		}
 		return nil
 	}
@@ -310,7 +355,7 @@ func (o *order) issue(ctx context.Context, csr *x509.CertificateRequest) ([]byte
 		return nil, err
 	}
 	if o.now.Status == acme.StatusReady {
-		got, err := o.core.Orders.UpdateForCSR(o.now.Finalize, csr.Raw)
+		got, err := o.ca.Orders.UpdateForCSR(o.now.Finalize, csr.Raw)
 		if err != nil {
 			return nil, err
 		}
@@ -327,7 +372,7 @@ func (o *order) issue(ctx context.Context, csr *x509.CertificateRequest) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	chain, _, err := o.core.Certificates.Get(o.now.Certificate, true)
+	chain, _, err := o.ca.Certificates.Get(o.now.Certificate, true)
 	if err != nil {
 		return nil, err
 	}
@@ -335,22 +380,21 @@ func (o *order) issue(ctx context.Context, csr *x509.CertificateRequest) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	if err := fits(leaf, csr, o.names); err != nil {
-		return nil, err
-	}
-	return chain, nil
+	return chain, fits(leaf, csr, o.names)
 }
 
-// poll asks again, at growing intervals, until the CA is done.
+// poll asks again, at growing intervals and not before the CA wants it, until the
+// CA is done.
 func (o *order) poll(ctx context.Context, what string, f func() (bool, error)) error {
-	wait := 100 * time.Millisecond
-	for waited := time.Duration(0); ; waited += wait {
-		if waited > 0 {
-			wait = min(2*wait, 5*time.Second)
-		}
+	pause := 100 * time.Millisecond
+	for waited := time.Duration(0); ; {
 		done, err := f()
 		if done || err != nil {
 			return err
+		}
+		wait := pause
+		if _, asked := o.ca.last.answer(); asked > wait {
+			wait = min(asked, patience/4)
 		}
 		if waited+wait > patience {
 			return fmt.Errorf("the CA has not %s within %v", what, patience)
@@ -358,93 +402,42 @@ func (o *order) poll(ctx context.Context, what string, f func() (bool, error)) e
 		if err := o.p.cfg.Sleep(ctx, wait); err != nil {
 			return err
 		}
+		waited += wait
+		pause = min(2*pause, 5*time.Second)
 	}
 }
 
-// fits checks that the CA certified what was asked for.
-func fits(leaf *x509.Certificate, csr *x509.CertificateRequest, names []string) error {
-	type comparable interface{ Equal(crypto.PublicKey) bool }
-	if k, ok := leaf.PublicKey.(comparable); !ok || !k.Equal(csr.PublicKey) {
-		return errors.New("the certificate is for another key than the one asked for")
+// visible and spoken are an order's URL as it is written down and as lego, which
+// knows https only, is told: they differ for a simulation that speaks plain HTTP.
+func (o *order) visible(location string) string {
+	if u, err := url.Parse(location); err == nil && strings.HasPrefix(o.directory, "http://") {
+		u.Scheme = "http"
+		return u.String()
 	}
-	for _, n := range names {
-		if !slices.Contains(leaf.DNSNames, n) {
-			return fmt.Errorf("the certificate does not name %s, only %s", n, strings.Join(leaf.DNSNames, ", "))
-		}
-	}
-	return nil
+	return location
 }
 
-// maxPEM bounds what is read as a chain, request or key.
-const maxPEM = 1 << 20
-
-// parseChain reads a PEM chain and returns its leaf.
-func parseChain(text []byte) (*x509.Certificate, error) {
-	if len(text) > maxPEM {
-		return nil, errors.New("the chain is too long")
+func (o *order) spoken(location string) string {
+	if u, err := url.Parse(location); err == nil && u.Scheme == "http" {
+		u.Scheme = "https"
+		return u.String()
 	}
-	var leaf *x509.Certificate
-	for rest := text; ; {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("the chain holds a %s", block.Type)
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("the chain: %w", err)
-		}
-		if leaf == nil {
-			leaf = c
-		}
-	}
-	if leaf == nil {
-		return nil, errors.New("the chain is empty")
-	}
-	return leaf, nil
+	return location
 }
 
-// parseRequest reads a PKCS #10 request and checks that it asks for the names.
-func parseRequest(text []byte, names []string) (*x509.CertificateRequest, error) {
-	block, _ := pem.Decode(text)
-	if len(text) > maxPEM || block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return nil, errors.New("the host did not answer with a signing request")
+// renewalInfo is where the CA is asked when to renew the certificate, "" when it
+// has no such service.
+func (o *order) renewalInfo(leaf *x509.Certificate) string {
+	ask := o.visible(renewalURL(o.ca.GetDirectory().RenewalInfo, leaf))
+	if !sameService(ask, o.directory) {
+		return ""
 	}
-	csr, err := x509.ParseCertificateRequest(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("the host's signing request: %w", err)
-	}
-	if err := csr.CheckSignature(); err != nil {
-		return nil, fmt.Errorf("the host's signing request: %w", err)
-	}
-	have, want := slices.Sorted(slices.Values(csr.DNSNames)), slices.Sorted(slices.Values(names))
-	if !slices.Equal(have, want) {
-		return nil, fmt.Errorf("the host's signing request is for %v, not for %v", have, want)
-	}
-	return csr, nil
+	return ask
 }
 
-func parseKey(text []byte) (crypto.Signer, error) {
-	block, _ := pem.Decode(text)
-	if len(text) > maxPEM || block == nil {
-		return nil, errors.New("it is not PEM")
+func many(n int, what string) string {
+	if n == 1 {
+		return "a " + what
 	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, errors.New("it is not a PKCS #8 key") // the cause may quote key bytes
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, errors.New("it cannot sign")
-	}
-	return signer, nil
-}
-
-func hostOf(rawURL string) string {
-	if u, err := url.Parse(rawURL); err == nil && u.Host != "" {
-		return u.Host
-	}
-	return rawURL
+	return fmt.Sprintf("%d %ss", n, what)
 }

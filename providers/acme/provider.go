@@ -32,9 +32,12 @@ const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
 // Challenger puts up and takes down TXT records at "_acme-challenge.…" names.
 // Both may be repeated without harm. The DNS provider implements it.
+//
+// records are the values by name: a name and its wildcard share one. Present
+// answers by name with what went wrong; all names of a zone share a transaction.
 type Challenger interface {
-	Present(ctx context.Context, fqdn, value string) error
-	CleanUp(ctx context.Context, fqdn, value string) error
+	Present(ctx context.Context, records map[string][]string) map[string]error
+	CleanUp(ctx context.Context, records map[string][]string) error
 }
 
 // Hosts is what certificates need of the hosts. The host provider implements it.
@@ -52,12 +55,18 @@ type Hosts interface {
 	Certificates(host string) ([]manifest.Certificate, bool)
 	// AccountKey returns the host's account key for a directory as PKCS #8 PEM.
 	AccountKey(ctx context.Context, host, directory string) (pemPKCS8 []byte, err error)
+	// Order returns where the CA of a directory keeps the order for a certificate
+	// whose key waits, as KeepOrder wrote it down, and "" without one. An installed
+	// certificate has none.
+	Order(ctx context.Context, host, name, directory string) (location string, err error)
+	KeepOrder(ctx context.Context, host, name, directory, location string) error
 }
 
 // Config is everything the provider needs from outside.
 type Config struct {
 	Directory string         // URL; "" for Let's Encrypt. http:// works, for simulations
 	Contact   string         // e-mail address for the account; may be ""
+	EAB       EAB            // for CAs that want one; the zero EAB for none
 	Roots     *x509.CertPool // for the directory's TLS; nil for the system's
 	Resolver  string         // host:port that is asked whether challenge records are visible; "" asks their authoritative servers
 
@@ -76,6 +85,7 @@ type Config struct {
 type Provider struct {
 	cfg     Config
 	visible *watcher
+	gather  *gathering
 }
 
 var _ plan.Provider = (*Provider)(nil)
@@ -112,8 +122,11 @@ func New(cfg Config) (*Provider, error) {
 	if cfg.Sleep == nil {
 		cfg.Sleep = sleep
 	}
+	if err := cfg.EAB.check(); err != nil {
+		return nil, err
+	}
 	quiet.Do(func() { legolog.Logger = silent{} })
-	return &Provider{cfg: cfg, visible: newWatcher(cfg.Resolver, cfg.Sleep)}, nil
+	return &Provider{cfg: cfg, visible: newWatcher(cfg.Resolver, cfg.Sleep), gather: newGathering(cfg.Challenger, cfg.Sleep)}, nil
 }
 
 // Name implements plan.Provider.

@@ -43,8 +43,8 @@ func newWatcher(resolver string, sleep func(context.Context, time.Duration) erro
 	}
 }
 
-// wait returns once every server that counts shows the record.
-func (w *watcher) wait(ctx context.Context, fqdn, value string, progress plan.Progress) error {
+// wait returns once every server that counts shows the record with all its values.
+func (w *watcher) wait(ctx context.Context, fqdn string, values []string, progress plan.Progress) error {
 	servers := []string{w.resolver}
 	if w.resolver == "" {
 		servers = w.authorities(ctx, fqdn)
@@ -55,7 +55,7 @@ func (w *watcher) wait(ctx context.Context, fqdn, value string, progress plan.Pr
 		if waited > 0 {
 			pause = min(2*pause, 5*time.Second)
 		}
-		last = w.seen(ctx, servers, fqdn, value)
+		last = w.seen(ctx, servers, fqdn, values)
 		if last == nil {
 			return nil
 		}
@@ -75,7 +75,7 @@ func (w *watcher) wait(ctx context.Context, fqdn, value string, progress plan.Pr
 }
 
 // seen returns nil when all servers show the record, else what one of them says.
-func (w *watcher) seen(ctx context.Context, servers []string, fqdn, value string) error {
+func (w *watcher) seen(ctx context.Context, servers []string, fqdn string, values []string) error {
 	unreachable := 0
 	for _, s := range servers {
 		texts, err := w.ask(ctx, s, fqdn)
@@ -87,7 +87,7 @@ func (w *watcher) seen(ctx context.Context, servers []string, fqdn, value string
 		if err != nil {
 			return err
 		}
-		if !slices.Contains(texts, value) {
+		if !containsAll(texts, values) {
 			return fmt.Errorf("%s answers with %s", s, shown(texts))
 		}
 	}
@@ -98,10 +98,14 @@ func (w *watcher) seen(ctx context.Context, servers []string, fqdn, value string
 	if err != nil {
 		return err
 	}
-	if !slices.Contains(texts, value) {
+	if !containsAll(texts, values) {
 		return fmt.Errorf("the system's resolver answers with %s", shown(texts))
 	}
 	return nil
+}
+
+func containsAll(have, want []string) bool {
+	return !slices.ContainsFunc(want, func(v string) bool { return !slices.Contains(have, v) })
 }
 
 func shown(texts []string) string {

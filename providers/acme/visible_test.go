@@ -50,13 +50,13 @@ func TestAuthoritativeServersAreAsked(t *testing.T) {
 		t.Error("the system's resolver was asked")
 		return nil, errors.New("no")
 	}
-	if err := w.wait(t.Context(), "_acme-challenge.mail.acme.example", "value", silently); err != nil {
+	if err := w.wait(t.Context(), "_acme-challenge.mail.acme.example", []string{"value"}, silently); err != nil {
 		t.Error(err)
 	}
 	if want := []string{"_acme-challenge.mail.acme.example.", "mail.acme.example.", "acme.example."}; !slices.Equal(asked, want) {
 		t.Errorf("looked for the zone at %v", asked)
 	}
-	err := w.wait(t.Context(), "_acme-challenge.mail.acme.example", "another", silently)
+	err := w.wait(t.Context(), "_acme-challenge.mail.acme.example", []string{"another"}, silently)
 	if err == nil || !strings.Contains(err.Error(), "other TXT records (1)") {
 		t.Errorf("a record with another value: %v", err)
 	}
@@ -76,7 +76,7 @@ func TestUnreachableServersFallBack(t *testing.T) {
 		}
 		return []string{"value"}, nil
 	}
-	if err := w.wait(t.Context(), "_acme-challenge.mail.acme.example", "value", silently); err != nil || tries != 3 {
+	if err := w.wait(t.Context(), "_acme-challenge.mail.acme.example", []string{"value"}, silently); err != nil || tries != 3 {
 		t.Errorf("%d tries: %v", tries, err)
 	}
 }
@@ -86,7 +86,7 @@ func TestNamedResolverThatIsDead(t *testing.T) {
 	w := newWatcher("127.0.0.1:1", noSleep)
 	w.timeout = 50 * time.Millisecond
 	w.lookupTXT = func(context.Context, string) ([]string, error) { return []string{"value"}, nil }
-	err := w.wait(t.Context(), "_acme-challenge.mail.acme.example", "value", silently)
+	err := w.wait(t.Context(), "_acme-challenge.mail.acme.example", []string{"value"}, silently)
 	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1 does not answer") {
 		t.Errorf("got %v", err)
 	}

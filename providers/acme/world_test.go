@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
@@ -37,6 +38,7 @@ type hosts struct {
 	chain    []byte
 	cert     *manifest.Certificate
 	account  map[string][]byte
+	order    map[string]string // by certificate and directory
 	installs int
 	requests int
 }
@@ -73,6 +75,7 @@ func (h *hosts) InstallCertificate(_ context.Context, host, name string, chain [
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.installs++
+	h.order = nil
 	if h.pending != nil {
 		h.current, h.pending = h.pending, nil
 	}
@@ -99,6 +102,19 @@ func (h *hosts) Certificates(string) ([]manifest.Certificate, bool) {
 	return []manifest.Certificate{*h.cert}, true
 }
 
+func (h *hosts) Order(_ context.Context, _, name, directory string) (string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.order[name+" "+directory], nil
+}
+
+func (h *hosts) KeepOrder(_ context.Context, _, name, directory, location string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.order = map[string]string{name + " " + directory: location}
+	return nil
+}
+
 func (h *hosts) AccountKey(_ context.Context, _, directory string) ([]byte, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -119,11 +135,15 @@ func (h *hosts) AccountKey(_ context.Context, _, directory string) ([]byte, erro
 	return h.account[directory], nil
 }
 
+// testNow is the tests' clock: whole seconds, like what a CA writes.
+var testNow = time.Now().Truncate(time.Second)
+
 // world is a CA that validates against a simulated zone, and one host.
 type world struct {
 	t     *testing.T
 	sim   *cloudflaresim.Server
 	names *cloudflaresim.DNS
+	api   string // of the DNS
 	ca    *acmesim.Server
 	hosts *hosts
 	dns   *cloudflare.Provider
@@ -134,12 +154,13 @@ type world struct {
 func newWorld(t *testing.T, ca acmesim.Config) *world {
 	t.Helper()
 	t.Setenv("PEBBLE_WFE_NONCEREJECT", "") // New sets it; this puts it back
-	w := &world{t: t, hosts: &hosts{}, now: time.Now()}
+	w := &world{t: t, hosts: &hosts{}, now: testNow}
 	w.sim = cloudflaresim.New(cloudflaresim.Config{
 		Tokens: []cloudflaresim.Token{{Value: "token"}}, Zones: []cloudflaresim.Zone{{Name: "acme.example"}},
 	})
 	api := httptest.NewServer(w.sim)
 	t.Cleanup(api.Close)
+	w.api = api.URL + "/client/v4"
 	var err error
 	if w.names, err = w.sim.ListenDNS("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
@@ -150,7 +171,7 @@ func newWorld(t *testing.T, ca acmesim.Config) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { w.ca.Close() })
-	if w.dns, err = cloudflare.New(cloudflare.Config{Token: "token", BaseURL: api.URL + "/client/v4", Stack: "acme-mail", Sleep: noSleep}); err != nil {
+	if w.dns, err = cloudflare.New(cloudflare.Config{Token: "token", BaseURL: w.api, Stack: "acme-mail", Sleep: noSleep}); err != nil {
 		t.Fatal(err)
 	}
 	w.p = w.provider(nil)
@@ -181,6 +202,10 @@ func (w *world) provider(change func(*Config)) *Provider {
 		w.t.Fatal(err)
 	}
 	return p
+}
+
+func (w *world) tls() *tls.Config {
+	return &tls.Config{RootCAs: w.roots(), MinVersion: tls.VersionTLS12}
 }
 
 func (w *world) roots() *x509.CertPool {
@@ -231,7 +256,9 @@ func (w *world) plan(s *specs.Spec) *plan.Plan {
 }
 
 // run does the operations in order; results of earlier ones are inputs of later ones.
-func (w *world) run(p *plan.Plan) error {
+func (w *world) run(p *plan.Plan) error { return w.runWith(w.t.Context(), p) }
+
+func (w *world) runWith(ctx context.Context, p *plan.Plan) error {
 	results := map[plan.Ref]plan.Value{}
 	done := map[string]bool{}
 	for range p.Ops {
@@ -241,7 +268,7 @@ func (w *world) run(p *plan.Plan) error {
 		op := p.Ops[i]
 		done[op.ID] = true
 		op.Inputs = op.Inputs.Resolve(func(r plan.Ref) (plan.Value, bool) { v, ok := results[r]; return v, ok })
-		res, err := w.p.Do(w.t.Context(), op, "token", nil)
+		res, err := w.p.Do(ctx, op, "token", nil)
 		if err != nil {
 			return err
 		}

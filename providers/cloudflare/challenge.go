@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"mailform/plan"
@@ -20,93 +22,192 @@ const challengeTTL = 60
 // anew for a hiccup here; both can be repeated without harm.
 const challengeAttempts = 5
 
-// Present puts up the TXT record that proves control over a name to a certificate
-// authority (RFC 8555 8.4). fqdn is the record's name, "_acme-challenge.…". The
-// record carries our mark, so that one left behind by a crash is deleted by the
-// next plan. Presenting the same value twice is no error.
-func (p *Provider) Present(ctx context.Context, fqdn, value string) error {
-	fqdn = canonicalName(fqdn)
-	z, err := p.challengeZone(ctx, fqdn)
-	if err != nil {
-		return err
-	}
-	if note, ok := z.unserved(); ok {
-		return &plan.Error{
-			Class: plan.ErrBlocked, Code: "MF5220",
-			Step: "put up the challenge record " + fqdn,
-			Got:  note,
-			Fix: fmt.Sprintf("at the registrar of %s set the name servers to %s, wait until Cloudflare shows the zone as active, then run the same command again",
-				z.name, strings.Join(z.nameServers, " and ")),
+// Present puts up the TXT records that prove control over names to a certificate
+// authority (RFC 8555 8.4): values by name, "_acme-challenge.…". Those of a zone go up in
+// one transaction, or in as few as the vendor takes. They carry our mark, so that what a
+// crash leaves behind is deleted by the next plan. Presenting the same again is no
+// error. What went wrong is told by name.
+func (p *Provider) Present(ctx context.Context, records map[string][]string) map[string]error {
+	return p.eachZone(ctx, records, func(ctx context.Context, z zone, wanted []record) error {
+		for part := range slices.Chunk(wanted, maxBatch) {
+			if err := p.putUp(ctx, z, part); err != nil {
+				return err
+			}
 		}
-	}
-	rec := record{
-		name: fqdn, kind: "TXT", content: showTXT([]byte(value)), ttl: challengeTTL,
-		comment: comment(p.stack, challengeSlot(z, fqdn)),
-	}
-	step := "put up the challenge record " + fqdn
-	return p.persist(ctx, func() error {
-		made, err := p.api.create(ctx, step, z.id, rec)
-		if hasCode(err, codeExists, codeIdentical) {
-			return nil // by an attempt whose answer was lost, or by an earlier run
-		}
-		if err != nil {
-			return err
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.challenges[fqdn+" "+value] = made.id
 		return nil
 	})
 }
 
 // CleanUp removes what Present put up. A record that is gone is no error; one
 // without our mark is left alone.
-func (p *Provider) CleanUp(ctx context.Context, fqdn, value string) error {
-	fqdn = canonicalName(fqdn)
-	z, err := p.challengeZone(ctx, fqdn)
+func (p *Provider) CleanUp(ctx context.Context, records map[string][]string) error {
+	errs := p.eachZone(ctx, records, func(ctx context.Context, z zone, wanted []record) error {
+		for part := range slices.Chunk(wanted, maxBatch) {
+			if err := p.takeDown(ctx, z, part); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return errors.Join(slices.Collect(maps.Values(errs))...)
+}
+
+// eachZone does something with the challenge records of each zone, the zones at the
+// same time, and returns what went wrong by name.
+func (p *Provider) eachZone(ctx context.Context, records map[string][]string, do func(context.Context, zone, []record) error) map[string]error {
+	errs := map[string]error{}
+	zones := map[string]zone{}
+	wanted := map[string][]record{}
+	for _, fqdn := range slices.Sorted(maps.Keys(records)) {
+		z, err := p.challengeZone(ctx, canonicalName(fqdn))
+		if err != nil {
+			errs[fqdn] = err
+			continue
+		}
+		zones[z.id] = z
+		for _, value := range records[fqdn] {
+			name := canonicalName(fqdn)
+			wanted[z.id] = append(wanted[z.id], record{
+				name: name, kind: "TXT", content: showTXT([]byte(value)), ttl: challengeTTL,
+				comment: comment(p.stack, challengeSlot(z, name)),
+			})
+		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for id, z := range zones {
+		wg.Go(func() {
+			err := do(ctx, z, wanted[id])
+			mu.Lock()
+			defer mu.Unlock()
+			for fqdn := range records {
+				if in, ok := zoneFor(slices.Collect(maps.Values(zones)), canonicalName(fqdn)); ok && in.id == id && err != nil {
+					errs[fqdn] = err
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return errs
+}
+
+// putUp makes records of one zone in one transaction. When some are there already
+// (an earlier attempt's, whose answer was lost, or an earlier run's), those that are
+// missing.
+func (p *Provider) putUp(ctx context.Context, z zone, wanted []record) error {
+	if note, ok := z.unserved(); ok {
+		return &plan.Error{
+			Class: plan.ErrBlocked, Code: "MF5220",
+			Step: "put up the challenge record " + wanted[0].name,
+			Got:  note,
+			Fix: fmt.Sprintf("at the registrar of %s set the name servers to %s, wait until Cloudflare shows the zone as active, then run the same command again",
+				z.name, strings.Join(z.nameServers, " and ")),
+		}
+	}
+	step := "put up challenge records in zone " + z.name
+	if len(wanted) == 1 {
+		step = "put up the challenge record " + wanted[0].name
+	}
+	missing := wanted
+	return p.persist(ctx, func() error {
+		_, posted, err := p.api.batch(ctx, step, z.id, batch{posts: missing})
+		if hasCode(err, codeExists, codeIdentical) {
+			if missing, err = p.missing(ctx, z, wanted); err != nil || len(missing) == 0 {
+				return err
+			}
+			_, posted, err = p.api.batch(ctx, step, z.id, batch{posts: missing})
+		}
+		if err != nil {
+			return err
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, r := range posted {
+			p.challenges[challengeKey(r)] = r.id
+		}
+		return nil
+	})
+}
+
+// missing are those of the wanted records that the zone does not have.
+func (p *Provider) missing(ctx context.Context, z zone, wanted []record) ([]record, error) {
+	there, _, err := p.api.listRecords(ctx, z, "")
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(wanted), func(w record) bool {
+		return slices.ContainsFunc(there, func(r record) bool { return challengeKey(r) == challengeKey(w) })
+	}), nil
+}
+
+// takeDown deletes records of one zone in one transaction.
+func (p *Provider) takeDown(ctx context.Context, z zone, wanted []record) error {
+	var ids []string
+	known := true
+	p.mu.Lock()
+	for _, w := range wanted {
+		id := p.challenges[challengeKey(w)]
+		known = known && id != ""
+		ids = append(ids, id)
+	}
+	p.mu.Unlock()
+	find := func() (err error) {
+		ids, err = p.ours(ctx, z, wanted)
+		return err
+	}
+	err := p.persist(ctx, func() error {
+		if !known {
+			if err := find(); err != nil {
+				return err
+			}
+		}
+		if len(ids) == 0 {
+			return nil
+		}
+		_, _, err := p.api.batch(ctx, "take down challenge records in zone "+z.name, z.id, batch{deletes: ids})
+		if hasCode(err, codeNoSuchRecord) { // nothing was deleted: once more, with what is there
+			if err := find(); err != nil || len(ids) == 0 {
+				return err
+			}
+			_, _, err = p.api.batch(ctx, "take down challenge records in zone "+z.name, z.id, batch{deletes: ids})
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
-	id := p.challenges[fqdn+" "+value]
-	p.mu.Unlock()
-
-	var ids []string
-	if id != "" {
-		ids = []string{id}
-	} else {
-		want := comment(p.stack, challengeSlot(z, fqdn))
-		records, _, err := p.api.listRecords(ctx, z, want)
-		if err != nil {
-			return err
-		}
-		for _, r := range records {
-			if r.name == fqdn && r.kind == "TXT" && r.comment == want && r.content == showTXT([]byte(value)) {
-				ids = append(ids, r.id)
-			}
-		}
-	}
-	for _, id := range ids {
-		err := p.persist(ctx, func() error {
-			err := p.api.delete(ctx, "take down the challenge record "+fqdn, z.id, id)
-			if hasCode(err, codeNoSuchRecord) {
-				return nil
-			}
-			return err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.challenges, fqdn+" "+value)
+	for _, w := range wanted {
+		delete(p.challenges, challengeKey(w))
+	}
 	return nil
 }
 
+// ours are the ids of those of the wanted records that are there with our mark.
+func (p *Provider) ours(ctx context.Context, z zone, wanted []record) ([]string, error) {
+	there, _, err := p.api.listRecords(ctx, z, markPrefix+p.stack+":")
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, r := range there {
+		if slices.ContainsFunc(wanted, func(w record) bool { return challengeKey(r) == challengeKey(w) && r.comment == w.comment }) {
+			ids = append(ids, r.id)
+		}
+	}
+	return ids, nil
+}
+
+// challengeKey tells one challenge record from all others of a zone.
+func challengeKey(r record) string { return r.kind + " " + r.name + " " + r.content }
+
+// challengeRole stands between the zone and the name in a challenge record's slot.
+const challengeRole = "/acme-challenge/"
+
 // challengeSlot is the slot of a challenge record: "D/acme-challenge/NAME".
 func challengeSlot(z zone, fqdn string) string {
-	return z.name + "/acme-challenge/" + strings.TrimPrefix(fqdn, "_acme-challenge.")
+	return z.name + challengeRole + strings.TrimPrefix(fqdn, "_acme-challenge.")
 }
 
 // challengeZone finds the zone of a challenge record among those of the last

@@ -281,31 +281,3 @@ func (b batch) check(res apiBatch) error {
 	}
 	return nil
 }
-
-func (c *client) create(ctx context.Context, step, zoneID string, r record) (record, error) {
-	param, err := postParam(r)
-	if err != nil {
-		return record{}, err
-	}
-	body, ok := param.(dns.RecordNewParamsBodyUnion)
-	if !ok {
-		return record{}, fmt.Errorf("a %s record cannot be created by itself", r.kind)
-	}
-	params := dns.RecordNewParams{Body: body}
-	set(&params.ZoneID.Value, &params.ZoneID.Present, zoneID)
-	var got answer[apiRecord]
-	err = call(ctx, step, true, func(ctx context.Context) error {
-		_, err := c.records.New(ctx, params, option.WithResponseBodyInto(&got))
-		return err
-	})
-	return fromAPI(got.Result), err
-}
-
-func (c *client) delete(ctx context.Context, step, zoneID, id string) error {
-	var params dns.RecordDeleteParams
-	set(&params.ZoneID.Value, &params.ZoneID.Present, zoneID)
-	return call(ctx, step, true, func(ctx context.Context) error {
-		_, err := c.records.Delete(ctx, id, params)
-		return err
-	})
-}

@@ -85,7 +85,7 @@ func TestResolveThatCannotTell(t *testing.T) {
 	for _, r := range w.sim.Records("acme.example") {
 		if r.Type == "A" {
 			z, _ := zoneFor(w.p.zones, "acme.example")
-			if err := w.p.api.delete(t.Context(), "undo", z.id, r.ID); err != nil {
+			if _, _, err := w.p.api.batch(t.Context(), "undo", z.id, batch{deletes: []string{r.ID}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -222,13 +222,13 @@ func TestChallengeRecords(t *testing.T) {
 		faults = faults[1:]
 		return f
 	})
-	if err := w.p.Present(t.Context(), name, "value-1"); err != nil {
+	if err := w.present(t.Context(), name, "value-1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.p.Present(t.Context(), name, "value-2"); err != nil { // a wildcard beside its base
+	if err := w.present(t.Context(), name, "value-2"); err != nil { // a wildcard beside its base
 		t.Fatal(err)
 	}
-	if err := w.p.Present(t.Context(), name, "value-2"); err != nil {
+	if err := w.present(t.Context(), name, "value-2"); err != nil {
 		t.Errorf("the same again: %v", err)
 	}
 	expect(t, "presented", w.lines("acme.example"), []string{
@@ -237,13 +237,13 @@ func TestChallengeRecords(t *testing.T) {
 	})
 	w.sim.Seed("acme.example", cloudflaresim.Record{Type: "TXT", Name: "_acme-challenge.mail.acme.example", Content: `"value-3"`})
 	for _, v := range []string{"value-1", "value-2", "value-3", "value-4"} {
-		if err := w.p.CleanUp(t.Context(), name, v); err != nil {
+		if err := w.cleanUp(t.Context(), name, v); err != nil {
 			t.Errorf("clean up %s: %v", v, err)
 		}
 	}
 	expect(t, "left", w.lines("acme.example"), []string{"TXT _acme-challenge.mail.acme.example value-3"})
 
-	err := w.p.Present(t.Context(), "_acme-challenge.mail.elsewhere.example", "x")
+	err := w.present(t.Context(), "_acme-challenge.mail.elsewhere.example", "x")
 	if plan.ClassOf(err) != plan.ErrCredentials || !strings.Contains(err.Error(), "acme.example") {
 		t.Errorf("a name outside every zone: %v", err)
 	}
@@ -255,17 +255,17 @@ func TestChallengeRecordsWhileThrottled(t *testing.T) {
 	const name = "_acme-challenge.mail.acme.example"
 	for _, rest := range []int{2, 300} {
 		w := newWorld(t, cloudflaresim.Config{})
-		if err := w.p.Present(t.Context(), name, "x"); err != nil {
+		if err := w.present(t.Context(), name, "x"); err != nil {
 			t.Fatal(err)
 		}
 		asked := 0
 		w.sim.SetFault(func(r *http.Request) cloudflaresim.Fault {
-			if asked++; r.Method == http.MethodDelete && asked == 1 {
+			if asked++; r.Method == http.MethodPost && asked == 1 {
 				return cloudflaresim.Fault{Status: 429, RetryAfter: rest}
 			}
 			return cloudflaresim.Fault{}
 		})
-		err := w.p.CleanUp(t.Context(), name, "x")
+		err := w.cleanUp(t.Context(), name, "x")
 		if short := rest == 2; short != (err == nil) || short != (len(w.sim.Records("acme.example")) == 0) {
 			t.Errorf("Retry-After %d: %v, left %v", rest, err, w.lines("acme.example"))
 		}
@@ -275,12 +275,12 @@ func TestChallengeRecordsWhileThrottled(t *testing.T) {
 // What one run put up and did not take down is found by the next one.
 func TestChallengeLeftByACrash(t *testing.T) {
 	w := newWorld(t, cloudflaresim.Config{})
-	if err := w.p.Present(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
+	if err := w.present(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
 		t.Fatal(err)
 	}
 	w.p = w.provider(testToken) // the next process
 	expect(t, "plan", pending(w.plan(nil, how{})), []string{"delete dns/acme.example/acme-challenge/mail.acme.example"})
-	if err := w.p.CleanUp(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
+	if err := w.cleanUp(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, "left", w.lines("acme.example"), nil)
@@ -292,13 +292,13 @@ func TestDeletingWhatIsGone(t *testing.T) {
 	const name = "_acme-challenge.mail.acme.example"
 	w := newWorld(t, cloudflaresim.Config{})
 	w.apply(testSpec(), how{})
-	if err := w.p.Present(t.Context(), name, "x"); err != nil {
+	if err := w.present(t.Context(), name, "x"); err != nil {
 		t.Fatal(err)
 	}
 	s := testSpec()
 	s.Domains[0].DMARC = nil
 	p := w.plan(s, how{})
-	if err := w.p.CleanUp(t.Context(), name, "x"); err != nil {
+	if err := w.cleanUp(t.Context(), name, "x"); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.run(p); err != nil {

@@ -84,7 +84,7 @@ func TestZoneIDSavesACall(t *testing.T) {
 				t.Errorf("%d calls were counted, want %d", o.Calls, len(c.calls))
 			}
 			// The zones are known for certificates, too.
-			if err := w.p.Present(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
+			if err := w.present(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
 				t.Error(err)
 			}
 		})

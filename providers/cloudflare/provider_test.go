@@ -252,13 +252,13 @@ func TestZoneThatIsNotServed(t *testing.T) {
 	if len(p.Foreign) != 2 || !strings.Contains(p.Foreign[1].Scope, "pending") {
 		t.Errorf("the plan must say that the zone is not served: %v", p.Foreign)
 	}
-	err := w.p.Present(t.Context(), "_acme-challenge.mail.acme.example.", "x")
+	err := w.present(t.Context(), "_acme-challenge.mail.acme.example.", "x")
 	var e *plan.Error
 	if !errors.As(err, &e) || !strings.Contains(e.Fix, "ada.ns.cloudflare.example and bob.ns.cloudflare.example") {
 		t.Errorf("the error must name the name servers: %v", err)
 	}
 	w.sim.SetZoneStatus("acme.example", "active")
-	if err := w.p.Present(t.Context(), "_acme-challenge.mail.acme.example.", "x"); err != nil {
+	if err := w.present(t.Context(), "_acme-challenge.mail.acme.example.", "x"); err != nil {
 		t.Errorf("once the zone is active: %v", err)
 	}
 	w.sim.SetZoneStatus("acme.example", "moved")

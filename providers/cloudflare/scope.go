@@ -29,8 +29,6 @@ var requests = []struct {
 	{"GET", "zones", "Zone", ""},
 	{"GET", "zones/*", "Zone", ""},
 	{"GET", "zones/*/dns_records", "DNS", ""},
-	{"POST", "zones/*/dns_records", "DNS", ""},
-	{"DELETE", "zones/*/dns_records/*", "DNS", ""},
 	{"POST", "zones/*/dns_records/batch", "DNS", ""},
 	{"GET", "zones/*/dnssec", "DNS", ""},
 	{"GET", "zones/*/settings/*", "Zone Settings", whenSettings},

@@ -43,10 +43,10 @@ func life(t *testing.T, w *world) error {
 			return err
 		}
 		if !step.destroy {
-			if err := w.p.Present(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
+			if err := w.present(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
 				return err
 			}
-			if err := w.p.CleanUp(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
+			if err := w.cleanUp(t.Context(), "_acme-challenge.mail.acme.example", "x"); err != nil {
 				return err
 			}
 		}

@@ -294,3 +294,12 @@ func expect(t testing.TB, what string, got, want []string) {
 		t.Errorf("%s:\n got %s\nwant %s", what, strings.Join(got, "\n     "), strings.Join(want, "\n     "))
 	}
 }
+
+// present puts up one challenge record, cleanUp takes it down.
+func (w *world) present(ctx context.Context, fqdn, value string) error {
+	return w.p.Present(ctx, map[string][]string{fqdn: {value}})[fqdn]
+}
+
+func (w *world) cleanUp(ctx context.Context, fqdn, value string) error {
+	return w.p.CleanUp(ctx, map[string][]string{fqdn: {value}})
+}

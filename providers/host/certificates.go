@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 
 	"mailform/server/manifest"
@@ -66,6 +67,38 @@ func (p *Provider) AccountKey(ctx context.Context, host, directory string) ([]by
 	}
 	return p.agent(ctx, t, "fetch the ACME account key", paths.Binary(), "acme-account",
 		manifest.AccountRequest{Claim: claim, Directory: directory}, nil)
+}
+
+// Order returns where the CA of a directory keeps the order for a certificate that
+// is being asked for, "" without one.
+func (p *Provider) Order(ctx context.Context, host, name, directory string) (string, error) {
+	return p.order(ctx, host, "look for an order for the certificate "+name, manifest.OrderRequest{Name: name, Directory: directory})
+}
+
+// KeepOrder writes down on the host where the CA keeps the order for a certificate.
+func (p *Provider) KeepOrder(ctx context.Context, host, name, directory, location string) error {
+	_, err := p.order(ctx, host, "write down the order for the certificate "+name,
+		manifest.OrderRequest{Name: name, Directory: directory, Location: location})
+	return err
+}
+
+func (p *Provider) order(ctx context.Context, host, step string, req manifest.OrderRequest) (string, error) {
+	t, err := p.target(host)
+	if err != nil {
+		return "", err
+	}
+	if req.Claim, err = p.claimNow(ctx, t); err != nil {
+		return "", err
+	}
+	out, err := p.agent(ctx, t, step, paths.Binary(), "acme-order", req, nil)
+	if err != nil {
+		return "", err
+	}
+	var kept manifest.Order
+	if err := json.Unmarshal(out, &kept); err != nil {
+		return "", badAnswer(t, "acme-order", err)
+	}
+	return kept.Location, nil
 }
 
 // NewPassword gives a mailbox a new password, made on its host, and returns it.

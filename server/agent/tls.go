@@ -155,11 +155,13 @@ func (a *Agent) InstallCert(ctx context.Context, req manifest.CertRequest) (mani
 	if err != nil {
 		return none, err
 	}
+	done := []string{a.orderFile(req.Name)}
 	if pending {
-		for _, path := range []string{a.pendingKey(req.Name), a.pendingNames(req.Name)} {
-			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return none, err
-			}
+		done = append(done, a.pendingKey(req.Name), a.pendingNames(req.Name))
+	}
+	for _, path := range done {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return none, err
 		}
 	}
 	cert, err := a.certificate(req.Name)
@@ -344,41 +346,4 @@ func (a *Agent) certificate(name string) (*manifest.Certificate, error) {
 		Directory: meta.Directory, RenewalInfo: meta.Extra[manifest.MetaRenewalInfo], SerialHex: hex.EncodeToString(leaf.SerialNumber.Bytes()),
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, SHA256: hex.EncodeToString(sum[:]), SPKI: hex.EncodeToString(spki[:]),
 	}, nil
-}
-
-// AccountKey returns the account key of an ACME directory as PEM and makes it
-// when it is missing. It is the one private key that leaves the host: over the
-// encrypted session, into memory.
-func (a *Agent) AccountKey(ctx context.Context, req manifest.AccountRequest) ([]byte, error) {
-	if req.Directory == "" {
-		return nil, failf(manifest.ExitRequest, "no ACME directory is named")
-	}
-	unlock, err := a.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if err := a.claim(req.Claim, false); err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256([]byte(req.Directory))
-	path := a.Layout.ACMEAccountKey(hex.EncodeToString(sum[:8]))
-	key, err := readKey(path)
-	if err != nil {
-		return nil, err
-	}
-	if key != nil {
-		return encodeKey(key)
-	}
-	if key, err = newKey(a.Rand, "ecdsa256"); err != nil {
-		return nil, err
-	}
-	text, err := encodeKey(key)
-	if err != nil {
-		return nil, err
-	}
-	if err := mkdirAll(a.Layout.ACMEDir(), 0o700); err != nil {
-		return nil, err
-	}
-	return text, writeFile(path, text, 0o600, -1)
 }

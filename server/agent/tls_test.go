@@ -191,3 +191,54 @@ func TestAccountKey(t *testing.T) {
 		t.Errorf("%v %v", fi, err)
 	}
 }
+
+// The order for a certificate lies beside its waiting key and goes with it.
+func TestOrderIsRemembered(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	ctx := context.Background()
+	const dir, where = "https://ca.example/dir", "https://ca.example/order/1"
+	order := func(directory, location string) string {
+		t.Helper()
+		got, err := m.agent().Order(ctx, manifest.OrderRequest{Claim: claim(), Name: "mx1", Directory: directory, Location: location})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Location
+	}
+	if got := order(dir, ""); got != "" {
+		t.Errorf("an order %q out of nothing", got)
+	}
+	csr, err := m.agent().CSR(ctx, manifest.CSRRequest{Claim: claim(), Name: "mx1", Names: []string{"mail.acme.example"}, Key: "ecdsa256"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	order(dir, where)
+	if got := order(dir, ""); got != where {
+		t.Errorf("the order is %q", got)
+	}
+	if got := order("https://other.example/dir", ""); got != "" {
+		t.Errorf("the order of another directory is %q", got)
+	}
+	if info, err := os.Stat(m.agent().orderFile("mx1")); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	for _, bad := range []string{"https://ca.example/a b", "https://ca.example/\n", strings.Repeat("x", maxLocation+1)} {
+		if _, err := m.agent().Order(ctx, manifest.OrderRequest{Claim: claim(), Name: "mx1", Directory: dir, Location: bad}); err == nil {
+			t.Errorf("%.30q was written down", bad)
+		}
+	}
+	if _, err := m.agent().InstallCert(ctx, manifest.CertRequest{Claim: claim(), Name: "mx1", Chain: sign(t, csr, nil, nil)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := order(dir, ""); got != "" {
+		t.Errorf("after the certificate was installed there is still the order %q", got)
+	}
+	// Half a file is no order.
+	if err := os.WriteFile(m.agent().orderFile("mx1"), []byte(`{"directory":"https`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := order(dir, ""); got != "" {
+		t.Errorf("half a file is the order %q", got)
+	}
+}

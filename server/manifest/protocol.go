@@ -98,6 +98,21 @@ type AccountRequest struct {
 	Directory string `json:"directory"` // URL
 }
 
+// OrderRequest asks where the CA of an ACME directory keeps the order for a
+// certificate that is being asked for, or, with a Location, writes that down.
+type OrderRequest struct {
+	Claim
+	Name      string `json:"name"`      // the certificate's name: "mx1"
+	Directory string `json:"directory"` // URL
+	Location  string `json:"location,omitempty"`
+}
+
+// Order answers an OrderRequest. Location is "" when there is none.
+type Order struct {
+	Directory string `json:"directory"`
+	Location  string `json:"location"` // the order's URL (RFC 8555 7.4)
+}
+
 // ConvergeRequest makes the host serve Manifest. Secrets whose text the sender
 // does not know are left out of the manifest and named by their fingerprint:
 // the agent takes them from the manifest it has.
