@@ -26,8 +26,12 @@ type storedAnswer struct {
 // maxAnswers bounds what is read of the file.
 const maxAnswers = 4 << 20
 
-// answers is the cache of this run, nil when there is no place for one.
+// answers is the cache of this run, nil when there is no place for one. A rehearsal,
+// whose state is not in the stack's folder, leaves nothing behind.
 func (s *Session) answers() acme.Answers {
+	if s.opts.StateDir != "" {
+		return nil
+	}
 	dir := s.env.Getenv("XDG_CACHE_HOME")
 	if !filepath.IsAbs(dir) {
 		if s.env.Home == "" {
