@@ -10,10 +10,26 @@ import (
 	"sync"
 )
 
-// station is something that answers at a simulated public address.
+// Road is the way to a machine: it connects to one of its ports.
+type Road func(ctx context.Context, port int) (net.Conn, error)
+
+// station is a simulated machine.
 type station interface {
 	// Addr gives the loopback listener behind one of the station's ports.
 	Addr(port int) (string, bool)
+}
+
+var errRefused = errors.New("connection refused")
+
+// loopback is the road to a station.
+func loopback(s station) Road {
+	return func(ctx context.Context, port int) (net.Conn, error) {
+		listener, ok := s.Addr(port)
+		if !ok {
+			return nil, errRefused
+		}
+		return (&net.Dialer{}).DialContext(ctx, "tcp", listener)
+	}
 }
 
 // network is the simulated Internet: public addresses, which lead to loopback
@@ -23,9 +39,9 @@ type network struct {
 	// allows asks the cloud whether its security group lets a packet in.
 	allows func(ip netip.Addr, protocol string, port int, source netip.Addr) bool
 
-	mu       sync.Mutex
-	stations map[netip.Addr]station
-	next     uint16
+	mu    sync.Mutex
+	roads map[netip.Addr]Road
+	next  uint16
 }
 
 // errUnreachable is what a dropped packet looks like after a while; the
@@ -33,7 +49,7 @@ type network struct {
 var errUnreachable = errors.New("connection timed out: no host answers there, or its security group drops the packets")
 
 func newNetwork() *network {
-	return &network{stations: map[netip.Addr]station{}}
+	return &network{roads: map[netip.Addr]Road{}}
 }
 
 // allocate gives the next public address. All of them are loopback addresses, so a
@@ -45,16 +61,18 @@ func (n *network) allocate() netip.Addr {
 	return netip.AddrFrom4([4]byte{127, 100, byte(n.next >> 8), byte(n.next)})
 }
 
-func (n *network) attach(ip netip.Addr, s station) {
+func (n *network) attach(ip netip.Addr, s station) { n.open(ip, loopback(s)) }
+
+func (n *network) open(ip netip.Addr, r Road) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.stations[ip] = s
+	n.roads[ip] = r
 }
 
 func (n *network) detach(ip netip.Addr) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	delete(n.stations, ip)
+	delete(n.roads, ip)
 }
 
 // dial connects from source to host:port inside the simulated network.
@@ -74,17 +92,17 @@ func (n *network) dial(ctx context.Context, source netip.Addr, addr string) (net
 	fail := error(errUnreachable)
 	for _, ip := range ips {
 		n.mu.Lock()
-		s := n.stations[ip]
+		road := n.roads[ip]
 		n.mu.Unlock()
-		if s == nil || !n.allows(ip, "tcp", port, source) {
+		if road == nil || !n.allows(ip, "tcp", port, source) {
 			continue
 		}
-		listener, ok := s.Addr(port)
-		if !ok {
-			fail = errors.New("connection refused")
+		c, err := road(ctx, port)
+		if errors.Is(err, errRefused) {
+			fail = err
 			continue
 		}
-		return (&net.Dialer{}).DialContext(ctx, "tcp", listener)
+		return c, err
 	}
 	return nil, &net.OpError{Op: "dial", Net: "tcp", Err: fmt.Errorf("%s: %w", addr, fail)}
 }

@@ -46,6 +46,12 @@ type Config struct {
 	// Machines are the addresses of machines that exist already, as a spec's
 	// host.address names them.
 	Machines []netip.Addr
+	// Roads lead to machines that really are there, by address; this world does not
+	// simulate them.
+	Roads map[netip.Addr]Road
+	// OutsideAddress is where somebody else's mail server is; the zero Addr is an
+	// address of the world's own.
+	OutsideAddress netip.Addr
 	// Operator is the address that the person who applies comes from.
 	Operator netip.Addr
 	// CloudFault and DNSFault make the vendors misbehave; nil for good days.
@@ -187,8 +193,14 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	if w.outside, err = startOutside(outsideDomain, time.Now); err != nil {
 		return nil, err
 	}
-	outsideIP := w.net.allocate()
+	outsideIP := c.OutsideAddress
+	if !outsideIP.IsValid() {
+		outsideIP = w.net.allocate()
+	}
 	w.net.attach(outsideIP, w.outside)
+	for ip, road := range c.Roads {
+		w.net.open(ip, road)
+	}
 
 	if err := w.startDNS(outsideIP); err != nil {
 		return nil, err
@@ -257,7 +269,7 @@ func (w *World) startCloud(outsideIP netip.Addr) {
 		w.mu.Lock()
 		_, bare := w.machines[ip]
 		w.mu.Unlock()
-		return bare || w.cloud.Allows(ip, protocol, port, source)
+		return bare || w.cfg.Roads[ip] != nil || w.cloud.Allows(ip, protocol, port, source)
 	}
 }
 
