@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -248,7 +249,7 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 		return err
 	}
 	if !flags.asJSON {
-		a.summarise(s.Spec, planned.Plan)
+		a.summarise(s.Spec, planned.Plan, opts.DeleteMail)
 	}
 	return blockedOr(planned.Plan, nil)
 }
@@ -331,7 +332,7 @@ func passwordCommandFor(mailbox plan.Address, dir string) string {
 }
 
 // summarise ends a complete apply.
-func (a *app) summarise(spec *specs.Spec, p *plan.Plan) {
+func (a *app) summarise(spec *specs.Spec, p *plan.Plan, mailDeleted bool) {
 	sum := p.Summary()
 	n := count(sum.Changes(), "change")
 	if sum.LeftOut > 0 {
@@ -344,7 +345,7 @@ func (a *app) summarise(spec *specs.Spec, p *plan.Plan) {
 	}
 	fmt.Fprintf(a.term.out, "\nDestroyed: %s. Nothing of %s is left at the vendors.\n", n, p.Stack)
 	for _, h := range spec.Hosts {
-		if h.Address.IsValid() {
+		if h.Address.IsValid() && !mailDeleted {
 			fmt.Fprintf(a.term.out, "The mail that was on %s is still there, in /var/lib/mailform.\n", h.Hostname)
 		}
 	}
@@ -352,30 +353,40 @@ func (a *app) summarise(spec *specs.Spec, p *plan.Plan) {
 
 func (a *app) destroyCommand() *cobra.Command {
 	var (
-		stack stackFlags
-		flags applyFlags
+		stack      stackFlags
+		flags      applyFlags
+		deleteMail bool
 	)
 	c := &cobra.Command{
 		Use:   "destroy [FOLDER]",
-		Short: "delete everything that carries this stack's mark, mail included",
-		Args:  cobra.MaximumNArgs(1),
+		Short: "delete everything that carries this stack's mark",
+		Long: `destroy deletes what carries this stack's mark: DNS records, certificates, and the
+machines with the mail on them. A machine that was there before mailform is left
+as it was found, with its mail in /var/lib/mailform, which belongs to root then and
+which the same stack takes up again; --delete-mail deletes that, too.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			opts, err := stack.options(args)
 			if err != nil {
 				return err
 			}
+			opts.DeleteMail = deleteMail
 			spec, sources, diags := session.Load(a.env, opts)
 			if diags.HasErrors() {
 				return &session.SpecError{Sources: sources, Diagnostics: diags}
 			}
-			name := spec.Stack.Name
+			name, mail := spec.Stack.Name, ", and the mail on it, for good"
+			if !deleteMail && !slices.ContainsFunc(spec.Hosts, func(h *specs.Host) bool { return h.Instance != nil }) {
+				mail = "; the mail stays on its machine"
+			}
 			return a.applyStack(c.Context(), opts, session.PlanOptions{Destroy: true}, flags, gate{
-				question: fmt.Sprintf("\nThis deletes all of the above, and the mail on it, for good.\nType the stack's name (%s) to go ahead: ", name),
+				question: fmt.Sprintf("\nThis deletes all of the above%s.\nType the stack's name (%s) to go ahead: ", mail, name),
 				answer:   name,
 			})
 		},
 	}
 	stack.add(c)
 	flags.add(c)
+	c.Flags().BoolVar(&deleteMail, "delete-mail", false, "delete the mail, too, on machines that were there before mailform")
 	return c
 }

@@ -58,7 +58,7 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 	sort.Strings(hosts)
 	var ops []plan.Op
 	for _, h := range hosts {
-		ops = append(ops, byHost[h].compile()...)
+		ops = append(ops, byHost[h].compile(p.DeleteMail)...)
 	}
 	return ops
 }
@@ -84,12 +84,12 @@ type hostChanges struct {
 	leaving []plan.Change // that were on it
 }
 
-func (h *hostChanges) compile() []plan.Op {
+func (h *hostChanges) compile(deleteMail bool) []plan.Op {
 	switch {
 	case h.agent == nil || h.agent.Blocked != nil:
 		return nil // nothing can be done there
 	case h.agent.Action == plan.Delete:
-		return h.remove()
+		return h.remove(deleteMail)
 	}
 	var ops []plan.Op
 	add := func(op plan.Op) {
@@ -135,7 +135,7 @@ func (h *hostChanges) compile() []plan.Op {
 
 // remove takes mailform off a machine that was there before. One that mailform
 // made is deleted as a whole.
-func (h *hostChanges) remove() []plan.Op {
+func (h *hostChanges) remove(deleteMail bool) []plan.Op {
 	if h.agent.Before["machine"].Str() != machineExisting {
 		return nil
 	}
@@ -146,9 +146,13 @@ func (h *hostChanges) remove() []plan.Op {
 		}
 	}
 	slices.Sort(addrs[1:])
+	inputs, mail := plan.Attrs{"target": targetInput(h.host, h.agent.Before)}, ", its mail is kept"
+	if deleteMail {
+		inputs["delete_mail"], mail = plan.Bool(true), ", and delete its mail"
+	}
 	return []plan.Op{{
-		ID: opRemove + " " + string(h.agent.Address), Provider: Name, Kind: opRemove, Title: "take mailform off " + h.host + ", its mail is kept",
-		Addresses: addrs, Inputs: plan.Attrs{"target": targetInput(h.host, h.agent.Before)}, Seconds: 5,
+		ID: opRemove + " " + string(h.agent.Address), Provider: Name, Kind: opRemove, Title: "take mailform off " + h.host + mail,
+		Addresses: addrs, Inputs: inputs, Seconds: 5,
 	}}
 }
 

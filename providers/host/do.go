@@ -51,7 +51,7 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 	case opRemove:
 		claim, err := p.claimNow(ctx, t)
 		if err == nil {
-			_, err = p.agent(ctx, t, op.Title, paths.Binary(), "remove", manifest.RemoveRequest{Claim: claim}, nil)
+			_, err = p.agent(ctx, t, op.Title, paths.Binary(), "remove", manifest.RemoveRequest{Claim: claim, Purge: op.Inputs["delete_mail"].True()}, nil)
 		}
 		if err == nil {
 			p.unleased(t.host) // it went with the rest

@@ -239,7 +239,7 @@ func (l *lab) spec() *specs.Spec {
 	pin := ""
 	if l.host != nil {
 		pin = ssh.FingerprintSHA256(l.host.HostKey())
-	} else {
+	} else if l.machine != nil {
 		pin = l.machine.Fingerprint()
 	}
 	return &specs.Spec{

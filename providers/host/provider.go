@@ -33,6 +33,9 @@ type Config struct {
 
 	// ReadOnly lets no command reach a machine but those that look at it.
 	ReadOnly bool
+	// DeleteMail deletes the mail, too, when mailform is taken off a machine that was
+	// there before it.
+	DeleteMail bool
 
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	SSH    *sshconn.Env // the person's keys and configuration; nil has none. Without a Dial of its own it uses ours

@@ -103,6 +103,9 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 	if err := a.Systemd.Available(ctx); err != nil {
 		return out, err
 	}
+	if err := a.reclaim(&req.Claim); err != nil {
+		return out, err
+	}
 	if err := a.claim(req.Claim, true); err != nil {
 		return out, err
 	}

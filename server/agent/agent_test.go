@@ -77,10 +77,16 @@ func (m *machine) agent() *Agent {
 func (m *machine) Available(context.Context) error { return nil }
 func (m *machine) Sysusers(_ context.Context, file string) error {
 	m.calls = append(m.calls, "sysusers")
-	m.write("/etc/passwd", fmt.Sprintf("root:x:0:0::/:\nmailform:x:%d:%d::/:\n", os.Getuid(), os.Getgid()), 0o644)
+	m.write("/etc/passwd", fmt.Sprintf("root:x:0:0::/:\nmailform:x:%d:%d:mailform mail server:/var/lib/mailform:/usr/sbin/nologin\n", os.Getuid(), os.Getgid()), 0o644)
 	m.write("/etc/group", fmt.Sprintf("mailform:x:%d:\n", os.Getgid()), 0o644)
 	_, err := os.Stat(file)
 	return err
+}
+func (m *machine) RemoveUser(_ context.Context, user string) error {
+	m.calls = append(m.calls, "userdel "+user)
+	m.write("/etc/passwd", "root:x:0:0::/:\n", 0o644)
+	m.write("/etc/group", "", 0o644)
+	return nil
 }
 func (m *machine) DaemonReload(context.Context) error {
 	m.calls = append(m.calls, "daemon-reload")
@@ -545,6 +551,58 @@ func TestDryRunChangesNothing(t *testing.T) {
 	}
 }
 
+// After a removal that kept the mail nobody knows the last epoch but the owner mark.
+func TestComingBackUnderAnyEpoch(t *testing.T) {
+	m := newMachine(t)
+	m.write("/var/lib/mailform/owner.json", `{"stack":"acme-mail","host":"mx1","epoch":7}`, 0o644)
+	m.install()
+	if o, err := m.agent().readOwner(); err != nil || o.Epoch != 7 {
+		t.Errorf("owner %+v, %v", o, err)
+	}
+	// Once it is installed, epochs count again.
+	if _, _, err := m.converge(wanted()); ExitCode(err) != manifest.ExitFenced {
+		t.Errorf("an early epoch is not refused: %v", err)
+	}
+}
+
+func TestForeignUser(t *testing.T) {
+	m := newMachine(t)
+	m.write("/etc/passwd", "mailform:x:77:77:Mail Form:/home/mailform:/bin/sh\n", 0o644)
+	a := m.agent()
+	sum, err := fileSHA256(a.Executable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.Install(context.Background(), manifest.InstallRequest{Claim: claim(), SHA256: sum})
+	if ExitCode(err) != manifest.ExitConflict || !strings.Contains(err.Error(), "user mailform with the home /home/mailform") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Mail from before belongs to the number that the service's user had then.
+func TestMailGetsItsOwner(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to give files to somebody else")
+	}
+	m := newMachine(t)
+	m.install()
+	m.mustConverge(wanted())
+	m.write("/var/lib/mailform/store/log/0001.seg", "mail", 0o600)
+	for _, path := range []string{"/var/lib/mailform/store", "/var/lib/mailform/store/log/0001.seg"} {
+		if err := os.Chown(m.path(path), 977, 977); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.mustConverge(wanted())
+	fi, err := os.Stat(m.path("/var/lib/mailform/store/log/0001.seg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := accessDiff(fi, 0o600, os.Getuid(), os.Getgid()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestRemove(t *testing.T) {
 	m := newMachine(t)
 	m.install()
@@ -561,6 +619,9 @@ func TestRemove(t *testing.T) {
 		if fileExists(m.path(gone)) {
 			t.Errorf("%s is left", gone)
 		}
+	}
+	if _, _, ok := lookupID(m.path("/etc/passwd"), User); ok {
+		t.Error("the user is left")
 	}
 	if !fileExists(m.path("/var/lib/mailform/store/0001.seg")) {
 		t.Fatal("the mail is gone")

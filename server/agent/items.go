@@ -14,9 +14,6 @@ import (
 	"mailform/server/manifest"
 )
 
-// User is the account the service runs as; its group may read keys.
-const User = "mailform"
-
 // An item is one thing on the host that converge keeps as it should be.
 type item interface {
 	name() string
@@ -75,7 +72,7 @@ func (a *Agent) baseItems() []item {
 		&dirItem{a, a.Layout.DKIMDir(), 0o750, 0, true},
 		&dirItem{a, a.Layout.ACMEDir(), 0o700, -1, false},
 		&dirItem{a, a.Layout.StateDir(), 0o750, 0, true},
-		&dirItem{a, a.Layout.StoreDir(), 0o700, 1, true},
+		&storeItem{dirItem{a, a.Layout.StoreDir(), 0o700, 1, true}},
 	}
 }
 
@@ -239,29 +236,3 @@ func (k *accessItem) apply(context.Context) error {
 
 // secretMode is the mode of keys and hashes: root writes, the service reads.
 const secretMode fs.FileMode = 0o640
-
-// sysusersConf declares the service's user, sysusers.d(5).
-const sysusersConf = `u ` + User + ` - "mailform mail server" /var/lib/mailform /usr/sbin/nologin
-`
-
-// userItem is the service's user.
-type userItem struct{ a *Agent }
-
-func (u *userItem) name() string { return "user " + User }
-
-func (u *userItem) check() (string, error) {
-	if uid, gid := u.a.ids(); uid < 0 || gid < 0 {
-		return "does not exist", nil
-	}
-	return "", nil
-}
-
-func (u *userItem) apply(ctx context.Context) error {
-	if err := u.a.Systemd.Sysusers(ctx, u.a.Layout.SysusersFile()); err != nil {
-		return err
-	}
-	if diff, _ := u.check(); diff != "" {
-		return fmt.Errorf("systemd-sysusers has not made the user %s", User)
-	}
-	return nil
-}

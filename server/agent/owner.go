@@ -105,6 +105,20 @@ func (a *Agent) claim(c manifest.Claim, create bool) error {
 	return nil
 }
 
+// reclaim gives a claim the epoch of a host from which mailform was removed while
+// its mail stayed: no command of an earlier run can be at work there, and whoever
+// installs has had nobody to ask for a lease.
+func (a *Agent) reclaim(c *manifest.Claim) error {
+	if _, err := os.Lstat(a.Layout.Binary()); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	o, err := a.readOwner()
+	if err == nil && o != nil {
+		c.Epoch = max(c.Epoch, o.Epoch)
+	}
+	return err
+}
+
 func (a *Agent) writeOwner(o manifest.Owner) error {
 	return writeJSON(a.Layout.OwnerFile(), o, 0o644)
 }

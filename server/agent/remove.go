@@ -35,6 +35,9 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := a.stopUnits(ctx); err != nil {
 		return out, err
 	}
+	if err := a.removeUser(ctx, req.Purge, &out); err != nil { // while its mail is mounted
+		return out, err
+	}
 	if err := a.removeStorage(ctx, req.Purge, &out); err != nil {
 		return out, err
 	}
@@ -83,7 +86,6 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := syncDir(filepath.Dir(a.Layout.Binary())); err != nil {
 		return out, err
 	}
-	out.Kept = append(out.Kept, "user "+User+": files may still be its own")
 	mail, err := os.ReadDir(a.Layout.StoreDir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return out, err

@@ -20,6 +20,8 @@ type Systemd interface {
 	Available(ctx context.Context) error
 	// Sysusers makes the users that a sysusers.d file declares.
 	Sysusers(ctx context.Context, file string) error
+	// RemoveUser takes a user and the group of the same name away.
+	RemoveUser(ctx context.Context, user string) error
 	DaemonReload(ctx context.Context) error
 	Enable(ctx context.Context, units ...string) error
 	Disable(ctx context.Context, units ...string) error
@@ -91,6 +93,13 @@ func (Systemctl) Available(ctx context.Context) error {
 // Sysusers implements Systemd.
 func (Systemctl) Sysusers(ctx context.Context, file string) error {
 	_, err := run(ctx, "systemd-sysusers", file)
+	return err
+}
+
+// RemoveUser implements Systemd. systemd only makes users; userdel(8) is part of
+// every system that has useradd.
+func (Systemctl) RemoveUser(ctx context.Context, user string) error {
+	_, err := run(ctx, "userdel", user)
 	return err
 }
 

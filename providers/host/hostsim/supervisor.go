@@ -135,6 +135,8 @@ func (s *supervisor) serve() {
 				r = s.systemctl(q.Args)
 			case "systemd-sysusers":
 				r = s.sysusers(q.Args)
+			case "userdel":
+				r = s.userdel(q.Args)
 			case "journalctl":
 				gone := make(chan struct{})
 				go func() {
@@ -407,11 +409,32 @@ func (s *supervisor) sysusers(args []string) reply {
 			name := f[1]
 			uid, gid := os.Getuid(), os.Getgid()
 			err := errors.Join(
-				appendUser(s.host.path("/etc/passwd"), name, fmt.Sprintf("%s:x:%d:%d::/:/usr/sbin/nologin\n", name, uid, gid)),
+				appendUser(s.host.path("/etc/passwd"), name, fmt.Sprintf("%s:x:%d:%d::/var/lib/%s:/usr/sbin/nologin\n", name, uid, gid, name)),
 				appendUser(s.host.path("/etc/group"), name, fmt.Sprintf("%s:x:%d:\n", name, gid)))
 			if err != nil {
 				return failed("Failed to add %s: %v", name, err)
 			}
+		}
+	}
+	return reply{}
+}
+
+// userdel takes a user and its group away.
+func (s *supervisor) userdel(args []string) reply {
+	for _, file := range []string{"/etc/passwd", "/etc/group"} {
+		path := s.host.path(file)
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return failed("cannot open %s", file)
+		}
+		var kept strings.Builder
+		for line := range strings.Lines(string(b)) {
+			if name, _, _ := strings.Cut(line, ":"); !slices.Contains(args, name) {
+				kept.WriteString(line)
+			}
+		}
+		if err := os.WriteFile(path, []byte(kept.String()), 0o644); err != nil {
+			return failed("cannot rewrite %s", file)
 		}
 	}
 	return reply{}

@@ -92,14 +92,15 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		agents = agentbin.Default(executable)
 	}
 	s.hosts = host.New(host.Config{
-		Stack:    stack,
-		ReadOnly: s.opts.ReadOnly,
-		Version:  s.env.Version,
-		Actor:    first(getenv("USER"), getenv("LOGNAME"), "somebody"),
-		Dial:     s.env.Dial,
-		SSH:      person,
-		Agents:   agents,
-		Secret:   spec.Secret,
+		Stack:      stack,
+		ReadOnly:   s.opts.ReadOnly,
+		DeleteMail: s.opts.DeleteMail,
+		Version:    s.env.Version,
+		Actor:      first(getenv("USER"), getenv("LOGNAME"), "somebody"),
+		Dial:       s.env.Dial,
+		SSH:        person,
+		Agents:     agents,
+		Secret:     spec.Secret,
 		Published: func(ctx context.Context, records []host.TXT) []host.Sighting {
 			return sightings(ctx, s.certs, records)
 		},

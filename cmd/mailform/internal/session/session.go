@@ -57,6 +57,8 @@ type Options struct {
 	// ReadOnly makes a session that cannot write: its providers refuse, and so does
 	// what carries their requests.
 	ReadOnly bool
+	// DeleteMail deletes the mail, too, on machines that were there before mailform.
+	DeleteMail bool
 	// Adjust changes the spec after it was read: the rehearsal takes endpoints and
 	// passwords out so that its own are used.
 	Adjust func(*specs.Spec)
