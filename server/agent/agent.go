@@ -109,6 +109,9 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 	if err := a.claim(req.Claim, true); err != nil {
 		return out, err
 	}
+	if err := a.noteFolders(); err != nil {
+		return out, err
+	}
 	changed, err := a.settle(ctx, a.baseItems(), func(manifest.AgentEvent) {}, false)
 	if err != nil {
 		return out, err

@@ -555,7 +555,14 @@ func TestDryRunChangesNothing(t *testing.T) {
 func TestComingBackUnderAnyEpoch(t *testing.T) {
 	m := newMachine(t)
 	m.write("/var/lib/mailform/owner.json", `{"stack":"acme-mail","host":"mx1","epoch":7}`, 0o644)
-	m.install()
+	a := m.agent()
+	sum, err := fileSHA256(a.Executable)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Install(context.Background(), manifest.InstallRequest{Claim: claim(), SHA256: sum}); err != nil {
+		t.Fatal(err)
+	}
 	if o, err := m.agent().readOwner(); err != nil || o.Epoch != 7 {
 		t.Errorf("owner %+v, %v", o, err)
 	}
@@ -615,7 +622,7 @@ func TestRemove(t *testing.T) {
 	if len(m.active) != 0 || len(m.enabled) != 0 || len(m.loaded) != 0 {
 		t.Errorf("units are left: %v %v %v", m.active, m.enabled, m.loaded)
 	}
-	for _, gone := range []string{"/etc/mailform", "/usr/local/lib/mailform", "/usr/local/sbin/mailformd", "/etc/systemd/system/mailformd.service"} {
+	for _, gone := range []string{"/etc/sysusers.d", "/etc/mailform", "/usr/local/lib/mailform", "/usr/local/sbin/mailformd", "/etc/systemd/system/mailformd.service"} {
 		if fileExists(m.path(gone)) {
 			t.Errorf("%s is left", gone)
 		}

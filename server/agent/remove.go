@@ -69,6 +69,9 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := remove(a.Layout.SysusersFile()); err != nil {
 		return out, err
 	}
+	if err := a.removeFolders(); err != nil {
+		return out, err
+	}
 	for _, dir := range []string{a.Layout.ConfigDir(), a.Layout.RunDir()} {
 		if err := removeAll(dir); err != nil {
 			return out, err

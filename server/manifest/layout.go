@@ -32,6 +32,9 @@ func (l Layout) ACMEDir() string { return l.at("/etc/mailform/acme") }
 // SysusersFile declares the service's user to systemd-sysusers.
 func (l Layout) SysusersFile() string { return l.at("/etc/sysusers.d/mailform.conf") }
 
+// MadeFile lists the folders of the system's own that the installation made.
+func (l Layout) MadeFile() string { return l.at("/etc/mailform/made.json") }
+
 // RunDir is the service's run-time folder.
 func (l Layout) RunDir() string { return l.at("/run/mailform") }
 

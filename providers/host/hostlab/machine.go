@@ -391,6 +391,27 @@ func (m *Machine) BootID() string {
 	return m.Sh("cat /proc/sys/kernel/random/boot_id")
 }
 
+// CPU is the processor time that the machine has used since it was made: what its work
+// takes, however busy this machine is.
+func (m *Machine) CPU() time.Duration {
+	m.lab.t.Helper()
+	for _, group := range m.groups {
+		b, err := os.ReadFile(filepath.Join(group, "cpu.stat"))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(b)) {
+			if value, ok := strings.CutPrefix(line, "usage_usec "); ok {
+				if n, err := strconv.ParseInt(strings.TrimSpace(value), 10, 64); err == nil {
+					return time.Duration(n) * time.Microsecond
+				}
+			}
+		}
+	}
+	m.lab.t.Fatal("lab: no cgroup counts processor time")
+	return 0
+}
+
 // Reboot is `systemctl reboot`; it waits until SSH answers again.
 func (m *Machine) Reboot() {
 	m.lab.t.Helper()
