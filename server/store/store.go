@@ -123,6 +123,18 @@ type Target struct {
 	InternalDate time.Time // zero: now
 }
 
+// Incoming is a message that was kept elsewhere and comes with its history.
+type Incoming struct {
+	Mailbox      string    // created and subscribed when missing
+	Body         io.Reader // CRLF line ends; nil only makes the mailbox
+	Size         int64     // -1 when unknown
+	Flags        []string  // those that cannot be stored are left out
+	InternalDate time.Time // zero: now
+	// ObjectID is the message's, 1 to 255 of A-Z, a-z, 0-9, _ and - (RFC 8474 4);
+	// "" lets the store make one. Who imports finds by it what is there already.
+	ObjectID string
+}
+
 // FlagOp is how UpdateFlags changes flags.
 type FlagOp uint8
 
@@ -208,6 +220,11 @@ type Store interface {
 	// message, in the same commit; ErrNoMessage when it is not there any more.
 	Stage(ctx context.Context, account, mailbox string, body io.Reader, size int64) (Staged, error)
 	AppendStaged(ctx context.Context, account, mailbox string, msgs []StagedMessage, replaced *Replaced) ([]Message, uint32, error)
+
+	// Import puts messages that were kept elsewhere into an account, all or none,
+	// with UIDs in their order. Bodies are read in that order; the quota holds for
+	// them, too. It returns the messages; nil where there was only a mailbox.
+	Import(ctx context.Context, account string, list []Incoming) ([]*Message, error)
 
 	// Open returns the mailbox as it is now and a watch that starts right after it.
 	Open(ctx context.Context, account, mailbox string) (Snapshot, Watch, error)

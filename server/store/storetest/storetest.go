@@ -36,6 +36,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"broken body", testBrokenBody},
 		{"quota", testQuota},
 		{"append", testAppend},
+		{"import", testImport},
 		{"flags", testFlags},
 		{"expunge", testExpunge},
 		{"copy and move", testCopyMove},

@@ -1,0 +1,92 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Import implements Store.
+func (l *Log) Import(ctx context.Context, account string, list []Incoming) (out []*Message, err error) {
+	if _, err := l.reading(account); err != nil {
+		return nil, err
+	}
+	names := make([]string, len(list))
+	for i, in := range list {
+		if names[i], err = cleanName(in.Mailbox); err != nil {
+			return nil, err
+		}
+		if !validObjectID(in.ObjectID) {
+			return nil, fmt.Errorf("message %d: %q is no object id", i, in.ObjectID)
+		}
+	}
+	bodies := make([]*body, len(list))
+	defer func() {
+		for _, x := range bodies {
+			if x == nil {
+				continue
+			}
+			if err == nil {
+				err = l.keep(x)
+			} else {
+				err = errors.Join(err, l.discard(x))
+			}
+		}
+	}()
+	for i, in := range list {
+		if in.Body == nil {
+			continue
+		}
+		if bodies[i], err = l.accept(in.Body, in.Size); err != nil {
+			return nil, err
+		}
+	}
+	err = l.do(ctx, func(t *txn) error {
+		a, err := t.account(account)
+		if err != nil {
+			return err
+		}
+		var wanted int64
+		for _, x := range bodies {
+			if x != nil {
+				wanted += x.size()
+			}
+		}
+		if err := a.room(wanted); err != nil {
+			return err
+		}
+		out = make([]*Message, len(list))
+		for i, in := range list {
+			b := a.box(names[i])
+			if b == nil {
+				for _, name := range append(parents(names[i]), names[i]) {
+					if a.box(name) == nil {
+						b = t.create(a, name, "")
+						t.subscribe(a, name, true)
+					}
+				}
+			}
+			if bodies[i] == nil {
+				continue
+			}
+			id := in.ObjectID
+			if id == "" {
+				id = "E" + t.name(i)
+			}
+			out[i] = &Message{Flags: l.ix.flags.intern(canonicalList(in.Flags)), InternalDate: dateOr(in.InternalDate, t.now), Body: t.put(bodies[i]), ObjectID: id}
+			t.append(a, b, out[i])
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func validObjectID(id string) bool {
+	return len(id) <= 255 && !slices.ContainsFunc([]byte(id), func(c byte) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-'
+	})
+}
