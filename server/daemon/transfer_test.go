@@ -1,0 +1,97 @@
+package daemon
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapclient"
+
+	"mailform/server/transfer"
+)
+
+// An account of another IMAP server, here our own, comes over with folders, flags
+// and dates, once, and can be written to files.
+func TestImportFromIMAP(t *testing.T) {
+	h := newHost(t)
+	roots := h.writeCertificate(1)
+	h.start()
+	options := &imapclient.Options{TLSConfig: &tls.Config{RootCAs: roots, ServerName: "mail.example.com"}}
+	login := func(who string) *imapclient.Client {
+		c, err := imapclient.DialTLS(h.addr["imaps"], options)
+		h.must(err)
+		t.Cleanup(func() { c.Close() })
+		h.must(c.Login(who+"@example.com", who+"'s secret").Wait())
+		return c
+	}
+	c := login("alice")
+	date := time.Date(2021, 3, 4, 5, 6, 7, 0, time.UTC)
+	put := func(mailbox, text string, flags ...imap.Flag) {
+		cmd := c.Append(mailbox, int64(len(text)), &imap.AppendOptions{Flags: flags, Time: date})
+		_, err := io.WriteString(cmd, text)
+		h.must(errors.Join(err, cmd.Close()))
+		_, err = cmd.Wait()
+		h.must(err)
+	}
+	h.must(c.Create("Jörg & Co/2020", nil).Wait())
+	put("INBOX", "Subject: one\r\n\r\n1\r\n", imap.FlagSeen, "work")
+	put("Jörg & Co/2020", "Subject: two\r\n\r\n"+strings.Repeat("long\r\n", 100_000))
+	put("Sent", "Subject: three\r\n\r\n3\r\n", imap.FlagAnswered)
+	h.must(c.Logout().Wait())
+
+	server := Transfers{ControlClient(h.layout.ControlSocket())}
+	im := &transfer.Importer{Server: server, Account: "bob@example.com"}
+	source := transfer.IMAP{Client: login("alice"), Host: "mail.example.com", User: "alice@example.com"}
+	count, err := im.Run(t.Context(), source)
+	h.must(err)
+	if count.Imported != 3 || count.Present != 0 {
+		t.Errorf("imported %+v", count)
+	}
+	if count, err = im.Run(t.Context(), source); err != nil || count.Imported != 0 || count.Present != 3 {
+		t.Errorf("the second time: %+v, %v", count, err)
+	}
+	im.Account = "nobody@example.com"
+	if _, err = im.Run(t.Context(), source); err == nil || !strings.Contains(err.Error(), "no mailbox nobody@example.com") {
+		t.Errorf("an account that is not there: %v", err)
+	}
+
+	frames, err := server.Export(t.Context(), "bob@example.com")
+	h.must(err)
+	defer frames.Close()
+	dir := filepath.Join(t.TempDir(), "out")
+	sink, err := transfer.NewMaildirSink(dir)
+	h.must(err)
+	count, err = transfer.Export(t.Context(), frames, sink, nil)
+	h.must(err)
+	if count.Imported != 3 {
+		t.Errorf("exported %+v", count)
+	}
+	for pattern, want := range map[string]string{
+		"cur/*:2,Sa":                         "Subject: one\n\n1\n",
+		".J&APY-rg &- Co.2020/cur/*:2,":      "Subject: two\n\n",
+		".Sent/cur/*:2,R":                    "Subject: three\n\n3\n",
+		"dovecot-keywords":                   "0 work\n",
+		".J&APY-rg &- Co.2020/maildirfolder": "",
+	} {
+		list, err := filepath.Glob(filepath.Join(dir, pattern))
+		h.must(err)
+		if len(list) != 1 {
+			t.Errorf("%s: %d files", pattern, len(list))
+			continue
+		}
+		text, err := os.ReadFile(list[0])
+		h.must(err)
+		info, err := os.Stat(list[0])
+		h.must(err)
+		if !bytes.HasPrefix(text, []byte(want)) || strings.Contains(pattern, "cur/") && !info.ModTime().Equal(date) {
+			t.Errorf("%s: %.40q of %s", list[0], text, info.ModTime())
+		}
+	}
+}

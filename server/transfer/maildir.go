@@ -1,0 +1,259 @@
+package transfer
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mailform/server/imap/wire"
+)
+
+// Maildir is a directory with cur and new in it, and others below it: Maildir++
+// (".Folder.Sub", as Courier and Dovecot keep them) or folders within folders.
+// https://cr.yp.to/proto/maildir.html
+type Maildir struct {
+	Dir string
+	// Warn is told of what is left out; may be nil.
+	Warn func(text string)
+}
+
+// Name implements Source.
+func (Maildir) Name() string { return "maildir" }
+
+// Walk implements Source. A message's id is its folder and the unique part of
+// its file name, which stays when its flags change.
+func (d Maildir) Walk(ctx context.Context, want func(string) bool, visit func(*Message) error) error {
+	folders, err := d.folders()
+	if err != nil {
+		return err
+	}
+	if len(folders) == 0 {
+		return fmt.Errorf("%s is no Maildir: it has no cur and new in it, nor have directories below it", d.Dir)
+	}
+	for _, f := range folders {
+		if err := d.folder(ctx, f, want, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// folder is a directory with messages and the mailbox that it is.
+type folder struct{ dir, mailbox string }
+
+func (d Maildir) folders() ([]folder, error) {
+	var list []folder
+	err := filepath.WalkDir(d.Dir, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if !e.IsDir() {
+			return nil
+		}
+		switch e.Name() {
+		case "cur", "new", "tmp":
+			if p != d.Dir {
+				return fs.SkipDir
+			}
+		}
+		if info, err := os.Stat(filepath.Join(p, "cur")); err != nil || !info.IsDir() {
+			return nil
+		}
+		rel, err := filepath.Rel(d.Dir, p)
+		if err != nil {
+			return err
+		}
+		list = append(list, folder{p, mailboxName(filepath.ToSlash(rel))})
+		return nil
+	})
+	slices.SortFunc(list, func(a, b folder) int { return strings.Compare(a.mailbox, b.mailbox) })
+	return list, err
+}
+
+// escapedDot is how Dovecot writes a dot that does not separate levels: UTF-7 that
+// is against the rules, because a dot needs none.
+const escapedDot = "&AC4-"
+
+// mailboxName is the mailbox of a directory below the Maildir.
+func mailboxName(rel string) string {
+	if rel == "." {
+		return "INBOX"
+	}
+	var levels []string
+	for _, part := range strings.Split(rel, "/") {
+		if strings.HasPrefix(part, ".") { // Maildir++
+			levels = append(levels, strings.Split(part[1:], ".")...)
+		} else {
+			levels = append(levels, part)
+		}
+	}
+	for i, l := range levels {
+		parts := strings.Split(l, escapedDot)
+		for k, part := range parts {
+			if text, err := wire.DecodeName(part); err == nil { // RFC 3501 5.1.3; some keep UTF-8
+				parts[k] = text
+			}
+		}
+		levels[i] = strings.Join(parts, ".")
+		levels[i] = strings.NewReplacer("/", "_", "%", "_", "*", "_").Replace(levels[i])
+	}
+	return strings.Join(slices.DeleteFunc(levels, func(l string) bool { return l == "" }), "/")
+}
+
+// file is a file with a message.
+type file struct {
+	path, unique string
+	flags        string
+	date         time.Time
+}
+
+func (d Maildir) folder(ctx context.Context, f folder, want func(string) bool, visit func(*Message) error) error {
+	if err := visit(&Message{Mailbox: f.mailbox}); err != nil {
+		return err
+	}
+	keywords, err := readKeywords(f.dir)
+	if err != nil {
+		return err
+	}
+	var list []file
+	for _, sub := range []string{"cur", "new"} {
+		entries, err := os.ReadDir(filepath.Join(f.dir, sub))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
+				continue
+			}
+			info, err := e.Info()
+			if err != nil {
+				if errors.Is(err, fs.ErrNotExist) { // its flags changed meanwhile; the next run takes it
+					d.warn("%s went away", e.Name())
+					continue
+				}
+				return err
+			}
+			m := file{path: filepath.Join(f.dir, sub, e.Name()), date: info.ModTime()}
+			m.unique, m.flags, _ = strings.Cut(e.Name(), ":2,")
+			list = append(list, m)
+		}
+	}
+	slices.SortFunc(list, func(a, b file) int { return cmp.Or(a.date.Compare(b.date), strings.Compare(a.unique, b.unique)) })
+	for _, m := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		// Dovecot appends ",S=size,W=size" to the unique part, not always at once.
+		unique, _, _ := strings.Cut(m.unique, ",")
+		id := f.mailbox + "\x00" + unique
+		if !want(id) {
+			continue
+		}
+		if err := d.message(f, m, id, keywords, visit); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d Maildir) message(f folder, m file, id string, keywords map[byte]string, visit func(*Message) error) error {
+	opened, err := os.Open(m.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		d.warn("%s went away", m.path)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer opened.Close()
+	body, err := plain(opened)
+	if err != nil {
+		d.warn("%s is left out: %v", m.path, err)
+		return nil
+	}
+	return visit(&Message{Mailbox: f.mailbox, Flags: maildirFlags(m.flags, keywords), Date: m.date, ID: id, Body: body})
+}
+
+// plain refuses what Dovecot's zlib plugin has compressed, which would be
+// imported as garbage.
+func plain(f io.ReadSeeker) (io.Reader, error) {
+	var magic [4]byte
+	n, err := io.ReadFull(f, magic[:])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, err
+	}
+	for _, m := range [][]byte{{0x1f, 0x8b}, {0x28, 0xb5, 0x2f, 0xfd}, []byte("BZh"), {0xfd, '7', 'z'}} {
+		if bytes.HasPrefix(magic[:n], m) {
+			return nil, errors.New("it is compressed; import it from the server that keeps it so, by IMAP")
+		}
+	}
+	_, err = f.Seek(0, io.SeekStart)
+	return f, err
+}
+
+func maildirFlags(letters string, keywords map[byte]string) []string {
+	var flags []string
+	for _, c := range []byte(letters) {
+		switch c {
+		case 'S':
+			flags = append(flags, `\Seen`)
+		case 'R':
+			flags = append(flags, `\Answered`)
+		case 'F':
+			flags = append(flags, `\Flagged`)
+		case 'D':
+			flags = append(flags, `\Draft`)
+		case 'T':
+			flags = append(flags, `\Deleted`)
+		case 'P':
+			flags = append(flags, "$Forwarded")
+		default:
+			if k := keywords[c]; k != "" {
+				flags = append(flags, k)
+			}
+		}
+	}
+	return flags
+}
+
+// readKeywords reads Dovecot's names for the letters a to z.
+// https://doc.dovecot.org/main/core/config/mailbox_formats/maildir.html
+func readKeywords(dir string) (map[byte]string, error) {
+	f, err := os.Open(filepath.Join(dir, "dovecot-keywords"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	keywords := map[byte]string{}
+	lines := bufio.NewScanner(io.LimitReader(f, 64<<10))
+	for lines.Scan() {
+		number, name, ok := strings.Cut(lines.Text(), " ")
+		if n, err := strconv.Atoi(number); ok && err == nil && n >= 0 && n < 26 {
+			keywords['a'+byte(n)] = name
+		}
+	}
+	return keywords, lines.Err()
+}
+
+func (d Maildir) warn(format string, args ...any) {
+	if d.Warn != nil {
+		d.Warn(fmt.Sprintf(format, args...))
+	}
+}
