@@ -40,4 +40,3 @@ func (s *Session) Versions(ctx context.Context, name string, sink apply.Sink) ([
 func (s *Session) Rollback(ctx context.Context, name, sha256 string, progress plan.Progress) error {
 	return s.hosts.Rollback(ctx, name, sha256, progress)
 }
-
