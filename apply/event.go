@@ -24,6 +24,7 @@ const (
 	EventStopped  EventKind = "stopped" // given up because the person said stop
 	EventWarning  EventKind = "warning" // something a person should know; nothing stops
 	EventEnd      EventKind = "end"     // the walk ended; Done of Total operations
+	EventAdvice   EventKind = "advice"  // after the end: what a person should do
 )
 
 // Event is the only output of apply. The terminal, CI lines and --json consume it.
@@ -42,6 +43,7 @@ type Event struct {
 	Attempt   int            `json:"attempt,omitempty"`
 	Wait      time.Duration  `json:"wait_ns,omitempty"`
 	Err       error          `json:"-"`
+	Advice    *plan.Advice   `json:"-"` // with advice
 	Ops       []plan.Op      `json:"-"` // with start: everything that is to be done, to be read only
 	Stopping  bool           `json:"-"` // with warning: what is in flight is finished, nothing more is begun
 }

@@ -20,6 +20,7 @@ type Estimate struct {
 	PriceNote string
 	Upcoming  []Upcoming
 	Duration  time.Duration // of an apply; 0 takes what the operations say of themselves
+	Advice    []Advice      // in their order
 }
 
 // Duration estimates how long an apply takes with so many operations at a time:

@@ -33,6 +33,7 @@ type jsonPlan struct {
 	Upcoming      []Upcoming   `json:"upcoming"`        // renewals whose time has not come, soonest first
 	Cost          []Total      `json:"cost"`            // what the plan adds to the bill, by currency; empty when it adds nothing or prices are not known
 	CostNote      string       `json:"cost_note"`       // why prices are missing; "" when none are
+	Advice        []Advice     `json:"advice"`          // what a person should do, because mailform cannot
 	Stats         *Stats       `json:"stats,omitempty"` // with --stats
 }
 
@@ -117,6 +118,7 @@ func RenderJSON(w io.Writer, p *Plan, e Estimate, stats *Stats) error {
 		Upcoming:      list(e.Upcoming),
 		Cost:          e.totals(),
 		CostNote:      e.PriceNote,
+		Advice:        list(e.Advice),
 		Stats:         stats,
 	}
 	for _, c := range p.Changes {

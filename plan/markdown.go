@@ -30,6 +30,7 @@ func RenderMarkdown(w io.Writer, p *Plan, e Estimate) error {
 				fmt.Fprintf(&b, "\n%s.\n", prose(s))
 			}
 		}
+		adviceMarkdown(&b, e.Advice)
 		for _, s := range e.upcomingWords() {
 			fmt.Fprintf(&b, "\n%s.\n", prose(s))
 		}
@@ -82,6 +83,7 @@ func RenderMarkdown(w io.Writer, p *Plan, e Estimate) error {
 	if p.HasChanges() && !p.Destroy {
 		fmt.Fprintf(&b, "\nTo apply exactly this: %s\n", code("mailform apply --approve "+Hash(p)))
 	}
+	adviceMarkdown(&b, e.Advice)
 	_, err := w.Write(b.Bytes())
 	return err
 }

@@ -98,6 +98,11 @@ var estimates = map[string]Estimate{
 	}},
 	"changed":  {Prices: []Price{{Address: "host/mx1/instance", Monthly: 640, Before: 320, Currency: "CNY"}}},
 	"replaced": {PriceNote: "prices unknown: 403 Forbidden.RAM"},
+	"none": {Advice: []Advice{
+		{Code: "port-25-closed", About: "host mx1", Title: "outbound port 25 is closed, so mail to other servers waits in the queue",
+			Text: "The cloud closes it until it is asked for.\nAsk here, or send through a relay:", Links: []string{"https://vendor.example/port-25"}, Spec: "server {\n  relay {\n  }\n}\n"},
+		{Code: "reverse-dns", About: "host mx2", Title: "203.0.113.7 has\x1b[31m no name", Text: "Many servers refuse mail from such an address."},
+	}},
 }
 
 func markdownOf(e Estimate) func(io.Writer, *Plan) error {

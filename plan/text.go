@@ -27,6 +27,10 @@ type TextOptions struct {
 func RenderText(w io.Writer, p *Plan, o TextOptions) error {
 	t := newText(o)
 	t.plan(p)
+	if len(o.Estimate.Advice) > 0 {
+		t.line(0)
+		t.advice(o.Estimate.Advice)
+	}
 	_, err := w.Write(t.out.Bytes())
 	return err
 }

@@ -39,6 +39,8 @@ type JSONEvent struct {
 	Attempt int        `json:"attempt,omitempty"` // with retry: which one failed, from 1
 	WaitMS  int64      `json:"wait_ms,omitempty"` // with retry: until the next attempt
 	Error   *JSONError `json:"error,omitempty"`   // with failed, stopped, retry, warning and an end that is one
+
+	Advice *plan.Advice `json:"advice,omitempty"` // with advice
 }
 
 // JSONError is an error in the JSON output.
@@ -70,7 +72,7 @@ func (j *JSON) Event(e apply.Event) {
 		V: JSONVersion, Kind: e.Kind, Time: e.Time.UTC(),
 		Op: e.Op, Provider: e.Provider, Title: e.Title, Addresses: e.Addresses, Message: e.Message,
 		EstimateMS: e.Estimate.Milliseconds(), Attempt: e.Attempt, WaitMS: e.Wait.Milliseconds(),
-		Error: jsonError(e.Err),
+		Error: jsonError(e.Err), Advice: e.Advice,
 	}
 	switch e.Kind {
 	case apply.EventObserved, apply.EventDone, apply.EventFailed, apply.EventStopped, apply.EventEnd:

@@ -251,6 +251,9 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	if !flags.asJSON {
 		a.summarise(s.Spec, planned.Plan, opts.DeleteMail)
 	}
+	if !want.Destroy {
+		a.showAdvice(s.AdviseAfter(soft, planned.Plan), flags.asJSON)
+	}
 	return blockedOr(planned.Plan, nil)
 }
 

@@ -64,6 +64,8 @@ func testMain(m *testing.M) int {
 //	fault cloud ACTION JSON, fault dns METHOD JSON, fault off
 //	                      makes a vendor answer so from now on (alicloudsim.Fault,
 //	                      cloudflaresim.Fault)
+//	outside closed|open   the cloud lets no mail out and the addresses have no names,
+//	                      as they are at first, or both as they should be
 //	inventory N           that many things exist in the vendors' accounts
 //	sub FILE OLD NEW      replaces text in a file; \n is a new line
 //	hold FOLDER, release  somebody else takes the stack's lock, and gives it back
@@ -87,6 +89,7 @@ func TestScripts(t *testing.T) {
 			"world":     scriptWorld,
 			"fault":     scriptFault,
 			"inventory": scriptInventory,
+			"outside":   scriptOutside,
 			"sub":       scriptSub,
 			"hold":      scriptHold,
 			"release":   scriptRelease,
@@ -190,6 +193,15 @@ func scriptFault(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	ts.Fatalf("usage: fault cloud ACTION JSON | fault dns METHOD JSON | fault off")
+}
+
+func scriptOutside(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 || args[0] != "open" && args[0] != "closed" {
+		ts.Fatalf("usage: outside open|closed")
+	}
+	w := worldOf(ts)
+	w.SetPort25(args[0] == "open")
+	w.SetReverse(args[0] == "open")
 }
 
 func scriptInventory(ts *testscript.TestScript, neg bool, args []string) {

@@ -1,32 +1,30 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"mailform/cmd/mailform/internal/session"
 	"mailform/plan"
-	"mailform/plan/style"
 )
 
 func (a *app) statusCommand() *cobra.Command {
 	var (
-		stack  stackFlags
-		asJSON bool
+		stack   stackFlags
+		asJSON  bool
+		noDrift bool
 	)
 	c := &cobra.Command{
 		Use:   "status [FOLDER]",
 		Short: "ask every host how it is; changes nothing",
 		Long: `status connects to every host of the spec and prints what it says about itself:
-version, service, certificate, queue and mailboxes. It ends with 1 when a host
-cannot be reached or does not serve mail.`,
+version, service, disks, memory, certificates, signing keys, queue, backups, how it
+looks to other servers, and whether the world still matches the spec. It ends with
+1 when a host cannot be reached or does not serve mail, with 0 otherwise: drift and
+advice do not change that ("mailform drift" is for CI).`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			opts, err := stack.options(args)
@@ -49,12 +47,19 @@ cannot be reached or does not serve mail.`,
 			}
 			views := make([]hostView, len(hosts))
 			well := true
+			var advice []plan.Advice
 			for i, h := range hosts {
 				views[i] = viewHost(h)
 				well = well && views[i].Serving
+				advice = append(advice, h.Advice...)
+			}
+			advice = plan.SortAdvice(advice)
+			var drift *driftView
+			if !noDrift && well {
+				drift = a.driftNow(ctx, s)
 			}
 			if asJSON {
-				err = writeStatusJSON(a.term.out, s.Spec.Stack.Name, views)
+				err = writeStatusJSON(a.term.out, statusDocument{1, s.Spec.Stack.Name, views, drift, advice})
 			} else {
 				for i, v := range views {
 					if i > 0 {
@@ -62,6 +67,8 @@ cannot be reached or does not serve mail.`,
 					}
 					a.showHost(v)
 				}
+				a.showDrift(drift, folderArg(args))
+				a.showAdvice(advice, false)
 			}
 			if err != nil {
 				return err
@@ -81,144 +88,31 @@ cannot be reached or does not serve mail.`,
 	}
 	stack.add(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print it as JSON")
+	c.Flags().BoolVar(&noDrift, "no-drift", false, "do not compare the world with the spec, which reads all of it")
 	return c
 }
 
-// hostView is a host in the document of `status --json`. Times are RFC 3339 in UTC.
-type hostView struct {
-	Name         string            `json:"name"`         // of the host in the spec
-	Hostname     string            `json:"hostname"`     // its name in DNS
-	Address      string            `json:"address"`      // "" while it has none
-	Reachable    bool              `json:"reachable"`    // over SSH
-	Serving      bool              `json:"serving"`      // reachable, and the service is active and answers
-	System       string            `json:"system"`       // "debian 12 amd64"
-	Version      string            `json:"version"`      // of the installed mailformd; "" without one
-	Service      string            `json:"service"`      // systemd's ActiveState; "" without one
-	Since        *time.Time        `json:"since"`        // when the server started; null when it does not run
-	Ports        []int             `json:"ports"`        // that listen
-	Certificates []certificateView `json:"certificates"` // installed
-	Queue        *int              `json:"queue"`        // messages waiting for other hosts; null when the server does not run
-	Mailboxes    int               `json:"mailboxes"`    // how many are served
-	LastBackup   *time.Time        `json:"last_backup"`  // null when there is none
-	Alerts       []string          `json:"alerts"`       // what is wrong at the moment, in words
-
-	now time.Time // the host's clock
-}
-
-// certificateView is a certificate in it.
-type certificateView struct {
-	Name     string    `json:"name"`      // of the certificate in the spec
-	Names    []string  `json:"names"`     // in DNS
-	NotAfter time.Time `json:"not_after"` // when it expires, RFC 3339 in UTC
-	DaysLeft int       `json:"days_left"` // below 0 once it has expired
-	Renews   time.Time `json:"renews"`    // when an apply renews it, RFC 3339 in UTC; in the past when that is due
-	Why      string    `json:"why"`       // who chose that time, for people
-}
-
-func viewHost(h session.HostStatus) hostView {
-	v := hostView{Name: h.Name, Hostname: h.Hostname, Address: h.Address, Ports: []int{}, Certificates: []certificateView{}, Mailboxes: h.Mailboxes, Alerts: []string{}}
-	v.Reachable = h.Err == nil && h.Address != ""
-	f := h.Facts
-	if f == nil {
-		return v
+// driftNow compares the world with the spec over the connections that are there.
+func (a *app) driftNow(ctx context.Context, s *session.Session) *driftView {
+	planned, err := s.Plan(ctx, session.PlanOptions{Differences: true}, nil)
+	if err != nil {
+		return &driftView{Error: err.Error()}
 	}
-	v.System, v.now = strings.TrimSpace(f.OS+" "+f.OSVersion+" "+f.Arch), f.Now
-	v.Version, v.Service = f.Agent.Version, f.Service.Active
-	v.Ports = append(v.Ports, f.Service.Ports...)
-	for i, c := range f.Certificates {
-		r := h.Renewals[i]
-		v.Certificates = append(v.Certificates, certificateView{c.Name, c.Names, c.NotAfter.UTC(), int(c.NotAfter.Sub(f.Now).Hours() / 24), r.At.UTC(), r.Why})
-	}
-	if s := h.Server; s != nil {
-		since, queue := s.Started.UTC(), s.Queue
-		v.Since, v.Queue, v.Serving = &since, &queue, v.Reachable
-		v.Alerts = append(v.Alerts, s.Alerts...)
-		if at := s.LastBackup.UTC(); !s.LastBackup.IsZero() {
-			v.LastBackup = &at
-		}
-	}
-	return v
+	n := len(plan.FindDrift(planned.Plan).Differences)
+	return &driftView{Differences: &n}
 }
 
-// statusDocument is the document of mailform status --json.
-type statusDocument struct {
-	FormatVersion int        `json:"format_version"` // 1
-	Stack         string     `json:"stack"`          // its name
-	Hosts         []hostView `json:"hosts"`          // in the spec's order
-}
-
-func writeStatusJSON(w io.Writer, stack string, hosts []hostView) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	return enc.Encode(statusDocument{1, stack, hosts})
-}
-
-func (a *app) showHost(v hostView) {
+// showDrift says whether the world matches the spec.
+func (a *app) showDrift(d *driftView, dir string) {
 	sheet := a.term.outStyle
-	row := func(name, text string, paint func(string) string) {
-		fmt.Fprintf(a.term.out, "  %s  %s\n", sheet.Dim(style.Pad(name, 11)), paint(style.Clean(text)))
-	}
-	plain := func(s string) string { return s }
-	good := func(ok bool) func(string) string {
-		if ok {
-			return sheet.Green
-		}
-		return sheet.Red
-	}
-	fmt.Fprintln(a.term.out, sheet.Bold(v.Name)+"  "+v.Hostname)
 	switch {
-	case v.Address == "":
-		row("reachable", "no: it has no address yet", good(false))
+	case d == nil:
 		return
-	case !v.Reachable:
-		row("reachable", "no, at "+v.Address, good(false))
-		return
-	}
-	row("reachable", "yes, at "+v.Address, good(true))
-	if v.Version == "" {
-		row("mailformd", "not installed", good(false))
-		return
-	}
-	row("system", v.System, plain)
-	row("mailformd", v.Version, plain)
-	service := v.Service
-	if v.Since != nil {
-		service += " since " + v.Since.Format("2006-01-02 15:04") + " UTC"
-	}
-	row("service", service, good(v.Serving))
-	if len(v.Ports) > 0 {
-		row("ports", strings.Trim(fmt.Sprint(v.Ports), "[]"), plain)
-	}
-	if len(v.Certificates) == 0 {
-		row("certificate", "none", good(false))
-	}
-	for _, c := range v.Certificates {
-		left := count(c.DaysLeft, "day") + " left"
-		switch {
-		case c.NotAfter.Before(v.now):
-			left = "expired"
-		case c.Renews.After(v.now):
-			left += ", renews in " + plan.Until(c.Renews.Sub(v.now))
-		default:
-			left += ", renewal is due: mailform apply"
-		}
-		names := v.Hostname
-		if others := slices.DeleteFunc(slices.Clone(c.Names), func(n string) bool { return n == v.Hostname }); len(others) == len(c.Names) {
-			names = strings.Join(c.Names, " ")
-		} else if len(others) > 0 {
-			names += " and " + count(len(others), "more name")
-		}
-		row("certificate", fmt.Sprintf("%s, until %s (%s)", names, c.NotAfter.Format(time.DateOnly), left), good(c.NotAfter.After(v.now)))
-	}
-	if v.Queue != nil {
-		row("queue", count(*v.Queue, "message")+" waiting", plain)
-	}
-	row("mailboxes", fmt.Sprint(v.Mailboxes), plain)
-	if v.LastBackup != nil {
-		row("last backup", v.LastBackup.Format("2006-01-02 15:04")+" UTC", plain)
-	}
-	for _, alert := range v.Alerts {
-		row("alert", alert, good(false))
+	case d.Differences == nil:
+		fmt.Fprintf(a.term.out, "\n%s  %s\n", sheet.Dim("drift"), sheet.Yellow("cannot be told: "+d.Error))
+	case *d.Differences == 0:
+		fmt.Fprintf(a.term.out, "\n%s  none: the world matches the spec\n", sheet.Dim("drift"))
+	default:
+		fmt.Fprintf(a.term.out, "\n%s  %s; to see: %s\n", sheet.Dim("drift"), sheet.Yellow(count(*d.Differences, "difference")), commandLine("mailform drift", dir))
 	}
 }

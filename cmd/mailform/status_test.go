@@ -23,12 +23,12 @@ func TestStatusTellsTrouble(t *testing.T) {
 	var text, doc bytes.Buffer
 	a := &app{term: &terminal{out: &output{w: &text}, outStyle: style.New(false)}}
 	a.showHost(v)
-	for _, want := range []string{"last backup  2026-11-22 08:00 UTC", "alert        3 % of the disk are free"} {
+	for _, want := range []string{"last backup  2026-11-22 08:00 UTC (2 hours ago)", "alert        3 % of the disk are free"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("status does not say %q:\n%s", want, &text)
 		}
 	}
-	if err := writeStatusJSON(&doc, "acme", []hostView{v}); err != nil {
+	if err := writeStatusJSON(&doc, statusDocument{1, "acme", []hostView{v}, nil, nil}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{`"last_backup": "2026-11-22T08:00:00Z"`, `"3 % of the disk are free"`} {

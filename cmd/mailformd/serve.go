@@ -45,6 +45,7 @@ hand, those of --listen. Everything else is found below MAILFORM_ROOT (default /
 Environment: MAILFORM_RESOLVER is the name server for mail to other hosts and for
 the checks of mail from them (host:port; default those of /etc/resolv.conf),
 MAILFORM_CA_BUNDLE a PEM file of further authorities for the relay's certificate,
+MAILFORM_PORT25_PROBES domains whose mail servers are tried to see whether port 25 is open,
 ALL_PROXY a SOCKS5 proxy for outgoing connections.`,
 		Example: `  MAILFORM_ROOT=/tmp/mx mailformd serve --listen smtp=127.0.0.1:2525 --listen submissions=127.0.0.1:4465`,
 		Args:    cobra.NoArgs,
@@ -106,7 +107,7 @@ func serve(ctx context.Context, version string, listen []string, format, level s
 	return daemon.Run(ctx, daemon.Config{
 		Layout: layout(), Version: version, Logger: logger, Listeners: listeners, Hangup: hangup,
 		Notify: notify, Watchdog: daemon.WatchdogInterval(os.Getenv),
-		Resolver: resolver, Dial: dial, Roots: roots,
+		Resolver: resolver, Dial: dial, Roots: roots, Reach: strings.Fields(os.Getenv("MAILFORM_PORT25_PROBES")),
 	})
 }
 

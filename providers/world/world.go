@@ -25,6 +25,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -106,6 +107,7 @@ type World struct {
 	inside  *proxy // the hosts' own way out
 	outside *Outside
 
+	closed25 atomic.Bool
 	mu       sync.Mutex
 	machines map[netip.Addr]*machine // those that exist without the cloud
 	booted   []*machine
@@ -249,6 +251,7 @@ func (w *World) startDNS(outsideIP netip.Addr) error {
 		cfg.Zones = append(cfg.Zones, cloudflaresim.Zone{Name: z})
 	}
 	w.dns = cloudflaresim.New(cfg)
+	w.dns.SetReverse(true)
 	var err error
 	w.names, err = w.dns.ListenDNS("127.0.0.1:0")
 	return err
@@ -264,7 +267,7 @@ func (w *World) startCloud(outsideIP netip.Addr) {
 	})
 	w.net.allows = func(ip netip.Addr, protocol string, port int, source netip.Addr) bool {
 		if ip == outsideIP {
-			return port == 25
+			return port == 25 && !w.closed25.Load()
 		}
 		w.mu.Lock()
 		_, bare := w.machines[ip]
@@ -415,6 +418,14 @@ func (w *World) DialOutside(ctx context.Context, addr string) (net.Conn, error) 
 	return w.net.dial(ctx, netip.AddrFrom4([4]byte{203, 0, 113, 25}), addr)
 }
 
+// SetPort25 opens the way from hosts to other mail servers, or closes it as the
+// cloud does for new accounts.
+func (w *World) SetPort25(open bool) { w.closed25.Store(!open) }
+
+// SetReverse gives the hosts' addresses their names, or takes them away, as they
+// are before anybody has asked for them.
+func (w *World) SetReverse(on bool) { w.dns.SetReverse(on) }
+
 // Calls returns how many requests the vendors' APIs have answered.
 func (w *World) Calls() int { return len(w.cloud.Calls()) + len(w.dns.Calls()) }
 
@@ -472,7 +483,7 @@ func (w *World) Close() {
 func (w *World) hostEnvironment() []string {
 	return []string{
 		"ALL_PROXY=socks5h://" + w.inside.addr(), "NO_PROXY=127.0.0.1,localhost",
-		"MAILFORM_RESOLVER=" + w.Resolver(), "MAILFORM_CA_BUNDLE=" + w.CABundle(),
+		"MAILFORM_RESOLVER=" + w.Resolver(), "MAILFORM_CA_BUNDLE=" + w.CABundle(), "MAILFORM_PORT25_PROBES=" + outsideDomain,
 	}
 }
 

@@ -50,7 +50,7 @@ func (a *Agent) Converge(ctx context.Context, req manifest.ConvergeRequest, emit
 	if c.trial != nil {
 		res.Trial = c.trial.ID
 	}
-	res.Service, err = a.service(ctx)
+	res.Service, _, err = a.service(ctx)
 	return res, err
 }
 

@@ -26,6 +26,7 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if b, err := os.ReadFile(a.Layout.BootIDFile()); err == nil {
 		f.BootID = strings.TrimSpace(string(b))
 	}
+	f.Disks, f.Memory, f.UpSeconds = a.diskSpace(), a.memory(), a.upSeconds()
 	var err error
 	if f.Agent.SHA256, err = fileSHA256(a.Executable); err != nil {
 		return nil, err
@@ -65,8 +66,12 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Service, err = a.service(ctx); err != nil {
+	var running *manifest.Status
+	if f.Service, running, err = a.service(ctx); err != nil {
 		return nil, err
+	}
+	if running != nil {
+		f.Reach = running.Reach
 	}
 	if m == nil {
 		return f, nil
@@ -179,13 +184,14 @@ func (a *Agent) osRelease() (id, version string) {
 	return id, version
 }
 
-// service reports the daemon's state as systemd and the daemon itself see it.
-func (a *Agent) service(ctx context.Context) (manifest.Service, error) {
+// service reports the daemon's state as systemd and the daemon itself see it;
+// what the daemon said is nil when it did not answer.
+func (a *Agent) service(ctx context.Context) (manifest.Service, *manifest.Status, error) {
 	s := manifest.Service{Unit: ServiceUnit}
 	services := manifest.EveryService()
 	states, err := a.Systemd.Units(ctx, append([]string{ServiceUnit}, socketUnits(services)...)...)
 	if err != nil {
-		return s, err
+		return s, nil, err
 	}
 	s.Active = states[0].ActiveState
 	s.Enabled = states[0].UnitFileState == "enabled"
@@ -200,9 +206,10 @@ func (a *Agent) service(ctx context.Context) (manifest.Service, error) {
 		defer cancel()
 		if st, err := a.Daemon.Status(ctx); err == nil {
 			s.ManifestLoaded = st.ManifestSHA256
+			return s, &st, nil
 		}
 	}
-	return s, nil
+	return s, nil, nil
 }
 
 // drift lists what a converge to the applied manifest would change.

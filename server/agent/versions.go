@@ -222,7 +222,7 @@ func (a *Agent) Rollback(ctx context.Context, req manifest.RollbackRequest) (man
 		}
 		out.Trial = c.trial.ID
 	}
-	out.Service, err = a.service(ctx)
+	out.Service, _, err = a.service(ctx)
 	return out, err
 }
 

@@ -53,6 +53,7 @@ type Config struct {
 	Resolver Resolver       // default: the name servers of /etc/resolv.conf
 	Dial     Dial           // default: directly
 	Roots    *x509.CertPool // verify the relay; nil uses the system's
+	Reach    []string       // domains whose servers are tried on port 25; default DefaultReach
 
 	// OpenStore opens the mail store; default store.Open.
 	OpenStore func(dir string) (store.Store, error)
@@ -85,6 +86,7 @@ type daemon struct {
 	backups  *backup.Runner // nil: this kind of store cannot be backed up
 	monitor  *monitor.Monitor
 	metrics  *monitor.Exporter
+	reach    *reach
 	accepted map[string]*atomic.Int64 // connections, by service
 
 	reloading sync.Mutex
@@ -138,6 +140,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	serve("queue", func() error { return d.queue.Run(queueCtx) })
 	serve("filter", func() error { return d.filter.Run(queueCtx) })
 	serve("monitor", func() error { return d.monitor.Run(queueCtx) })
+	serve("reach", func() error { return d.reach.run(queueCtx) })
 	if d.backups != nil {
 		serve("backup", func() error { return d.backups.Run(queueCtx) })
 	}
@@ -185,6 +188,7 @@ func start(ctx context.Context, cfg Config) (*daemon, error) {
 	})
 	def(cfg.Sleep != nil, func() { cfg.Sleep = sleep })
 	def(cfg.Dial != nil, func() { cfg.Dial = (&net.Dialer{}).DialContext })
+	def(len(cfg.Reach) > 0, func() { cfg.Reach = DefaultReach() })
 	def(cfg.OpenStore != nil, func() {
 		cfg.OpenStore = func(dir string) (store.Store, error) {
 			return store.Open(dir, store.Options{Logger: cfg.Logger.With("part", "store"), Now: cfg.Now, Version: cfg.Version})
@@ -482,6 +486,10 @@ func (d *daemon) status(ctx context.Context) (manifest.Status, error) {
 	counts := d.filter.Counts()
 	st.Filter = manifest.FilterStatus{Refused: counts.Refused, Junk: counts.Junk, Deferred: counts.Deferred}
 	st.Alerts, st.LastBackup = d.monitor.Conditions(), d.lastBackup()
+	st.QueueOldest, st.Reach = oldest(entries), d.reach.last()
+	if d.backups != nil {
+		st.BackupEverySeconds = int64(d.backups.Status().Every / time.Second)
+	}
 	if s.certs.host != nil {
 		st.CertNotAfter = s.certs.host.Leaf.NotAfter
 	}

@@ -26,6 +26,8 @@ func (d *daemon) watch(s *state) (err error) {
 			return err
 		}
 	}
+	d.reach = newReach(d.cfg)
+	d.reach.set(s.manifest)
 	d.metrics = monitor.NewExporter(d.log.With("part", "metrics"), d.collect)
 	d.monitor, err = monitor.New(monitor.Config{
 		Store: d.store, StateFile: d.cfg.Layout.MonitorFile(), Logger: d.log.With("part", "monitor"),
@@ -59,6 +61,7 @@ func (d *daemon) setWatch(s *state) {
 		d.backups.Set(backupSettings(s))
 	}
 	d.monitor.Set(monitorSettings(s))
+	d.reach.set(s.manifest)
 	d.serveMetrics()
 }
 
@@ -114,11 +117,7 @@ func (d *daemon) quickLook(ctx context.Context) (f monitor.Facts, err error) {
 		return f, err
 	}
 	f.QueueLength = len(entries)
-	for _, e := range entries {
-		if !e.Hold && (f.QueueOldest.IsZero() || e.Queued.Before(f.QueueOldest)) {
-			f.QueueOldest = e.Queued
-		}
-	}
+	f.QueueOldest = oldest(entries)
 	f.Certificates = d.state.Load().certs.list()
 	if d.backups != nil {
 		if st := d.backups.Status(); st.Every > 0 {
@@ -126,6 +125,16 @@ func (d *daemon) quickLook(ctx context.Context) (f monitor.Facts, err error) {
 		}
 	}
 	return f, nil
+}
+
+// oldest is when the oldest message that is not held was queued; zero without one.
+func oldest(entries []store.QueueEntry) (at time.Time) {
+	for _, e := range entries {
+		if !e.Hold && (at.IsZero() || e.Queued.Before(at)) {
+			at = e.Queued
+		}
+	}
+	return at
 }
 
 // list returns each certificate once, by its first name.

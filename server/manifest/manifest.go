@@ -143,6 +143,16 @@ type Retained struct {
 	Since   time.Time `json:"since"`
 }
 
+// RetainedFor is how long the mail of a removed mailbox is kept.
+const RetainedFor = 30 * 24 * time.Hour
+
+// DaysLeft is how many days its mail is kept yet, begun ones counted; 0 when it
+// may be deleted.
+func (r Retained) DaysLeft(now time.Time) int {
+	const day = 24 * time.Hour
+	return int(max(0, (r.Since.Add(RetainedFor).Sub(now)+day-1)/day))
+}
+
 // Facts are what `mailformd observe` says about a host. No private key and no
 // hash is in them: a password is represented by its fingerprint (specs.Fingerprint
 // of the PHC string), by "host" when it was made there, or by "host, not shown"
@@ -164,6 +174,10 @@ type Facts struct {
 	DKIM         []DKIMPublic      `json:"dkim,omitempty"`
 	Certificates []Certificate     `json:"certificates,omitempty"`
 	Storage      *Storage          `json:"storage,omitempty"` // nil: the mail is on the system disk
+	Reach        *Reach            `json:"reach,omitempty"`   // as the running daemon tells it
+	Disks        []DiskSpace       `json:"disks,omitempty"`   // the system's first; the mail's, when it has one of its own
+	Memory       *Memory           `json:"memory,omitempty"`
+	UpSeconds    int64             `json:"up_seconds,omitempty"` // since the machine has booted; 0 is unknown
 	Service      Service           `json:"service"`
 	// Versions are the mailformds on the host, the newest first.
 	Versions []Version `json:"versions,omitempty"`
@@ -192,6 +206,19 @@ type Trial struct {
 type Reverted struct {
 	Time time.Time `json:"time"`
 	Why  string    `json:"why"`
+}
+
+// DiskSpace is a file system.
+type DiskSpace struct {
+	What      string `json:"what"` // "system" or "mail"
+	Bytes     int64  `json:"bytes"`
+	FreeBytes int64  `json:"free_bytes"` // for users other than root
+}
+
+// Memory is the machine's.
+type Memory struct {
+	Bytes          int64 `json:"bytes"`
+	AvailableBytes int64 `json:"available_bytes"` // without swapping
 }
 
 // Agent is the installed mailformd.
@@ -281,6 +308,38 @@ type Status struct {
 	LastBackup time.Time `json:"last_backup,omitzero"`
 	// Alerts says in words what is wrong with the host now.
 	Alerts []string `json:"alerts,omitempty"`
+	// QueueOldest is when the oldest waiting message that is not held was queued; zero without one.
+	QueueOldest time.Time `json:"queue_oldest,omitzero"`
+	// BackupEverySeconds is how often backups are to be made; 0: never.
+	BackupEverySeconds int64 `json:"backup_every_seconds,omitempty"`
+	// Reach is nil until it was looked at for the first time.
+	Reach *Reach `json:"reach,omitempty"`
+}
+
+// Reach is what the daemon has found out about its way to other servers, and how
+// it looks to them. It looks again every few hours.
+type Reach struct {
+	Checked time.Time `json:"checked"`
+	// Port25 says whether other servers can be reached; "" when that could not be found out.
+	Port25 string   `json:"port_25,omitempty"`
+	Tried  []string `json:"tried,omitempty"` // when it is closed: "mx3.qq.com:25: i/o timeout"
+	// Addresses are the hostname's in DNS, with the names that they lead back to.
+	Addresses []ReachAddress `json:"addresses,omitempty"`
+}
+
+// What Reach.Port25 says.
+const (
+	Port25Open   = "open"
+	Port25Closed = "closed"
+	Port25Relay  = "relay" // nobody needs it: mail goes through a relay
+)
+
+// ReachAddress is an address of the host in DNS.
+type ReachAddress struct {
+	Address string   `json:"address"`
+	Names   []string `json:"names,omitempty"` // of its PTR records, in lower case without a dot at their end
+	// Known is false while the PTR records could not be asked for.
+	Known bool `json:"known,omitempty"`
 }
 
 // Backed is what POST /v1/backup on the control socket answers once a backup was made.

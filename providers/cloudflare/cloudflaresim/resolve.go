@@ -117,8 +117,43 @@ func (s *Server) snapshot() view {
 		}
 		v = append(v, z.complete(zs.NameServers, uint32(s.changes)))
 	}
+	if s.reverse {
+		v = append(v, v.reverse(uint32(s.changes)))
+	}
 	s.answers = v
 	return v
+}
+
+// reverseOrigin is the zone of the simulated Internet's addresses.
+const reverseOrigin = "100.127.in-addr.arpa."
+
+// SetReverse gives every address of the simulated Internet the names that lead to
+// it, as if their owners had asked the vendors of the addresses; or none.
+func (s *Server) SetReverse(on bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changed()
+	s.reverse = on
+}
+
+// reverse makes the zone of the names of addresses.
+func (v view) reverse(serial uint32) *served {
+	z := &served{origin: reverseOrigin, rrs: map[string][]dns.RR{}}
+	for _, zone := range v {
+		for _, rrs := range zone.rrs {
+			for _, rr := range rrs {
+				a, ok := rr.(*dns.A)
+				if !ok {
+					continue
+				}
+				name, err := dns.ReverseAddr(a.A.String())
+				if err == nil && dns.IsSubDomain(reverseOrigin, name) {
+					z.add(&dns.PTR{Hdr: header(name, dns.TypePTR, defaultTTL), Ptr: a.Hdr.Name})
+				}
+			}
+		}
+	}
+	return z.complete([]string{"ns." + reverseOrigin}, serial)
 }
 
 func (z *served) add(rr dns.RR) {

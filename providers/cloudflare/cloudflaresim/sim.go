@@ -110,6 +110,7 @@ type Server struct {
 	mu       sync.Mutex
 	zones    []*zoneState
 	static   []staticZone
+	reverse  bool // see SetReverse
 	calls    []Call
 	serial   int  // makes ids
 	changes  int  // SOA serial

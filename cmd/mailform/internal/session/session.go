@@ -71,13 +71,15 @@ type Session struct {
 	Warnings  specs.Diagnostics
 	Providers []plan.Provider
 
-	env     Env
-	opts    Options
-	state   *apply.State
-	leases  *apply.Leases // from Lock to Close
-	hosts   *host.Provider
-	certs   *acme.Provider
-	closers []func()
+	env    Env
+	opts   Options
+	state  *apply.State
+	leases *apply.Leases // from Lock to Close
+	hosts  *host.Provider
+	certs  *acme.Provider
+
+	advisors []plan.Advisor
+	closers  []func()
 }
 
 // SpecError says that a spec, or the plan made from it, has errors.
@@ -138,6 +140,11 @@ func open(env Env, opts Options, s *Session) (*Session, error) {
 	}
 	if s.Providers, err = s.providers(roots); err != nil {
 		return nil, err
+	}
+	for _, p := range s.Providers {
+		if a, ok := p.(plan.Advisor); ok {
+			s.advisors = append(s.advisors, a)
+		}
 	}
 	if opts.ReadOnly {
 		s.readOnly()
@@ -265,18 +272,48 @@ func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (
 	return &Planned{Plan: built, Input: in, Warnings: diags, Stats: stats}, nil
 }
 
-// pricePatience bounds asking for prices: nobody waits for them.
-const pricePatience = 15 * time.Second
+// pricePatience bounds asking for prices: nobody waits for them. Nor for advice.
+const (
+	pricePatience  = 15 * time.Second
+	advicePatience = 15 * time.Second
+)
 
 // Upcoming are the renewals whose time has not come.
 func (s *Session) Upcoming(p *Planned) []plan.Upcoming {
 	return plan.FindUpcoming(p.Input.Observed, p.Plan, s.env.Now())
 }
 
+// Advise collects what the providers have to say about what they have seen.
+func (s *Session) Advise() []plan.Advice {
+	var out []plan.Advice
+	for _, a := range s.advisors {
+		out = append(out, a.Advise()...)
+	}
+	return plan.SortAdvice(out)
+}
+
+// AdviseAfter is Advise once a plan was carried out: servers that it has changed
+// are asked again.
+func (s *Session) AdviseAfter(ctx context.Context, p *plan.Plan) []plan.Advice {
+	var hosts []string
+	for _, c := range p.Changes {
+		if part := c.Address.Segments(); c.Pending() && part[0] == "server" && c.Action != plan.Delete {
+			hosts = append(hosts, part[1])
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, advicePatience)
+	defer cancel()
+	s.hosts.LookAgain(ctx, hosts)
+	return s.Advise()
+}
+
 // Estimate finds out what a plan will cost and how long an apply with so many
 // operations at a time will take. What it cannot find out it leaves out.
 func (s *Session) Estimate(ctx context.Context, p *plan.Plan, parallelism int) plan.Estimate {
 	e := plan.Estimate{Duration: p.Duration(parallelism, s.dir().Typical())}
+	if !p.Destroy {
+		e.Advice = s.Advise()
+	}
 	ctx, cancel := context.WithTimeout(ctx, pricePatience)
 	defer cancel()
 	for _, provider := range s.Providers {

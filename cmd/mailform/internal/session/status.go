@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"sync"
+	"time"
 
 	"mailform/apply"
 	"mailform/plan"
@@ -15,8 +16,10 @@ import (
 type HostStatus struct {
 	Name, Hostname string
 	host.Inspection
-	Renewals []acme.Renewal // of the certificates in Facts, in their order
-	Err      error          // why it could not be asked
+	Renewals []acme.Renewal           // of the certificates in Facts, in their order
+	Rotate   map[string]time.Duration // how long a signing key of a domain signs; 0 or none: for ever
+	Advice   []plan.Advice
+	Err      error // why it could not be asked
 }
 
 // Status asks every host of the spec about itself, all at the same time: one
@@ -30,9 +33,15 @@ func (s *Session) Status(ctx context.Context, sink apply.Sink) ([]HostStatus, er
 	var wg sync.WaitGroup
 	for i, h := range s.Spec.Hosts {
 		wg.Go(func() {
-			st := HostStatus{Name: h.Name, Hostname: h.Hostname}
+			st := HostStatus{Name: h.Name, Hostname: h.Hostname, Rotate: map[string]time.Duration{}}
+			for _, d := range s.Spec.Domains {
+				if d.DKIM != nil {
+					st.Rotate[d.Name] = d.DKIM.Rotate
+				}
+			}
 			st.Inspection, st.Err = s.hosts.Inspect(ctx, agents[h.Name], known)
 			if st.Facts != nil {
+				st.Advice = host.AdviseOn(h.Name, h.Hostname, h.Instance != nil, st.Facts.Reach)
 				st.Renewals, _ = s.certs.Renewals(ctx, st.Facts.Certificates, s.Spec.TLS.RenewAfter)
 			}
 			out[i] = st

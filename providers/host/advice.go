@@ -1,0 +1,112 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"mailform/plan"
+	"mailform/server/manifest"
+)
+
+// Codes of advice about hosts.
+const (
+	advicePort25  = "port-25-closed"
+	adviceReverse = "reverse-dns"
+)
+
+// Advise implements plan.Advisor, from what the hosts have said last.
+func (p *Provider) Advise() []plan.Advice {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []plan.Advice
+	for host, f := range p.facts {
+		if f.Owner != nil && f.Owner.Stack == p.Stack && f.Manifest != nil {
+			out = append(out, AdviseOn(host, f.Manifest.Hostname, p.targets[host].created, f.Reach)...)
+		}
+	}
+	return out
+}
+
+// AdviseOn is advice about a host from what its daemon has found out. cloud says
+// that it is an instance of Alibaba Cloud.
+func AdviseOn(host, hostname string, cloud bool, r *manifest.Reach) []plan.Advice {
+	if r == nil {
+		return nil
+	}
+	var out []plan.Advice
+	if r.Port25 == manifest.Port25Closed {
+		a := plan.Advice{
+			Code: advicePort25, About: "host " + host, Title: "outbound port 25 is closed",
+			Text: "Mail from here to other servers waits in the queue and is returned after five days. The machine's provider has closed the port, as most do, or a firewall has: ask for it to be opened.",
+			Spec: relayLines,
+		}
+		if cloud {
+			a.Text = "Mail from here to other servers waits in the queue and is returned after five days. Alibaba Cloud closes this port until it is asked for: " +
+				"in the ECS console, under the account's picture, Security Control, \"Unblock TCP port 25\"; give the instance, its public address and what it sends (mail of a team's own people). " +
+				"The answer takes a day or two and may be no; where that page is missing, a ticket to ECS asks for the same."
+			a.Links = []string{"https://www.alibabacloud.com/help/en/ecs/user-guide/security-faq (\"Why am I unable to access TCP port 25?\")"}
+		}
+		a.Text += "\nOr send through a relay, with these lines in the spec:"
+		out = append(out, a)
+	}
+	for _, addr := range r.Addresses {
+		name := strings.ToLower(hostname)
+		if !addr.Known || slices.Contains(addr.Names, name) || r.Port25 == manifest.Port25Relay {
+			continue // who sends through a relay is known by the relay's name
+		}
+		title := addr.Address + " leads back to no name"
+		if len(addr.Names) > 0 {
+			title = fmt.Sprintf("%s leads back to %s, not to %s", addr.Address, strings.Join(addr.Names[:min(3, len(addr.Names))], ", "), hostname)
+		}
+		a := plan.Advice{
+			Code: adviceReverse, About: "host " + host, Title: title,
+			Text: fmt.Sprintf("Many servers refuse mail, or take it for spam, when the sender's address has no name that leads back to it. Ask whoever gave you the address for its reverse DNS (PTR) name: %s.", hostname),
+		}
+		if cloud {
+			a.Text = fmt.Sprintf("Many servers refuse mail, or take it for spam, when the sender's address has no name that leads back to it. "+
+				"There is no API for it. In the Alibaba Cloud DNS console, Reverse DNS Lookup, \"Add PTR Record\": the region, %s and %s; it asks for a TXT record at alidnsptrcheck to prove that the domain is yours, which may be deleted afterwards. "+
+				"Where the console does not offer it, a ticket to Elastic IP Address with both asks for the same.", addr.Address, hostname)
+			a.Links = []string{"https://www.alibabacloud.com/help/en/dns/manage-ptr-records"}
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// relayLines are ready to be pasted into a spec.
+const relayLines = `variable "relay_password" {
+  sensitive = true
+}
+
+server {
+  relay {
+    host     = "smtp.relay.example"
+    port     = 587
+    username = "you"
+    password = var.relay_password
+  }
+}
+`
+
+// LookAgain observes some hosts once more, for advice about what a run has made.
+// Those that do not answer keep what they have said before.
+func (p *Provider) LookAgain(ctx context.Context, hosts []string) {
+	var wg sync.WaitGroup
+	for _, host := range hosts {
+		t, err := p.target(host)
+		if err != nil {
+			continue
+		}
+		wg.Go(func() {
+			if f, _, err := p.observeFacts(ctx, t); err == nil && f != nil {
+				p.mu.Lock()
+				p.facts[host] = f
+				p.mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+}
