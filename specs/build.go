@@ -110,10 +110,26 @@ func (l *loader) buildProviders(b *built) {
 		case "cloudflare":
 			s.Cloudflare = Cloudflare{BaseURL: get[string](n, "base_url"), Range: at}
 		case "acme":
-			s.ACME = ACME{Directory: get[string](n, "directory"), Range: at}
+			l.buildACME(b, n)
 			s.CABundle, s.Resolver = get[string](n, "ca_bundle"), get[string](n, "resolver")
 		}
 	}
+}
+
+func (l *loader) buildACME(b *built, n *node) {
+	a := ACME{CA: get[string](n, "ca"), Directory: get[string](n, "directory"), Issuer: get[string](n, "issuer"), Range: rangeOf(n.header)}
+	if a.CA != "" && a.Directory != "" {
+		l.errorAt(codeTwoAuthorities, n.at("directory"), n.header, "there are two certificate authorities, ca and directory", "Give one of them.")
+	}
+	if by, ok := authority(a.CA); ok {
+		a.Directory = by.Directory
+	}
+	if e := first(n, "eab"); e != nil {
+		a.EAB = &EAB{KeyID: get[string](e, "kid"), HMAC: get[string](e, "hmac_key"), Range: rangeOf(e.header)}
+		b.spec.keep(a.EAB.HMAC)
+		l.readable(e, "hmac_key", "the key of the account binding", "acme_hmac_key")
+	}
+	b.spec.ACME = a
 }
 
 func (l *loader) buildHost(n *node) *Host {

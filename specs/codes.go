@@ -88,6 +88,7 @@ const (
 	codePublicMetrics     = "MF1421"
 	codeRelayLoop         = "MF1422"
 	codeDuplicateZone     = "MF1423"
+	codeTwoAuthorities    = "MF1424"
 
 	codeSSHOpen            = "MF1501"
 	codeSPFLookups         = "MF1502"
@@ -209,6 +210,7 @@ func Codes() []Code {
 		{codePublicMetrics, "Metrics would be served to the network, or on a port that is taken."},
 		{codeRelayLoop, "The relay is a host of the spec: mail would go round for ever."},
 		{codeDuplicateZone, "A zone, or a web name or rule in it, is defined twice, or two zones have one id."},
+		{codeTwoAuthorities, "A certificate authority by name and another by its directory."},
 
 		{codeSSHOpen, "SSH is open to the whole internet because the spec does not say to whom."},
 		{codeSPFLookups, "The SPF record needs more than ten DNS lookups; receivers will refuse it."},

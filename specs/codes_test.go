@@ -82,6 +82,8 @@ func coreCases() []codeCase {
 		{codeWrongLabels, "provider \"aws\" {}", `"aws"`, "There are alicloud, cloudflare and acme."},
 		{codeWrongLabels, "provider \"cloudfare\" {}", `"cloudfare"`, `Did you mean "cloudflare"?`},
 		{codeRepeatedBlock, domainWith("spf {}\n  spf {}"), "spf", "the first is at stack/main.hcl:10,3"},
+		{codeTwoAuthorities, "provider \"acme\" {\n  ca = \"zerossl\"\n  directory = \"https://ca.example/dir\"\n}", `"https://ca.example/dir"`, "there are two certificate authorities"},
+		{codeReadableSecret, "provider \"acme\" {\n  eab {\n    kid = \"k\"\n    hmac_key = \"c2VjcmV0IHNlY3JldCBzZWNyZXQ\"\n  }\n}", `"c2VjcmV0IHNlY3JldCBzZWNyZXQ"`, "acme_hmac_key"},
 		{codeRepeatedBlock, "provider \"acme\" {}\nprovider \"acme\" {}", `provider "acme"`, "a second provider"},
 		{codeBadDynamic, "dynamic \"variable\" {\n  for_each = []\n  labels = [\"x\"]\n  content {}\n}", `"variable"`, "cannot make a variable block"},
 		{codeBadDynamic, "variable \"x\" {\n  default = 1\n  dynamic \"validation\" {\n    for_each = [1]\n    content {}\n  }\n}", "dynamic", "inside a variable block is needed"},

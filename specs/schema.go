@@ -270,14 +270,26 @@ func providerSchema() *blockSchema {
 			{
 				Name: "acme", Of: "provider", Doc: "The certificate authority, and how mailform itself reaches the network.",
 				Attrs: []attrSchema{
-					{Name: "directory", Kind: kindURL, DefaultIs: "Let's Encrypt", Example: `"https://acme-staging-v02.api.letsencrypt.org/directory"`,
-						Doc: "The authority's ACME directory. The environment's MAILFORM_ACME_DIRECTORY serves when this is not set."},
+					{Name: "ca", Kind: kindString, Choices: authorityNames(), DefaultIs: "Let's Encrypt", Example: `"letsencrypt-staging"`,
+						Doc: "The certificate authority. ZeroSSL, Google and SSL.com want the eab block too. Staging services issue certificates that nobody trusts, for trials."},
+					{Name: "issuer", Kind: kindDomain, DefaultIs: "what is known of the authority", Example: `"ca.acme.example"`,
+						Doc: "The authority's name in CAA records, for one that mailform does not know."},
+					{Name: "directory", Kind: kindURL, DefaultIs: "the authority's", Example: `"https://acme-staging-v02.api.letsencrypt.org/directory"`,
+						Doc: "The ACME directory of an authority that has no name in ca. The environment's MAILFORM_ACME_DIRECTORY serves when neither is set."},
 					{Name: "ca_bundle", Kind: kindPath, Example: `"internal-ca.pem"`,
 						MaxLen: 4096,
 						Doc:    "PEM file of authorities to trust beside the system's; the path starts from the stack's folder, ~/ from your home. The environment's MAILFORM_CA_BUNDLE serves when this is not set."},
 					{Name: "resolver", Kind: kindHostPort, DefaultIs: "the system's", Example: `"9.9.9.9:53"`,
 						Doc: "DNS server for every question mailform asks. The environment's MAILFORM_RESOLVER serves when this is not set."},
 				},
+				Blocks: []*blockSchema{{
+					Name: "eab", Doc: "External account binding: some authorities only take ACME accounts that are bound to one on their web site, which shows these values. They are needed once, when the account is made.",
+					Example: "eab {\n  kid      = \"mHUqjg…\"\n  hmac_key = var.acme_hmac_key\n}",
+					Attrs: []attrSchema{
+						{Name: "kid", Kind: kindString, Required: true, Doc: "The key's identifier. The environment's MAILFORM_ACME_EAB_KID serves when there is no eab block."},
+						{Name: "hmac_key", Kind: kindString, Required: true, Sensitive: true, MaxLen: 1024, Example: "var.acme_hmac_key", Doc: "The key, base64url; use a sensitive variable. The environment's MAILFORM_ACME_EAB_HMAC serves when there is no eab block."},
+					},
+				}},
 			},
 		},
 	}

@@ -8,7 +8,7 @@ func tlsSchema() *blockSchema {
 		Example: "tls {\n  renew_before = \"30d\"\n}",
 		Attrs: []attrSchema{
 			{Name: "key", Kind: kindString, Default: text("ecdsa256"), Choices: []string{"ecdsa256", "rsa2048"}, Doc: "Type of the private key, which is made on the host and never leaves it."},
-			{Name: "renew_before", Kind: kindDuration, Default: text("30d"), Min: day, Max: 60 * day, Doc: "Renew when less than this is left."},
+			{Name: "renew_before", Kind: kindDuration, Default: text("30d"), Min: day, Max: 60 * day, Doc: "Renew when less than this is left, if the authority does not say when it wants to renew (ACME Renewal Information, RFC 9773); after two thirds of the lifetime of certificates that live shorter than three times this."},
 		},
 	}
 }

@@ -76,8 +76,18 @@ type Cloudflare struct {
 
 // ACME is the provider "acme" block.
 type ACME struct {
-	Directory string // URL of the CA's directory; "" for Let's Encrypt
+	CA        string // name of an Authority; "" when the spec names none
+	Directory string // URL of the CA's directory, also of CA; "" for Let's Encrypt
+	Issuer    string // the CA's name in CAA records; "" when it follows from the directory
+	EAB       *EAB   // nil when the spec has none
 	Range     Range
+}
+
+// EAB binds the ACME account to one made on the CA's web site (RFC 8555 7.3.4).
+type EAB struct {
+	KeyID string
+	HMAC  string // base64url; sensitive
+	Range Range
 }
 
 // Host is a machine that serves mail: one that mailform creates (Instance) or

@@ -267,9 +267,19 @@ func (w *writer) providers(schema *blockSchema, s *Spec) {
 	})
 	provider("cloudflare", func(b body) { b.attr("base_url", s.Cloudflare.BaseURL) })
 	provider("acme", func(b body) {
-		b.attr("directory", s.ACME.Directory)
+		b.attr("ca", s.ACME.CA)
+		b.attr("issuer", s.ACME.Issuer)
+		if s.ACME.CA == "" {
+			b.attr("directory", s.ACME.Directory)
+		}
 		b.attr("ca_bundle", s.CABundle)
 		b.attr("resolver", s.Resolver)
+		if e := s.ACME.EAB; e != nil {
+			b.block("eab", nil, func(b body) {
+				b.attr("kid", e.KeyID)
+				b.secret("hmac_key", e.HMAC, "acme_hmac_key")
+			})
+		}
 	})
 }
 

@@ -70,9 +70,15 @@ provider "cloudflare" {
 }
 
 provider "acme" {
-  directory = "https://ca.example/directory"
+  ca        = "zerossl"
+  issuer    = "ca.example"
   ca_bundle = "ca.pem"
   resolver  = "9.9.9.9:53"
+
+  eab {
+    kid      = "key-1"
+    hmac_key = var.acme_hmac_key
+  }
 }
 
 host "mx1" {
@@ -305,6 +311,11 @@ variable "relay_password" {
   sensitive = true
 }
 
+variable "acme_hmac_key" {
+  type      = string
+  sensitive = true
+}
+
 variable "backup_secret_access_key" {
   type      = string
   sensitive = true
@@ -319,7 +330,7 @@ variable "lock_url" {
 func readBack(t *testing.T, text string) *Spec {
 	t.Helper()
 	o := files{"stack/main.hcl": text, "stack/ca.pem": ""}.options()
-	o.Environ = []string{"MAILFORM_VAR_relay_password=secret-1", "MAILFORM_VAR_backup_secret_access_key=secret-2", "MAILFORM_VAR_lock_url=postgres://op:secret-3@db.example/locks"}
+	o.Environ = []string{"MAILFORM_VAR_relay_password=secret-1", "MAILFORM_VAR_acme_hmac_key=secret-4", "MAILFORM_VAR_backup_secret_access_key=secret-2", "MAILFORM_VAR_lock_url=postgres://op:secret-3@db.example/locks"}
 	s, src, ds := Load(o)
 	if s == nil {
 		t.Fatalf("the spec has errors:\n%s\n%s", show(src, ds), text)
@@ -333,13 +344,14 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"everything": everything, "the starter": string(starter), "the least": "stack \"s\" {}\nhost \"h\" {\n  hostname = \"mail.a.example\"\n  instance {}\n}\ndomain \"a.example\" {\n  mailbox \"m\" {}\n}\n"} {
+	for name, text := range map[string]string{"everything": everything, "the starter": string(starter),
+		"another authority": "stack \"s\" {}\nprovider \"acme\" {\n  directory = \"https://ca.example/dir\"\n}\nhost \"h\" {\n  hostname = \"mail.a.example\"\n  instance {}\n}\ndomain \"a.example\" {\n  mailbox \"m\" {}\n}\n", "the least": "stack \"s\" {}\nhost \"h\" {\n  hostname = \"mail.a.example\"\n  instance {}\n}\ndomain \"a.example\" {\n  mailbox \"m\" {}\n}\n"} {
 		t.Run(name, func(t *testing.T) {
 			s := readBack(t, text)
 			written := Write(s)
 			again := readBack(t, string(written))
 			equalSpecs(t, s, again, written)
-			for _, secret := range []string{"secret-1", "secret-2", "secret-3"} {
+			for _, secret := range []string{"secret-1", "secret-2", "secret-3", "secret-4"} {
 				if bytes.Contains(written, []byte(secret)) {
 					t.Errorf("the secret %s is written out:\n%s", secret, written)
 				}

@@ -84,20 +84,22 @@ func (p *Provider) connect(ctx context.Context, directory string, key crypto.Sig
 	return c, p.register(c, directory)
 }
 
-// register makes sure of the account. A CA that binds accounts to its own is first
-// asked whether there is one, so that the binding's key is sent once and renewals
-// do without it.
+// register makes sure of the account. A CA that binds accounts to its own, as its
+// directory says or it answers, is first asked whether there is one, so that the
+// binding's key is used once and renewals do without it. Others never see it.
 func (p *Provider) register(c *client, directory string) error {
 	account := acme.Account{TermsOfServiceAgreed: true}
 	if p.cfg.Contact != "" {
 		account.Contact = []string{"mailto:" + p.cfg.Contact}
 	}
-	if !c.GetDirectory().Meta.ExternalAccountRequired && p.cfg.EAB.KeyID == "" {
+	var problem *acme.ProblemDetails
+	if !c.GetDirectory().Meta.ExternalAccountRequired {
 		_, err := c.Accounts.New(account)
-		return err
+		if !errors.As(err, &problem) || problem.Type != errorNamespace+"externalAccountRequired" {
+			return err
+		}
 	}
 	_, err := c.Accounts.New(acme.Account{OnlyReturnExisting: true})
-	var problem *acme.ProblemDetails
 	if !errors.As(err, &problem) || problem.Type != errorNamespace+"accountDoesNotExist" {
 		return err
 	}

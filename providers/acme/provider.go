@@ -22,13 +22,11 @@ import (
 
 	"mailform/plan"
 	"mailform/server/manifest"
+	"mailform/specs"
 )
 
 // Name is the provider's name in plans.
 const Name = "acme"
-
-// LetsEncrypt is the directory used when none is given.
-const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
 // Challenger puts up and takes down TXT records at "_acme-challenge.…" names.
 // Both may be repeated without harm. The DNS provider implements it.
@@ -97,7 +95,7 @@ var quiet sync.Once
 // New checks the configuration. It makes no request.
 func New(cfg Config) (*Provider, error) {
 	if cfg.Directory == "" {
-		cfg.Directory = LetsEncrypt
+		cfg.Directory = specs.Authorities()[0].Directory
 	}
 	u, err := url.Parse(cfg.Directory)
 	if err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {

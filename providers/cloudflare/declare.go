@@ -90,7 +90,7 @@ func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
 		if d.dane[domain] {
 			r.Attrs["dane"] = plan.Bool(true)
 		}
-		if by := issuerOf(d.ca()); by != "" {
+		if by := d.issuer(); by != "" {
 			r.Attrs["issuer"] = plan.String(by)
 		}
 		d.resources = append(d.resources, r)

@@ -190,7 +190,7 @@ func TestCAANeverLocksUsOut(t *testing.T) {
 		"": "letsencrypt.org", "https://acme-staging-v02.api.letsencrypt.org/directory": "letsencrypt.org",
 		"https://acme.zerossl.com/v2/DV90": "sectigo.com", "https://127.0.0.1:14000/dir": "",
 	} {
-		if got := issuerOf(directory); got != want {
+		if got := specs.IssuerOf(directory); got != want {
 			t.Errorf("issuer of %q: %q, want %q", directory, got, want)
 		}
 	}

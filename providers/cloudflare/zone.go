@@ -1,6 +1,7 @@
 package cloudflare
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,29 +39,8 @@ func (d *declaration) web(z *specs.Zone, w *specs.Web) {
 	}, w.Proxied)
 }
 
-// knownIssuers are the names that CAs have in CAA records, by the host of their
-// ACME directory.
-var knownIssuers = map[string]string{
-	"acme-v02.api.letsencrypt.org":         "letsencrypt.org",
-	"acme-staging-v02.api.letsencrypt.org": "letsencrypt.org",
-	"acme.zerossl.com":                     "sectigo.com",
-	"dv.acme-v02.api.pki.goog":             "pki.goog",
-	"acme.ssl.com":                         "ssl.com",
-}
-
-// issuerOf gives the CAA name of the CA behind an ACME directory, "" when it is
-// not known.
-func issuerOf(directory string) string {
-	if directory == "" {
-		return "letsencrypt.org"
-	}
-	rest := directory
-	if _, after, ok := strings.Cut(directory, "://"); ok {
-		rest = after
-	}
-	host, _, _ := strings.Cut(rest, "/")
-	return knownIssuers[strings.ToLower(host)]
-}
+// issuer is the CAA name of the CA of our certificates, "" when it is not known.
+func (d *declaration) issuer() string { return cmp.Or(d.spec.ACME.Issuer, specs.IssuerOf(d.ca())) }
 
 // caa wants the records that say who may issue certificates for a zone (RFC 8659).
 // The CA of our own certificates is always among them.
@@ -69,11 +49,11 @@ func (d *declaration) caa(z *specs.Zone) {
 		return
 	}
 	values := slices.Clone(z.CAA)
-	if own := issuerOf(d.ca()); own != "" {
+	if own := d.issuer(); own != "" {
 		values = append(values, own)
 	} else {
 		d.report(specs.SeverityWarning, "MF5231", "the name of the CA at "+d.ca()+" in CAA records is not known",
-			"The zone "+z.Name+" lets only those issue certificates that its caa names. The name of the CA from which mailform gets certificates must be among them, or it will refuse; its documentation says what it is.", z.Range)
+			"The zone "+z.Name+" lets only those issue certificates that its caa names. The name of the CA from which mailform gets certificates must be among them, or it will refuse; its documentation says what it is: write it as issuer in provider \"acme\".", z.Range)
 	}
 	seen := map[string]bool{}
 	for _, v := range values {

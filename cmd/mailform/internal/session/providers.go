@@ -112,6 +112,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 	s.certs, err = acme.New(acme.Config{
 		Directory:  first(spec.ACME.Directory, getenv("MAILFORM_ACME_DIRECTORY")),
 		Contact:    spec.Stack.Contact,
+		EAB:        binding(spec, getenv),
 		Roots:      roots,
 		Resolver:   resolver,
 		Challenger: dns,
@@ -125,6 +126,14 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		return nil, err
 	}
 	return []plan.Provider{cloud, dns, s.hosts, s.certs}, nil
+}
+
+// binding is the external account binding of the spec, or of the environment.
+func binding(spec *specs.Spec, getenv func(string) string) acme.EAB {
+	if e := spec.ACME.EAB; e != nil {
+		return acme.EAB{KeyID: e.KeyID, HMAC: e.HMAC}
+	}
+	return acme.EAB{KeyID: getenv("MAILFORM_ACME_EAB_KID"), HMAC: getenv("MAILFORM_ACME_EAB_HMAC")}
 }
 
 // sightings asks about many records at once.
