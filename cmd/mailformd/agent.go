@@ -90,6 +90,7 @@ func agentCommands(version string) []*cobra.Command {
 		}),
 		command("install", "make this mailformd the host's", request((*agent.Agent).Install)),
 		command("keys", "make and delete signing keys", request((*agent.Agent).Keys)),
+		command("host-key", "make an SSH host key of this host's own, or end the one it takes the place of", request((*agent.Agent).HostKey)),
 		command("csr", "make a TLS key and its signing request", requestText((*agent.Agent).CSR)),
 		command("install-cert", "install a certificate chain", request((*agent.Agent).InstallCert)),
 		command("acme-account", "print the account key of an ACME directory", requestText((*agent.Agent).AccountKey)),

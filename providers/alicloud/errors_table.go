@@ -92,7 +92,7 @@ var meanings = [...]meaning{
 	{class: plan.ErrFatal, code: codeRefused, fix: "this type cannot have disks of this category: choose another category or type in the spec's instance block",
 		codes: []string{"InvalidInstanceType.NotSupportDiskCategory", "InvalidDiskCategory.Mismatch", "OperationDenied.DiskTypeNotSupport", "InvalidDiskCategory.NotSupported"}},
 	{class: plan.ErrFatal, code: codeRefused,
-		fix: "the vendor does not sell this account such an address; one of its international site pays by traffic only: take charge_by out of the spec's public_ip block",
+		fix:   "the vendor does not sell this account such an address; one of its international site pays by traffic only: take charge_by out of the spec's public_ip block",
 		codes: []string{"COMMODITY.INVALID_COMPONENT"}},
 	{class: plan.ErrFatal, code: codeRefused, fix: "make the role in the vendor's RAM console, trusted by ECS, or correct ram_role in the spec's instance block",
 		codes: []string{"InvalidRamRole.NotFound", "InvalidRamRole.NotEcsRole"}},

@@ -73,7 +73,7 @@ func (m *machine) Destroy() error       { m.gone = true; return nil }
 // bootConfig is the cloud-config that a machine was booted with.
 type bootConfig struct {
 	SSHKeys struct {
-		Private string `json:"ed25519_private"`
+		Private string `json:"ecdsa_private"`
 		Public  string `json:"ed25519_public"`
 	} `json:"ssh_keys"`
 	SSHPasswordAuth bool              `json:"ssh_pwauth"`

@@ -2,7 +2,8 @@ package alicloud
 
 import (
 	"bytes"
-	"crypto/ed25519"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -14,21 +15,27 @@ import (
 
 // hostKey is an SSH host key made for an instance that is about to be created. It
 // exists in this process and in the instance's user data; mailform keeps only the
-// fingerprint, as the instance's tag mailform:host-key.
+// fingerprint, as the instance's tag mailform:host-key. On first contact the machine
+// makes another one, an Ed25519 key: this one is ECDSA, so that for a while it can
+// show both.
 type hostKey struct {
 	private     string // OpenSSH PEM
-	public      string // "ssh-ed25519 AAAA…"
+	public      string // "ecdsa-sha2-nistp256 AAAA…"
 	fingerprint string // "SHA256:…"
 }
 
-// newHostKey makes a random ed25519 key. It is deliberately not derived from the
+// newHostKey makes a random key. It is deliberately not derived from the
 // operation's token: whoever knows the plan must not know the key.
 func newHostKey(random io.Reader) (hostKey, error) {
-	seed := make([]byte, ed25519.SeedSize)
-	if _, err := io.ReadFull(random, seed); err != nil {
+	number := make([]byte, 32)
+	if _, err := io.ReadFull(random, number); err != nil {
 		return hostKey{}, fmt.Errorf("make an SSH host key: %w", err)
 	}
-	key := ed25519.NewKeyFromSeed(seed)
+	// One number in 2^32 is none of the curve's; the next attempt draws another.
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), number)
+	if err != nil {
+		return hostKey{}, fmt.Errorf("make an SSH host key: %w", err)
+	}
 	block, err := ssh.MarshalPrivateKey(key, "mailform")
 	if err != nil {
 		return hostKey{}, fmt.Errorf("make an SSH host key: %w", err)
@@ -49,8 +56,8 @@ func newHostKey(random io.Reader) (hostKey, error) {
 type cloudConfig struct {
 	// SSHKeys installs exactly this host key; cloud-init then generates no others.
 	SSHKeys struct {
-		Private string `json:"ed25519_private"`
-		Public  string `json:"ed25519_public"`
+		Private string `json:"ecdsa_private"`
+		Public  string `json:"ecdsa_public"`
 	} `json:"ssh_keys"`
 	SSHPasswordAuth bool        `json:"ssh_pwauth"`
 	DisableRoot     bool        `json:"disable_root"`

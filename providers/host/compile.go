@@ -38,6 +38,8 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 			at(segments[1]).agent = &c
 		case kindServer:
 			at(segments[1]).server = &c
+		case kindHostKey:
+			at(segments[1]).hostKey = &c
 		default:
 			is, was := effective(c)["host"].Str(), c.Before["host"].Str()
 			if is != "" {
@@ -80,6 +82,7 @@ type hostChanges struct {
 	host    string
 	agent   *plan.Change
 	server  *plan.Change
+	hostKey *plan.Change
 	things  []plan.Change // that will be on it
 	leaving []plan.Change // that were on it
 }
@@ -110,6 +113,9 @@ func (h *hostChanges) compile(deleteMail bool) []plan.Op {
 			add(plan.Op{Kind: opConnect, Title: "wait for SSH on " + h.host, Addresses: []plan.Address{h.agent.Address}, ReadOnly: true, Seconds: 30})
 		}
 		add(plan.Op{Kind: opInstall, Title: "install mailformd on " + h.host, Addresses: []plan.Address{h.agent.Address}, Seconds: 10})
+	}
+	for _, op := range h.hostKeyOps() {
+		add(op)
 	}
 	if keys, addrs := h.keys(h.things, func(c plan.Change) bool { return true }); len(addrs) > 0 {
 		add(plan.Op{Kind: opKeys, Title: "make " + counted(len(addrs), "signing key", "signing keys") + " on " + h.host, Addresses: addrs,

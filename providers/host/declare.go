@@ -107,6 +107,7 @@ func (p *Provider) declareHost(spec *specs.Spec, h *specs.Host) []plan.Resource 
 		rs = append(rs, kept(h, declareStorage(h)))
 		server.DependsOn = append(server.DependsOn, storageAddr(h.Name))
 	}
+	rs = append(rs, p.declareHostKey(h)...)
 	return append(rs, on(h, server))
 }
 

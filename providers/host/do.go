@@ -36,6 +36,8 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 			return plan.Result{}, err
 		}
 		return p.converge(ctx, t, op, progress)
+	case opMakeHostKey, opNoteHostKey, opDropHostKey:
+		return p.doHostKey(ctx, t, op)
 	case opVerify:
 		if err := p.verify(ctx, t, readExpected(op.Inputs), progress); err != nil {
 			return plan.Result{}, err
@@ -292,8 +294,18 @@ func (p *Provider) Resolve(ctx context.Context, op plan.Op, _ plan.Token) (plan.
 	if !ok {
 		return plan.NotDone, plan.Result{}, nil // it could not have been begun
 	}
+	switch op.Kind {
+	case opMakeHostKey, opNoteHostKey, opDropHostKey:
+		return plan.NotDone, plan.Result{}, nil // doing it again does no harm, and sees to what was left out
+	}
 	p.remember(t)
 	f, _, err := p.observeFacts(ctx, t)
+	var refused *plan.Error
+	if errors.As(err, &refused) && refused.Code == codeHostKey && t.created {
+		// It may have another key since the plan was made; the next observation asks
+		// the cloud for it.
+		return plan.Undecidable, plan.Result{}, nil
+	}
 	if err != nil {
 		return plan.Undecidable, plan.Result{}, err
 	}

@@ -36,7 +36,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	g, one := errgroup.WithContext(ctx)
 	for i, t := range targets {
 		g.Go(func() (err error) {
-			found[i], calls[i], err = p.observeHost(one, t)
+			found[i], calls[i], err = p.observeHost(one, t, scope.Desired)
 			return err
 		})
 	}
@@ -69,7 +69,7 @@ func onWantedHost(desired []plan.Resource, o plan.Object) bool {
 }
 
 // observeHost returns what is on one host and how many commands that took.
-func (p *Provider) observeHost(ctx context.Context, t target) ([]plan.Object, int, error) {
+func (p *Provider) observeHost(ctx context.Context, t target, desired []plan.Resource) ([]plan.Object, int, error) {
 	f, calls, err := p.leasedFacts(ctx, t)
 	p.mu.Lock()
 	delete(p.facts, t.host)
@@ -84,7 +84,11 @@ func (p *Provider) observeHost(ctx context.Context, t target) ([]plan.Object, in
 	if b, err := p.Agents.Agent(f.Arch); err == nil {
 		wanted = b.SHA256
 	}
-	return p.objects(t, f, wanted), calls, nil
+	objects := p.objects(t, f, wanted)
+	if objects[0].Owner == plan.Ours {
+		objects = append(objects, hostKeyObject(desired, t, f)...)
+	}
+	return objects, calls, nil
 }
 
 // observeFacts asks the machine about itself; nil when mailformd is not there.

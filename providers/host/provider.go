@@ -40,6 +40,10 @@ type Config struct {
 	Dial   func(ctx context.Context, network, addr string) (net.Conn, error)
 	SSH    *sshconn.Env // the person's keys and configuration; nil has none. Without a Dial of its own it uses ours
 	Agents agentbin.Source
+	// NoteHostKey notes on a machine that mailform made by which SSH host key it is
+	// recognised from now on, and returns when whoever asks is told so. nil: machines
+	// keep the key that they were made with.
+	NoteHostKey func(ctx context.Context, instance, fingerprint string) error
 	// Published asks the name servers about TXT records, in the order of the
 	// questions. nil: nothing is known to be seen, and no new signing key is used.
 	Published func(context.Context, []TXT) []Sighting

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,9 @@ import (
 	"mailform/plan"
 	"mailform/providers/host/sshconn"
 )
+
+// codeHostKey is the code of a connection that was refused because of the host key.
+const codeHostKey = "MF5404"
 
 // patience is how long connecting is tried before it is given up.
 type patience struct {
@@ -33,7 +37,8 @@ var (
 type sessions struct {
 	p     *Provider
 	mu    sync.Mutex
-	slots map[string]*slot // by host name
+	slots map[string]*slot  // by host name
+	also  map[string]string // by host name: a fingerprint that counts beside the target's
 }
 
 // slot holds one host's connection. sem makes callers take turns to connect.
@@ -42,7 +47,7 @@ type slot struct {
 	client *client
 	old    []*client      // that others have taken the place of: what runs on them goes on
 	trust  *sshconn.Trust // what was learned about the host's key in this run
-	of     target         // what it is about
+	of     sshconn.Target // what it is about
 }
 
 // client is one SSH connection.
@@ -117,15 +122,16 @@ func (s *sessions) get(ctx context.Context, t target, wait patience, progress pl
 // make makes a new connection to a host. What was learned about its key in this
 // run stays learned.
 func (s *sessions) make(ctx context.Context, sl *slot, t target, wait patience, progress plan.Progress) (*client, error) {
-	settings, err := s.p.SSH.Settings(t.ssh())
+	of := s.trusted(t)
+	settings, err := s.p.SSH.Settings(of)
 	if err != nil {
 		return nil, configError(t, err)
 	}
-	if sl.trust == nil || sl.of != t {
+	if sl.trust == nil || !reflect.DeepEqual(sl.of, of) {
 		if sl.trust, err = s.p.SSH.Trust(settings); err != nil {
 			return nil, s.p.connectError(t, err, 1, 0)
 		}
-		sl.of = t
+		sl.of = of
 	}
 	return s.p.connect(ctx, t, settings, sl.trust, wait, progress)
 }
@@ -344,9 +350,9 @@ func (p *Provider) explain(t target, failed *sshconn.Error, tries int, waited ti
 	e = &plan.Error{Class: plan.ErrCredentials, Code: "MF5407", Step: "log in to " + at, Sent: failed.Sent, Got: failed.Got, Fix: failed.Fix, Err: failed}
 	switch {
 	case failed.Kind == sshconn.HostKey:
-		e.Class, e.Code, e.Step = plan.ErrBlocked, "MF5404", "connect to "+at
+		e.Class, e.Code, e.Step = plan.ErrBlocked, codeHostKey, "connect to "+at
 		if t.created && failed.At.Label == t.label() {
-			e.Fix = "Someone may be in between, or the machine was set up anew outside mailform. If you did that, replace the instance; do not connect before you know."
+			e.Fix = "Someone may be in between, or the machine was set up anew outside mailform. If you did that, compare the key on its console and pin it, ssh { host_key = \"SHA256:…\" }, or replace the instance; do not connect before you know."
 		}
 	case failed.Kind == sshconn.BadPin:
 		e.Class, e.Code, e.Step = plan.ErrSpec, "MF5402", "read the host key of "+at

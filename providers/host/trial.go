@@ -75,7 +75,7 @@ func (s *sessions) renew(ctx context.Context, t target) error {
 		return ctx.Err()
 	}
 	defer func() { <-sl.sem }()
-	if sl.trust == nil || sl.of != t {
+	if sl.client == nil || sl.client.t != t {
 		return errors.New("there is no connection to it any more")
 	}
 	c, err := s.make(ctx, sl, t, atOnce, nil)

@@ -146,6 +146,10 @@ func (m *machine) Stop(_ context.Context, units ...string) error {
 		return nil
 	})
 }
+func (m *machine) Reload(_ context.Context, unit string) error {
+	return m.each("reload", []string{unit}, func(string) error { return nil })
+}
+
 func (m *machine) Restart(_ context.Context, units ...string) error {
 	return m.each("restart", units, func(u string) error {
 		m.active[u] = true

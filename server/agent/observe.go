@@ -46,6 +46,9 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if _, err := readJSON(a.Layout.RetainedFile(), &f.Retained); err != nil {
 		return nil, err
 	}
+	if f.HostKey, err = a.hostKey(); err != nil {
+		return nil, err
+	}
 	if f.Versions, err = a.versions(); err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ type Systemd interface {
 	Start(ctx context.Context, units ...string) error
 	Stop(ctx context.Context, units ...string) error
 	Restart(ctx context.Context, units ...string) error
+	Reload(ctx context.Context, unit string) error
 	// ResetFailed forgets that units failed, and how often they were started.
 	ResetFailed(ctx context.Context, units ...string) error
 	// Listening returns the TCP addresses that a socket unit listens on: "[::]:25".
@@ -129,6 +130,11 @@ func (Systemctl) Stop(ctx context.Context, units ...string) error {
 // Restart implements Systemd.
 func (Systemctl) Restart(ctx context.Context, units ...string) error {
 	return systemctl(ctx, append([]string{"restart"}, units...)...)
+}
+
+// Reload implements Systemd.
+func (Systemctl) Reload(ctx context.Context, unit string) error {
+	return systemctl(ctx, "reload", unit)
 }
 
 // ResetFailed implements Systemd.

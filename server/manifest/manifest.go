@@ -178,7 +178,9 @@ type Facts struct {
 	Disks        []DiskSpace       `json:"disks,omitempty"`   // the system's first; the mail's, when it has one of its own
 	Memory       *Memory           `json:"memory,omitempty"`
 	UpSeconds    int64             `json:"up_seconds,omitempty"` // since the machine has booted; 0 is unknown
-	Service      Service           `json:"service"`
+	// HostKey is the SSH host key that was made here; nil while there is none.
+	HostKey *HostKey `json:"host_key,omitempty"`
+	Service Service  `json:"service"`
 	// Versions are the mailformds on the host, the newest first.
 	Versions []Version `json:"versions,omitempty"`
 	// Trial is a change that nobody has confirmed yet.

@@ -13,10 +13,10 @@ import (
 
 // cloudInit is what a machine takes from its user data at the first boot.
 type cloudInit struct {
-	hostKey ssh.Signer // nil when it names none
-	users   map[string][]string
-	files   []cloudFile
-	sshPort int
+	hostKeys []ssh.Signer // none when it names none
+	users    map[string][]string
+	files    []cloudFile
+	sshPort  int
 }
 
 type cloudFile struct {
@@ -51,7 +51,8 @@ func parseCloudInit(data string) (cloudInit, error) {
 	}
 	var doc struct {
 		SSHKeys struct {
-			Private string `json:"ed25519_private"`
+			Ed25519 string `json:"ed25519_private"`
+			ECDSA   string `json:"ecdsa_private"`
 		} `json:"ssh_keys"`
 		Users      []json.RawMessage `json:"users"`
 		WriteFiles []cloudFile       `json:"write_files"`
@@ -61,14 +62,17 @@ func parseCloudInit(data string) (cloudInit, error) {
 			return c, fmt.Errorf("user data: %w", err)
 		}
 	} else {
-		doc.SSHKeys.Private = literalBlock(body, "ed25519_private")
+		doc.SSHKeys.Ed25519, doc.SSHKeys.ECDSA = literalBlock(body, "ed25519_private"), literalBlock(body, "ecdsa_private")
 	}
-	if doc.SSHKeys.Private != "" {
-		key, err := ssh.ParsePrivateKey([]byte(doc.SSHKeys.Private))
-		if err != nil {
-			return c, errors.New("user data: ed25519_private is not a private key") // not quoted: it is one
+	for _, text := range []string{doc.SSHKeys.ECDSA, doc.SSHKeys.Ed25519} {
+		if text == "" {
+			continue
 		}
-		c.hostKey = key
+		key, err := ssh.ParsePrivateKey([]byte(text))
+		if err != nil {
+			return c, errors.New("user data: a host key is not a private key") // not quoted: it is one
+		}
+		c.hostKeys = append(c.hostKeys, key)
 	}
 	for _, raw := range doc.Users {
 		var u struct {

@@ -90,9 +90,7 @@ func Start(cfg Config) (*Host, error) {
 	if h.cfg.Arch == "" {
 		h.cfg.Arch = runtime.GOARCH
 	}
-	if h.init.hostKey != nil {
-		h.cfg.HostKeys = append([]ssh.Signer{h.init.hostKey}, h.cfg.HostKeys...)
-	}
+	h.cfg.HostKeys = append(h.init.hostKeys, h.cfg.HostKeys...)
 	if len(h.cfg.HostKeys) == 0 {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
@@ -143,7 +141,7 @@ func (h *Host) furnish() error {
 		return err
 	}
 	h.root = root
-	for _, d := range []string{"etc/systemd/system", "etc/sysusers.d", "proc/sys/kernel/random", "run", "tmp", "usr/bin", "usr/local/lib", "usr/local/sbin", "var/lib", "var/log/journal"} {
+	for _, d := range []string{"etc/ssh", "etc/systemd/system", "etc/sysusers.d", "proc/sys/kernel/random", "run", "tmp", "usr/bin", "usr/local/lib", "usr/local/sbin", "var/lib", "var/log/journal"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
 			return err
 		}
@@ -170,6 +168,9 @@ func (h *Host) furnish() error {
 		if err := os.WriteFile(h.path(f.Path), []byte(f.Content), 0o644); err != nil {
 			return err
 		}
+	}
+	if err := h.furnishKeys(); err != nil {
+		return err
 	}
 	exe, err := os.Executable()
 	if err != nil {
@@ -268,7 +269,7 @@ func (h *Host) Addr(port int) (string, bool) {
 	return sup.addr(port)
 }
 
-// HostKey returns the public key that the SSH server prefers.
+// HostKey returns the public key that the SSH server preferred when the machine was made.
 func (h *Host) HostKey() ssh.PublicKey { return h.cfg.HostKeys[0].PublicKey() }
 
 // env is the environment of everything that runs on the host.

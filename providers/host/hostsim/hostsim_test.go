@@ -219,7 +219,7 @@ func TestPlainYAMLHostKey(t *testing.T) {
 	}
 	text := strings.ReplaceAll(strings.TrimSpace(string(pem.EncodeToMemory(block))), "\n", "\n    ")
 	c, err := parseCloudInit("#cloud-config\nssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n    " + text + "\n  ed25519_public: x\n")
-	if err != nil || c.hostKey == nil {
+	if err != nil || len(c.hostKeys) != 1 {
 		t.Fatalf("%+v %v", c, err)
 	}
 }

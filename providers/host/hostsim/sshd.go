@@ -26,6 +26,7 @@ type sshServer struct {
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
+	keys  []ssh.Signer // that it shows
 }
 
 func newSSHServer(h *Host, sup *supervisor) (*sshServer, error) {
@@ -57,8 +58,9 @@ func newSSHServer(h *Host, sup *supervisor) (*sshServer, error) {
 			return nil, errors.New("this key is not authorized")
 		},
 	}
-	for _, k := range h.cfg.HostKeys {
-		s.config.AddHostKey(k)
+	if err := s.reload(); err != nil {
+		l.Close()
+		return nil, err
 	}
 	s.wg.Add(1)
 	go s.accept()
@@ -99,7 +101,13 @@ func (s *sshServer) close() {
 
 func (s *sshServer) serve(c net.Conn) {
 	defer c.Close()
-	conn, chans, reqs, err := ssh.NewServerConn(c, s.config)
+	s.mu.Lock()
+	config := *s.config
+	for _, k := range s.keys {
+		config.AddHostKey(k)
+	}
+	s.mu.Unlock()
+	conn, chans, reqs, err := ssh.NewServerConn(c, &config)
 	if err != nil {
 		return
 	}

@@ -208,7 +208,12 @@ func (s *supervisor) systemctl(args []string) reply {
 	case "restart":
 		return each(func(u string) error { return errors.Join(s.stop(u), s.start(u)) })
 	case "reload":
-		return each(s.reload)
+		return each(func(u string) error {
+			if u == sshdUnit {
+				return s.reloadSSH()
+			}
+			return s.reload(u)
+		})
 	case "enable":
 		return each(func(u string) error { return s.setEnabled(u, true) })
 	case "disable":
@@ -225,6 +230,16 @@ func (s *supervisor) systemctl(args []string) reply {
 		return r
 	}
 	return failed("systemctl: %q is not simulated", verb)
+}
+
+func (s *supervisor) reloadSSH() error {
+	s.host.mu.Lock()
+	sshd := s.host.sshd
+	s.host.mu.Unlock()
+	if sshd == nil {
+		return errors.New("the machine is going down")
+	}
+	return sshd.reload()
 }
 
 // reread is daemon-reload: unit files are read again, states stay.
@@ -364,6 +379,9 @@ func (s *supervisor) show(units, properties []string) reply {
 	var blocks []string
 	for _, name := range units {
 		values := map[string]string{"Id": name, "LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": "", "MainPID": "0", "NeedDaemonReload": "no"}
+		if name == sshdUnit {
+			values["LoadState"], values["ActiveState"], values["UnitFileState"] = "loaded", "active", "enabled"
+		}
 		if u, err := s.need(name); err == nil {
 			onDisk, err := os.ReadFile(s.unitFile(name))
 			s.mu.Lock()

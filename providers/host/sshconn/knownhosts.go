@@ -151,6 +151,14 @@ func addKnownHost(file, name string, port int, key ssh.PublicKey) error {
 	return err
 }
 
+// Fingerprint is a host key's, "SHA256:…"; that of the key itself for a certificate.
+func Fingerprint(key ssh.PublicKey) string {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		key = cert.Key
+	}
+	return ssh.FingerprintSHA256(key)
+}
+
 // KnownHostsLine is the line of a known_hosts file that says which key a machine has.
 func KnownHostsLine(name string, port int, key ssh.PublicKey) string {
 	return knownhosts.Line([]string{knownName(name, port)}, key)

@@ -99,8 +99,11 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Actor:      first(getenv("USER"), getenv("LOGNAME"), "somebody"),
 		Dial:       s.env.Dial,
 		SSH:        person,
-		Agents:     agents,
-		Secret:     spec.Secret,
+
+		NoteHostKey: cloud.NoteHostKey,
+
+		Agents: agents,
+		Secret: spec.Secret,
 		Published: func(ctx context.Context, records []host.TXT) []host.Sighting {
 			return sightings(ctx, s.certs, records)
 		},
