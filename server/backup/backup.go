@@ -46,6 +46,9 @@ type Config struct {
 	HTTP   *http.Client                                     // default: a plain one
 	Now    func() time.Time                                 // default time.Now
 	Sleep  func(ctx context.Context, d time.Duration) error // between tries; default waits
+	// Role gives the credentials of the machine's role, where the settings say to
+	// sign with them; default bucket.Role.
+	Role func(context.Context) (bucket.Credentials, error)
 	// SessionToken belongs to temporary credentials; "" for lasting ones.
 	SessionToken string
 	// Rate is how many octets a second are read, and how many are sent, by a
@@ -88,8 +91,14 @@ func NewPlace(cfg Config, b manifest.Backup, host string) (*Place, error) {
 	if !manifest.ValidName(host) {
 		return nil, fmt.Errorf("%q is not the name of a host", host)
 	}
+	var sign func(context.Context) (bucket.Credentials, error)
+	if b.Role {
+		if sign = cfg.Role; sign == nil {
+			sign = bucket.Role(bucket.RoleConfig{Now: cfg.Now})
+		}
+	}
 	client, err := bucket.New(bucket.Config{
-		Endpoint: b.Endpoint, Bucket: b.Bucket, Region: b.Region, HTTP: cfg.HTTP, Now: cfg.Now,
+		Endpoint: b.Endpoint, Bucket: b.Bucket, Region: b.Region, OSS: b.OSS, HTTP: cfg.HTTP, Now: cfg.Now, Sign: sign,
 		Credentials: bucket.Credentials{AccessKeyID: b.AccessKeyID, SecretAccessKey: b.SecretAccessKey, SessionToken: cfg.SessionToken},
 	})
 	if err != nil {

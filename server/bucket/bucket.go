@@ -5,7 +5,8 @@
 // On Alibaba's endpoints (*.aliyuncs.com) it speaks OSS's own API with OSS V4
 // signatures, because OSS refuses S3's conditional headers with 501 and documents
 // x-oss-forbid-overwrite for its own API only. Everywhere else it speaks S3 with
-// AWS Signature Version 4 and If-None-Match.
+// AWS Signature Version 4 and If-None-Match. Call sends any other request of the
+// service's API. Requests are signed with lasting keys or those of a role (Role).
 //
 // It never repeats a request: whether one may be repeated is the caller's to
 // know. It imports nothing of mailform, so that the providers may use it, too.
@@ -57,9 +58,12 @@ type Config struct {
 	Endpoint    string // URL of the service: "https://oss-cn-hongkong.aliyuncs.com", "http://127.0.0.1:9000"
 	Bucket      string
 	Region      string // "" takes it from the endpoint's name, or "us-east-1"
+	OSS         bool   // OSS also where the endpoint's name does not say so; the bucket's name then stands in the path
 	Credentials Credentials
-	HTTP        *http.Client // redirects are never followed; nil is a plain one
-	Now         func() time.Time
+	// Sign gives the credentials of each request in place of Credentials, when it is set.
+	Sign func(context.Context) (Credentials, error)
+	HTTP *http.Client // redirects are never followed; nil is a plain one
+	Now  func() time.Time
 }
 
 // Client is safe for concurrent use.
@@ -87,6 +91,8 @@ func New(c Config) (*Client, error) {
 		host = strings.TrimPrefix(host, "s3.")
 		client.base.Host = strings.TrimPrefix(client.base.Host, "s3.")
 		client.scheme, client.inPath = ossV4, false
+	case c.OSS:
+		client.scheme = ossV4
 	case strings.HasSuffix(host, ".amazonaws.com"), strings.HasSuffix(host, ".amazonaws.com.cn"):
 		// A dot in the bucket's name would not match the certificate.
 		client.inPath = strings.Contains(c.Bucket, ".")
@@ -207,6 +213,7 @@ func (c *Client) Delete(ctx context.Context, key string) error {
 // call is one request.
 type call struct {
 	method, key string
+	service     bool // about the service, not about the bucket
 	params      map[string]string
 	header      http.Header
 	body        io.ReadCloser
@@ -220,10 +227,15 @@ func (c *Client) do(ctx context.Context, q call) (*http.Response, error) {
 	u := c.base
 	u.Path = "/" + q.key
 	resource := u.Path
-	if c.inPath {
+	switch {
+	case q.service:
+		if !c.inPath {
+			u.Host = strings.TrimPrefix(u.Host, c.Bucket+".")
+		}
+	case c.inPath:
 		u.Path = "/" + c.Bucket + u.Path
 		resource = u.Path
-	} else if !c.scheme.hashPayload { // OSS signs the bucket wherever it stands
+	case !c.scheme.hashPayload: // OSS signs the bucket wherever it stands
 		resource = "/" + c.Bucket + u.Path
 	}
 	u.RawPath = escape(u.Path, true)
@@ -246,7 +258,13 @@ func (c *Client) do(ctx context.Context, q call) (*http.Response, error) {
 		digest = emptySHA256
 	}
 	r.Host = canonicalHost(u)
-	c.scheme.sign(r, c.Credentials, c.Region, resource, digest, c.Now())
+	credentials := c.Credentials
+	if c.Sign != nil {
+		if credentials, err = c.Sign(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c.scheme.sign(r, credentials, c.Region, resource, digest, c.Now())
 	resp, err := c.HTTP.Do(r)
 	if err != nil {
 		return nil, err

@@ -60,6 +60,8 @@ type Backup struct {
 	Prefix          string `json:"prefix,omitempty"`
 	AccessKeyID     string `json:"access_key_id,omitempty"`
 	SecretAccessKey string `json:"secret_access_key,omitempty"`
+	Role            bool   `json:"role,omitempty"` // sign with the RAM role of the instance, without a key
+	OSS             bool   `json:"oss,omitempty"`  // the service is OSS, whatever its name
 	EverySeconds    int64  `json:"every_seconds"`
 	KeepSeconds     int64  `json:"keep_seconds"`
 }

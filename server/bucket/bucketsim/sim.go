@@ -35,6 +35,7 @@ type Fault struct {
 type Sim struct {
 	Bucket  string
 	Keys    map[string]string // access key id -> secret
+	Token   string            // the security token that goes with the keys; "" does not look
 	Now     func() time.Time  // the service's clock
 	Page    int               // objects in one page of a list; 0 means 1,000
 	Version bool              // versioning is on: OSS then ignores x-oss-forbid-overwrite
@@ -43,6 +44,7 @@ type Sim struct {
 	mu      sync.Mutex
 	fault   func(*http.Request) Fault
 	objects map[string]object
+	held    int // versions and delete markers, with Version
 	calls   int
 }
 
@@ -79,6 +81,21 @@ func (s *Sim) Objects() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.keys("")
+}
+
+// Held is how much stands in the way of deleting the bucket: objects or, where
+// versioning is on, every version and delete marker there ever was.
+func (s *Sim) Held() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(s.held, len(s.objects))
+}
+
+// Purge removes everything with all its versions, as a person does in the console.
+func (s *Sim) Purge() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects, s.held = nil, 0
 }
 
 // keys lists what begins with prefix. mu is held.
@@ -207,6 +224,7 @@ func (s *Sim) serve(a *reply, r *http.Request, key string, body []byte, sign *si
 		sum := md5.Sum(body)
 		o := object{body: body, etag: `"` + strings.ToUpper(hex.EncodeToString(sum[:])) + `"`, modified: s.Now().UTC().Truncate(time.Second), kind: r.Header.Get("Content-Type")}
 		s.objects[key] = o
+		s.version()
 		a.header.Set("ETag", o.etag)
 	case r.Method == http.MethodGet && !exists:
 		a.refuse(http.StatusNotFound, "NoSuchKey", "The specified key does not exist.")
@@ -217,9 +235,17 @@ func (s *Sim) serve(a *reply, r *http.Request, key string, body []byte, sign *si
 		a.body = have.body
 	case r.Method == http.MethodDelete:
 		delete(s.objects, key)
+		s.version()
 		a.status = http.StatusNoContent
 	default:
 		a.refuse(http.StatusMethodNotAllowed, "MethodNotAllowed", "not simulated")
+	}
+}
+
+// version notes that another version or delete marker came about.
+func (s *Sim) version() {
+	if s.Version {
+		s.held++
 	}
 }
 

@@ -20,6 +20,17 @@ type signature struct {
 
 type refusal struct{ code, text string }
 
+// Check verifies the signature of a request that is about the bucket or, where
+// Bucket is "", about the service. It returns whose key signed, or the code and
+// text of the refusal.
+func (s *Sim) Check(r *http.Request, body []byte) (keyID, code, text string) {
+	sign, refused := s.verify(r, body)
+	if refused != nil {
+		return "", refused.code, refused.text
+	}
+	return sign.id, "", ""
+}
+
 // verify checks a request's signature from what arrived, nothing else: the path
 // and query as they were sent, and the headers.
 func (s *Sim) verify(r *http.Request, body []byte) (*signature, *refusal) {
@@ -34,6 +45,9 @@ func (s *Sim) verify(r *http.Request, body []byte) (*signature, *refusal) {
 	vendor, first := "X-Amz-", "AWS4"
 	if sign.oss {
 		vendor, first = "X-Oss-", "aliyun_v4"
+	}
+	if token := r.Header.Get(vendor + "Security-Token"); s.Token != "" && token != s.Token {
+		return nil, &refusal{"InvalidSecurityToken", "The security token you provided is invalid."}
 	}
 	stamp := r.Header.Get(vendor + "Date")
 	at, err := time.Parse("20060102T150405Z", stamp)
@@ -50,7 +64,7 @@ func (s *Sim) verify(r *http.Request, body []byte) (*signature, *refusal) {
 		}
 	}
 	rawPath, rawQuery, _ := strings.Cut(r.RequestURI, "?")
-	if sign.oss && strings.HasPrefix(r.Host, s.Bucket+".") {
+	if sign.oss && s.Bucket != "" && strings.HasPrefix(r.Host, s.Bucket+".") {
 		rawPath = "/" + s.Bucket + rawPath
 	}
 	names := sign.signed

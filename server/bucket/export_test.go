@@ -1,0 +1,4 @@
+package bucket
+
+// ReadRole is readRole, for its fuzz test.
+var ReadRole = readRole
