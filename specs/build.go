@@ -106,7 +106,7 @@ func (l *loader) buildProviders(b *built) {
 		at := rangeOf(n.header)
 		switch n.schema.Name {
 		case "alicloud":
-			s.AliCloud = AliCloud{Region: get[string](n, "region"), ECSEndpoint: get[string](n, "ecs_endpoint"), VPCEndpoint: get[string](n, "vpc_endpoint"), Range: at}
+			s.AliCloud = AliCloud{Region: get[string](n, "region"), ECSEndpoint: get[string](n, "ecs_endpoint"), VPCEndpoint: get[string](n, "vpc_endpoint"), OSSEndpoint: get[string](n, "oss_endpoint"), Range: at}
 		case "cloudflare":
 			s.Cloudflare = Cloudflare{BaseURL: get[string](n, "base_url"), Range: at}
 		case "acme":

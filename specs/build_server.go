@@ -80,6 +80,9 @@ func (l *loader) buildOperation(b *built) {
 			AccessKeyID: get[string](n, "access_key_id"), SecretAccessKey: get[string](n, "secret_access_key"),
 			Every: get[time.Duration](n, "every"), Keep: get[time.Duration](n, "keep"), Range: rangeOf(n.header),
 		}
+		if oss := first(n, "oss"); oss != nil {
+			s.Backup.Create, s.Backup.Bucket = true, get[string](oss, "bucket")
+		}
 		s.keep(s.Backup.SecretAccessKey)
 	}
 	m, _ := root.one("monitor")

@@ -104,6 +104,8 @@ func (l *loader) checkBackup(b *built) {
 		return
 	}
 	n := first(b.root, "backup")
+	l.checkBackupPlace(n)
+	l.checkBackupKey(b, n)
 	if overPlainHTTP(k.Endpoint) {
 		l.warnAt(codePlainTransport, n.at("endpoint"), n.header, "backups travel without TLS", "Everyone on the way could read all mail. Write https://.")
 	}

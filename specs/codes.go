@@ -89,6 +89,8 @@ const (
 	codeRelayLoop         = "MF1422"
 	codeDuplicateZone     = "MF1423"
 	codeTwoAuthorities    = "MF1424"
+	codeBackupPlace       = "MF1430"
+	codeNoBackupKey       = "MF1431"
 
 	codeSSHOpen            = "MF1501"
 	codeSPFLookups         = "MF1502"
@@ -211,6 +213,8 @@ func Codes() []Code {
 		{codeRelayLoop, "The relay is a host of the spec: mail would go round for ever."},
 		{codeDuplicateZone, "A zone, or a web name or rule in it, is defined twice, or two zones have one id."},
 		{codeTwoAuthorities, "A certificate authority by name and another by its directory."},
+		{codeBackupPlace, "A backup block names a bucket that exists and one to make."},
+		{codeNoBackupKey, "Nothing could sign what a host sends to the bucket of its backups."},
 
 		{codeSSHOpen, "SSH is open to the whole internet because the spec does not say to whom."},
 		{codeSPFLookups, "The SPF record needs more than ten DNS lookups; receivers will refuse it."},

@@ -58,6 +58,7 @@ provider "alicloud" {
   region       = "eu-central-1"
   ecs_endpoint = "http://127.0.0.1:1"
   vpc_endpoint = "https://vpc.example"
+  oss_endpoint = "https://oss.example"
 }
 provider "cloudflare" { base_url = "http://127.0.0.1:2/client/v4" }
 provider "acme" {
@@ -149,7 +150,7 @@ server {
 	if s == nil {
 		t.Fatal(show(src, ds))
 	}
-	if s.AliCloud != (AliCloud{"eu-central-1", "http://127.0.0.1:1", "https://vpc.example", s.AliCloud.Range}) ||
+	if s.AliCloud != (AliCloud{"eu-central-1", "http://127.0.0.1:1", "https://vpc.example", "https://oss.example", s.AliCloud.Range}) ||
 		s.Cloudflare.BaseURL != "http://127.0.0.1:2/client/v4" || s.ACME.Directory != "https://127.0.0.1:3/dir" || s.CABundle != "ca.pem" || s.Resolver != "127.0.0.1:5353" {
 		t.Errorf("providers: %+v %+v %+v %q %q", s.AliCloud, s.Cloudflare, s.ACME, s.CABundle, s.Resolver)
 	}

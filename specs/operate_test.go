@@ -131,7 +131,7 @@ forget "mailbox/bob@acme.example" {}
 	if f := s.Server.Filter; !reflect.DeepEqual(f, Filter{[]string{"zen.spamhaus.org"}, true, false, []string{"exe", "scr"}, f.Range}) {
 		t.Errorf("filter: %+v", f)
 	}
-	if b := s.Backup; *b != (Backup{"https://s3.example", "acme-mail", "cn-hongkong", "mail/acme", "LTAI", "canary-backup", 15 * time.Minute, 90 * 24 * time.Hour, b.Range}) {
+	if b := s.Backup; *b != (Backup{false, "https://s3.example", "acme-mail", "cn-hongkong", "mail/acme", "LTAI", "canary-backup", 15 * time.Minute, 90 * 24 * time.Hour, b.Range}) {
 		t.Errorf("backup: %+v", b)
 	}
 	if m := s.Monitor; !reflect.DeepEqual(m, Monitor{[]string{"oncall@elsewhere.example", "ops@acme.example"}, 5, 30 * time.Minute, 10 * 24 * time.Hour, "[::1]:9100", m.Range}) {
@@ -198,5 +198,42 @@ zone "acme.example" {}
 	}
 	if p := s.Protection; !reflect.DeepEqual(p, Protection{ZonePercent: 50, Range: p.Range}) || s.Backup != nil || s.Ignore != nil || s.Forget != nil {
 		t.Errorf("protection %+v backup %v ignore %v forget %v", p, s.Backup, s.Ignore, s.Forget)
+	}
+}
+
+// TestABucketToMake: a backup block can have its bucket made, and Write says so again.
+func TestABucketToMake(t *testing.T) {
+	s := mustLoad(t, `
+stack "acme" {}
+provider "alicloud" { region = "ap-southeast-1" }
+host "mx1" {
+  hostname = "mail.acme.example"
+  instance { ram_role = "mail-backup" }
+  ssh { from = ["::1"] }
+}
+host "mx2" {
+  hostname = "mx2.acme.example"
+  address  = "203.0.113.9"
+}
+domain "acme.example" {
+  host = "mx1"
+  mailbox "alice" {}
+}
+domain "b.example" { host = "mx2" }
+backup {
+  oss { bucket = "acme-mail-backup" }
+}
+`)
+	if b := s.Backup; !b.Create || b.Bucket != "acme-mail-backup" || b.Endpoint != "" || b.AccessKeyID != "" {
+		t.Errorf("backup: %+v", b)
+	}
+	for i, want := range []string{"https://oss-ap-southeast-1-internal.aliyuncs.com", "https://oss-ap-southeast-1.aliyuncs.com"} {
+		if got := s.BackupEndpoint(s.Hosts[i]); got != want {
+			t.Errorf("%s copies to %s, want %s", s.Hosts[i].Name, got, want)
+		}
+	}
+	text := Write(s)
+	if again := mustLoad(t, string(text)); !again.Backup.Create || again.Backup.Bucket != s.Backup.Bucket {
+		t.Errorf("written and read again: %+v\n%s", again.Backup, text)
 	}
 }

@@ -259,6 +259,7 @@ func providerSchema() *blockSchema {
 						Doc: "Where the machines stand. Mainland regions need an ICP filing for web names."},
 					{Name: "ecs_endpoint", Kind: kindURL, DefaultIs: "the vendor's", Doc: "Address of the ECS API. The environment's ALIBABA_CLOUD_ECS_ENDPOINT serves when this is not set."},
 					{Name: "vpc_endpoint", Kind: kindURL, DefaultIs: "the vendor's", Doc: "Address of the VPC API. The environment's ALIBABA_CLOUD_VPC_ENDPOINT serves when this is not set."},
+					{Name: "oss_endpoint", Kind: kindURL, DefaultIs: "the vendor's", Doc: "Address of OSS, for the bucket of backups. The environment's ALIBABA_CLOUD_OSS_ENDPOINT serves when this is not set."},
 				},
 			},
 			{

@@ -2,23 +2,31 @@ package specs
 
 func backupSchema() *blockSchema {
 	return &blockSchema{
-		Name: "backup", Doc: "Each host copies its mail to a bucket of OSS or of any S3-compatible service. Without the block there are no backups.",
+		Name: "backup", Doc: "Each host copies its mail to a bucket: one that mailform makes (oss), or one of OSS or any S3-compatible service that exists (endpoint and bucket). Without the block there are no backups.",
 		Example: `backup {
-  endpoint          = "https://s3.oss-cn-hongkong.aliyuncs.com"
-  bucket            = "acme-mail-backup"
-  access_key_id     = "LTAI5tExample"
-  secret_access_key = var.backup_key
+  oss {
+    bucket = "acme-mail-backup"
+  }
 }`,
 		Attrs: []attrSchema{
-			{Name: "endpoint", Kind: kindURL, Required: true, Example: `"https://s3.oss-cn-hongkong.aliyuncs.com"`, Doc: "URL of the service, without the bucket."},
-			{Name: "bucket", Kind: kindBucket, Required: true, Example: `"acme-mail-backup"`, Doc: "Name of the bucket, which must exist."},
+			{Name: "endpoint", Kind: kindURL, Example: `"https://s3.oss-cn-hongkong.aliyuncs.com"`, Doc: "URL of the service, without the bucket. Excludes oss."},
+			{Name: "bucket", Kind: kindBucket, Example: `"acme-mail-backup"`, Doc: "Name of a bucket that exists. Excludes oss."},
 			{Name: "region", Kind: kindString, MaxLen: 64, Form: regionForm, DefaultIs: `from the endpoint's name, else "us-east-1"`, Example: `"cn-hongkong"`, Doc: "The service's region."},
 			{Name: "prefix", Kind: kindObjectKey, MaxLen: 512, DefaultIs: "none", Example: `"mail"`, Doc: "What the names of all objects begin with."},
-			{Name: "access_key_id", Kind: kindString, Required: true, MaxLen: 128, Example: `"LTAI5tExample"`, Doc: "Access key; one that can do nothing but read and write in this bucket."},
-			{Name: "secret_access_key", Kind: kindString, Required: true, Sensitive: true, MaxLen: 256, Example: "var.backup_key", Doc: "The access key's secret; use a sensitive variable."},
+			{Name: "access_key_id", Kind: kindString, MaxLen: 128, DefaultIs: "with OSS, the instance's ram_role signs", Example: `"LTAI5tExample"`,
+				Doc: "Access key; one that can do nothing but read and write in this bucket. Without it and with OSS, each instance signs as its ram_role, and there is no key to keep or to leak."},
+			{Name: "secret_access_key", Kind: kindString, Sensitive: true, MaxLen: 256, Example: "var.backup_key", Doc: "The access key's secret; use a sensitive variable."},
 			{Name: "every", Kind: kindDuration, Default: text("1h"), Min: 15, Max: 7 * day, Doc: "How often. What came in since the last time is lost with the disk."},
 			{Name: "keep", Kind: kindDuration, Default: text("30d"), Min: day, Max: 3650 * day, Doc: "How far back a restore can go."},
 		},
+		Blocks: []*blockSchema{{
+			Name: "oss", Doc: "A bucket that mailform makes in the region of the provider \"alicloud\" and keeps as it should be: private and closed to the public, encrypted by the service, " +
+				"versioned, so that what somebody with the hosts' key deletes can be had back for as long as keep says. It is never deleted while anything is in it, and stays as it is, with its mark, when the block is taken out of the spec.",
+			Example: "oss {\n  bucket = \"acme-mail-backup\"\n}",
+			Attrs: []attrSchema{
+				{Name: "bucket", Kind: kindBucket, Required: true, Example: `"acme-mail-backup"`, Doc: "Its name, which must be free among all of the vendor's customers."},
+			},
+		}},
 	}
 }
 

@@ -65,6 +65,7 @@ type AliCloud struct {
 	Region      string // "cn-hongkong"
 	ECSEndpoint string // URL or host; "" for the vendor's
 	VPCEndpoint string
+	OSSEndpoint string
 	Range       Range
 }
 
@@ -327,15 +328,31 @@ type ZoneRule struct {
 
 // Backup is where the host copies the mail to: an S3-compatible bucket.
 type Backup struct {
-	Endpoint        string // URL of the service: "https://oss-cn-hongkong.aliyuncs.com"
+	Create          bool   // mailform makes the bucket, in OSS: see Spec.BackupEndpoint for where
+	Endpoint        string // URL of the service: "https://oss-cn-hongkong.aliyuncs.com"; "" with Create
 	Bucket          string
 	Region          string
-	Prefix          string // of the keys, without slashes at its ends; "" for none
-	AccessKeyID     string
+	Prefix          string        // of the keys, without slashes at its ends; "" for none
+	AccessKeyID     string        // "" when each host signs as the role of its instance
 	SecretAccessKey string        // sensitive
 	Every           time.Duration // 15 minutes to 7 days
 	Keep            time.Duration // how far back a restore can go, 1 day to 10 years
 	Range           Range
+}
+
+// BackupEndpoint is the URL of the service that a host copies its mail to. A bucket
+// that mailform makes is in the instances' region, where they reach it by the
+// vendor's own network: it costs nothing and takes nothing of the public bandwidth.
+func (s *Spec) BackupEndpoint(h *Host) string {
+	switch {
+	case !s.Backup.Create:
+		return s.Backup.Endpoint
+	case s.AliCloud.OSSEndpoint != "":
+		return s.AliCloud.OSSEndpoint
+	case h.Instance != nil:
+		return "https://oss-" + s.AliCloud.Region + "-internal.aliyuncs.com"
+	}
+	return "https://oss-" + s.AliCloud.Region + ".aliyuncs.com"
 }
 
 // Monitor says when the host writes to somebody about itself.

@@ -264,6 +264,7 @@ func (w *writer) providers(schema *blockSchema, s *Spec) {
 		b.attr("region", s.AliCloud.Region)
 		b.attr("ecs_endpoint", s.AliCloud.ECSEndpoint)
 		b.attr("vpc_endpoint", s.AliCloud.VPCEndpoint)
+		b.attr("oss_endpoint", s.AliCloud.OSSEndpoint)
 	})
 	provider("cloudflare", func(b body) { b.attr("base_url", s.Cloudflare.BaseURL) })
 	provider("acme", func(b body) {
@@ -467,9 +468,13 @@ func (w *writer) server(schema *blockSchema, s *Server) {
 
 func (w *writer) backup(schema *blockSchema, k *Backup) {
 	w.block(schema, nil, func(b body) {
-		b.attr("endpoint", k.Endpoint)
-		b.attr("bucket", k.Bucket)
-		b.attr("region", k.Region)
+		if k.Create {
+			b.block("oss", nil, func(b body) { b.attr("bucket", k.Bucket) })
+		} else {
+			b.attr("endpoint", k.Endpoint)
+			b.attr("bucket", k.Bucket)
+			b.attr("region", k.Region)
+		}
 		b.attr("prefix", k.Prefix)
 		b.attr("access_key_id", k.AccessKeyID)
 		b.secret("secret_access_key", k.SecretAccessKey, "backup_secret_access_key")

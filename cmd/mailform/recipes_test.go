@@ -59,6 +59,7 @@ func TestPolicies(t *testing.T) {
 	for name, want := range map[string]string{
 		"ram-policy-apply.json": alicloud.PolicyJSON(false),
 		"ram-policy-plan.json":  alicloud.PolicyJSON(true),
+		"ram-policy-host.json":  alicloud.HostPolicyJSON("acme-mail-backup"),
 		"cloudflare-token.md":   token.String(),
 	} {
 		path := filepath.Join("..", "..", "examples", "ci", name)

@@ -1,7 +1,6 @@
 package alicloud
 
 import (
-	"encoding/json"
 	"sort"
 	"strings"
 )
@@ -50,6 +49,20 @@ const (
 	ecsStopInstance
 	ecsTagResources
 	ecsUntagResources
+	ossDeleteBucket
+	ossDeleteBucketTagging
+	ossGetBucketInfo
+	ossGetBucketLifecycle
+	ossGetBucketTagging
+	ossListBuckets
+	ossListObjects
+	ossPutBucket
+	ossPutBucketAcl
+	ossPutBucketEncryption
+	ossPutBucketLifecycle
+	ossPutBucketPublicAccessBlock
+	ossPutBucketTagging
+	ossPutBucketVersioning
 	vpcAllocateEipAddress
 	vpcAssociateEipAddress
 	vpcCreateVSwitch
@@ -66,7 +79,8 @@ const (
 	vpcUnassociateEipAddress
 )
 
-// actions says of each action where it is, what it is called, whether a plan needs
+// actions says of each action where it is, what it is called (in RAM, where OSS's own
+// names differ), whether a plan needs
 // it (and not only an apply), and what else the caller must be permitted to for it.
 var actions = [...]struct {
 	product product
@@ -112,6 +126,20 @@ var actions = [...]struct {
 	ecsStopInstance:                   {product: ecs, name: "StopInstance"},
 	ecsTagResources:                   {product: ecs, name: "TagResources"},
 	ecsUntagResources:                 {product: ecs, name: "UntagResources"},
+	ossDeleteBucket:                   {product: oss, name: "DeleteBucket"},
+	ossDeleteBucketTagging:            {product: oss, name: "DeleteBucketTagging"},
+	ossGetBucketInfo:                  {product: oss, name: "GetBucketInfo", plan: true},
+	ossGetBucketLifecycle:             {product: oss, name: "GetBucketLifecycle", plan: true},
+	ossGetBucketTagging:               {product: oss, name: "GetBucketTagging", plan: true},
+	ossListBuckets:                    {product: oss, name: "ListBuckets", plan: true},
+	ossListObjects:                    {product: oss, name: "ListObjects", plan: true},
+	ossPutBucket:                      {product: oss, name: "PutBucket"},
+	ossPutBucketAcl:                   {product: oss, name: "PutBucketAcl"},
+	ossPutBucketEncryption:            {product: oss, name: "PutBucketEncryption"},
+	ossPutBucketLifecycle:             {product: oss, name: "PutBucketLifecycle"},
+	ossPutBucketPublicAccessBlock:     {product: oss, name: "PutBucketPublicAccessBlock"},
+	ossPutBucketTagging:               {product: oss, name: "PutBucketTagging"},
+	ossPutBucketVersioning:            {product: oss, name: "PutBucketVersioning"},
 	vpcAllocateEipAddress:             {product: vpc, name: "AllocateEipAddress"},
 	vpcAssociateEipAddress:            {product: vpc, name: "AssociateEipAddress"},
 	vpcCreateVSwitch:                  {product: vpc, name: "CreateVSwitch"},
@@ -129,7 +157,9 @@ var actions = [...]struct {
 }
 
 // reads reports whether an action changes nothing.
-func reads(name string) bool { return strings.HasPrefix(name, "Describe") }
+func reads(name string) bool {
+	return strings.HasPrefix(name, "Describe") || strings.HasPrefix(name, "Get") || strings.HasPrefix(name, "List")
+}
 
 // Permissions lists the RAM actions, such as "ecs:RunInstances", that the
 // provider can need, sorted: with readOnly those of plan and drift, else all.
@@ -146,33 +176,4 @@ func Permissions(readOnly bool) []string {
 	}
 	sort.Strings(names)
 	return names
-}
-
-// PolicyJSON is a RAM policy that permits what Permissions lists, ready to be
-// given to a RAM user or role. The only role it lets anybody hand on is one for ECS.
-// https://www.alibabacloud.com/help/en/ram/user-guide/policy-structure-and-syntax
-func PolicyJSON(readOnly bool) string {
-	type condition map[string]map[string]string
-	type statement struct {
-		Effect    string
-		Action    []string
-		Resource  string
-		Condition condition `json:",omitempty"`
-	}
-	doc := struct {
-		Version   string
-		Statement []statement
-	}{Version: "1"}
-	var own []string
-	for _, name := range Permissions(readOnly) {
-		if name == "ram:PassRole" {
-			doc.Statement = append(doc.Statement, statement{"Allow", []string{name}, "acs:ram:*:*:role/*",
-				condition{"StringEquals": {"acs:Service": "ecs.aliyuncs.com"}}})
-			continue
-		}
-		own = append(own, name)
-	}
-	doc.Statement = append([]statement{{Effect: "Allow", Action: own, Resource: "*"}}, doc.Statement...)
-	text, _ := json.MarshalIndent(doc, "", "  ") // plain strings always marshal
-	return string(text) + "\n"
 }

@@ -108,6 +108,10 @@ func (c *compiler) change(ch plan.Change) {
 	case plan.Delete:
 		c.remove(ch)
 	case plan.Adopt:
+		if ch.Kind == kindBucket {
+			c.setBucket(ch)
+			return
+		}
 		c.then(ch.Address, opTag, "mark as ours the", 1, plan.Attrs{"id": plan.String(ch.ID), "kind": plan.String(ch.Kind)})
 	case plan.Forget:
 		c.forget(ch)
@@ -146,6 +150,8 @@ func (c *compiler) create(ch plan.Change) {
 		c.attachDisk(ch)
 	case kindSnapshotPolicy:
 		c.createPolicy(ch)
+	case kindBucket:
+		c.createBucket(ch)
 	case kindEIP:
 		c.then(a, opAllocateEIP, "allocate the public address", 2, pick(ch.After, "bandwidth", "charge_by"))
 	case kindAssociation:
@@ -175,6 +181,8 @@ func (c *compiler) update(ch plan.Change) {
 		c.updateLink(ch)
 	case kindSnapshotPolicy:
 		c.updatePolicy(ch)
+	case kindBucket:
+		c.setBucket(ch)
 	case kindEIP:
 		c.then(a, opModifyEIP, "change the bandwidth of", 2, plan.Attrs{"id": id, "bandwidth": ch.After["bandwidth"]})
 	case kindAssociation:
@@ -250,6 +258,8 @@ func (c *compiler) remove(ch plan.Change) {
 		c.detachDisk(ch)
 	case kindSnapshotPolicy:
 		c.removePolicy(ch)
+	case kindBucket:
+		c.then(a, opDeleteBucket, "delete the bucket", 2, bucketInputs(ch, ch.Before))
 	case kindEIP:
 		c.then(a, opReleaseEIP, "release the public address", 2, plan.Attrs{"id": id})
 	case kindAssociation:

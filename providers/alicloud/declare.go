@@ -65,6 +65,9 @@ func (p *Provider) Declare(spec *specs.Spec) ([]plan.Resource, specs.Diagnostics
 		rs = append(rs, r...)
 		diags = append(diags, ds...)
 	}
+	if spec.Backup != nil && spec.Backup.Create {
+		rs = append(rs, p.declareBucket(spec))
+	}
 	sort.Slice(rs, func(i, j int) bool { return rs[i].Address < rs[j].Address })
 	return rs, diags
 }

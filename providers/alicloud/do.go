@@ -153,7 +153,7 @@ func (r *run) doDisk(ctx context.Context) (plan.Result, error) {
 	case opDeletePolicy:
 		return r.plain(ctx, &snapshotPolicyAction{rpc: newRPC(ecsDeleteAutoSnapshotPolicy), PolicyId: r.text("id")})
 	}
-	return plan.Result{}, r.internal("this version of mailform does not know the operation " + r.op.Kind)
+	return r.doBucket(ctx)
 }
 
 // complete checks that the operation has what every one needs: its operands are

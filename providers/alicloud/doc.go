@@ -1,7 +1,7 @@
 // Package alicloud manages what a mail host needs of Alibaba Cloud: a VPC with
 // one vSwitch, a security group whose rules are one resource, a key pair, an ECS
-// instance, its elastic public address, and the data disk with its snapshots, which
-// outlives the instance.
+// instance, its elastic public address, the data disk with its snapshots, which
+// outlives the instance, and the OSS bucket that backups go to.
 //
 // It talks to the ECS (2014-05-26) and VPC (2016-04-28) RPC APIs through the core
 // of alibaba-cloud-sdk-go with typed requests of its own, because the generated
@@ -22,5 +22,8 @@
 // A request can only be made from the table in actions.go, which is therefore the
 // list of the permissions that the provider needs.
 //
-// It imports plan and specs, nothing else of mailform.
+// OSS is spoken to through server/bucket (oss.go, bucket.go). The vendor cannot mark a
+// bucket in the call that makes it: an empty one as that call leaves it counts as ours.
+//
+// It imports plan, specs and server/bucket, nothing else of mailform.
 package alicloud

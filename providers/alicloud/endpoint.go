@@ -6,15 +6,16 @@ import (
 	"strings"
 )
 
-// product is one of the two APIs.
+// product is one of the APIs.
 type product struct {
 	name    string // as in host names: "ecs"
-	version string
+	version string // "" where requests carry none
 }
 
 var (
 	ecs = product{"ecs", "2014-05-26"}
 	vpc = product{"vpc", "2016-04-28"}
+	oss = product{"oss", ""}
 )
 
 // endpoint is where a product is reached.
@@ -34,6 +35,9 @@ func endpointFor(override, region string, p product) (endpoint, error) {
 			return endpoint{"https", "ecs.aliyuncs.com"}, nil
 		case p == ecs && region == "cn-shenzhen-finance-1":
 			return endpoint{"https", "ecs-cn-hangzhou.aliyuncs.com"}, nil
+		}
+		if p == oss {
+			return endpoint{"https", "oss-" + region + ".aliyuncs.com"}, nil
 		}
 		return endpoint{"https", p.name + "." + region + ".aliyuncs.com"}, nil
 	}

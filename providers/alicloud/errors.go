@@ -1,6 +1,7 @@
 package alicloud
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -80,7 +81,7 @@ func explain(step string, err error) error {
 	}
 	e := &plan.Error{
 		Step:       step,
-		Sent:       "POST " + f.to.String() + " " + f.action,
+		Sent:       cmp.Or(f.method, "POST") + " " + f.to.String() + " " + f.action,
 		Got:        f.got(),
 		RetryAfter: f.retryAfter,
 		Err:        f.err,
@@ -140,7 +141,8 @@ func gone(err error) bool {
 		"InvalidVSwitchId.NotFound", "InvalidVswitchID.NotFound", "IncorrectVSwitchId", "InvalidVSwitchId.NotExist",
 		"InvalidSecurityGroup.NotFound", "InvalidSecurityGroupId.NotFound",
 		"InvalidAllocationId.NotFound", "InvalidKeyPairName.NotFound", "InvalidKeyPair.NotFound",
-		"InvalidDiskId.NotFound", "InvalidAutoSnapshotPolicyId.NotFound", "InvalidAutoSnapshotPolicy.NotFound")
+		"InvalidDiskId.NotFound", "InvalidAutoSnapshotPolicyId.NotFound", "InvalidAutoSnapshotPolicy.NotFound",
+		"NoSuchBucket")
 }
 
 // mismatch reports whether the vendor knows the ClientToken from a request with

@@ -28,7 +28,7 @@ var meanings = [...]meaning{
 		codes: []string{"SignatureDoesNotMatch", "InvalidAccessKeySecret"}},
 	{class: plan.ErrCredentials, code: codeCredentials,
 		fix:   credentialsFix + "; what was used has expired: renew it and run the same command again",
-		codes: []string{"InvalidSecurityToken.Expired", "SecurityTokenExpired"}},
+		codes: []string{"InvalidSecurityToken.Expired", "SecurityTokenExpired"}}, // the latter is OSS's
 	{class: plan.ErrCredentials, code: codeCredentials,
 		fix: credentialsFix + "; the access key must exist, be enabled and, if temporary, come with its security token",
 		codes: []string{"InvalidAccessKeyId", "InvalidAccessKeyId.NotFound", "InvalidAccessKeyId.Inactive", "IncompleteSignature",
@@ -41,7 +41,8 @@ var meanings = [...]meaning{
 	{class: plan.ErrCredentials, code: codePermission,
 		fix: "allow ACTION to the RAM user or role of ALIBABA_CLOUD_ACCESS_KEY_ID",
 		codes: []string{"Forbidden.RAM", "Forbidden.Unauthorized", "NoPermission", "Unauthorized", "Forbidden.NoPermission",
-			"InvalidOperation.SecurityGroupNotAuthorized", "Forbidden.SubUser", "NoPermission.Tag", "NoPermission.Price", "Operation.Forbidden"}},
+			"InvalidOperation.SecurityGroupNotAuthorized", "Forbidden.SubUser", "NoPermission.Tag", "NoPermission.Price", "Operation.Forbidden",
+			"AccessDenied"}}, // OSS
 	{class: plan.ErrFatal, code: codePermission,
 		fix:   "the vendor does not let this account buy it yet: complete the real-name registration in its console, then run the same command again",
 		codes: []string{"RealNameAuthenticationError", "AccountForbidden.ProductCreationLimited"}},
@@ -50,9 +51,9 @@ var meanings = [...]meaning{
 		codes: []string{"Forbidden.RiskControl", "SecurityRisk.3DVerification", "AccountForbidden.AssociatedWithResellerPartner"}},
 
 	{class: plan.ErrThrottled, code: codeThrottled, fix: again,
-		codes: []string{"FrequentPurchase.EIP"}, prefix: []string{"Throttling", "Rejected.Throttling"}},
+		codes: []string{"FrequentPurchase.EIP", "QpsLimitExceeded", "TotalQpsLimitExceeded"}, prefix: []string{"Throttling", "Rejected.Throttling"}},
 	{class: plan.ErrFatal, code: codeCredentials, fix: "set this machine's clock: the vendor accepts 15 minutes of difference",
-		codes: []string{"InvalidTimeStamp.Expired", "InvalidTimeStamp.Format", "IllegalTimestamp"}},
+		codes: []string{"InvalidTimeStamp.Expired", "InvalidTimeStamp.Format", "IllegalTimestamp", "RequestTimeTooSkewed"}},
 
 	{class: plan.ErrFatal, code: codeBalance,
 		fix:   "the account has no way to pay yet: set one in the vendor's console (Billing, Payment Method), then run the same command again",
@@ -77,6 +78,7 @@ var meanings = [...]meaning{
 	quota("VPCs", "QuotaExceeded.Vpc"),
 	quota("vSwitches in a VPC", "QuotaExceeded.VSwitch"),
 	quota("elastic IP addresses", "QuotaExceeded.Eip", "QuotaExceeded.NumberOfEip", "QuotaExceeded.NumberOfTrafficEip", "InvalidEip.EipQuotaExceeded", "MaxEIPQuotaExceeded"),
+	quota("buckets", "TooManyBuckets"),
 	quota("tags on one thing", "QuotaExceed.Tags", "QuotaExceeded.TagNum"),
 	{class: plan.ErrFatal, code: codeQuota, fix: quotaFix("of these"),
 		codes: []string{"OperationFailed.QuotaNotEnough", "SecurityGroupInstanceLimitExceed"}, prefix: []string{"QuotaExceed"}},
@@ -116,9 +118,20 @@ var meanings = [...]meaning{
 
 	{class: plan.ErrBlocked, code: codeConflict, fix: "delete or rename what holds that name, then run the same command again",
 		codes: []string{"KeyPair.AlreadyExist"}},
+	{class: plan.ErrBlocked, code: codeConflict,
+		fix:   "another of the vendor's customers has a bucket of that name, and names are unique among all of them: choose another in the spec's backup block",
+		codes: []string{"BucketAlreadyExists"}},
+	{class: plan.ErrBlocked, code: codeConflict, fix: bucketFix, codes: []string{"BucketNotEmpty"}},
+	{class: plan.ErrFatal, code: codePermission,
+		fix:   "activate OSS for the account in the vendor's console (it costs nothing by itself), or pay what it owes, then run the same command again",
+		codes: []string{"UserDisable"}},
 	{class: plan.ErrBlocked, code: codeConflict, fix: "switch its deletion protection off in the console, then run the same command again",
 		codes: []string{"InvalidOperation.DeletionProtection"}},
 }
+
+// bucketFix is what to do about a bucket that is to go and holds something.
+const bucketFix = "to keep it, write forget \"backup/NAME\" {} into the spec, and apply or destroy again. To lose what is in it, empty it in the vendor's console " +
+	"(OSS, Buckets, the bucket, Delete Bucket or a lifecycle rule; old versions and delete markers count), then run the same command again"
 
 func quotaFix(what string) string {
 	return "the account may have no more " + what + " in this region: release what is no longer needed or ask for more in the vendor's console (Quota Center), then run the same command again"

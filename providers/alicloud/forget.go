@@ -37,6 +37,9 @@ func (c *compiler) forget(ch plan.Change) {
 		c.last = []string{c.add(a, opUntag, suffix, title, 1, inputs, c.last)}
 	}
 	switch ch.Kind {
+	case kindBucket:
+		c.then(a, opUntagBucket, "take our mark off", 1, bucketInputs(ch, ch.Before))
+		return
 	case kindAssociation:
 		c.forgetLink(ch, "address")
 		return

@@ -143,7 +143,7 @@ func (c *cloud) inject(f func(alicloudsim.Call) alicloudsim.Fault) {
 
 func (c *cloud) config() Config {
 	return Config{
-		Region: "cn-hongkong", ECSEndpoint: c.url, VPCEndpoint: c.url, Stack: "acme-mail",
+		Region: "cn-hongkong", ECSEndpoint: c.url, VPCEndpoint: c.url, OSSEndpoint: c.url, Stack: "acme-mail",
 		Credentials: func() (Credentials, error) {
 			return Credentials{AccessKeyID: testKeyID, AccessKeySecret: testSecret}, nil
 		},

@@ -23,6 +23,7 @@ type world struct {
 	eips      []eip
 	disks     []disk // of data, and the system disks of the instances
 	policies  []snapshotPolicy
+	buckets   []foundBucket
 }
 
 // Observe lists everything that carries the stack's tag, whatever the number of
@@ -30,11 +31,11 @@ type world struct {
 // vSwitches are only asked for when one is not accounted for, see vouch.
 // A thing of a host that is no longer in the spec is listed too.
 func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed, error) {
+	r := &reader{via: p.api}
 	if p.region == "" && len(scope.Desired) == 0 {
 		return plan.Observed{}, nil // a spec of existing machines: no cloud, no credentials
 	}
-	r := &reader{via: p.api}
-	w, err := p.look(ctx, r, scope.Stack)
+	w, err := p.look(ctx, r, scope)
 	if err != nil {
 		return plan.Observed{Calls: int(r.calls.Load())}, explain("read what stack "+scope.Stack+" has in "+p.region, err)
 	}
@@ -43,8 +44,8 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	return plan.Observed{Objects: o.objects, Foreign: o.foreign, Calls: int(r.calls.Load())}, nil
 }
 
-func (p *Provider) look(outer context.Context, r *reader, stack string) (*world, error) {
-	w := &world{}
+func (p *Provider) look(outer context.Context, r *reader, scope plan.Scope) (*world, error) {
+	w, stack := &world{}, scope.Stack
 	filter := stackTag(stack)
 	g, ctx := errgroup.WithContext(outer)
 	g.Go(func() (err error) { w.vpcs, err = r.vpcs(ctx, filter, ""); return })
@@ -53,6 +54,7 @@ func (p *Provider) look(outer context.Context, r *reader, stack string) (*world,
 	g.Go(func() (err error) { w.eips, err = r.eips(ctx, filter, "", ""); return })
 	g.Go(func() (err error) { w.disks, err = r.disks(ctx, filter, "", ""); return })
 	g.Go(func() (err error) { w.policies, err = r.snapshotPolicies(ctx, filter, "", ""); return })
+	g.Go(func() (err error) { w.buckets, err = r.stackBuckets(ctx, scope); return })
 	g.Go(func() (err error) {
 		if w.groups, err = r.securityGroups(ctx, filter, ""); err != nil {
 			return err
@@ -232,6 +234,9 @@ func (o *observer) run() {
 	}
 	for _, v := range w.policies {
 		o.addPolicy(v)
+	}
+	for _, v := range w.buckets {
+		o.addBucket(v)
 	}
 	slices.SortFunc(o.objects, func(a, b plan.Object) int {
 		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(a.ID, b.ID))

@@ -59,6 +59,8 @@ func (p *Provider) Price(ctx context.Context, changes []plan.Change) ([]plan.Pri
 		case after != nil:
 		case ch.Kind == kindEIP && ch.Action != plan.Update && ch.After["charge_by"].Str() == chargeTraffic:
 			note = "traffic is charged by use"
+		case ch.Kind == kindBucket && ch.Action == plan.Create:
+			note = "what it holds is charged by use"
 		default:
 			continue
 		}

@@ -22,6 +22,7 @@ type Config struct {
 	Region      string // "cn-hongkong"; may be empty only while no host of the spec is an instance
 	ECSEndpoint string // URL, host or host:port (https unless it says http://); "" for the vendor's
 	VPCEndpoint string
+	OSSEndpoint string
 	Stack       string // the owner mark
 
 	// Credentials gives what requests are signed with; it is asked before every
@@ -74,14 +75,14 @@ func New(c Config) (*Provider, error) {
 		}
 		p.operatorKeys = append(p.operatorKeys, key)
 	}
-	p.api = &api{region: c.Region, endpoints: map[product]endpoint{}, credentials: c.Credentials, now: c.Now, transport: c.Transport}
+	p.api = &api{region: c.Region, ownOSS: c.OSSEndpoint != "", endpoints: map[product]endpoint{}, credentials: c.Credentials, now: c.Now, transport: c.Transport}
 	if p.api.now == nil {
 		p.api.now = time.Now
 	}
 	for _, e := range []struct {
 		p        product
 		override string
-	}{{ecs, c.ECSEndpoint}, {vpc, c.VPCEndpoint}} {
+	}{{ecs, c.ECSEndpoint}, {vpc, c.VPCEndpoint}, {oss, c.OSSEndpoint}} {
 		at, err := endpointFor(e.override, c.Region, e.p)
 		if err != nil {
 			return nil, err

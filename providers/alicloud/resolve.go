@@ -129,6 +129,14 @@ func (r *run) resolveDisk(ctx context.Context) (plan.Verdict, plan.Result, error
 	case opDeletePolicy:
 		all, err := r.snapshotPolicies(ctx, nil, id, "")
 		return done(len(all) == 0, forgive(err))
+	case opCreateBucket:
+		_, there, err := r.bucketInfo(ctx, r.text("name"), r.text("region"))
+		return found(plan.Result{}, there, err)
+	case opDeleteBucket:
+		_, there, err := r.bucketInfo(ctx, r.text("name"), r.text("region"))
+		return done(!there, err)
+	case opTagBucket, opUntagBucket, opBucketACL, opBucketBlock, opBucketVersioning, opBucketEncryption, opBucketLifecycle:
+		return plan.NotDone, plan.Result{}, nil // doing it again changes nothing
 	}
 	return plan.Undecidable, plan.Result{}, r.internal("this version of mailform does not know the operation " + r.op.Kind)
 }

@@ -34,6 +34,7 @@ const (
 type api struct {
 	region      string
 	endpoints   map[product]endpoint
+	ownOSS      bool // OSS's endpoint is given, for every region
 	credentials func() (Credentials, error)
 	now         func() time.Time
 	transport   http.RoundTripper
@@ -89,6 +90,7 @@ type listing interface{ listed() bool }
 type failure struct {
 	product product
 	action  string
+	method  string // "" for POST
 	to      endpoint
 	at      time.Time // by this machine's clock
 	kind    failureKind

@@ -97,6 +97,9 @@ func (p *Provider) declareHost(spec *specs.Spec, h *specs.Host) []plan.Resource 
 	}
 	server.Attrs["version"] = plan.String(p.Version)
 	server.Attrs["drift"] = plan.List()
+	if b := spec.Backup; b != nil && b.Create {
+		server.DependsOn = append(server.DependsOn, bucketAddr(b.Bucket))
+	}
 	for _, d := range settings.Domains {
 		for _, k := range d.DKIM {
 			server.DependsOn = append(server.DependsOn, dkimAddr(d.Name, k.Selector))

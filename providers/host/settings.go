@@ -35,8 +35,11 @@ func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
 	}
 	if b := spec.Backup; b != nil {
 		m.Backup = &manifest.Backup{
-			Endpoint: b.Endpoint, Bucket: b.Bucket, Region: b.Region, Prefix: b.Prefix, AccessKeyID: b.AccessKeyID,
-			SecretAccessKey: fingerprintOr(b.SecretAccessKey, ""), EverySeconds: seconds(b.Every), KeepSeconds: seconds(b.Keep),
+			Endpoint: spec.BackupEndpoint(h), Bucket: b.Bucket, Region: b.Region, Prefix: b.Prefix, AccessKeyID: b.AccessKeyID,
+			SecretAccessKey: fingerprintOr(b.SecretAccessKey, ""), Role: b.AccessKeyID == "", OSS: b.Create, EverySeconds: seconds(b.Every), KeepSeconds: seconds(b.Keep),
+		}
+		if b.Create {
+			m.Backup.Region = spec.AliCloud.Region
 		}
 	}
 	if w := spec.Monitor; len(w.Alerts) > 0 || w.Metrics != "" {
@@ -158,11 +161,18 @@ func backupValue(b *manifest.Backup) plan.Value {
 	if b == nil {
 		return plan.Null()
 	}
-	return plan.Map(map[string]plan.Value{
+	v := map[string]plan.Value{
 		"endpoint": plan.String(b.Endpoint), "bucket": plan.String(b.Bucket), "region": plan.String(b.Region), "prefix": plan.String(b.Prefix),
 		"access_key_id": plan.String(b.AccessKeyID), "secret_access_key": secretValue(b.SecretAccessKey),
 		"every_seconds": plan.Int(b.EverySeconds), "keep_seconds": plan.Int(b.KeepSeconds),
-	})
+	}
+	if b.Role {
+		v["role"] = plan.Bool(true)
+	}
+	if b.OSS {
+		v["oss"] = plan.Bool(true)
+	}
+	return plan.Map(v)
 }
 
 func monitorValue(w *manifest.Monitor) plan.Value {
@@ -211,6 +221,7 @@ func readSettings(v plan.Value) manifest.Manifest {
 		m.Backup = &manifest.Backup{
 			Endpoint: b.Field("endpoint").Str(), Bucket: b.Field("bucket").Str(), Region: b.Field("region").Str(), Prefix: b.Field("prefix").Str(),
 			AccessKeyID: b.Field("access_key_id").Str(), SecretAccessKey: b.Field("secret_access_key").Fingerprint(),
+			Role: b.Field("role").True(), OSS: b.Field("oss").True(),
 			EverySeconds: b.Field("every_seconds").Num(), KeepSeconds: b.Field("keep_seconds").Num(),
 		}
 	}

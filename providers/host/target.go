@@ -120,6 +120,7 @@ func (p *Provider) readTarget(v plan.Value) (target, bool) {
 func agentAddr(host string) plan.Address   { return plan.Addr("host", host, "agent") }
 func storageAddr(host string) plan.Address { return plan.Addr("host", host, "storage") }
 func diskAddr(host string) plan.Address    { return plan.Addr("host", host, "data-disk") }
+func bucketAddr(name string) plan.Address  { return plan.Addr("backup", name) }
 func serverAddr(host string) plan.Address  { return plan.Addr("server", host) }
 func certAddr(host string) plan.Address    { return plan.Addr("cert", host) }
 func mailboxAddr(local, domain string) plan.Address {

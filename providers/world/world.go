@@ -356,7 +356,7 @@ func (w *World) writeFiles() error {
 // environment lists the variables of Environment in the order of the env file.
 var environment = []string{
 	"ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET",
-	"ALIBABA_CLOUD_ECS_ENDPOINT", "ALIBABA_CLOUD_VPC_ENDPOINT",
+	"ALIBABA_CLOUD_ECS_ENDPOINT", "ALIBABA_CLOUD_VPC_ENDPOINT", "ALIBABA_CLOUD_OSS_ENDPOINT",
 	"CLOUDFLARE_API_TOKEN", "CLOUDFLARE_BASE_URL",
 	"MAILFORM_ACME_DIRECTORY", "MAILFORM_CA_BUNDLE", "MAILFORM_RESOLVER", "MAILFORM_SSH_KEY", "MAILFORM_SSH_CONFIG",
 	"ALL_PROXY", "NO_PROXY", "CURL_CA_BUNDLE",
@@ -371,6 +371,7 @@ func (w *World) Environment() map[string]string {
 		"ALIBABA_CLOUD_ACCESS_KEY_SECRET": AccessKeySecret,
 		"ALIBABA_CLOUD_ECS_ENDPOINT":      api,
 		"ALIBABA_CLOUD_VPC_ENDPOINT":      api,
+		"ALIBABA_CLOUD_OSS_ENDPOINT":      api,
 		"CLOUDFLARE_API_TOKEN":            APIToken,
 		"CLOUDFLARE_BASE_URL":             api + "/client/v4",
 		"MAILFORM_ACME_DIRECTORY":         w.ca.DirectoryURL(),

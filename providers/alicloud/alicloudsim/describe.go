@@ -65,6 +65,10 @@ func (s *Sim) Describe() []string {
 	for _, p := range s.policies {
 		add("policy %q at %s on %s for %d days %s", p.name, p.hours, p.weekdays, p.days, tagText(p.tags))
 	}
+	for _, b := range s.buckets {
+		add("bucket %q %s, closed %v, versioning %q, encryption %q, lifecycle %s, %d things in it %s",
+			b.name, b.acl, b.blocked, b.versioning, b.encryption, b.lifecycle, b.store.Held(), tagText(b.tags))
+	}
 	slices.Sort(out)
 	return out
 }

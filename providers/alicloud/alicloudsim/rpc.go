@@ -71,13 +71,17 @@ const maxRequest = 256 << 10
 
 // ServeHTTP answers one API request. Parameters may stand in the query or the form.
 func (s *Sim) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
-	hr.Body = http.MaxBytesReader(w, hr.Body, maxRequest)
 	if s.cfg.Latency != nil {
 		s.cfg.Sleep(s.cfg.Latency())
 	}
 	s.serial.Lock()
 	defer s.serial.Unlock()
 	requestID := s.newRequestID()
+	if strings.HasPrefix(hr.Header.Get("Authorization"), "OSS4-HMAC-SHA256 ") {
+		s.serveOSS(w, hr, requestID)
+		return
+	}
+	hr.Body = http.MaxBytesReader(w, hr.Body, maxRequest)
 
 	r, err := s.authenticate(hr)
 	if err != nil {

@@ -1,12 +1,12 @@
 // Package alicloudsim is a simulator of the parts of Alibaba Cloud's ECS
-// (2014-05-26) and VPC (2016-04-28) APIs that a mail host needs. It speaks the
+// (2014-05-26), VPC (2016-04-28) and OSS APIs that a mail host needs. It speaks the
 // vendor's wire format (signed RPC over HTTP) and keeps the vendor's rules: required
 // parameters, ids, asynchronous states and what must wait for them, ClientToken
 // replay, dependency violations, the several shapes of "not found", security group
 // semantics, and the empty list that hides a missing permission.
 //
 // It is product code: rehearsals, tests and demonstrations use the same simulator.
-// It imports nothing of mailform.
+// It imports server/bucket/bucketsim, which keeps the buckets' objects.
 package alicloudsim
 
 import (
@@ -89,12 +89,14 @@ type Config struct {
 	// tags that were set. 0: it always does.
 	Lag time.Duration
 	// Quota is how many things of a kind there may be: "vpc", "vswitch",
-	// "security-group", "key-pair", "instance", "eip", "disk", "snapshot-policy".
+	// "security-group", "key-pair", "instance", "eip", "disk", "snapshot-policy", "bucket".
 	// Kinds that are missing have no limit.
 	Quota map[string]int
 	// International is an account of the vendor's international site, which can pay for
 	// public addresses by traffic only.
 	International bool
+	// TakenBuckets are the names of buckets that other customers have.
+	TakenBuckets []string
 	// Roles are the account's RAM roles that instances may be given.
 	Roles []string
 }
@@ -112,7 +114,9 @@ type Call struct {
 }
 
 // ReadOnly reports whether the call changes nothing.
-func (c Call) ReadOnly() bool { return strings.HasPrefix(c.Action, "Describe") }
+func (c Call) ReadOnly() bool {
+	return strings.HasPrefix(c.Action, "Describe") || strings.HasPrefix(c.Action, "Get") || strings.HasPrefix(c.Action, "List")
+}
 
 // Fault is what happens to a call instead of, or after, being carried out.
 // The zero Fault is none.
@@ -132,8 +136,8 @@ func (f Fault) none() bool {
 	return !f.Drop && f.Status == 0 && f.Body == ""
 }
 
-// Sim is the simulator: an http.Handler for both products, told apart by the
-// version that a request names.
+// Sim is the simulator: an http.Handler for all products, told apart by the
+// version that a request names, and OSS by its signature.
 type Sim struct {
 	cfg      Config
 	settle   int
@@ -155,6 +159,7 @@ type Sim struct {
 	eips      map[string]*eipState
 	disks     map[string]*diskState
 	policies  map[string]*policyState
+	buckets   map[string]*bucketState
 	tagged    map[string]time.Time // when a thing's tags were last set, by id
 	nextIP    netip.Addr
 	addresses []netip.Addr   // to be handed out before any other
@@ -183,6 +188,7 @@ func New(cfg Config) *Sim {
 		eips:      map[string]*eipState{},
 		disks:     map[string]*diskState{},
 		policies:  map[string]*policyState{},
+		buckets:   map[string]*bucketState{},
 		tagged:    map[string]time.Time{},
 		nextIP:    netip.AddrFrom4([4]byte{198, 18, 0, 0}),
 		addresses: slices.Clone(cfg.Addresses),
@@ -236,6 +242,9 @@ func (s *Sim) Inventory() []string {
 	}
 	for id, v := range s.policies {
 		out = append(out, id+" "+v.name)
+	}
+	for name := range s.buckets {
+		out = append(out, "bucket "+name)
 	}
 	sort.Strings(out)
 	return out

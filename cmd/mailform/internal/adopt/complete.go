@@ -181,6 +181,9 @@ func (c *completion) server(a plan.Attrs) {
 			Endpoint: b.Field("endpoint").Str(), Bucket: b.Field("bucket").Str(), Region: b.Field("region").Str(), Prefix: b.Field("prefix").Str(),
 			AccessKeyID: b.Field("access_key_id").Str(), Every: span(b, "every_seconds"), Keep: span(b, "keep_seconds"),
 		}
+		if c.spec.Backup.Create = b.Field("oss").True(); c.spec.Backup.Create {
+			c.spec.Backup.Endpoint, c.spec.Backup.Region = "", ""
+		}
 		if k := b.Field("secret_access_key"); !k.IsNull() {
 			c.spec.Backup.SecretAccessKey = "?"
 			c.note("the backup's access key is a secret: give it as the variable backup_secret_access_key")

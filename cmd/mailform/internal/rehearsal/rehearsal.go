@@ -156,7 +156,7 @@ func (r *Rehearsal) options() session.Options {
 // the world's environment then gives, and password hashes, whose passwords
 // nobody here knows.
 func (r *Rehearsal) adjust(s *specs.Spec) {
-	s.AliCloud.ECSEndpoint, s.AliCloud.VPCEndpoint = "", ""
+	s.AliCloud.ECSEndpoint, s.AliCloud.VPCEndpoint, s.AliCloud.OSSEndpoint = "", "", ""
 	s.Cloudflare.BaseURL, s.Resolver, s.CABundle = "", "", ""
 	s.ACME = specs.ACME{Range: s.ACME.Range}
 	s.Server.Relay = nil

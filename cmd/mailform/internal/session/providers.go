@@ -43,7 +43,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 	// Everything that is missing is said at once, before anything is read.
 	credentials := alicloud.FindCredentials(getenv, s.env.Home, os.ReadFile)
 	var missing []error
-	if slices.ContainsFunc(spec.Hosts, func(h *specs.Host) bool { return h.Instance != nil }) {
+	if spec.Backup != nil && spec.Backup.Create || slices.ContainsFunc(spec.Hosts, func(h *specs.Host) bool { return h.Instance != nil }) {
 		_, err := credentials()
 		missing = append(missing, err)
 	}
@@ -51,6 +51,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Region:       first(spec.AliCloud.Region, getenv("ALIBABA_CLOUD_REGION_ID")),
 		ECSEndpoint:  first(spec.AliCloud.ECSEndpoint, getenv("ALIBABA_CLOUD_ECS_ENDPOINT")),
 		VPCEndpoint:  first(spec.AliCloud.VPCEndpoint, getenv("ALIBABA_CLOUD_VPC_ENDPOINT")),
+		OSSEndpoint:  first(spec.AliCloud.OSSEndpoint, getenv("ALIBABA_CLOUD_OSS_ENDPOINT")),
 		Stack:        stack,
 		Credentials:  credentials,
 		OperatorKeys: operators,

@@ -66,6 +66,9 @@ func gets(r *http.Request) bool { return r.Method == http.MethodGet || r.Method 
 // method says nothing there. Parameters stand in the URL and in a form.
 func looksAtCloud(r *http.Request) bool {
 	actions := r.URL.Query()["Action"]
+	if len(actions) == 0 && strings.HasPrefix(r.Header.Get("Authorization"), "OSS4-HMAC-SHA256 ") {
+		return gets(r) // object storage has methods in place of actions
+	}
 	if r.ContentLength != 0 {
 		if r.GetBody == nil {
 			return false

@@ -76,6 +76,10 @@ func TestGate(t *testing.T) {
 		{looksAtCloud, "GET", "https://ecs.example/?Action=DeleteInstance", "", false},
 		{looksAtCloud, "GET", "https://ecs.example/?Action=DescribeInstances&Action=DeleteInstance", "", false},
 		{looksAtCloud, "GET", "https://ecs.example/", "", false},
+		{signedForOSS(looksAtCloud), "GET", "https://oss.example/?bucketInfo", "", true},
+		{signedForOSS(looksAtCloud), "PUT", "https://oss.example/", "", false},
+		{signedForOSS(looksAtCloud), "DELETE", "https://oss.example/", "", false},
+		{signedForOSS(looksAtCloud), "GET", "https://ecs.example/?Action=DeleteInstance", "", false},
 		{looksAtCloud, "POST", "https://ecs.example/?Action=DescribeInstances", "PageSize=100", true},
 		{looksAtCloud, "POST", "https://ecs.example/", "Action=DescribeInstances", true},
 		{looksAtCloud, "POST", "https://ecs.example/?Action=DescribeInstances", "Action=DeleteInstance", false},
@@ -100,3 +104,11 @@ func TestGate(t *testing.T) {
 type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// signedForOSS asks about a request to object storage.
+func signedForOSS(looks func(*http.Request) bool) func(*http.Request) bool {
+	return func(r *http.Request) bool {
+		r.Header.Set("Authorization", "OSS4-HMAC-SHA256 Credential=id/20261122/cn-hongkong/oss/aliyun_v4_request,Signature=0")
+		return looks(r)
+	}
+}
