@@ -93,6 +93,7 @@ func agentCommands(version string) []*cobra.Command {
 		command("host-key", "make an SSH host key of this host's own, or end the one it takes the place of", request((*agent.Agent).HostKey)),
 		command("csr", "make a TLS key and its signing request", requestText((*agent.Agent).CSR)),
 		command("install-cert", "install a certificate chain", request((*agent.Agent).InstallCert)),
+		command("remove-cert", "take a certificate off this host", request((*agent.Agent).RemoveCert)),
 		command("acme-account", "print the account key of an ACME directory", requestText((*agent.Agent).AccountKey)),
 		command("acme-order", "print or write down the order for a certificate", request((*agent.Agent).Order)),
 		command("converge", "bring this host to a manifest", converge),

@@ -2,7 +2,6 @@ package acme
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -381,16 +380,5 @@ func TestWebNames(t *testing.T) {
 	}
 	if got := actions(w.plan(s)); got != "" {
 		t.Errorf("after apply there is still %s", got)
-	}
-}
-
-func TestTooManyNames(t *testing.T) {
-	w := newWorld(t, acmesim.Config{})
-	s := testSpec()
-	for i := range 50 {
-		s.Domains = append(s.Domains, &specs.Domain{Name: fmt.Sprintf("d%d.example", i), Host: "mx1", Discovery: true})
-	}
-	if _, diags := w.p.Declare(s); !diags.HasErrors() || diags[0].Code != "MF5311" {
-		t.Errorf("101 names: %v", diags)
 	}
 }

@@ -17,21 +17,12 @@ import (
 
 const kindCertificate = "certificate"
 
-// Declare implements plan.Provider: one certificate for each host.
+// Declare implements plan.Provider: one certificate for each host, or as many as
+// its names need.
 func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
 	var out []plan.Resource
-	var diags specs.Diagnostics
 	for _, h := range s.Hosts {
 		names := names(s, h)
-		if len(names) > maxNames {
-			origin := h.Range
-			diags = append(diags, specs.Diagnostic{
-				Severity: specs.SeverityError, Code: "MF5311", Subject: &origin,
-				Summary: fmt.Sprintf("host %s answers HTTPS under %d names", h.Name, len(names)),
-				Detail:  fmt.Sprintf("Its certificate can hold %d. Let another host serve some of the domains, or take mta_sts or discovery out of some.", maxNames),
-			})
-			continue
-		}
 		r := plan.Resource{
 			Address: plan.Addr("cert", h.Name), Provider: Name, Kind: kindCertificate,
 			Attrs: plan.Attrs{
@@ -59,9 +50,9 @@ func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
 				r.DependsOn = append(r.DependsOn, z)
 			}
 		}
-		out = append(out, r)
+		out = append(out, grouped(r, nil)...)
 	}
-	return out, diags
+	return out, nil
 }
 
 // published reports whether the DNS names the key of a host's certificate (a TLSA
@@ -69,9 +60,6 @@ func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
 func published(s *specs.Spec, h *specs.Host) bool {
 	return slices.ContainsFunc(s.Domains, func(d *specs.Domain) bool { return d.DANE && d.Host == h.Name })
 }
-
-// maxNames is how many names Let's Encrypt and others put into one certificate.
-const maxNames = 100
 
 // zoneOf names the zone in which a name's challenge record is put up. Names of a
 // zone block may lie under no mail domain.
@@ -126,36 +114,38 @@ func names(s *specs.Spec, h *specs.Host) []string {
 func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed, error) {
 	var out plan.Observed
 	var certs []manifest.Certificate
-	var wanted []plan.Resource
-	for _, r := range scope.Desired {
-		found, _ := p.cfg.Hosts.Certificates(r.Attrs["host"].Str())
-		for _, c := range found {
-			if r.Address == plan.Addr("cert", c.Name) {
-				certs, wanted = append(certs, c), append(wanted, r)
-			}
-		}
-	}
+	var at []plan.Address
 	var before time.Duration
-	for _, r := range wanted { // one tls block says it for all
-		d, err := time.ParseDuration(r.Attrs["renew_before"].Str())
-		if err != nil {
+	own := map[string]string{} // hosts' own names
+	for _, r := range scope.Desired {
+		if groupOf(r.Address) != 1 {
+			continue
+		}
+		host := r.Attrs["host"].Str()
+		own[host] = first(r.Attrs["names"].Texts())
+		var err error // one tls block says it for all
+		if before, err = time.ParseDuration(r.Attrs["renew_before"].Str()); err != nil {
 			return out, fmt.Errorf("observe %s: %w", r.Address, err)
 		}
-		before = d
+		found, _ := p.cfg.Hosts.Certificates(host)
+		for _, c := range found {
+			if a := addressOf(host, c.Name); a != "" {
+				certs, at = append(certs, c), append(at, a)
+			}
+		}
 	}
 	renewals, calls := p.Renewals(ctx, certs, before)
 	out.Calls = calls
 	for i, c := range certs {
-		r := wanted[i]
-		host := r.Attrs["host"]
+		host := at[i].Segments()[1]
 		out.Objects = append(out.Objects, plan.Object{
-			Address: r.Address, Provider: Name, Kind: kindCertificate, ID: c.SerialHex, Owner: plan.Ours,
+			Address: at[i], Provider: Name, Kind: kindCertificate, ID: c.SerialHex, Owner: plan.Ours,
 			Attrs: plan.Attrs{
-				"host": host, "names": plan.Strings(headed(c.Names, first(r.Attrs["names"].Texts()))...),
+				"host": plan.String(host), "names": plan.Strings(headed(c.Names, own[host])...),
 				"key": plan.String(c.Key), "directory": plan.String(c.Directory), "renewal_info": plan.String(c.RenewalInfo),
 			},
 			Outputs:   outputs(c.NotAfter, c.SerialHex, c.SPKI),
-			DependsOn: []plan.Address{plan.Addr("host", host.Str(), "agent")},
+			DependsOn: []plan.Address{plan.Addr("host", host, "agent")},
 			Due:       renewals[i].Due,
 			Renews:    renewals[i].At, RenewsWhy: renewals[i].Why,
 		})
@@ -192,10 +182,12 @@ const (
 	opRequest = "Request" // key and signing request, on the host
 	opObtain  = "Obtain"  // order, proof and issue, at the CA
 	opInstall = "Install" // on the host
+	opRemove  = "Remove"  // from the host, what holds no name any more
 )
 
-// Compile implements plan.Provider. A certificate that goes needs nothing: it is
-// on the host and goes with what is removed there.
+// Compile implements plan.Provider. The certificate of a host that goes needs
+// nothing: it goes with what is removed there. One of several that holds no name any
+// more is taken away.
 func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 	var ops []plan.Op
 	var all []string
@@ -205,10 +197,22 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 		}
 	}
 	for _, c := range changes {
-		if !c.Pending() || c.Action == plan.Delete {
+		if !c.Pending() {
 			continue
 		}
 		a := c.Address
+		if c.Action == plan.Delete {
+			host := a.Segments()[1]
+			if groupOf(a) > 1 && !slices.ContainsFunc(changes, func(o plan.Change) bool {
+				return o.Address == groupAddress(host, 1) && o.Action == plan.Delete
+			}) {
+				ops = append(ops, plan.Op{
+					ID: Name + "." + opRemove + " " + string(a), Provider: Name, Kind: opRemove, Title: "remove a certificate without names from " + host,
+					Addresses: []plan.Address{a}, Inputs: plan.Attrs{"host": plan.String(host)}, Seconds: 1,
+				})
+			}
+			continue
+		}
 		host := c.After["host"]
 		id := func(kind string) string { return Name + "." + kind + " " + string(a) }
 		op := func(kind, title string, seconds int, inputs plan.Attrs, after ...string) plan.Op {
@@ -245,12 +249,6 @@ func first(list []string) string {
 		return ""
 	}
 	return list[0]
-}
-
-// certName is the certificate's name on the host: the last part of its address.
-func certName(a plan.Address) string {
-	seg := a.Segments()
-	return seg[len(seg)-1]
 }
 
 // Do implements plan.Provider. Each of the three operations can be repeated
@@ -291,6 +289,10 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 			return plan.Result{}, err
 		}
 		out = outputsOf(leaf)
+	case opRemove:
+		if err := p.cfg.Hosts.RemoveCertificate(ctx, host, name); err != nil {
+			return plan.Result{}, err
+		}
 	default:
 		return plan.Result{}, fmt.Errorf("acme: no operation %q", op.Kind)
 	}

@@ -126,6 +126,9 @@ func (f farm) CertificateRequest(ctx context.Context, host, name string, names [
 func (f farm) InstallCertificate(ctx context.Context, host, name string, chain []byte, meta map[string]string) error {
 	return f[host].InstallCertificate(ctx, host, name, chain, meta)
 }
+func (f farm) RemoveCertificate(ctx context.Context, host, name string) error {
+	return f[host].RemoveCertificate(ctx, host, name)
+}
 func (f farm) Certificates(host string) ([]manifest.Certificate, bool) {
 	return f[host].Certificates(host)
 }

@@ -48,6 +48,8 @@ type Hosts interface {
 	// InstallCertificate installs a chain (PEM, leaf first) for that key or the current
 	// one. meta has "directory" and, when the CA says when to renew, manifest.MetaRenewalInfo.
 	InstallCertificate(ctx context.Context, host, name string, chainPEM []byte, meta map[string]string) error
+	// RemoveCertificate takes a certificate and its key off the host.
+	RemoveCertificate(ctx context.Context, host, name string) error
 	// Certificates gives what the last observation found on a host, and false when it
 	// was not observed (because it does not exist yet).
 	Certificates(host string) ([]manifest.Certificate, bool)

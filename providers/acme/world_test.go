@@ -13,6 +13,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -91,6 +92,12 @@ func (h *hosts) InstallCertificate(_ context.Context, host, name string, chain [
 		SPKI: hex.EncodeToString(spki[:]),
 	}
 	return nil
+}
+
+func (h *hosts) RemoveCertificate(_ context.Context, _, name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return fmt.Errorf("this host has no certificate %s", name)
 }
 
 func (h *hosts) Certificates(string) ([]manifest.Certificate, bool) {
@@ -234,6 +241,10 @@ func (w *world) plan(s *specs.Spec) *plan.Plan {
 	observed, err := w.p.Observe(w.t.Context(), plan.Scope{Stack: "acme-mail", Desired: desired})
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	desired, observed.Objects, _, diags = w.p.Schedule(plan.Scheduling{Now: w.now, Desired: desired, Observed: observed.Objects})
+	if diags.HasErrors() {
+		w.t.Fatal(diags)
 	}
 	seen := map[plan.Address]bool{}
 	for _, r := range desired {

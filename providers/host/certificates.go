@@ -42,6 +42,20 @@ func (p *Provider) InstallCertificate(ctx context.Context, host, name string, ch
 	return err
 }
 
+// RemoveCertificate takes a certificate and its key off a host.
+func (p *Provider) RemoveCertificate(ctx context.Context, host, name string) error {
+	t, err := p.target(host)
+	if err != nil {
+		return err
+	}
+	claim, err := p.claimNow(ctx, t)
+	if err != nil {
+		return err
+	}
+	_, err = p.agent(ctx, t, "remove the certificate "+name, paths.Binary(), "remove-cert", manifest.CertRemoval{Claim: claim, Name: name}, nil)
+	return err
+}
+
 // Certificates returns what the last observation found on a host; false when
 // the host was not observed or has no mailformd.
 func (p *Provider) Certificates(host string) ([]manifest.Certificate, bool) {

@@ -183,5 +183,6 @@ var variables = []struct {
 	{regexp.MustCompile(`ssh-ed25519 AAAA[A-Za-z0-9+/=]+`), "KEY"},
 	{regexp.MustCompile(`(/renewalInfo/)[A-Za-z0-9_.-]+`), "${1}ID"},
 	{regexp.MustCompile(`"epoch": \d+`), `"epoch": N`},
+	{regexp.MustCompile(`(/renewalInfo/)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`), "${1}CERTIFICATE"},
 	{regexp.MustCompile(`(\.versions/[^/"]*)-[0-9a-f]{16}`), "$1-VERSION"},
 }

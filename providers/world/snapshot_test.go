@@ -118,8 +118,8 @@ func call(t *testing.T, method, url, body string) string {
 
 // What differs between any two worlds is not described.
 func TestVariable(t *testing.T) {
-	got := variable(`{"at": "2026-11-22T08:00:00.123Z", "hash": "$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA", "epoch": 12, "dir": ".versions/mx1-0123456789abcdef/key.pem"}`)
-	want := `{"at": "TIME", "hash": "HASH", "epoch": N, "dir": ".versions/mx1-VERSION/key.pem"}`
+	got := variable(`{"at": "2026-11-22T08:00:00.123Z", "hash": "$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA", "epoch": 12, "dir": ".versions/mx1-0123456789abcdef/key.pem", "ask": "http://ca.simulated/x/renewalInfo/jywazqlSFNi-pU6P.BDr6hI_DCpI"}`)
+	want := `{"at": "TIME", "hash": "HASH", "epoch": N, "dir": ".versions/mx1-VERSION/key.pem", "ask": "http://ca.simulated/x/renewalInfo/CERTIFICATE"}`
 	if got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}

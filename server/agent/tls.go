@@ -276,6 +276,43 @@ func (a *Agent) installVersion(req manifest.CertRequest, leaf *x509.Certificate,
 	return true, a.pruneCerts(req.Name, version, filepath.Base(before))
 }
 
+// RemoveCert takes a certificate, its key and what waits for it away and asks a
+// running daemon to forget it. One that is gone is no error. The host's own stays:
+// the daemon needs it.
+func (a *Agent) RemoveCert(ctx context.Context, req manifest.CertRemoval) (manifest.CertRemoved, error) {
+	var none manifest.CertRemoved
+	if err := checkCertNames(req.Name, nil); err != nil {
+		return none, err
+	}
+	if req.Name == req.Host {
+		return none, failf(manifest.ExitRequest, "certificate %s is the host's own", req.Name)
+	}
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return none, err
+	}
+	defer unlock()
+	if err := a.claim(req.Claim, false); err != nil {
+		return none, err
+	}
+	removed := none
+	for _, path := range []string{filepath.Join(a.Layout.TLSDir(), req.Name), a.pendingKey(req.Name), a.pendingNames(req.Name), a.orderFile(req.Name)} {
+		switch err := os.Remove(path); {
+		case err == nil:
+			removed.Changed = true
+		case !errors.Is(err, fs.ErrNotExist):
+			return none, err
+		}
+	}
+	if err := a.pruneCerts(req.Name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return none, err
+	}
+	if removed.Changed {
+		return removed, a.reloadIfRunning(ctx)
+	}
+	return removed, nil
+}
+
 // pruneCerts deletes versions of a certificate other than the ones to keep, so
 // that old private keys do not pile up.
 func (a *Agent) pruneCerts(name string, keep ...string) error {

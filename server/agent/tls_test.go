@@ -242,3 +242,42 @@ func TestOrderIsRemembered(t *testing.T) {
 		t.Errorf("half a file is the order %q", got)
 	}
 }
+
+// A further certificate goes with its key, also when it is gone already; the
+// host's own stays.
+func TestRemoveCertificate(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	ctx := context.Background()
+	for _, name := range []string{"mx1", "mx1-2", "mx1-20"} {
+		csr, err := m.agent().CSR(ctx, manifest.CSRRequest{Claim: claim(), Name: name, Names: []string{name + ".acme.example"}, Key: "ecdsa256"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.agent().InstallCert(ctx, manifest.CertRequest{Claim: claim(), Name: name, Chain: sign(t, csr, nil, nil)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove := func(name string) (manifest.CertRemoved, error) {
+		return m.agent().RemoveCert(ctx, manifest.CertRemoval{Claim: claim(), Name: name})
+	}
+	for _, changed := range []bool{true, false} {
+		if got, err := remove("mx1-2"); err != nil || got.Changed != changed {
+			t.Errorf("%+v %v, want changed %v", got, err, changed)
+		}
+	}
+	if _, err := remove(claim().Host); err == nil {
+		t.Error("the host's own certificate was removed")
+	}
+	if _, err := remove("../x"); err == nil {
+		t.Error("a path was removed")
+	}
+	left, err := m.agent().certificates()
+	if err != nil || len(left) != 2 || left[0].Name != "mx1" || left[1].Name != "mx1-20" {
+		t.Errorf("left: %+v %v", left, err)
+	}
+	keys, err := filepath.Glob(filepath.Join(m.agent().certVersions(), "*", "key.pem"))
+	if err != nil || len(keys) != 2 {
+		t.Errorf("keys: %v %v", keys, err)
+	}
+}

@@ -82,6 +82,17 @@ type CertRequest struct {
 	Meta  map[string]string `json:"meta,omitempty"`
 }
 
+// CertRemoval takes a certificate with its key off the host.
+type CertRemoval struct {
+	Claim
+	Name string `json:"name"`
+}
+
+// CertRemoved answers a CertRemoval.
+type CertRemoved struct {
+	Changed bool `json:"changed"` // whether there was one
+}
+
 // CertMeta is meta.json beside an installed chain. The daemon does not need it.
 type CertMeta struct {
 	Directory string            `json:"directory,omitempty"` // the ACME directory it came from
