@@ -111,7 +111,9 @@ func (s *session) argument(cmd *command, parse func(*wire.Parser) string) (strin
 		}
 		next, ok, wrong := wire.TrailingLiteral(s.line[start:])
 		if wrong {
-			return "", bad("A literal or quoted string makes no sense")
+			s.c.bye("A literal makes no sense")
+			cmd.silent = true
+			return "", errLeave
 		}
 		if ok {
 			cmd.literal = &next

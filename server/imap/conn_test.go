@@ -85,6 +85,7 @@ func TestOversize(t *testing.T) {
 		{"literal that waits", "1 LOGIN {5000}\r\n", []string{"1 NO [TOOBIG] *"}},
 		{"literal that does not", "1 LOGIN {5000+}\r\n2 NOOP\r\n", []string{"1 BAD [TOOBIG] *", "* BYE *"}},
 		{"literal of a nonsense size", "1 LOGIN {99999999999999999999}\r\n", []string{"1 BAD *"}},
+		{"literal of a nonsense size that does not wait", "1 LOGIN {99999999999999999999+}\r\n2 NOOP\r\n", []string{"* BYE *"}},
 		{"literals of a mailbox name", "1 APPEND {5000}\r\n", []string{"1 NO [TOOBIG] *"}},
 		{"many literals", "1 LIST \"\" (" + strings.Repeat("{4000+}\r\n"+strings.Repeat("x", 4000)+" ", 20) + ")\r\n", []string{"* BYE *"}},
 	} {

@@ -174,7 +174,7 @@ func TestStatus(t *testing.T) {
 	w.deliver("INBOX", "A: b\n\nthree", `\Deleted`)
 	w.talk(`
 		a> 1 STATUS inbox (MESSAGES UIDNEXT UNSEEN DELETED SIZE RECENT APPENDLIMIT DELETED-STORAGE)
-		a< * STATUS INBOX (MESSAGES 2 UIDNEXT 3 UNSEEN 1 DELETED 1 SIZE 24 RECENT 0 APPENDLIMIT 52428800 DELETED-STORAGE 13)
+		a< * STATUS INBOX (MESSAGES 2 UIDNEXT 3 UNSEEN 1 DELETED 1 SIZE 24 RECENT 2 APPENDLIMIT 52428800 DELETED-STORAGE 13)
 		a< 1 OK *
 		a> 2 STATUS None (MESSAGES)
 		a< 2 NO [NONEXISTENT] *
@@ -196,7 +196,7 @@ func TestSelect(t *testing.T) {
 		a< * FLAGS (\Answered \Flagged \Deleted \Seen \Draft $Work)
 		a< * OK [PERMANENTFLAGS (\Answered \Flagged \Deleted \Seen \Draft $Work \*)] *
 		a< * 2 EXISTS
-		a< * 0 RECENT
+		a< * 2 RECENT
 		a< * OK [UNSEEN 2] *
 		a< * OK [UIDVALIDITY *] *
 		a< * OK [UIDNEXT 3] *
@@ -281,7 +281,7 @@ func TestFetch(t *testing.T) {
 		a> 0 SELECT INBOX
 		a<~ 0 OK *
 		a> 1 FETCH 1 (UID FLAGS INTERNALDATE RFC822.SIZE)
-		a< * 1 FETCH (UID 1 FLAGS () INTERNALDATE "22-Nov-2026 08:30:00 +0800" RFC822.SIZE *)
+		a< * 1 FETCH (UID 1 FLAGS (\Recent) INTERNALDATE "22-Nov-2026 08:30:00 +0800" RFC822.SIZE *)
 		a< 1 OK *
 		a> 2 FETCH 1 ENVELOPE
 		a< * 1 FETCH (ENVELOPE ("Sun, 22 Nov 2026 08:30:00 +0800" "=?gb2312?B?xOO6ww==?=" (("Doe, John" NIL "john" "example.net")) (("Doe, John" NIL "john" "example.net")) (("Doe, John" NIL "john" "example.net")) ((NIL NIL "team" NIL)("Alice" NIL "alice" "example.org")(NIL NIL "bob" "example.org")(NIL NIL NIL NIL)) (("=?utf-8?q?J=C3=BCrgen?=" NIL "j" "example.net")) NIL "<0@example.net>" "<1@example.net>"))
@@ -309,10 +309,10 @@ func TestFetch(t *testing.T) {
 		a< 9 OK *
 		# Reading sets \Seen and says so.
 		a> 10 FETCH 1 BODY[2.1]
-		a<< "* 1 FETCH (BODY[2.1] {10}\r\ninner text FLAGS (\\Seen))\r\n"
+		a<< "* 1 FETCH (BODY[2.1] {10}\r\ninner text FLAGS (\\Seen \\Recent))\r\n"
 		a< 10 OK *
 		a> 11 UID FETCH 1:* (FLAGS)
-		a< * 1 FETCH (UID 1 FLAGS (\Seen))
+		a< * 1 FETCH (UID 1 FLAGS (\Seen \Recent))
 		a< 11 OK *
 		a> 12 FETCH 2 FLAGS
 		a< 12 BAD *
@@ -364,18 +364,20 @@ func TestStore(t *testing.T) {
 		a> 0 SELECT INBOX
 		a<~ 0 OK *
 		a> 1 STORE 1:2 +FLAGS (\seen $Label)
-		a< * 1 FETCH (FLAGS ($Label \Seen))
-		a< * 2 FETCH (FLAGS ($Label \Seen))
+		a< * FLAGS (\Answered \Flagged \Deleted \Seen \Draft $Label)
+		a< * OK [PERMANENTFLAGS (\Answered \Flagged \Deleted \Seen \Draft $Label \*)] *
+		a< * 1 FETCH (FLAGS ($Label \Seen \Recent))
+		a< * 2 FETCH (FLAGS ($Label \Seen \Recent))
 		a< 1 OK *
 		a> 2 STORE 1 -FLAGS.SILENT ($label)
 		a< 2 OK *
 		a> 3 UID STORE 3 FLAGS \Flagged
-		a< * 3 FETCH (UID 3 FLAGS (\Flagged))
+		a< * 3 FETCH (UID 3 FLAGS (\Flagged \Recent))
 		a< 3 OK *
 		a> 4 FETCH 1:* FLAGS
-		a< * 1 FETCH (FLAGS (\Seen))
-		a< * 2 FETCH (FLAGS ($Label \Seen))
-		a< * 3 FETCH (FLAGS (\Flagged))
+		a< * 1 FETCH (FLAGS (\Seen \Recent))
+		a< * 2 FETCH (FLAGS ($Label \Seen \Recent))
+		a< * 3 FETCH (FLAGS (\Flagged \Recent))
 		a< 4 OK *
 		a> 5 STORE 1 +FLAGS (\Nonsense)
 		a< 5 BAD *
@@ -412,6 +414,7 @@ func TestCopyMoveExpunge(t *testing.T) {
 		a< 7 OK *
 		a> 8 COPY 1 INBOX
 		a< * 2 EXISTS
+		a< * 2 RECENT
 		a< 8 OK [COPYUID * 1 5] *
 		a> 9 STORE 2 -FLAGS.SILENT (\Deleted)
 		a< 9 OK *
@@ -438,9 +441,10 @@ func TestAppend(t *testing.T) {
 		a> 5 APPEND Drafts {3+}
 		a> abc
 		a< * 2 EXISTS
+		a< * 2 RECENT
 		a< 5 OK [APPENDUID * 2] *
 		a> 6 FETCH 1:* (FLAGS INTERNALDATE BODY.PEEK[])
-		a<< "* 1 FETCH (FLAGS ($X \\Draft) INTERNALDATE \" 1-Feb-2026 03:04:05 +0100\" BODY[] {9}\r\nA: b\r\n\r\nx)\r\n"
+		a<< "* 1 FETCH (FLAGS ($X \\Draft \\Recent) INTERNALDATE \" 1-Feb-2026 03:04:05 +0100\" BODY[] {9}\r\nA: b\r\n\r\nx)\r\n"
 		a< * 2 FETCH *
 		a< abc)
 		a< 6 OK *
@@ -451,7 +455,7 @@ func TestAppend(t *testing.T) {
 		a< 8 OK *
 		# ... and of one that does not the octets are passed over.
 		a> 9 APPEND Drafts {10018+}
-		a>> "10 DELETE Drafts\r\n`+strings.Repeat("x", 10_000)+`\r\n11 NOOP\r\n"
+		a>> "10 DELETE Drafts\r\n` + strings.Repeat("x", 10_000) + `\r\n11 NOOP\r\n"
 		a< 9 NO [TOOBIG] *
 		a< 11 OK *
 		# Much too large: it is sent away, before they are taken for commands.

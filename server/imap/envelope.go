@@ -79,7 +79,9 @@ func writeAddresses(w *wire.Writer, v string) {
 	for _, a := range list {
 		w.Byte('(')
 		writeText(w, a.Name)
-		w.Raw(" NIL ")
+		w.Byte(' ')
+		w.NString(a.Route)
+		w.Byte(' ')
 		w.NString(a.Mailbox)
 		w.Byte(' ')
 		w.NString(a.Host)

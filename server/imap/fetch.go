@@ -134,6 +134,9 @@ func (s *session) fetchOne(r *fetchRequest, place int, m *store.Message) (err er
 		}
 		defer c.release()
 	}
+	if r.has[fetchFlags] || s.view.isDirty(place) {
+		s.introduce(m)
+	}
 	w.Raw("* ")
 	w.Num(uint64(place) + 1)
 	w.Raw(" FETCH (")
@@ -151,7 +154,7 @@ func (s *session) fetchOne(r *fetchRequest, place int, m *store.Message) (err er
 			flags = true
 			s.view.told(place)
 			w.Raw("FLAGS ")
-			w.Flags(m.Flags)
+			s.writeFlagList(m)
 		case fetchDate:
 			w.Raw("INTERNALDATE ")
 			w.Date(m.InternalDate)
@@ -182,7 +185,7 @@ func (s *session) fetchOne(r *fetchRequest, place int, m *store.Message) (err er
 	if !flags && s.view.isDirty(place) {
 		s.view.told(place)
 		w.Raw(" FLAGS ")
-		w.Flags(m.Flags)
+		s.writeFlagList(m)
 		if s.enabled.condstore && !modseq {
 			s.writeModSeq(m)
 		}

@@ -19,11 +19,6 @@ func containsFlag(flags []string, f string) bool {
 	return false
 }
 
-// sameFlags compares lists as the store keeps them: canonical and sorted.
-func sameFlags(a, b []string) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
-}
-
 // settable returns the flags of a client that can be set; ok is false when one
 // is a system flag that does not exist.
 func settable(flags []string) (l []string, ok bool) {

@@ -78,6 +78,7 @@ type Server struct {
 	commands  map[string]handler
 	contents  sync.Pool // of *[]byte, smallMessage long
 	known     knownContents
+	recents   recents
 	deflaters sync.Pool // of *flate.Writer
 
 	mu        sync.Mutex
@@ -116,7 +117,7 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	if cfg.Sleep == nil {
 		cfg.Sleep = sleep
 	}
-	s := &Server{cfg: cfg, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, accounts: map[string]int{}, commands: handlers()}
+	s := &Server{cfg: cfg, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, accounts: map[string]int{}, commands: handlers(), recents: recents{since: time.Now().Truncate(time.Second)}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.Set(st)
 	return s, nil

@@ -157,7 +157,12 @@ func (s *session) writeStatus(info store.MailboxInfo, items []string) error {
 		case "MESSAGES":
 			w.Num(uint64(info.Messages))
 		case "RECENT":
-			w.Num(0)
+			n, err := s.countRecent(info)
+			if err != nil {
+				w.Rollback(mark)
+				return err
+			}
+			w.Num(n)
 		case "UIDNEXT":
 			w.Num(uint64(info.UIDNext))
 		case "UIDVALIDITY":

@@ -136,7 +136,7 @@ func (c *client) take(ch chooser, verb, got string) {
 			m.uid = uid
 		}
 		if _, rest, ok := strings.Cut(got, "FLAGS ("); ok {
-			m.flags = append([]string{}, strings.Fields(rest[:strings.IndexByte(rest, ')')])...)
+			m.flags = slices.DeleteFunc(strings.Fields(rest[:strings.IndexByte(rest, ')')]), func(f string) bool { return f == `\Recent` })
 		}
 	}
 }

@@ -205,8 +205,9 @@ func (s *session) writeESearch(cmd *command, r searchReturn, found []int, q *que
 		w.Byte(' ')
 		w.Num(uint64(n))
 	}
+	lo, hi := 0, 0
 	if len(found) > 0 {
-		lo, hi := found[0], found[0]
+		lo, hi = found[0], found[0]
 		for _, i := range found {
 			lo, hi = min(lo, i), max(hi, i)
 		}
@@ -238,8 +239,19 @@ func (s *session) writeESearch(cmd *command, r searchReturn, found []int, q *que
 		w.Byte(')')
 	}
 	if q.modseq && len(found) > 0 {
+		// RFC 4731 3.2: of the messages that are named.
+		named := found
+		if !r.all && !r.count && r.partial == nil && r.given {
+			named = nil
+			if r.min {
+				named = append(named, lo)
+			}
+			if r.max {
+				named = append(named, hi)
+			}
+		}
 		w.Raw(" MODSEQ ")
-		w.Num(uint64(s.highest(found)))
+		w.Num(uint64(s.highest(named)))
 	}
 	w.CRLF()
 }

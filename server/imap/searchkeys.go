@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/emersion/go-imap/v2"
+
 	"mailform/server/store"
 )
 
@@ -93,7 +95,7 @@ func (q *query) key() searchKey {
 		p.SP()
 		return &headerKey{name: p.AString(), value: q.text()}
 	case "FROM", "TO", "CC", "BCC", "SUBJECT":
-		return &headerKey{name: name, value: q.text()}
+		return &headerKey{name: name, value: q.text(), addresses: name != "SUBJECT"}
 	case "BODY":
 		return &textKey{needle: q.text()}
 	case "TEXT":
@@ -129,11 +131,29 @@ func (q *query) set(uid bool) searchKey {
 	if q.p.Err() != nil {
 		return constKey(false)
 	}
-	spans, ok := q.s.view.resolve(set, q.s.saved)
-	if !ok && q.failed == nil {
-		q.failed = errRange
+	if seqs, ok := set.(imap.SeqSet); ok {
+		set = q.within(seqs)
 	}
+	spans, _ := q.s.view.resolve(set, q.s.saved)
 	return spansKey(spans)
+}
+
+// within leaves out of a set the sequence numbers that no message has: a
+// search does not find them, and that is no mistake.
+func (q *query) within(set imap.SeqSet) (out imap.SeqSet) {
+	n := uint32(len(q.s.view.msgs))
+	for _, r := range set {
+		if r.Stop == 0 || r.Stop > n {
+			r.Stop = n
+		}
+		if r.Start == 0 {
+			r.Start = n
+		}
+		if r.Start <= n && n > 0 {
+			out = append(out, imap.SeqRange{Start: min(r.Start, r.Stop), Stop: max(r.Start, r.Stop)})
+		}
+	}
+	return out
 }
 
 // flagKey reads the keys about flags.
@@ -142,10 +162,12 @@ func (q *query) flagKey(name string) (searchKey, bool) {
 	case "KEYWORD", "UNKEYWORD":
 		q.p.SP()
 		return &flagKey{flag: q.p.Flag(), want: name == "KEYWORD"}, true
-	case "NEW", "RECENT":
-		return constKey(false), true
+	case "NEW":
+		return andKey{&flagKey{flag: `\Seen`}, newKey{}}, true
+	case "RECENT":
+		return newKey{}, true
 	case "OLD":
-		return constKey(true), true
+		return notKey{newKey{}}, true
 	}
 	bare, un := strings.CutPrefix(name, "UN")
 	switch bare {
@@ -255,6 +277,12 @@ func (k *flagKey) match(_ *query, _ int, m *store.Message) (bool, error) {
 }
 
 func (*flagKey) cost() int { return costNothing }
+
+// newKey is RECENT.
+type newKey struct{}
+
+func (newKey) match(q *query, _ int, m *store.Message) (bool, error) { return q.s.isRecent(m), nil }
+func (newKey) cost() int                                             { return costNothing }
 
 type sizeKey struct {
 	size   int64

@@ -12,7 +12,10 @@ import (
 )
 
 // headerKey looks for text in the fields of a name; "" matches any field.
-type headerKey struct{ name, value string }
+type headerKey struct {
+	name, value string
+	addresses   bool // also as they are without comments and folding
+}
 
 func (k *headerKey) match(q *query, i int, m *store.Message) (bool, error) {
 	c, err := q.content(i, m)
@@ -26,6 +29,15 @@ func (k *headerKey) match(q *query, i int, m *store.Message) (bool, error) {
 	for _, v := range h.Values(k.name) {
 		if strings.Contains(casemap(mimetree.DecodeWords(v)), k.value) {
 			return true, nil
+		}
+		if !k.addresses {
+			continue
+		}
+		for _, a := range mimetree.ParseAddresses(v) {
+			plain := mimetree.DecodeWords(a.Name) + " <" + a.Mailbox + "@" + a.Host + ">"
+			if strings.Contains(casemap(plain), k.value) {
+				return true, nil
+			}
 		}
 	}
 	return false, nil

@@ -55,6 +55,9 @@ func (s *session) selectCommand(cmd *command) error {
 		s.useCondStore()
 	}
 	s.mailbox, s.readOnly, s.watch, s.view = snap.Info.Name, cmd.name == "EXAMINE", watch, newView(snap)
+	s.keywords = slices.Clone(snap.Keywords[:min(len(snap.Keywords), maxKeywords)])
+	s.recentKey = recentKey{s.account, snap.Info.UIDValidity}
+	s.claimRecent(snap.Messages, snap.Info.UIDNext)
 	s.describe(snap)
 	cmd.code, cmd.text = "READ-WRITE", "Mailbox is selected"
 	if s.readOnly {
@@ -73,22 +76,10 @@ func (s *session) selectCommand(cmd *command) error {
 // describe writes what SELECT says of a mailbox.
 func (s *session) describe(snap store.Snapshot) {
 	w := s.out
-	flags := slices.Concat(systemFlags, snap.Keywords[:min(len(snap.Keywords), maxKeywords)])
-	w.Raw("* FLAGS ")
-	w.Flags(flags)
-	w.CRLF()
-	w.Raw("* OK [PERMANENTFLAGS (")
-	if !s.readOnly {
-		for _, f := range flags {
-			w.Raw(f)
-			w.Raw(" ")
-		}
-		w.Raw(`\*`)
-	}
-	w.Raw(")] Flags that are kept\r\n")
-	s.exists(len(snap.Messages))
+	s.tellFlags()
+	s.tellExists(len(snap.Messages))
+	s.tellRecent()
 	if !s.enabled.rev2 {
-		w.Raw("* 0 RECENT\r\n")
 		if n := firstUnseen(snap); n > 0 {
 			s.untaggedOK("UNSEEN "+strconv.Itoa(n), "The first unseen message")
 		}
@@ -132,7 +123,7 @@ func (s *session) unselect() {
 	if s.watch != nil {
 		s.watch.Close()
 	}
-	s.mailbox, s.readOnly, s.watch, s.view, s.saved = "", false, nil, nil, nil
+	s.selection = selection{}
 }
 
 // unselectCommand implements UNSELECT, RFC 9051 6.4.2.
@@ -162,7 +153,13 @@ func (s *session) closeCommand(cmd *command) error {
 
 // The session is where its view's news goes.
 
-func (s *session) exists(n int) {
+func (s *session) exists(fresh []*store.Message) {
+	s.claimRecent(fresh, fresh[len(fresh)-1].UID+1)
+	s.tellExists(len(s.view.msgs))
+	s.tellRecent()
+}
+
+func (s *session) tellExists(n int) {
 	w := s.out
 	w.Raw("* ")
 	w.Num(uint64(n))
@@ -207,6 +204,7 @@ func (s *session) changed(place int, m *store.Message, flags bool) {
 
 // writeFlags tells a message's flags.
 func (s *session) writeFlags(place int, m *store.Message, uid bool) {
+	s.introduce(m)
 	w := s.out
 	w.Raw("* ")
 	w.Num(uint64(place) + 1)
@@ -217,7 +215,7 @@ func (s *session) writeFlags(place int, m *store.Message, uid bool) {
 		w.Raw(" ")
 	}
 	w.Raw("FLAGS ")
-	w.Flags(m.Flags)
+	s.writeFlagList(m)
 	if s.enabled.condstore {
 		s.writeModSeq(m)
 	}

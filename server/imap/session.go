@@ -35,12 +35,21 @@ type session struct {
 	opened   time.Time
 	enabled  enabled
 
-	// The selected mailbox.
+	selection
+}
+
+// selection is the selected mailbox.
+type selection struct {
 	mailbox  string // "" when none is selected
 	readOnly bool
 	watch    store.Watch
 	view     *view
 	saved    imap.UIDSet // SEARCHRES, RFC 5182
+
+	keywords  []string // that the client was told of in FLAGS
+	lastFlags *string  // the list of flags looked at last
+	recent    imap.UIDSet
+	recentKey recentKey
 }
 
 // enabled is what the client has switched on, RFC 5161.
@@ -50,7 +59,7 @@ type enabled struct {
 
 // How long commands and their small literals may be, in octets.
 const (
-	maxEarly      = 8 << 10   // before the login
+	maxEarly      = 48 << 10  // before the login: an ID may be long
 	maxCommand    = 256 << 10 // after it: clients send long sets of UIDs
 	maxLiteral    = 64 << 10  // of a literal that is no message
 	maxEarlyLit   = 4 << 10
@@ -132,7 +141,8 @@ func (s *session) next() (*command, error) {
 	for {
 		l, ok, bad := wire.TrailingLiteral(s.line[start:])
 		if bad {
-			return nil, s.badLine(cmd.tag, "A literal or quoted string makes no sense")
+			s.c.bye("A literal makes no sense")
+			return nil, errLeave
 		}
 		if !ok {
 			break

@@ -18,7 +18,7 @@ func TestSearch(t *testing.T) {
 	}
 	for _, c := range []struct{ query, want string }{
 		{"ALL", " 1 2 3 4"},
-		{"SEEN", " 1"}, {"UNSEEN FLAGGED", " 3"}, {"KEYWORD $work", " 2"}, {"UNKEYWORD $Work", " 1 3 4"}, {"NEW", ""}, {"OLD", " 1 2 3 4"}, {"RECENT", ""},
+		{"SEEN", " 1"}, {"UNSEEN FLAGGED", " 3"}, {"KEYWORD $work", " 2"}, {"UNKEYWORD $Work", " 1 3 4"}, {"NEW", " 2 3 4"}, {"OLD", ""}, {"RECENT", " 1 2 3 4"},
 		{"FROM john", " 1"}, {"FROM Doe", " 1"}, {"SUBJECT 你好", " 1"}, {"SUBJECT SECOND", " 2"}, {"CC jürgen", " 1"}, {"TO bob", " 1"}, {"BCC x", ""},
 		{`HEADER Message-ID ""`, " 1"}, {"HEADER message-id 1@EXAMPLE", " 1"},
 		{"BODY café", " 1"}, {`BODY "CAFÉ"`, " 1"}, {"BODY inner", " 1"}, {"BODY Subject", ""}, {"TEXT fourth", " 4"}, {`BODY "世界"`, " 2"}, {"BODY needle", " 3"}, {"BODY hidden", " 4"},
@@ -34,7 +34,8 @@ func TestSearch(t *testing.T) {
 		l.expect("1 OK *")
 	}
 	l.send("2 SEARCH 9\r\n")
-	l.expect("2 BAD *")
+	l.expect("* SEARCH")
+	l.expect("2 OK *")
 	l.send("3 UID SEARCH RETURN (MIN MAX COUNT SAVE) UNSEEN\r\n")
 	l.expect(`* ESEARCH (TAG "3") UID MIN 2 MAX 4 COUNT 3`)
 	l.expect("3 OK *")
@@ -71,7 +72,7 @@ func TestIdleAndUpdates(t *testing.T) {
 		b> 1 STORE 2 +FLAGS (\Deleted)
 		b< * 2 FETCH (FLAGS (\Deleted))
 		b< 1 OK *
-		a< * 2 FETCH (UID 2 FLAGS (\Deleted))
+		a< * 2 FETCH (UID 2 FLAGS (\Deleted \Recent))
 		b> 2 EXPUNGE
 		b< * 2 EXPUNGE
 		b< 2 OK *
@@ -79,8 +80,10 @@ func TestIdleAndUpdates(t *testing.T) {
 		b> 3 APPEND INBOX {3+}
 		b> abc
 		b< * 3 EXISTS
+		b< * 1 RECENT
 		b< 3 OK *
 		a< * 3 EXISTS
+		a< * 2 RECENT
 		a>> "done\r\n2 FETCH 3 UID\r\n"
 		a< 1 OK *
 		a< * 3 FETCH (UID 4)
@@ -107,7 +110,7 @@ func TestIdleAndUpdates(t *testing.T) {
 		b> 6 STORE 1 +FLAGS.SILENT (\Flagged)
 		b< 6 OK *
 		a> 7 FETCH 1 FLAGS
-		a< * 1 FETCH (FLAGS (\Flagged))
+		a< * 1 FETCH (FLAGS (\Flagged \Recent))
 		a< 7 OK *
 		a> 8 STORE 1 +FLAGS.SILENT (\Seen)
 		a< 8 OK *

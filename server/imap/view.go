@@ -167,7 +167,8 @@ func (v *view) findFrom(uid store.UID, from int) (int, bool) {
 
 // updates is where a view's news goes.
 type updates interface {
-	exists(n int)
+	// exists says that these messages are at the end now.
+	exists(fresh []*store.Message)
 	// expunged says that the messages at these places, ascending, are gone.
 	expunged(places []int, msgs []*store.Message)
 	// changed says that a message's flags changed, or its modification sequence only.
@@ -184,8 +185,9 @@ func (v *view) announce(w updates, expunges bool) {
 		if v.marks != nil {
 			v.marks = append(v.marks, make([]mark, len(v.fresh))...)
 		}
+		fresh := v.fresh
 		v.fresh = nil
-		w.exists(len(v.msgs))
+		w.exists(fresh)
 	}
 	for i := 0; i < len(v.msgs) && v.dirty > 0; i++ {
 		if v.isDirty(i) {
@@ -219,9 +221,6 @@ func (v *view) announceExpunges(w updates) {
 	v.msgs, v.marks, v.gone = v.msgs[:kept], v.marks[:kept], 0
 	w.expunged(places, msgs)
 }
-
-// settled says that the client has been told everything.
-func (v *view) settled() bool { return v.gone == 0 && v.dirty == 0 && len(v.fresh) == 0 }
 
 // span is a run of places, the end not included.
 type span struct{ from, to int }

@@ -6,7 +6,7 @@ import "strings"
 // stay in their encoded form. The start of a group has only a Mailbox, its
 // name; the end of one has nothing, RFC 9051 7.5.2.
 type Address struct {
-	Name, Mailbox, Host string
+	Name, Route, Mailbox, Host string
 }
 
 // ParseAddresses reads an address list. It takes anything: what is not an
@@ -101,7 +101,9 @@ func (p *addressParser) one(out *[]Address) (Address, bool) {
 			words = append(words, w)
 			joined.WriteString(w)
 		case '<':
-			a := split(p.angle())
+			route, spec := unroute(p.angle())
+			a := split(spec)
+			a.Route = route
 			a.Name = strings.Join(words, " ")
 			if a.Name == "" {
 				a.Name = comment
@@ -203,14 +205,14 @@ func (p *addressParser) comment() string {
 	return strings.TrimSpace(b.String())
 }
 
-// angle reads what is between the angles, without a source route.
+// angle reads what is between the angles.
 func (p *addressParser) angle() string {
 	var b strings.Builder
 	for p.pos++; !p.done(); {
 		switch c := p.s[p.pos]; c {
 		case '>':
 			p.pos++
-			return unroute(b.String())
+			return b.String()
 		case '"':
 			b.WriteString(p.quoted())
 		case '(':
@@ -222,16 +224,17 @@ func (p *addressParser) angle() string {
 			p.pos++
 		}
 	}
-	return unroute(b.String())
+	return b.String()
 }
 
-func unroute(s string) string {
+// unroute takes a source route off, RFC 5322 4.4.
+func unroute(s string) (route, spec string) {
 	if strings.HasPrefix(s, "@") {
 		if i := strings.IndexByte(s, ':'); i >= 0 {
-			return s[i+1:]
+			return s[:i], s[i+1:]
 		}
 	}
-	return s
+	return "", s
 }
 
 func split(s string) Address {

@@ -151,32 +151,56 @@ func (q *qpReader) Read(p []byte) (n int, err error) {
 			}
 			return n, q.r.err
 		}
-		if b[0] != '=' {
-			p[n] = b[0]
-			n++
-			q.r.pos++
-			continue
-		}
-		if len(b) >= 3 {
-			if hi, lo := unhex(b[1]), unhex(b[2]); hi >= 0 && lo >= 0 {
-				p[n] = byte(hi<<4 | lo)
-				n++
-				q.r.pos += 3
+		switch b[0] {
+		case ' ', '\t':
+			// Space at the end of a line was added on the way.
+			if run, _, ends := q.space(0); ends {
+				q.r.pos += run
+				continue
+			}
+		case '=':
+			if len(b) >= 3 {
+				if hi, lo := unhex(b[1]), unhex(b[2]); hi >= 0 && lo >= 0 {
+					p[n] = byte(hi<<4 | lo)
+					n++
+					q.r.pos += 3
+					continue
+				}
+			}
+			if run, eol, ends := q.space(1); ends && eol > 0 {
+				q.r.pos += 1 + run + eol // a soft line break
 				continue
 			}
 		}
-		switch {
-		case len(b) >= 3 && b[1] == '\r' && b[2] == '\n':
-			q.r.pos += 3
-		case len(b) >= 2 && b[1] == '\n':
-			q.r.pos += 2
-		default:
-			p[n] = '='
-			n++
-			q.r.pos++
-		}
+		p[n] = b[0]
+		n++
+		q.r.pos++
 	}
 	return n, nil
+}
+
+// maxRun bounds the space that is looked over.
+const maxRun = 1024
+
+// space looks at the space that begins skip octets ahead: how long it is,
+// whether the line ends behind it, and how long the end of line is; 0 at the end
+// of the body.
+func (q *qpReader) space(skip int) (run, eol int, ends bool) {
+	for ; run < maxRun; run++ {
+		b := q.r.peek(skip + run + 2)
+		if len(b) <= skip+run {
+			return run, 0, true
+		}
+		switch b = b[skip+run:]; {
+		case b[0] == '\n':
+			return run, 1, true
+		case b[0] == '\r' && len(b) > 1 && b[1] == '\n':
+			return run, 2, true
+		case b[0] != ' ' && b[0] != '\t':
+			return run, 0, false
+		}
+	}
+	return run, 0, false
 }
 
 func unhex(c byte) int {

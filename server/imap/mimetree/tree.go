@@ -91,8 +91,9 @@ type scanner struct {
 	eol   int64  // octets of its end of line
 	// prevEOL is the length of the end of line before it, which belongs to a
 	// boundary that follows, RFC 2046 5.1.1.
-	prevEOL int64
-	lines   int64 // read so far
+	prevEOL   int64
+	prevEmpty bool  // the line before it was nothing else
+	lines     int64 // read so far
 
 	// What ended the part read last: the level of the boundary seen, -1 at the
 	// end of the message.
@@ -102,6 +103,7 @@ type scanner struct {
 
 // next reads a line.
 func (s *scanner) next() bool {
+	s.prevEmpty = s.pos-s.start == s.eol
 	s.prevEOL, s.eol = s.eol, 0
 	s.start = s.pos
 	first, cr := true, false
@@ -240,7 +242,9 @@ func (s *scanner) rest(p *Part) {
 func (s *scanner) linesSince(before int64) int64 {
 	n := s.lines - before
 	if s.level >= 0 {
-		n--
+		if n--; n > 0 && s.prevEmpty {
+			n-- // its end of line is the boundary's, and it has nothing else
+		}
 	}
 	return n
 }

@@ -40,32 +40,30 @@ func announcement(b []byte) (l Literal, n int, ok bool) {
 	return l, n + 1, true
 }
 
-// TrailingLiteral finds the announcement of a literal at the end of a line. ok
-// is false when there is none; bad says that the line ends like one and has none.
-//
-// What stands in a quoted string is none: a string that is not closed on its
-// line makes the line bad.
+// TrailingLiteral finds the announcement of a literal at the end of a line; ok
+// is false when there is none. bad says that what follows the line cannot be
+// told: a literal of a size that makes no sense is on its way.
 func TrailingLiteral(line []byte) (l Literal, ok, bad bool) {
 	text := bytes.TrimRight(line, "\r\n")
-	if openQuote(text) {
-		return l, false, true
-	}
 	if len(text) == 0 || text[len(text)-1] != '}' {
 		return l, false, false
 	}
 	open := bytes.LastIndexByte(text, '{')
 	if open < 0 {
-		return l, false, true
+		return l, false, false // a brace that closes may stand in an atom
 	}
-	if open > 0 && text[open-1] == '~' {
-		open--
+	at := open
+	if at > 0 && text[at-1] == '~' {
+		at--
 	}
-	l, n, ok := announcement(text[open:])
+	l, n, ok := announcement(text[at:])
 	// A literal is an argument of its own: after a space or an open list.
-	if !ok || open+n != len(text) || open == 0 || text[open-1] != ' ' && text[open-1] != '(' {
-		return Literal{}, false, true
+	if ok && at+n == len(text) && at > 0 && !openQuote(text) && (text[at-1] == ' ' || text[at-1] == '(') {
+		return l, true, false
 	}
-	return l, true, false
+	size := bytes.TrimRight(text[open+1:], "+-}")
+	nonSync := len(text)-open-1-len(size) > 1
+	return Literal{}, false, nonSync && len(size) > 0 && len(bytes.Trim(size, "0123456789")) == 0
 }
 
 // openQuote says that a quoted string is not closed on its line.

@@ -1,0 +1,149 @@
+package imap
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-imap/v2"
+
+	"mailform/server/store"
+)
+
+// recents knows of each mailbox up to which UID a session has been told of its
+// messages: the first one told has them as \Recent, RFC 3501 2.3.2. It is not
+// kept over a restart: then what has come since is recent.
+type recents struct {
+	mu    sync.Mutex
+	next  map[recentKey]store.UID
+	since time.Time
+}
+
+type recentKey struct {
+	account  string
+	validity uint32
+}
+
+// maxRecents bounds the memory; beyond it nothing is recent for a while.
+const maxRecents = 200_000
+
+// claim returns the first UID that no session was told of, and with take says
+// that one is now told of those below next. msgs are the newest messages, ascending.
+func (r *recents) claim(key recentKey, msgs []*store.Message, next store.UID, take bool) store.UID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first, known := r.next[key]
+	if !known {
+		first = next
+		for i := len(msgs) - 1; i >= 0 && !msgs[i].SaveDate.Before(r.since); i-- {
+			first = msgs[i].UID
+		}
+	}
+	if take && (!known || next > first) {
+		if r.next == nil || len(r.next) >= maxRecents {
+			r.next = map[recentKey]store.UID{}
+		}
+		r.next[key] = max(next, first)
+	}
+	return first
+}
+
+// claimRecent takes messages the client is told of now as recent, those that
+// nobody was told of before.
+func (s *session) claimRecent(msgs []*store.Message, next store.UID) {
+	if s.enabled.rev2 {
+		return
+	}
+	first := s.srv.recents.claim(s.recentKey, msgs, next, !s.readOnly)
+	if len(msgs) > 0 {
+		first = max(first, msgs[0].UID)
+	}
+	if first < next {
+		s.recent.AddRange(imap.UID(first), imap.UID(next)-1)
+	}
+}
+
+func (s *session) isRecent(m *store.Message) bool {
+	return len(s.recent) > 0 && !s.enabled.rev2 && s.recent.Contains(imap.UID(m.UID))
+}
+
+// tellRecent writes how many messages are recent.
+func (s *session) tellRecent() {
+	if s.enabled.rev2 {
+		return
+	}
+	n := 0
+	for _, sp := range s.view.uidSpans(s.recent) {
+		n += sp.to - sp.from
+	}
+	s.out.Raw("* ")
+	s.out.Num(uint64(n))
+	s.out.Raw(" RECENT")
+	s.out.CRLF()
+}
+
+// countRecent is STATUS's RECENT.
+func (s *session) countRecent(info store.MailboxInfo) (n uint64, err error) {
+	snap, watch, err := s.store.Open(s.ctx, s.account, info.Name)
+	if err != nil {
+		return 0, err
+	}
+	watch.Close()
+	first := s.srv.recents.claim(recentKey{s.account, info.UIDValidity}, snap.Messages, snap.Info.UIDNext, false)
+	i, _ := findMessage(snap.Messages, first)
+	return uint64(len(snap.Messages) - i), nil
+}
+
+// writeFlagList writes a message's flags.
+func (s *session) writeFlagList(m *store.Message) {
+	if !s.isRecent(m) {
+		s.out.Flags(m.Flags)
+		return
+	}
+	s.out.Byte('(')
+	for _, f := range m.Flags {
+		s.out.Raw(f)
+		s.out.Byte(' ')
+	}
+	s.out.Raw(`\Recent)`)
+}
+
+// introduce tells a client of the keywords that it has not seen in FLAGS, before
+// a response uses them.
+func (s *session) introduce(m *store.Message) {
+	if len(m.Flags) == 0 || s.lastFlags == &m.Flags[0] {
+		return // lists are shared: mostly the one just looked at
+	}
+	s.lastFlags = &m.Flags[0]
+	fresh := false
+	for _, f := range m.Flags {
+		if f[0] != '\\' && !slices.Contains(s.keywords, f) {
+			if len(s.keywords) >= maxKeywords {
+				return
+			}
+			s.keywords = append(s.keywords, f)
+			fresh = true
+		}
+	}
+	if fresh {
+		s.tellFlags()
+	}
+}
+
+// tellFlags writes FLAGS and PERMANENTFLAGS.
+func (s *session) tellFlags() {
+	w := s.out
+	flags := slices.Concat(systemFlags, s.keywords)
+	w.Raw("* FLAGS ")
+	w.Flags(flags)
+	w.CRLF()
+	w.Raw("* OK [PERMANENTFLAGS (")
+	if !s.readOnly {
+		for _, f := range flags {
+			w.Raw(f)
+			w.Byte(' ')
+		}
+		w.Raw(`\*`)
+	}
+	w.Raw(")] Flags that are kept\r\n")
+}
