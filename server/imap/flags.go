@@ -107,6 +107,7 @@ func (s *session) storeCommand(cmd *command) error {
 	if err != nil {
 		return err
 	}
+	s.introduceFlags(flags)
 	if !silent {
 		for i, m := range s.view.each(spans) {
 			if _, was := slices.BinarySearch(modified, m.UID); was {
@@ -119,10 +120,42 @@ func (s *session) storeCommand(cmd *command) error {
 	if len(modified) > 0 {
 		cmd.code = "MODIFIED " + s.numbers(modified, cmd.uid)
 		cmd.text = "Some messages were changed meanwhile"
-	} else if s.view.anyGone(spans) && !cmd.uid {
+	} else if !cmd.uid && s.view.anyGone(spans) {
 		cmd.code = string(codeExpunged)
+		if !silent {
+			s.pretend(spans, op, flags)
+		}
 	}
 	return nil
+}
+
+// pretend tells the client that messages have the flags it wants which have
+// been expunged, and it does not know that yet: it expects an answer for each
+// number, RFC 2180 4.2, and NO would say that nothing was done to the others.
+func (s *session) pretend(spans []span, op store.FlagOp, flags []string) {
+	for _, sp := range spans {
+		for i := sp.from; i < sp.to; i++ {
+			if !s.view.isGone(i) {
+				continue
+			}
+			m := *s.view.msgs[i]
+			m.Flags = changed(m.Flags, op, flags)
+			s.view.msgs[i] = &m
+			s.writeFlags(i, &m, false)
+		}
+	}
+}
+
+// changed returns flags after a change.
+func changed(have []string, op store.FlagOp, flags []string) []string {
+	if op == store.FlagsSet {
+		return flags
+	}
+	l := slices.DeleteFunc(slices.Clone(have), func(f string) bool { return containsFlag(flags, f) })
+	if op == store.FlagsAdd {
+		l = append(l, flags...)
+	}
+	return l
 }
 
 // numbers is a set of messages as the command named them.

@@ -115,9 +115,14 @@ func (s *session) introduce(m *store.Message) {
 		return // lists are shared: mostly the one just looked at
 	}
 	s.lastFlags = &m.Flags[0]
+	s.introduceFlags(m.Flags)
+}
+
+// introduceFlags is introduce for flags that a command has named.
+func (s *session) introduceFlags(flags []string) {
 	fresh := false
-	for _, f := range m.Flags {
-		if f[0] != '\\' && !slices.Contains(s.keywords, f) {
+	for _, f := range flags {
+		if f[0] != '\\' && !containsFlag(s.keywords, f) {
 			if len(s.keywords) >= maxKeywords {
 				return
 			}

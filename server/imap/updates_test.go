@@ -101,7 +101,8 @@ func TestIdleAndUpdates(t *testing.T) {
 		a> 4 FETCH 1 (UID FLAGS)
 		a< 4 OK *
 		a> 5 STORE 1 +FLAGS (\Seen)
-		a< 5 OK *
+		a< * 1 FETCH (FLAGS (\Deleted \Seen \Recent))
+		a< 5 OK [EXPUNGEISSUED] *
 		a> 6 NOOP
 		a< * 1 EXPUNGE
 		a< 6 OK *

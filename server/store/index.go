@@ -50,6 +50,10 @@ type mailbox struct {
 	keywords   map[string]int // messages that have each
 }
 
+// maxUnused is how many keywords a mailbox may have for those that no message
+// has any more to be remembered.
+const maxUnused = 50
+
 // vanished remembers which UIDs were expunged when, for clients that come back
 // (RFC 7162 3.2.6). Only the newest are kept; floor says what is known in full.
 type vanished struct {
@@ -117,7 +121,8 @@ func (m *mailbox) tallyFlags(msg *Message, by int) {
 		if m.keywords == nil {
 			m.keywords = map[string]int{}
 		}
-		if m.keywords[f] += by; m.keywords[f] == 0 {
+		// A client may hold on to what it was told: few that are out of use stay.
+		if m.keywords[f] += by; m.keywords[f] == 0 && len(m.keywords) > maxUnused {
 			delete(m.keywords, f)
 		}
 	}

@@ -161,7 +161,7 @@ type Event struct {
 type Snapshot struct {
 	Info     MailboxInfo
 	Messages []*Message
-	Keywords []string // in use, sorted
+	Keywords []string // in use now or not long ago, sorted
 }
 
 // FlagUpdate is what a change of flags has come to.
