@@ -84,8 +84,9 @@ type lab struct {
 	mu       sync.Mutex
 	dials    map[int]int // by port
 	down     map[int]bool
-	dialing  func(port int) error // asked before each connection; nil asks nobody
-	messages []string             // progress
+	dialing  func(port int) error                // asked before each connection; nil asks nobody
+	through  func(port int, c net.Conn) net.Conn // stands in each connection; nil for nothing
+	messages []string                            // progress
 	now      time.Time
 }
 
@@ -141,13 +142,24 @@ func newRealLab(t *testing.T, options ...hostlab.Option) *lab {
 }
 
 func (l *lab) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	c, port, err := l.connect(ctx, network, addr)
+	l.mu.Lock()
+	through := l.through
+	l.mu.Unlock()
+	if err != nil || through == nil {
+		return c, err
+	}
+	return through(port, c), nil
+}
+
+func (l *lab) connect(ctx context.Context, network, addr string) (c net.Conn, port int, err error) {
 	ip, service, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	port, err := strconv.Atoi(service)
+	port, err = strconv.Atoi(service)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	l.mu.Lock()
 	l.dials[port]++
@@ -155,14 +167,15 @@ func (l *lab) dial(ctx context.Context, network, addr string) (net.Conn, error) 
 	l.mu.Unlock()
 	if dialing != nil {
 		if err := dialing(port); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	if down {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
+		return nil, port, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
 	}
 	if l.host == nil {
-		return l.network.Dial(ctx, network, addr)
+		c, err = l.network.Dial(ctx, network, addr)
+		return c, port, err
 	}
 	host := l.host
 	if other := l.others[ip]; other != nil {
@@ -171,13 +184,14 @@ func (l *lab) dial(ctx context.Context, network, addr string) (net.Conn, error) 
 		host = nil
 	}
 	if host == nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("no route to host")}
+		return nil, port, &net.OpError{Op: "dial", Net: network, Err: errors.New("no route to host")}
 	}
 	real, ok := host.Addr(port)
 	if !ok {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
+		return nil, port, &net.OpError{Op: "dial", Net: network, Err: errors.New("connection refused")}
 	}
-	return (&net.Dialer{}).DialContext(ctx, network, real)
+	c, err = (&net.Dialer{}).DialContext(ctx, network, real)
+	return c, port, err
 }
 
 func (l *lab) dialed(port int) int {

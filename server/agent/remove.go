@@ -97,6 +97,12 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 		out.Kept = append(out.Kept, a.Layout.StateDir()+": the mail, until it is purged")
 		return out, nil
 	}
+	if m, err := a.mountAt(a.Layout.StateDir()); err != nil {
+		return out, err
+	} else if m != nil { // not ours
+		out.Paths = append(out.Paths, a.Layout.StateDir()+"/…")
+		return out, emptyDir(a.Layout.StateDir())
+	}
 	return out, removeAll(a.Layout.StateDir())
 }
 
@@ -108,11 +114,13 @@ func (a *Agent) removeStorage(ctx context.Context, purge bool, out *manifest.Rem
 	}
 	if m, err := a.mountAt(a.Layout.StateDir()); err != nil {
 		return err
-	} else if m != nil && purge {
+	} else if m == nil || !a.mountedByUs() {
+		// the system disk's, or a person's own file system, which stays mounted
+	} else if purge {
 		if err := emptyDir(a.Layout.StateDir()); err != nil {
 			return err
 		}
-	} else if m != nil {
+	} else {
 		out.Kept = append(out.Kept, m.source+": the mail, on its own disk")
 	}
 	if fileExists(unit.path) {

@@ -65,6 +65,9 @@ func (a *Agent) lookAtStorage(serial string) (storage, error) {
 	}
 	var err error
 	if s.mount, err = a.mountAt(a.Layout.StateDir()); err != nil || serial == "" {
+		if !a.mountedByUs() {
+			s.mount = nil
+		}
 		return s, err
 	}
 	if s.disk, err = a.findDisk(serial); err != nil || s.disk == nil {
@@ -79,6 +82,12 @@ func (a *Agent) lookAtStorage(serial string) (storage, error) {
 		s.holds.bytes, err = xfsBytes(a.Layout.StateDir())
 	}
 	return s, err
+}
+
+// mountedByUs tells a data disk of ours from a file system that a person has mounted
+// at StateDir, which stays there.
+func (a *Agent) mountedByUs() bool {
+	return fileExists(a.mountUnitFile()) || fileExists(a.Layout.StorageFile())
 }
 
 // drift says in words what a converge would change.
@@ -251,7 +260,7 @@ func (a *Agent) unmountState(ctx context.Context) error {
 	}
 	if m, err := a.mountAt(a.Layout.StateDir()); err != nil {
 		return err
-	} else if m != nil {
+	} else if m != nil && a.mountedByUs() {
 		if err := a.Tools.Run(ctx, "umount", m.dir); err != nil {
 			return err
 		}

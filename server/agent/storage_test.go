@@ -391,6 +391,43 @@ func TestDiskIsLeft(t *testing.T) {
 	}
 }
 
+// A file system that a person has mounted for the mail stays where it is.
+func TestForeignMountStays(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t)
+	m.attach(newFakeDisk(t, "serial-1", 20*gibibyte))
+	if err := os.MkdirAll(m.layout.StateDir(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(m.disks[0].files, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.mount(m.disks[0], m.layout.StateDir()); err != nil {
+		t.Fatal(err)
+	}
+	m.install()
+	m.acknowledged(wanted())
+	m.deliver("seg-1", "one")
+	m.mustBeQuiet(wanted())
+	if m.disks[0].at != m.layout.StateDir() {
+		t.Fatalf("mounted at %q", m.disks[0].at)
+	}
+	if _, err := m.agent().Remove(t.Context(), manifest.RemoveRequest{Claim: claim()}); err != nil {
+		t.Fatal(err)
+	}
+	if m.disks[0].at != m.layout.StateDir() || m.mail() == "" {
+		t.Errorf("mounted at %q, mail %q", m.disks[0].at, m.mail())
+	}
+	m.write("/usr/local/lib/mailform/.upload-test", "the program", 0o755)
+	m.install()
+	if _, err := m.agent().Remove(t.Context(), manifest.RemoveRequest{Claim: claim(), Purge: true}); err != nil {
+		t.Fatal(err)
+	}
+	if m.disks[0].at != m.layout.StateDir() || m.mail() != "" || fileExists(m.layout.OwnerFile()) {
+		t.Errorf("mounted at %q, mail %q", m.disks[0].at, m.mail())
+	}
+}
+
 func TestRemoveKeepsTheDisk(t *testing.T) {
 	t.Parallel()
 	for _, purge := range []bool{false, true} {
