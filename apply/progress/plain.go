@@ -21,6 +21,7 @@ type Plain struct {
 	tally  tally
 	skips  skips
 	failed []apply.Event
+	told   map[string]time.Time // by operation: when it was last said how it gets on
 	err    error
 }
 
@@ -56,6 +57,17 @@ func (p *Plain) Event(e apply.Event) {
 			name += "  " + roughly(e.Estimate)
 		}
 		p.line("begin", "", name)
+	case apply.EventProgress:
+		// Of what can be counted, at a pace that a log bears.
+		if e.Total > 0 && e.Time.Sub(p.told[e.Op]) >= calm {
+			if p.told == nil {
+				p.told = map[string]time.Time{}
+			}
+			if _, any := p.told[e.Op]; any {
+				p.line("going", "", fmt.Sprintf("%s  %d%%: %s", name, 100*e.Done/e.Total, clean(e.Message)))
+			}
+			p.told[e.Op] = e.Time
+		}
 	case apply.EventRetry:
 		p.line("retry", sgrYellow, fmt.Sprintf("%s  again in %s (attempt %d): %s", name, spell(e.Wait), e.Attempt+1, reason(e)))
 	case apply.EventResolved:
@@ -79,6 +91,9 @@ func (p *Plain) Event(e apply.Event) {
 		p.failed = nil
 	}
 }
+
+// calm is how far apart the lines are that say how one step gets on.
+const calm = 15 * time.Second
 
 // longStep is how long a step takes at least to be announced as long.
 const longStep = 10 * time.Second

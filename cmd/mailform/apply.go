@@ -225,7 +225,8 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 			return err
 		}
 	}
-	run := session.RunOptions{Sink: sink, Stop: a.stopping, Parallelism: flags.parallelism, Approved: g.hash}
+	var flow mailFlow
+	run := session.RunOptions{Sink: flow.watch(sink), Stop: a.stopping, Parallelism: flags.parallelism, Approved: g.hash}
 	keep := planned.Plan
 	if g.saved != nil {
 		run.Approved, keep = plan.Hash(g.saved), g.saved
@@ -250,6 +251,9 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	}
 	if !flags.asJSON {
 		a.summarise(s.Spec, planned.Plan, opts.DeleteMail)
+		if text := flow.text(); text != "" {
+			fmt.Fprintln(a.term.out, text)
+		}
 	}
 	if !want.Destroy {
 		a.showAdvice(s.AdviseAfter(soft, planned.Plan), flags.asJSON)

@@ -1,11 +1,9 @@
 package host
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -105,62 +103,6 @@ func (p *Provider) install(ctx context.Context, t target, progress plan.Progress
 
 func installedOutputs(t target, arch string) plan.Result {
 	return plan.Result{Outputs: map[plan.Address]plan.Attrs{agentAddr(t.host): {"arch": plan.String(arch)}}}
-}
-
-// upload brings a program to the machine, compressed, and checks its digest
-// before anything runs it. An upload that was finished before is used again.
-func (p *Provider) upload(ctx context.Context, t target, sha string, zipped []byte, progress plan.Progress) (string, error) {
-	const step = "upload mailformd"
-	file := paths.UploadPrefix() + sha
-	if have, err := p.digest(ctx, t, file); err != nil || have == sha {
-		if err == nil {
-			_, err = p.tool(ctx, t, step, nil, "chmod", "0755", file)
-		}
-		return file, err
-	}
-	if _, err := p.tool(ctx, t, step, nil, "mkdir", "-p", paths.VersionsDir()); err != nil {
-		return "", err
-	}
-	body := func() io.Reader {
-		return &counting{r: bytes.NewReader(zipped), total: int64(len(zipped)), progress: progress}
-	}
-	for _, c := range []struct {
-		stdin func() io.Reader
-		words []string
-	}{
-		{body, []string{"dd", "of=" + file + ".gz", "bs=65536", "conv=fsync", "status=none"}},
-		{nil, []string{"gzip", "-df", file + ".gz"}},
-	} {
-		if _, err := p.tool(ctx, t, step, c.stdin, c.words...); err != nil {
-			return "", err
-		}
-	}
-	have, err := p.digest(ctx, t, file)
-	if err != nil {
-		return "", err
-	}
-	if have != sha {
-		return "", &plan.Error{Class: plan.ErrTransient, Code: "MF5421", Step: step + " to " + t.String(), Sent: fmt.Sprintf("%d bytes", len(zipped)),
-			Got: "the file there has SHA-256 " + have + ", not " + sha, Fix: "Run the same command again."}
-	}
-	_, err = p.tool(ctx, t, step, nil, "chmod", "0755", file)
-	return file, err
-}
-
-// counting reports how far an upload is.
-type counting struct {
-	r           io.Reader
-	done, total int64
-	progress    plan.Progress
-}
-
-func (c *counting) Read(b []byte) (int, error) {
-	n, err := c.r.Read(b)
-	c.done += int64(n)
-	if c.progress != nil && n > 0 {
-		c.progress("uploading mailformd", c.done, c.total)
-	}
-	return n, err
 }
 
 func (p *Provider) makeKeys(ctx context.Context, t target, op plan.Op) (plan.Result, error) {

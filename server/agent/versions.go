@@ -52,8 +52,13 @@ func (a *Agent) switchVersion(sum string) (bool, error) {
 		}
 		changed = true
 	}
-	if strings.HasPrefix(filepath.Base(a.Executable), filepath.Base(a.Layout.UploadPrefix())) {
-		if err := os.Remove(a.Executable); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// This one is installed, and parts of others that never came to an end are of no use.
+	uploads, err := filepath.Glob(a.Layout.UploadPrefix() + "*")
+	if err != nil {
+		return false, err
+	}
+	for _, name := range uploads {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
 	}

@@ -50,6 +50,7 @@ var builtins = map[string]struct {
 	"sha256sum": {(*session).sha256sum, false},
 	"mkdir":     {(*session).mkdir, true},
 	"dd":        {(*session).dd, true},
+	"stat":      {(*session).stat, true},
 	"gzip":      {(*session).gzip, true},
 	"chmod":     {(*session).chmod, true},
 	"rm":        {(*session).rm, true},
@@ -159,11 +160,23 @@ func (s *session) mkdir(args []string) int {
 
 func (s *session) dd(args []string) int {
 	var of string
+	var seek int64
+	flags := os.O_TRUNC
 	for _, a := range args {
 		switch k, v, _ := strings.Cut(a, "="); k {
 		case "of":
 			of = v
-		case "bs", "conv", "status":
+		case "seek": // with oflag=seek_bytes
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil || n < 0 {
+				return s.fail("dd", fmt.Errorf("invalid number: %q", v))
+			}
+			seek = n
+		case "conv":
+			if strings.Contains(v, "notrunc") {
+				flags = 0
+			}
+		case "bs", "status", "oflag":
 		default:
 			return s.fail("dd", fmt.Errorf("unrecognized operand %q", a))
 		}
@@ -171,14 +184,28 @@ func (s *session) dd(args []string) int {
 	if of == "" {
 		return s.fail("dd", errors.New("of= is missing"))
 	}
-	f, err := os.OpenFile(s.host.path(of), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(s.host.path(of), os.O_WRONLY|os.O_CREATE|flags, 0o644)
 	if err != nil {
 		return s.fail("dd", err)
 	}
-	_, err = io.Copy(f, s.stdin)
+	if _, err = f.Seek(seek, io.SeekStart); err == nil {
+		_, err = io.Copy(f, s.stdin)
+	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return s.fail("dd", err)
 	}
+	return 0
+}
+
+func (s *session) stat(args []string) int {
+	if len(args) != 3 || args[0] != "-c" || args[1] != "%s" {
+		return s.fail("stat", errors.New("only -c %s FILE is simulated"))
+	}
+	info, err := os.Stat(s.host.path(args[2]))
+	if err != nil {
+		return s.fail("stat", err)
+	}
+	fmt.Fprintln(s.stdout, info.Size())
 	return 0
 }
 
