@@ -256,7 +256,8 @@ func providerSchema() *blockSchema {
 				Name: "alicloud", Of: "provider", Doc: "Alibaba Cloud: instance, network, firewall and public address.",
 				Attrs: []attrSchema{
 					{Name: "region", Kind: kindName, DefaultIs: `the region of the instances' zone, else "cn-hongkong"`, Example: `"cn-hongkong"`,
-						Doc: "Where the machines stand. Mainland regions need an ICP filing for web names."},
+						Doc: "Where the machines stand, best near to those who read the mail: cn-hongkong for mainland China and South-East Asia, ap-southeast-1 (Singapore), ap-northeast-1 (Tokyo), eu-central-1 (Frankfurt), us-east-1 (Virginia), us-west-1 (Silicon Valley). " +
+							"Mainland regions need an ICP filing for web names, and the way between them and the rest of the world is slow."},
 					{Name: "ecs_endpoint", Kind: kindURL, DefaultIs: "the vendor's", Doc: "Address of the ECS API. The environment's ALIBABA_CLOUD_ECS_ENDPOINT serves when this is not set."},
 					{Name: "vpc_endpoint", Kind: kindURL, DefaultIs: "the vendor's", Doc: "Address of the VPC API. The environment's ALIBABA_CLOUD_VPC_ENDPOINT serves when this is not set."},
 					{Name: "oss_endpoint", Kind: kindURL, DefaultIs: "the vendor's", Doc: "Address of OSS, for the bucket of backups. The environment's ALIBABA_CLOUD_OSS_ENDPOINT serves when this is not set."},

@@ -41,6 +41,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	}
 	o := newObserver(scope, w)
 	o.run()
+	p.note(scope.Desired, o.objects)
 	return plan.Observed{Objects: o.objects, Foreign: o.foreign, Calls: int(r.calls.Load())}, nil
 }
 

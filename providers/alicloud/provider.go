@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"mailform/plan"
@@ -50,6 +51,9 @@ type Provider struct {
 	operatorKeys []string
 	sleep        func(context.Context, time.Duration) error
 	rand         io.Reader
+
+	mu      sync.Mutex
+	planned []string // hosts that are still to be made, see note
 }
 
 var _ plan.Provider = (*Provider)(nil)

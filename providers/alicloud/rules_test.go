@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"mailform/plan"
+	"mailform/providers/alicloud/alicloudsim"
 	"mailform/server/manifest"
 	"mailform/specs"
 )
@@ -450,5 +451,55 @@ func TestAForeignRuleThatGotAMarkIsLeftAlone(t *testing.T) {
 	}
 	if rules := groupRules(t, p); !slices.Contains(rules, "mf1:other:db TCP 3306/3306 203.0.113.9/32") {
 		t.Errorf("rules: %v", rules)
+	}
+}
+
+// TestARuleThatSomebodyElseRevokedIsNoError: since July 2024 the vendor refuses to
+// revoke a rule id that it does not know. Gone between plan and apply, a rule needs
+// no revoking; gone between our look and our call, it is looked for once more.
+func TestARuleThatSomebodyElseRevokedIsNoError(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	open := func(h *specs.Host) {
+		h.Allow = []specs.Allow{{Name: "web", Protocol: "tcp", FromPort: 443, ToPort: 443, From: prefixes("0.0.0.0/0")}}
+	}
+	for _, code := range []string{"", "InvalidSecurityGroupRule.RuleNotExist", "InvalidParam.SecurityGroupRuleId"} {
+		c.applied++
+		c.apply(p, testSpec(open))
+		want := slices.DeleteFunc(groupRules(t, p), func(r string) bool { return strings.Contains(r, "443/443") })
+		pl := planFor(t, p, testSpec())
+		if code == "" {
+			group := observed(t, p, testSpec(), "host/mx1/firewall").ID
+			for _, perm := range must(t)((&reader{via: p.api}).permissions(t.Context(), group)) {
+				if perm.PortRange == "443/443" {
+					resp := newAnswer()
+					raw(t, p, &revokeSecurityGroup{rpc: newRPC(ecsRevokeSecurityGroup), SecurityGroupId: group, SecurityGroupRuleId: &[]string{perm.SecurityGroupRuleId}}, &resp)
+				}
+			}
+		}
+		refused := false
+		c.inject(func(call alicloudsim.Call) alicloudsim.Fault {
+			if call.Action != "RevokeSecurityGroup" || refused || code == "" {
+				return alicloudsim.Fault{}
+			}
+			refused = true
+			return alicloudsim.Fault{Status: 400, Code: code, After: true}
+		})
+		c.applied++
+		if _, err := walk(p, pl, c.applied); err != nil {
+			t.Errorf("%q: %v", code, err)
+		}
+		c.inject(nil)
+		equal(t, "rules after "+code, groupRules(t, p), want)
+	}
+}
+
+func must(t *testing.T) func([]permission, error) []permission {
+	return func(all []permission, err error) []permission {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
 	}
 }

@@ -1,0 +1,133 @@
+package alicloud
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"mailform/plan"
+)
+
+// behaviours are the vendor's behaviours that a naive tool gets wrong, by their number
+// on the page that gathers them, and what the design asks of the provider and its
+// simulator beside them; each with the tests that hold it. sim/ stands for the
+// simulator's package, host/ for the host provider's.
+var behaviours = map[string][]string{
+	"A1":  {"TestEmptyListsAreNotBelievedWithoutPermission", "sim/TestWithoutPermission"},
+	"A2":  {"sim/TestNotFoundHasThreeShapes", "TestHalfAPageIsNeverAbsence"},
+	"A3":  {"TestClasses", "TestEveryThingThatIsGoneCountsAsDeleted"},
+	"A4":  {"sim/TestStatesAndDependencies", "TestAHostIsMadeAndTakenAway", "TestAWaitGivesUpAndSaysWhy"},
+	"A5":  {"TestClasses", "TestEveryKindOfBadAnswer"},
+	"A6":  {"TestClasses", "TestSoldOut", "TestAnotherZoneIsFoundWhenOneIsSoldOut", "TestWhenNothingCanBeHadTheErrorSaysWhatCan"},
+	"A7":  {"sim/TestTokensAreReplayed", "TestEveryLostAnswer", "TestStockThatReturnsNeedsANewToken", "TestASearchInterruptedAnywhere"},
+	"A8":  {"TestRuleTable", "TestRulesThatAreTheSameToTheVendorAreOne", "sim/TestSecurityGroupRules"},
+	"A9":  {"TestRulesChangeWithoutClosingAPort", "TestManyRulesTakeBatches", "sim/TestSecurityGroupRules"},
+	"A10": {"sim/TestSecurityGroupRules", "TestARuleThatSomebodyElseRevokedIsNoError"},
+	"A11": {"sim/TestSecurityGroupRules"},
+	"A12": {"sim/TestStatesAndDependencies", "TestAHostIsMadeAndTakenAway", "TestDestroyAfterACrashInTheMiddleOfBooting"},
+	"A13": {"TestChangesInPlace", "TestATypeThatIsSoldOutDoesNotStopTheMail"},
+	"A14": {"TestEveryCallIsExercisedAgainstTheDefinitions", "TestCopiedTagsAreShownAndNotMistaken", "sim/TestPagesAndTags"},
+	"A15": {"sim/TestStatesAndDependencies", "TestReplacingTheInstanceKeepsTheDiskAndTheAddress"},
+	"A16": {"host/TestAdvice"},
+	"A17": {"TestAPlanWithoutChangesCostsAtMostEightCalls", "TestManyRulesTakeBatches"},
+
+	"required parameters":      {"TestEveryCallIsExercisedAgainstTheDefinitions", "sim/TestSignatures"},
+	"states and waits":         {"sim/TestStatesAndDependencies"},
+	"ClientToken replay":       {"sim/TestTokensAreReplayed"},
+	"dependency violations":    {"sim/TestStatesAndDependencies"},
+	"disks and snapshots":      {"sim/TestDisks", "sim/TestSnapshotPolicies"},
+	"buckets":                  {"TestABucketIsMadePrivateVersionedAndEncrypted", "TestABucketIsNeverDeletedWithWhatIsInIt", "TestOSSRefusals"},
+	"latency":                  {"sim/TestLatencyIsWaitedOutSideBySide"},
+	"throttling":               {"TestEveryKindOfBadAnswer", "sim/TestFaults"},
+	"failing before or after":  {"TestEveryLostAnswer", "sim/TestFaults"},
+	"half a page":              {"TestHalfAPageIsNeverAbsence", "sim/TestHalfAPage"},
+	"eventual consistency":     {"TestAnIndexThatLagsBehind", "sim/TestListingsByTagLagBehind"},
+	"expiring credentials":     {"TestCredentialsThatExpireOnTheWay", "TestOSSCredentialsThatExpireOnTheWay", "sim/TestKeysExpire"},
+	"quotas":                   {"TestAQuotaIsNamedAndWhatWasMadeIsUsed", "sim/TestQuotas"},
+	"an address on a list":     {"sim/TestAddressesAreHandedOutAsToldAndThenAsEver"},
+	"balance in plain words":   {"TestRefusalsInPlainWords"},
+	"credentials: environment": {"TestCredentialsFromEnv", "TestFindCredentials"},
+	"credentials: profile":     {"TestSharedCredentialsFile"},
+	"credentials: roles, OIDC": {"TestRolesAreTakenHeldAndRenewed"},
+}
+
+// TestEveryBehaviourHasATest: each of them names a test that is there, and none of
+// the page's is left out.
+func TestEveryBehaviourHasATest(t *testing.T) {
+	there := map[string]bool{}
+	for prefix, dir := range map[string]string{"": ".", "sim/": "alicloudsim", "host/": "../host"} {
+		for _, name := range testsIn(t, dir) {
+			there[prefix+name] = true
+		}
+	}
+	for _, rule := range slices.Sorted(maps.Keys(behaviours)) {
+		tests := behaviours[rule]
+		if len(tests) == 0 {
+			t.Errorf("%s has no test", rule)
+		}
+		for _, name := range tests {
+			if !there[name] {
+				t.Errorf("%s: there is no %s", rule, name)
+			}
+		}
+	}
+	dir := definitions()
+	if dir == "" {
+		t.Skip("the page of the vendor's behaviours is not here")
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "BEHAVIOUR.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := regexp.MustCompile(`(?m)^\| (A\d+) \|`).FindAllStringSubmatch(string(page), -1)
+	if len(rows) == 0 {
+		t.Error("the page has no behaviours")
+	}
+	for _, row := range rows {
+		if behaviours[row[1]] == nil {
+			t.Errorf("%s is on the page and has no test", row[1])
+		}
+	}
+}
+
+// testsIn are the names of the tests of a folder.
+func testsIn(t *testing.T, dir string) (names []string) {
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(dir, err)
+	}
+	for _, path := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
+				names = append(names, f.Name.Name)
+			}
+		}
+	}
+	return names
+}
+
+// TestEveryThingThatIsGoneCountsAsDeleted: the vendor spells "not found" differently
+// in nearly every call; each of its spellings, on the deletion of what it is said of,
+// is success.
+func TestEveryThingThatIsGoneCountsAsDeleted(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	for kind, key := range map[string]string{opDeleteVpc: "id", opDeleteVSwitch: "id", opDeleteGroup: "id", opDeleteKey: "name",
+		opDeleteInstance: "id", opReleaseEIP: "id", opDeleteDisk: "id", opDeletePolicy: "id"} {
+		op := plan.Op{Kind: kind, Title: "delete", Addresses: []plan.Address{"host/mx1/x"}, Inputs: plan.Attrs{key: plan.String("vpc-j6cnotthere")}}
+		if _, err := p.Do(t.Context(), op, "t", nil); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
