@@ -22,7 +22,7 @@ var remedies = map[string]string{
 	"unauthorized":            "the CA did not find the challenge record: check that the domain's name servers are Cloudflare's and that no CNAME stands at _acme-challenge; then run the same command again",
 	"incorrectResponse":       "the CA found another challenge record: check that nobody else manages _acme-challenge for this name; then run the same command again",
 	"dns":                     "the CA could not look the name up: check the domain's name servers and its DNSSEC (https://dnsviz.net); then run the same command again",
-	"caa":                     "a CAA record of the domain forbids this CA: add one that allows it, for Let's Encrypt: 0 issue \"letsencrypt.org\"",
+	"caa":                     "a CAA record of the domain forbids this CA: add its name to caa in the zone block, or, where the record is not mailform's, put one beside it (Let's Encrypt: 0 issue \"letsencrypt.org\"); then run the same command again",
 	"rejectedIdentifier":      "the CA does not issue for this name: use a host name under a public domain",
 	"unsupportedIdentifier":   "the CA does not issue for this name: use a host name under a public domain",
 	"externalAccountRequired": "this CA wants an account made on its web site: use another directory",
@@ -70,6 +70,7 @@ func (p *Provider) explain(c *client, step string, err error) error {
 			e.Fix = remedies["unauthorized"]
 		}
 		e.Got = validation.name + ": " + e.Got
+		e.Fix += ". The CA allows few failed attempts in an hour, so that this run does not try again"
 	case kind == "rateLimited" || status == http.StatusTooManyRequests:
 		p.limited(e, wait)
 	case status == http.StatusServiceUnavailable && wait > 0:

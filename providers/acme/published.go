@@ -14,10 +14,7 @@ import (
 // instead. It asks the servers that the challenge records are looked for at.
 func (p *Provider) Published(ctx context.Context, fqdn, text string) (everywhere bool, negative time.Duration, got string) {
 	w := p.visible
-	servers := []string{w.resolver}
-	if w.resolver == "" {
-		servers = w.authorities(ctx, fqdn)
-	}
+	servers := w.asked(ctx, fqdn).servers
 	if len(servers) == 0 {
 		return false, 0, "the name servers of its zone cannot be found"
 	}

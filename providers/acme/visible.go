@@ -43,19 +43,31 @@ func newWatcher(resolver string, sleep func(context.Context, time.Duration) erro
 	}
 }
 
+// authority is who answers for a name: the servers of its zone.
+type authority struct {
+	zone    string // "acme.example."; "" with a resolver, or when no servers were found
+	names   []string
+	servers []string // host:port
+}
+
+// asked is who is asked about a name. No servers mean the system's resolver.
+func (w *watcher) asked(ctx context.Context, fqdn string) authority {
+	if w.resolver != "" {
+		return authority{servers: []string{w.resolver}}
+	}
+	return w.authorities(ctx, fqdn)
+}
+
 // wait returns once every server that counts shows the record with all its values.
 func (w *watcher) wait(ctx context.Context, fqdn string, values []string, progress plan.Progress) error {
-	servers := []string{w.resolver}
-	if w.resolver == "" {
-		servers = w.authorities(ctx, fqdn)
-	}
+	who := w.asked(ctx, fqdn)
 	var last error
 	pause := 250 * time.Millisecond
 	for waited := time.Duration(0); waited <= visibleWithin; waited += pause {
 		if waited > 0 {
 			pause = min(2*pause, 5*time.Second)
 		}
-		last = w.seen(ctx, servers, fqdn, values)
+		last = w.seen(ctx, who.servers, fqdn, values)
 		if last == nil {
 			return nil
 		}
@@ -64,14 +76,44 @@ func (w *watcher) wait(ctx context.Context, fqdn string, values []string, progre
 			return err
 		}
 	}
-	e := &plan.Error{
-		Class: plan.ErrTransient, Code: "MF5310",
-		Step: "wait until the challenge record " + fqdn + " is visible",
-		Got:  last.Error(),
-		Fix: fmt.Sprintf("check that the domain's name servers are Cloudflare's (dig NS %s) and, if it is set, that the resolver (MAILFORM_RESOLVER) sees the public DNS; then run the same command again",
-			strings.TrimPrefix(fqdn, challengeLabel)),
+	// The CA was not asked, so that nothing is lost; but what two minutes did not
+	// bring, a person has to look at.
+	return &plan.Error{
+		Code: "MF5310", Step: "wait until the challenge record " + fqdn + " is visible", Got: last.Error(),
+		Fix: who.remedy(fqdn, w.resolver, last) + "; then run the same command again",
 	}
-	return e
+}
+
+// cloudflareNS ends the names of the DNS provider's servers.
+const cloudflareNS = ".ns.cloudflare.com."
+
+// remedy says what a person must do so that the record can be seen.
+func (a authority) remedy(fqdn, resolver string, last error) string {
+	name := strings.TrimPrefix(fqdn, challengeLabel)
+	var alias *aliasError
+	var dead *unreachableError
+	switch {
+	case errors.As(last, &alias):
+		return fmt.Sprintf("a CNAME record at %s leads to %s, where mailform cannot write: delete it", fqdn, alias.target)
+	case resolver != "" && errors.As(last, &dead):
+		return "the resolver " + resolver + " (MAILFORM_RESOLVER, or resolver in provider \"acme\") cannot be asked: correct it, or leave it out"
+	case resolver != "":
+		return fmt.Sprintf("check that the domain's name servers are Cloudflare's (dig NS %s) and that the resolver %s sees the public DNS", name, resolver)
+	case a.zone == "":
+		return fmt.Sprintf("no name servers were found for %s: check that the domain is registered and delegated to Cloudflare's name servers (dig NS %s)", name, name)
+	case slices.ContainsFunc(a.names, func(ns string) bool { return !strings.HasSuffix(strings.ToLower(ns), cloudflareNS) }):
+		return fmt.Sprintf("%s is served by %s, and not only by Cloudflare, where the record was written: delegate it to Cloudflare's name servers, which the zone's page there shows, at the registrar or, when it is delegated within another zone, there",
+			strings.TrimSuffix(a.zone, "."), trimmed(a.names))
+	}
+	return fmt.Sprintf("Cloudflare's servers (%s) do not show what was written: see whether the zone is paused there, or written by somebody else at the same time", trimmed(a.names))
+}
+
+func trimmed(names []string) string {
+	var out []string
+	for _, n := range names {
+		out = append(out, strings.TrimSuffix(n, "."))
+	}
+	return strings.Join(out, ", ")
 }
 
 // seen returns nil when all servers show the record, else what one of them says.
@@ -139,28 +181,42 @@ func (w *watcher) ask(ctx context.Context, server, fqdn string) ([]string, error
 		return nil, fmt.Errorf("%s answers with %s", server, dns.RcodeToString[res.Rcode])
 	}
 	var texts []string
+	var alias *aliasError
 	for _, rr := range res.Answer {
+		if c, ok := rr.(*dns.CNAME); ok && strings.EqualFold(c.Hdr.Name, dns.Fqdn(fqdn)) {
+			alias = &aliasError{server, strings.TrimSuffix(c.Target, ".")}
+		}
 		if txt, ok := rr.(*dns.TXT); ok {
 			texts = append(texts, strings.Join(txt.Txt, ""))
 		}
 	}
+	if alias != nil && len(texts) == 0 {
+		return nil, alias
+	}
 	return texts, nil
 }
 
-// authorities finds the addresses of the servers of the zone that holds a name.
-// None means that the system's resolver is asked.
-func (w *watcher) authorities(ctx context.Context, fqdn string) []string {
+// aliasError is a CNAME that leads somewhere without the record.
+type aliasError struct{ server, target string }
+
+func (e *aliasError) Error() string { return e.server + " answers with a CNAME to " + e.target }
+
+// authorities finds the servers of the zone that holds a name.
+func (w *watcher) authorities(ctx context.Context, fqdn string) authority {
 	for name := dns.Fqdn(fqdn); name != "."; {
 		servers, err := w.lookupNS(ctx, name)
 		if err == nil && len(servers) > 0 {
-			var out []string
+			out := authority{zone: name}
 			for _, ns := range servers {
+				out.names = append(out.names, ns.Host)
 				if addrs, err := w.lookupHost(ctx, ns.Host); err == nil && len(addrs) > 0 {
-					out = append(out, net.JoinHostPort(addrs[0], w.port))
+					out.servers = append(out.servers, net.JoinHostPort(addrs[0], w.port))
 				}
 			}
-			slices.Sort(out)
-			return slices.Compact(out)
+			slices.Sort(out.names)
+			slices.Sort(out.servers)
+			out.servers = slices.Compact(out.servers)
+			return out
 		}
 		i, end := dns.NextLabel(name, 0)
 		if end {
@@ -168,5 +224,5 @@ func (w *watcher) authorities(ctx context.Context, fqdn string) []string {
 		}
 		name = name[i:]
 	}
-	return nil
+	return authority{}
 }
