@@ -7,7 +7,7 @@ import (
 )
 
 // order gives every operation the operations that must have succeeded before it
-// begins. Three kinds of edges; the first can make a cycle only through batches
+// begins. Four kinds of edges; the first can make a cycle only through batches
 // that cannot be done together, the others never do:
 //
 //   - what providers said about their own operations, and dependencies:
@@ -15,6 +15,7 @@ import (
 //     whatever removes a thing after whatever removes its dependents;
 //   - whatever removes a thing comes after what changes its former dependents,
 //     and whatever takes mail away from a domain after what takes its MX away;
+//   - hosts take turns where mail would stop: see roll;
 //   - mail sense: see tearDown.
 //
 // Edges that others imply are left out.
@@ -39,6 +40,7 @@ func (b *builder) order() {
 	}
 	g.releases()
 	g.mailFirst()
+	g.roll()
 	order, _ := g.sorted()
 	g.tearDown(order)
 	if len(b.ops) <= maxReduced {

@@ -22,6 +22,7 @@ import (
 	"mailform/providers/cloudflare/cloudflaresim"
 	"mailform/providers/host/hostsim"
 	"mailform/providers/world"
+	"mailform/server/manifest"
 )
 
 // binaries is the folder with mailform and mailformd as "make build" makes
@@ -66,6 +67,8 @@ func testMain(m *testing.M) int {
 //	                      cloudflaresim.Fault)
 //	outside closed|open   the cloud lets no mail out and the addresses have no names,
 //	                      as they are at first, or both as they should be
+//	broken HOST, mended HOST
+//	                      a folder stands on the host where a file of ours should, or is gone
 //	inventory N           that many things exist in the vendors' accounts
 //	sub FILE OLD NEW      replaces text in a file; \n is a new line
 //	hold FOLDER, release  somebody else takes the stack's lock, and gives it back
@@ -90,6 +93,8 @@ func TestScripts(t *testing.T) {
 			"fault":     scriptFault,
 			"inventory": scriptInventory,
 			"outside":   scriptOutside,
+			"broken":    scriptBroken,
+			"mended":    scriptMended,
 			"sub":       scriptSub,
 			"hold":      scriptHold,
 			"release":   scriptRelease,
@@ -202,6 +207,34 @@ func scriptOutside(ts *testscript.TestScript, neg bool, args []string) {
 	w := worldOf(ts)
 	w.SetPort25(args[0] == "open")
 	w.SetReverse(args[0] == "open")
+}
+
+func scriptBroken(ts *testscript.TestScript, neg bool, args []string) {
+	file := sysusersOf(ts, neg, args)
+	ts.Check(os.Rename(file, file+".aside"))
+	ts.Check(os.MkdirAll(filepath.Join(file, "not-ours"), 0o755))
+}
+
+func scriptMended(ts *testscript.TestScript, neg bool, args []string) {
+	file := sysusersOf(ts, neg, args)
+	ts.Check(os.RemoveAll(file))
+	ts.Check(os.Rename(file+".aside", file))
+}
+
+// sysusersOf is the file that declares the service's user on a host.
+func sysusersOf(ts *testscript.TestScript, neg bool, args []string) string {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: broken HOST | mended HOST")
+	}
+	for _, root := range worldOf(ts).HostRoots() {
+		l := manifest.Layout{Root: root}
+		var owner manifest.Owner
+		if b, err := os.ReadFile(l.OwnerFile()); err == nil && json.Unmarshal(b, &owner) == nil && owner.Host == args[0] {
+			return l.SysusersFile()
+		}
+	}
+	ts.Fatalf("no host %s", args[0])
+	return ""
 }
 
 func scriptInventory(ts *testscript.TestScript, neg bool, args []string) {
