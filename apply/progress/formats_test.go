@@ -35,7 +35,7 @@ a key that is there keeps its meaning. Text for people may change at any time.
 		{"A plan", "plan.jsonPlan"}, {"A drift", "plan.jsonDrift"}, {"What is there", "plan.jsonViews"},
 		{"The graph of a plan", "plan.jsonGraph"}, {"The events of an apply", "progress.JSONEvent"},
 		{"Findings in a spec", "specs.jsonReport"}, {"The locks", "main.locksView"},
-		{"The state of the hosts", "main.statusDocument"}, {"What the servers log", "main.logged"},
+		{"The state of the hosts", "main.statusDocument"}, {"What the servers log", "main.logged"}, {"Removed mailboxes", "main.retainedDocument"},
 		{"A rehearsal", "main.rehearsalResult"},
 	} {
 		fmt.Fprintf(&d.page, "\n## %s\n\n%s\n", root.title, d.prose(root.name))

@@ -104,6 +104,8 @@ func agentCommands(version string) []*cobra.Command {
 		command("remove", "take mailform off this host", request((*agent.Agent).Remove)),
 		leases(command),
 		password,
+		command("new-password", "make a new password for a mailbox, under a lease", requestText((*agent.Agent).LeasedPassword)),
+		command("restore-mailbox", "put a removed mailbox back with its mail", request((*agent.Agent).RestoreMailbox)),
 	}
 }
 

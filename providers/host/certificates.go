@@ -122,17 +122,53 @@ func (p *Provider) NewPassword(ctx context.Context, host, mailbox string) (strin
 	if err != nil {
 		return "", err
 	}
-	step := "make a password for " + mailbox
-	out, err := p.run(ctx, t, commandLine(paths.Binary(), "password", "--", mailbox), nil, nil)
+	claim, err := p.claimNow(ctx, t)
 	if err != nil {
 		return "", err
 	}
-	if out.status != 0 {
-		return "", agentError(t, step, "password", out)
+	b, err := p.agent(ctx, t, "make a password for "+mailbox, paths.Binary(), "new-password", manifest.PasswordRequest{Claim: claim, Address: mailbox}, nil)
+	if err != nil {
+		return "", err
 	}
-	text := strings.TrimSpace(string(out.stdout))
+	text := strings.TrimSpace(string(b))
 	if text == "" {
-		return "", badAnswer(t, "password", nil)
+		return "", badAnswer(t, "new-password", nil)
 	}
 	return text, nil
+}
+
+// RestoreMailbox puts a removed mailbox back on the host that keeps its mail. Like
+// NewPassword it needs an observation first.
+func (p *Provider) RestoreMailbox(ctx context.Context, host, mailbox string) (manifest.Restored, error) {
+	var out manifest.Restored
+	t, err := p.target(host)
+	if err != nil {
+		return out, err
+	}
+	claim, err := p.claimNow(ctx, t)
+	if err != nil {
+		return out, err
+	}
+	b, err := p.agent(ctx, t, "restore "+mailbox, paths.Binary(), "restore-mailbox", manifest.RestoreRequest{Claim: claim, Address: mailbox}, nil)
+	if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(b, &out); err != nil || out.Mailbox.Local == "" {
+		return out, badAnswer(t, "restore-mailbox", err)
+	}
+	return out, nil
+}
+
+// Retained are the removed mailboxes whose mail the hosts keep, by host, as last
+// observed.
+func (p *Provider) Retained() map[string][]manifest.Retained {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := map[string][]manifest.Retained{}
+	for host, f := range p.facts {
+		if f.Owner != nil && f.Owner.Stack == p.Stack {
+			out[host] = f.Retained
+		}
+	}
+	return out
 }

@@ -22,6 +22,7 @@ type machine struct {
 	layout manifest.Layout
 	now    time.Time
 	calls  []string // what systemd was asked to change
+	purged []string // whose mail the daemon says it has deleted
 
 	loaded  map[string]bool
 	active  map[string]bool
@@ -222,7 +223,7 @@ func (d daemon) Status(context.Context) (manifest.Status, error) {
 	if !d.m.active[ServiceUnit] || d.m.sick {
 		return manifest.Status{}, errors.New("connection refused")
 	}
-	return manifest.Status{ManifestSHA256: d.m.serving}, nil
+	return manifest.Status{ManifestSHA256: d.m.serving, Purged: d.m.purged}, nil
 }
 
 func (d daemon) Reload(ctx context.Context) (manifest.Status, error) {

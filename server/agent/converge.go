@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"sort"
 	"strings"
 	"time"
 
@@ -128,7 +127,7 @@ func (c *converge) run(ctx context.Context) error {
 	if err := c.credentials(ctx, &want); err != nil {
 		return err
 	}
-	if err := c.retained(old, &want); err != nil {
+	if err := c.retained(ctx, old, &want); err != nil {
 		return err
 	}
 	if err := c.beginUse(&want); err != nil {
@@ -249,63 +248,5 @@ func (c *converge) credentials(ctx context.Context, want *manifest.Manifest) err
 	} else {
 		c.step("credentials", "unchanged", "")
 	}
-	return nil
-}
-
-// retained records the mailboxes that leave, and forgets those that are back.
-func (c *converge) retained(old, want *manifest.Manifest) error {
-	a := c.a
-	var list []manifest.Retained
-	if _, err := readJSON(a.Layout.RetainedFile(), &list); err != nil {
-		return err
-	}
-	since := map[string]time.Time{}
-	for _, r := range list {
-		since[r.Address] = r.Since
-	}
-	before := len(since)
-	var added, back []string
-	if old != nil {
-		for _, d := range old.Domains {
-			for _, b := range d.Mailboxes {
-				addr := b.Local + "@" + d.Name
-				if _, known := since[addr]; !known && findMailbox(want, addr) == nil {
-					since[addr] = a.Now().UTC()
-					added = append(added, addr)
-				}
-			}
-		}
-	}
-	for addr := range since {
-		if findMailbox(want, addr) != nil {
-			delete(since, addr)
-			back = append(back, addr)
-		}
-	}
-	if len(added) == 0 && len(back) == 0 && len(since) == before {
-		return nil
-	}
-	list = list[:0]
-	for addr, t := range since {
-		list = append(list, manifest.Retained{Address: addr, Since: t})
-	}
-	sort.Slice(list, func(i, j int) bool { return list[i].Address < list[j].Address })
-	b, err := manifest.Encode(list)
-	if err != nil {
-		return err
-	}
-	if err := writeFile(a.Layout.RetainedFile(), b, secretMode, a.gid()); err != nil {
-		return err
-	}
-	sort.Strings(back)
-	var words []string
-	if len(added) > 0 {
-		words = append(words, "mail of "+strings.Join(added, ", ")+" is kept for 30 days")
-	}
-	if len(back) > 0 {
-		words = append(words, strings.Join(back, ", ")+" is back with its mail")
-	}
-	c.reload = true
-	c.step("retained mailboxes", "changed", strings.Join(words, "; "))
 	return nil
 }

@@ -43,7 +43,8 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if f.Certificates, err = a.certificates(); err != nil {
 		return nil, err
 	}
-	if _, err := readJSON(a.Layout.RetainedFile(), &f.Retained); err != nil {
+	retained, err := a.readRetained()
+	if err != nil {
 		return nil, err
 	}
 	if f.HostKey, err = a.hostKey(); err != nil {
@@ -73,9 +74,11 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if f.Service, running, err = a.service(ctx); err != nil {
 		return nil, err
 	}
+	var purged []string
 	if running != nil {
-		f.Reach = running.Reach
+		f.Reach, purged = running.Reach, running.Purged
 	}
+	f.Retained = retainedFacts(retained, purged)
 	if m == nil {
 		return f, nil
 	}

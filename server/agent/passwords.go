@@ -129,6 +129,11 @@ func (a *Agent) Password(ctx context.Context, addr string) (string, error) {
 		return "", err
 	}
 	defer unlock()
+	return a.password(ctx, addr)
+}
+
+// password does it; the agent lock is held.
+func (a *Agent) password(ctx context.Context, addr string) (string, error) {
 	m, _, err := a.readManifest()
 	if err != nil {
 		return "", err
@@ -154,6 +159,20 @@ func (a *Agent) Password(ctx context.Context, addr string) (string, error) {
 		return "", err
 	}
 	return texts[0], a.reloadIfRunning(ctx)
+}
+
+// LeasedPassword is Password on behalf of a run of mailform, under its lease.
+func (a *Agent) LeasedPassword(ctx context.Context, req manifest.PasswordRequest) ([]byte, error) {
+	unlock, err := a.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := a.claim(req.Claim, false); err != nil {
+		return nil, err
+	}
+	text, err := a.password(ctx, req.Address)
+	return []byte(text + "\n"), err
 }
 
 func findMailbox(m *manifest.Manifest, addr string) *manifest.Mailbox {

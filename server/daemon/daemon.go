@@ -87,6 +87,7 @@ type daemon struct {
 	monitor  *monitor.Monitor
 	metrics  *monitor.Exporter
 	reach    *reach
+	purge    *purge
 	accepted map[string]*atomic.Int64 // connections, by service
 
 	reloading sync.Mutex
@@ -141,6 +142,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	serve("filter", func() error { return d.filter.Run(queueCtx) })
 	serve("monitor", func() error { return d.monitor.Run(queueCtx) })
 	serve("reach", func() error { return d.reach.run(queueCtx) })
+	serve("purge", func() error { return d.purge.run(queueCtx) })
 	if d.backups != nil {
 		serve("backup", func() error { return d.backups.Run(queueCtx) })
 	}
@@ -487,6 +489,7 @@ func (d *daemon) status(ctx context.Context) (manifest.Status, error) {
 	st.Filter = manifest.FilterStatus{Refused: counts.Refused, Junk: counts.Junk, Deferred: counts.Deferred}
 	st.Alerts, st.LastBackup = d.monitor.Conditions(), d.lastBackup()
 	st.QueueOldest, st.Reach = oldest(entries), d.reach.last()
+	st.Purged = d.purge.purged()
 	if d.backups != nil {
 		st.BackupEverySeconds = int64(d.backups.Status().Every / time.Second)
 	}

@@ -22,6 +22,7 @@ type state struct {
 	manifest  *manifest.Manifest
 	sha256    string // of the manifest's file
 	directory *account.Directory
+	retained  []manifest.Retained
 	routes    *route.Table
 	keys      *mailauth.Keys
 	certs     certificates
@@ -48,11 +49,10 @@ func load(l manifest.Layout) (s *state, keyErr, err error) {
 	if s.directory, err = account.NewDirectory(s.manifest, &credentials); err != nil {
 		return nil, nil, err
 	}
-	var retained []manifest.Retained
-	if err := readJSON(l.RetainedFile(), &retained); err != nil {
+	if err := readJSON(l.RetainedFile(), &s.retained); err != nil {
 		return nil, nil, err
 	}
-	if s.routes, err = route.New(s.manifest, retained); err != nil {
+	if s.routes, err = route.New(s.manifest, s.retained); err != nil {
 		return nil, nil, err
 	}
 	var certErr error

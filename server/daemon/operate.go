@@ -26,7 +26,7 @@ func (d *daemon) watch(s *state) (err error) {
 			return err
 		}
 	}
-	d.reach = newReach(d.cfg)
+	d.reach, d.purge = newReach(d.cfg), newPurge(d)
 	d.reach.set(s.manifest)
 	d.metrics = monitor.NewExporter(d.log.With("part", "metrics"), d.collect)
 	d.monitor, err = monitor.New(monitor.Config{

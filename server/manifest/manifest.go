@@ -143,7 +143,12 @@ type Owner struct {
 type Retained struct {
 	Address string    `json:"address"`
 	Since   time.Time `json:"since"`
+	// Mailbox is how it was, for the one that restores it; nil when an earlier version retired it.
+	Mailbox *Mailbox `json:"mailbox,omitempty"`
 }
+
+// Expired reports whether the mail need not be kept any longer.
+func (r Retained) Expired(now time.Time) bool { return now.Sub(r.Since) >= RetainedFor }
 
 // RetainedFor is how long the mail of a removed mailbox is kept.
 const RetainedFor = 30 * 24 * time.Hour
@@ -316,6 +321,8 @@ type Status struct {
 	QueueOldest time.Time `json:"queue_oldest,omitzero"`
 	// BackupEverySeconds is how often backups are to be made; 0: never.
 	BackupEverySeconds int64 `json:"backup_every_seconds,omitempty"`
+	// Purged are the retained mailboxes whose time was over and whose mail is gone.
+	Purged []string `json:"purged,omitempty"`
 	// Reach is nil until it was looked at for the first time.
 	Reach *Reach `json:"reach,omitempty"`
 }

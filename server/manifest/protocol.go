@@ -201,3 +201,22 @@ type Removed struct {
 	Paths []string `json:"paths"`          // what was deleted
 	Kept  []string `json:"kept,omitempty"` // what was left, and why
 }
+
+// PasswordRequest asks for a new password for a mailbox; the answer is its text.
+type PasswordRequest struct {
+	Claim
+	Address string `json:"address"`
+}
+
+// RestoreRequest puts a retained mailbox back into the manifest that is served.
+type RestoreRequest struct {
+	Claim
+	Address string `json:"address"`
+}
+
+// Restored answers a RestoreRequest with how the mailbox is again, without its
+// password.
+type Restored struct {
+	Mailbox  Mailbox `json:"mailbox"`
+	Password string  `json:"password"` // where it comes from: "host" or "spec"
+}

@@ -54,6 +54,35 @@ func (l *Log) EnsureAccount(ctx context.Context, name string, quota int64) error
 	})
 }
 
+// EmptyAccount implements Store. The account itself stays, so that UIDVALIDITY goes
+// on growing when it is used again.
+func (l *Log) EmptyAccount(ctx context.Context, name string) error {
+	if l.closed() {
+		return ErrClosed
+	}
+	if l.ix.lookup(name) == nil {
+		return nil
+	}
+	return l.do(ctx, func(t *txn) error {
+		a := t.stage.account(name)
+		if a == nil {
+			return nil
+		}
+		for _, n := range a.all() {
+			b := a.box(n)
+			for _, uid := range b.uids() {
+				a.bytes -= b.message(uid).Size
+			}
+			a.names[n] = nil
+			t.op(&opBoxGone{name, b.id})
+		}
+		for _, n := range a.subscriptions() {
+			t.subscribe(a, n, false)
+		}
+		return nil
+	})
+}
+
 // complete says whether EnsureAccount has nothing to do.
 func (a *account) complete(quota int64) bool {
 	a.mu.RLock()

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"sort"
 )
 
@@ -115,6 +116,25 @@ func (a *stagedAccount) all() []string {
 	}
 	sort.Strings(l)
 	return l
+}
+
+// subscriptions are all subscribed names, sorted.
+func (a *stagedAccount) subscriptions() []string {
+	var out []string
+	if a.base != nil {
+		for n := range a.base.subs {
+			if a.subscribed(n) {
+				out = append(out, n)
+			}
+		}
+	}
+	for n, on := range a.subs {
+		if on && (a.base == nil || !a.base.subs[n]) {
+			out = append(out, n)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (a *stagedAccount) subscribed(name string) bool {

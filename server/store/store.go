@@ -193,6 +193,10 @@ type Store interface {
 	// EnsureAccount makes the account's INBOX and special-use mailboxes when
 	// missing, and sets its quota; 0 is no quota.
 	EnsureAccount(ctx context.Context, account string, quotaBytes int64) error
+	// EmptyAccount removes all mailboxes of an account with all their messages, INBOX
+	// too, in one commit; EnsureAccount makes new ones. It is nothing to an account
+	// that is not there.
+	EmptyAccount(ctx context.Context, account string) error
 	// Usage returns the octets and messages an account holds.
 	Usage(ctx context.Context, account string) (bytes int64, messages int64, err error)
 	// Quota returns the octets an account may hold; 0 is no quota.

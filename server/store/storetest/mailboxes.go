@@ -47,6 +47,39 @@ func testDelete(s *suite) {
 	}
 }
 
+func testEmpty(s *suite) {
+	before := s.info(alice, "INBOX")
+	_, err := s.s.CreateMailbox(s.ctx, alice, "a/b", "")
+	s.ok(err)
+	s.deliver(alice, "INBOX", "x")
+	s.deliver(alice, "a/b", "y")
+	s.deliver(bob, "INBOX", "z")
+	s.ok(s.s.Subscribe(s.ctx, alice, "a/b", true))
+	s.ok(s.s.EmptyAccount(s.ctx, "nobody@example.org"))
+	s.ok(s.s.EmptyAccount(s.ctx, alice))
+	list, err := s.s.Mailboxes(s.ctx, alice)
+	s.ok(err)
+	equal(s, "mailboxes", len(list), 0)
+	subs, err := s.s.Subscriptions(s.ctx, alice)
+	s.ok(err)
+	equal(s, "subscriptions", len(subs), 0)
+	s.ok(s.s.EmptyAccount(s.ctx, alice)) // again
+	// It can be used again, as if it were new, and nobody takes it for the old one.
+	s.close()
+	s.open()
+	s.again(func() {
+		equal(s, "names", s.names(alice), "INBOX Archive Drafts Junk Sent Trash")
+		bytes, n, err := s.s.Usage(s.ctx, alice)
+		s.ok(err)
+		equal(s, "octets", bytes, 0)
+		equal(s, "messages", n, 0)
+		equal(s, "others' mail", s.content(bob, "INBOX"), "1:z")
+	})
+	if now := s.info(alice, "INBOX"); now.UIDValidity <= before.UIDValidity {
+		s.Fatalf("UIDVALIDITY of the new INBOX is %d, was %d", now.UIDValidity, before.UIDValidity)
+	}
+}
+
 func testRename(s *suite) {
 	_, err := s.s.CreateMailbox(s.ctx, alice, "a/b/c", "")
 	s.ok(err)

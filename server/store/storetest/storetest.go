@@ -44,6 +44,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"watch is never too late", testWatchOrder},
 		{"mailbox names", testNames},
 		{"delete mailbox", testDelete},
+		{"empty account", testEmpty},
 		{"rename mailbox", testRename},
 		{"rename INBOX", testRenameInbox},
 		{"subscriptions", testSubscriptions},
