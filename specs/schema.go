@@ -288,7 +288,7 @@ func providerSchema() *blockSchema {
 					Name: "eab", Doc: "External account binding: some authorities only take ACME accounts that are bound to one on their web site, which shows these values. They are needed once, when the account is made.",
 					Example: "eab {\n  kid      = \"mHUqjg…\"\n  hmac_key = var.acme_hmac_key\n}",
 					Attrs: []attrSchema{
-						{Name: "kid", Kind: kindString, Required: true, Doc: "The key's identifier. The environment's MAILFORM_ACME_EAB_KID serves when there is no eab block."},
+						{Name: "kid", Kind: kindString, Required: true, Example: `"mHUqjg…"`, Doc: "The key's identifier. The environment's MAILFORM_ACME_EAB_KID serves when there is no eab block."},
 						{Name: "hmac_key", Kind: kindString, Required: true, Sensitive: true, MaxLen: 1024, Example: "var.acme_hmac_key", Doc: "The key, base64url; use a sensitive variable. The environment's MAILFORM_ACME_EAB_HMAC serves when there is no eab block."},
 					},
 				}},
