@@ -24,6 +24,7 @@ func TestFormatsAreDescribed(t *testing.T) {
 	d.load("..")
 	d.load(".")
 	d.load("../../cmd/mailform/internal/rehearsal")
+	d.load("../../cmd/mailform/internal/baddays")
 	d.load("../../cmd/mailform")
 	d.page.WriteString(`<!-- Written by go test ./apply/progress -update from the comments in the code. -->
 # Documents for other programs
@@ -37,6 +38,7 @@ a key that is there keeps its meaning. Text for people may change at any time.
 		{"Findings in a spec", "specs.jsonReport"}, {"The locks", "main.locksView"},
 		{"The state of the hosts", "main.statusDocument"}, {"What the servers log", "main.logged"}, {"Removed mailboxes", "main.retainedDocument"},
 		{"A rehearsal", "main.rehearsalResult"},
+		{"A rehearsal of bad days", "main.faultsResult"},
 	} {
 		fmt.Fprintf(&d.page, "\n## %s\n\n%s\n", root.title, d.prose(root.name))
 		d.done = map[string]bool{}

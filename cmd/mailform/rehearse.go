@@ -29,14 +29,21 @@ type rehearsalResult struct {
 
 func (a *app) rehearseCommand() *cobra.Command {
 	var stack stackFlags
-	var keep, asJSON bool
+	var keep, asJSON, faults bool
+	var only []string
 	c := &cobra.Command{
 		Use:   "rehearse [FOLDER]",
 		Short: "apply the spec to a simulated world, send real mail, destroy it again",
 		Long: `rehearse starts a simulated cloud, DNS, certificate authority and host on this
 machine, applies the spec to them, delivers and reads mail through the real
 server, checks DKIM and the certificate, and destroys everything. It needs no
-account, no privilege and no network.`,
+account, no privilege and no network.
+
+With --faults it goes through the bad days of that world instead: calls that are
+throttled, fail, are carried out but not answered; lists that are late or cut
+short; credentials that expire, quotas, things sold out, a zone that is not
+delegated, connections that break, a full disk. Each has to end in the world of a
+good day, with nothing made twice and nothing of others touched.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := a.interruptible(c.Context())
@@ -44,6 +51,9 @@ account, no privilege and no network.`,
 			opts, err := stack.options(args)
 			if err != nil {
 				return err
+			}
+			if faults {
+				return a.rehearseFaults(ctx, opts, only, asJSON)
 			}
 			work, err := os.MkdirTemp("", "mailform-rehearsal-")
 			if err != nil {
@@ -104,7 +114,10 @@ account, no privilege and no network.`,
 	}
 	stack.add(c)
 	c.Flags().BoolVar(&keep, "keep", false, "leave it running until ^C and print how to connect")
-	c.Flags().BoolVar(&asJSON, "json", false, "print the steps as JSON")
+	c.Flags().BoolVar(&asJSON, "json", false, "print the steps, or the bad days, as JSON")
+	c.Flags().BoolVar(&faults, "faults", false, "go through the simulated world's bad days")
+	c.Flags().StringArrayVar(&only, "only", nil, "with --faults, only those with a name like this `glob`: 'cloudflare/*', '*/lost' (repeatable)")
+	c.MarkFlagsMutuallyExclusive("keep", "faults")
 	return c
 }
 

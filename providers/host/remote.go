@@ -101,8 +101,11 @@ func (p *Provider) tool(ctx context.Context, t target, step string, stdin func()
 		return out, err
 	}
 	if out.status != 0 {
-		return out, &plan.Error{Code: "MF5409", Step: step + " on " + t.String(), Sent: command, Got: out.said(),
-			Fix: "Is there room on the disk, and are coreutils and gzip installed?"}
+		fix := "Look whether coreutils and gzip are installed there and the disk can be written to, then run the same command again."
+		if strings.Contains(out.stderr, "No space left on device") {
+			fix = "Make room on the host's disk (df -h shows it; journalctl --vacuum-size=200M and apt-get clean often help), or give it a larger system_disk; then run the same command again."
+		}
+		return out, &plan.Error{Code: "MF5409", Step: step + " on " + t.String(), Sent: command, Got: out.said(), Fix: fix}
 	}
 	return out, nil
 }

@@ -60,11 +60,23 @@ type Config struct {
 	DNSFault   func(*http.Request) cloudflaresim.Fault
 	// Refuse lists names for which the certificate authority issues nothing.
 	Refuse []string
-	// Front, for tests, stands before each vendor's API: "cloud", "dns" and, as far
-	// as it is called at CADirectory, "ca".
+	// Front stands before each vendor's API: "cloud", "dns" and, as far as it is called
+	// at CADirectory, "ca".
 	Front func(vendor string, api http.Handler) http.Handler
 	// Watch is asked at every step of the commands that come to hosts over SSH.
 	Watch func(hostsim.Step) bool
+	// Now and Sleep are the vendors' clock; nil for the real one. The hosts and the CA
+	// always have the real one.
+	Now   func() time.Time
+	Sleep func(time.Duration)
+	// Latency is what each call to the cloud takes on its way; nil for nothing.
+	Latency func() time.Duration
+	// CloudLag and DNSLag are for how long a vendor's lists do not show what was written.
+	CloudLag, DNSLag time.Duration
+	// NoStock says what the cloud has sold out; nil for nothing.
+	NoStock func(zone, instanceType string) bool
+	// DiskFull reports whether nothing more can be uploaded to hosts; nil: there is room.
+	DiskFull func() bool
 	// Record makes Snapshot possible: the vendors then answer one call at a time.
 	Record bool
 	// From makes the world as it was when the snapshot was taken, with its Zones,
@@ -245,7 +257,7 @@ func (w *World) startDNS(outsideIP netip.Addr) error {
 		Static: []cloudflaresim.StaticZone{{Origin: outsideDomain, Records: []string{
 			"@ 300 IN MX 10 mx", "mx 300 IN A " + outsideIP.String(),
 		}}},
-		Fault: w.cfg.DNSFault,
+		Fault: w.cfg.DNSFault, Lag: w.cfg.DNSLag, Now: w.cfg.Now, Sleep: w.cfg.Sleep,
 	}
 	for _, z := range w.cfg.Zones {
 		cfg.Zones = append(cfg.Zones, cloudflaresim.Zone{Name: z})
@@ -264,6 +276,11 @@ func (w *World) startCloud(outsideIP netip.Addr) {
 		Boot:       w.boot,
 		NextIP:     w.net.allocate,
 		Fault:      w.cfg.CloudFault,
+		Latency:    w.cfg.Latency,
+		Lag:        w.cfg.CloudLag,
+		NoStock:    w.cfg.NoStock,
+		Now:        w.cfg.Now,
+		Sleep:      w.cfg.Sleep,
 	})
 	w.net.allows = func(ip netip.Addr, protocol string, port int, source netip.Addr) bool {
 		if ip == outsideIP {
@@ -385,6 +402,16 @@ func (w *World) Environment() map[string]string {
 	}
 }
 
+// Transport carries requests to the vendors' APIs and knows the way to CADirectory.
+func (w *World) Transport() *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if host, _, err := net.SplitHostPort(addr); err == nil && host == caHost {
+			addr = w.apiAddr
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, addr)
+	}}
+}
+
 // Dir is the world's folder.
 func (w *World) Dir() string { return w.cfg.Dir }
 
@@ -402,6 +429,10 @@ func (w *World) Proxy() string { return w.proxy.addr() }
 
 // Outside is the other end: somebody else's mail server.
 func (w *World) Outside() *Outside { return w.outside }
+
+// Region is the cloud's, and Zones are those of the DNS account.
+func (w *World) Region() string  { return w.cfg.Region }
+func (w *World) Zones() []string { return slices.Clone(w.cfg.Zones) }
 
 // Cloud is the simulated cloud account.
 func (w *World) Cloud() *alicloudsim.Sim { return w.cloud }

@@ -188,7 +188,13 @@ func (s *session) dd(args []string) int {
 	if err != nil {
 		return s.fail("dd", err)
 	}
-	if _, err = f.Seek(seek, io.SeekStart); err == nil {
+	if _, err = f.Seek(seek, io.SeekStart); err == nil && s.host.cfg.DiskFull != nil && s.host.cfg.DiskFull() {
+		// What there is room for is written, the rest is lost.
+		io.CopyN(f, s.stdin, 64<<10)
+		f.Close()
+		return s.fail("dd", fmt.Errorf("error writing '%s': No space left on device", of))
+	}
+	if err == nil {
 		_, err = io.Copy(f, s.stdin)
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {

@@ -50,6 +50,8 @@ type Config struct {
 	// Watch is asked at every step of every command that comes over SSH, and may
 	// take its time. False ends the connection there. Nil watches nothing.
 	Watch func(Step) bool
+	// DiskFull reports whether the disk has no room for files that are uploaded. nil: there is.
+	DiskFull func() bool
 }
 
 // Host is a simulated machine. Its methods may be called from many goroutines.

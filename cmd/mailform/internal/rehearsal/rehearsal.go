@@ -152,17 +152,19 @@ func (r *Rehearsal) options() session.Options {
 	}
 }
 
-// adjust takes out of the spec what ties it to the real world: endpoints, which
-// the world's environment then gives, and password hashes, whose passwords
+func (r *Rehearsal) adjust(s *specs.Spec) { Untie(s, r.World) }
+
+// Untie takes out of a spec what ties it to the real world: endpoints, which the
+// simulated world's environment then gives, and password hashes, whose passwords
 // nobody here knows.
-func (r *Rehearsal) adjust(s *specs.Spec) {
+func Untie(s *specs.Spec, w *world.World) {
 	s.AliCloud.ECSEndpoint, s.AliCloud.VPCEndpoint, s.AliCloud.OSSEndpoint = "", "", ""
 	s.Cloudflare.BaseURL, s.Resolver, s.CABundle = "", "", ""
 	s.ACME = specs.ACME{Range: s.ACME.Range}
 	s.Server.Relay = nil
-	s.Lock = nil // the rehearsal has a world of its own
+	s.Lock = nil // the simulated world is nobody else's
 	for _, h := range s.Hosts {
-		if key := r.World.HostKey(h.Address); key != "" {
+		if key := w.HostKey(h.Address); key != "" {
 			h.SSH.HostKey = key
 		}
 	}

@@ -33,7 +33,11 @@ func (s *Session) Lock(ctx context.Context, command string) error {
 	s.state = state
 	// Known only now that the file is there and ours.
 	h.Place = place(filepath.Join(s.dir().Path(), apply.LockName))
-	s.leases = apply.NewLeases(s.env.Now, nil)
+	now := s.env.Now
+	if s.env.LeaseNow != nil {
+		now = s.env.LeaseNow
+	}
+	s.leases = apply.NewLeases(now, nil)
 	shared, err := s.sharedLock()
 	if err == nil && shared != nil {
 		s.closers = append(s.closers, shared.Close)
