@@ -111,8 +111,23 @@ func (p *Provider) putUp(ctx context.Context, z zone, wanted []record) error {
 	missing := wanted
 	return p.persist(ctx, func() error {
 		_, posted, err := p.api.batch(ctx, step, z.id, batch{posts: missing})
+		if hasCode(err, codeExists, codeIdentical) || plan.ClassOf(err) == plan.ErrAmbiguous {
+			p.mu.Lock()
+			for _, w := range wanted { // they are, or may be, there
+				p.challenges[challengeKey(w)] = ""
+			}
+			p.mu.Unlock()
+		}
 		if hasCode(err, codeExists, codeIdentical) {
-			if missing, err = p.missing(ctx, z, wanted); err != nil || len(missing) == 0 {
+			tried := len(missing)
+			// At least one is there; the list may show it late.
+			err = p.settled(ctx, z, func(there []record) (bool, error) {
+				missing = slices.DeleteFunc(slices.Clone(wanted), func(w record) bool {
+					return slices.ContainsFunc(there, func(r record) bool { return challengeKey(r) == challengeKey(w) })
+				})
+				return len(missing) < tried, nil
+			}, err)
+			if err != nil || len(missing) == 0 {
 				return err
 			}
 			_, posted, err = p.api.batch(ctx, step, z.id, batch{posts: missing})
@@ -129,30 +144,29 @@ func (p *Provider) putUp(ctx context.Context, z zone, wanted []record) error {
 	})
 }
 
-// missing are those of the wanted records that the zone does not have.
-func (p *Provider) missing(ctx context.Context, z zone, wanted []record) ([]record, error) {
-	there, _, err := p.api.listRecords(ctx, z, "")
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(slices.Clone(wanted), func(w record) bool {
-		return slices.ContainsFunc(there, func(r record) bool { return challengeKey(r) == challengeKey(w) })
-	}), nil
-}
-
 // takeDown deletes records of one zone in one transaction.
 func (p *Provider) takeDown(ctx context.Context, z zone, wanted []record) error {
 	var ids []string
-	known := true
+	known, unsure := true, 0 // unsure are those that may be there without having been seen
 	p.mu.Lock()
 	for _, w := range wanted {
-		id := p.challenges[challengeKey(w)]
+		id, tried := p.challenges[challengeKey(w)]
+		if id == "" && tried {
+			unsure++
+		}
 		known = known && id != ""
 		ids = append(ids, id)
 	}
 	p.mu.Unlock()
 	find := func() (err error) {
 		ids, err = p.ours(ctx, z, wanted)
+		// What was just put up may be listed late.
+		for _, wait := range []time.Duration{1, 2, 4, 8, 8} {
+			if err != nil || len(ids) >= unsure || p.sleep(ctx, wait*time.Second) != nil {
+				break
+			}
+			ids, err = p.ours(ctx, z, wanted)
+		}
 		return err
 	}
 	err := p.persist(ctx, func() error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"mailform/plan"
 )
@@ -22,8 +23,11 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, _ plan.Prog
 		return plan.Result{}, err
 	}
 	patched, posted, err := p.api.batch(ctx, op.Title, z.id, b.batch)
-	if hasCode(err, codeNoSuchRecord) && len(b.deletes) > 0 {
+	switch {
+	case hasCode(err, codeNoSuchRecord) && len(b.deletes) > 0:
 		patched, posted, err = p.withoutGone(ctx, op.Title, z, b.batch, err)
+	case hasCode(err, codeExists, codeIdentical):
+		return p.already(ctx, z, b, err)
 	}
 	if err != nil {
 		return plan.Result{}, err
@@ -31,23 +35,68 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, _ plan.Prog
 	return b.result(patched, posted), nil
 }
 
+// already deals with a transaction that was refused, and so had no effect, because of a
+// record that is there. When an earlier attempt or run of ours made it, the list of
+// records may not have shown that yet: it is looked at again for a while. A record
+// that is not ours is the next plan's business.
+func (p *Provider) already(ctx context.Context, z zone, b addressed, refused error) (plan.Result, error) {
+	result := plan.Result{}
+	err := p.settled(ctx, z, func(records []record) (bool, error) {
+		for _, want := range b.posts {
+			for _, r := range records {
+				if r.name == want.name && r.kind == want.kind && r.content == want.content && !r.matches(want) {
+					return false, refused
+				}
+			}
+		}
+		verdict, res := verdictOn(b, records)
+		result = res
+		return verdict == plan.Done, nil
+	}, refused)
+	return result, err
+}
+
+// settled looks at a zone's records until they are as is wants them, as long as the
+// list may lag behind what was written. Then it gives up with late.
+func (p *Provider) settled(ctx context.Context, z zone, is func([]record) (bool, error), late error) error {
+	const patience = 30 * time.Second
+	wait, waited := time.Second, time.Duration(0)
+	for {
+		records, _, err := p.api.listRecords(ctx, z, "")
+		if err != nil {
+			return err
+		}
+		if ok, err := is(records); ok || err != nil {
+			return err
+		}
+		if waited >= patience || p.sleep(ctx, wait) != nil {
+			return late
+		}
+		waited += wait
+		wait = min(2*wait, 8*time.Second)
+	}
+}
+
 // withoutGone repeats a transaction that was refused, and so had no effect, because
 // of a record that is not there. A delete whose record is gone already is done: the
 // challenge record of an interrupted order is taken down by the order's next run
 // before the plan gets to it. Anything else that is missing stays an error.
 func (p *Provider) withoutGone(ctx context.Context, step string, z zone, b batch, refused error) (patched, posted []record, err error) {
-	records, _, err := p.api.listRecords(ctx, z, "")
+	rest := b
+	err = p.settled(ctx, z, func(records []record) (bool, error) {
+		there := map[string]bool{}
+		for _, r := range records {
+			there[r.id] = true
+		}
+		rest.deletes = slices.DeleteFunc(slices.Clone(b.deletes), func(id string) bool { return !there[id] })
+		patchless := slices.ContainsFunc(b.patches, func(r record) bool { return !there[r.id] })
+		if patchless && len(rest.deletes) == len(b.deletes) {
+			return false, refused // what is to be changed is gone: that needs a new plan
+		}
+		return len(rest.deletes) < len(b.deletes), nil
+	}, refused)
 	if err != nil {
 		return nil, nil, err
-	}
-	there := map[string]bool{}
-	for _, r := range records {
-		there[r.id] = true
-	}
-	rest := b
-	rest.deletes = slices.DeleteFunc(slices.Clone(b.deletes), func(id string) bool { return !there[id] })
-	if len(rest.deletes) == len(b.deletes) {
-		return nil, nil, refused
 	}
 	if len(rest.deletes)+len(rest.patches)+len(rest.posts) == 0 {
 		return nil, nil, nil
@@ -73,6 +122,12 @@ func (p *Provider) Resolve(ctx context.Context, op plan.Op, _ plan.Token) (plan.
 	if err != nil {
 		return plan.Undecidable, plan.Result{}, err
 	}
+	verdict, res := verdictOn(b, records)
+	return verdict, res, nil
+}
+
+// verdictOn says whether a transaction has happened, from the records that are there.
+func verdictOn(b addressed, records []record) (plan.Verdict, plan.Result) {
 	byID := map[string]record{}
 	for _, r := range records {
 		byID[r.id] = r
@@ -108,11 +163,11 @@ func (p *Provider) Resolve(ctx context.Context, op plan.Op, _ plan.Token) (plan.
 	}
 	switch {
 	case undone == 0:
-		return plan.Done, b.result(patched, posted), nil
+		return plan.Done, b.result(patched, posted)
 	case done == 0:
-		return plan.NotDone, plan.Result{}, nil
+		return plan.NotDone, plan.Result{}
 	}
-	return plan.Undecidable, plan.Result{}, nil
+	return plan.Undecidable, plan.Result{}
 }
 
 // addressed is a batch whose parts know whose they are.

@@ -312,6 +312,59 @@ func TestDeletingWhatIsGone(t *testing.T) {
 	}
 }
 
+// TestLateLists: answers are lost, and for twenty seconds the list of records shows
+// neither what was written nor that something was deleted.
+func TestLateLists(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	w := newWorld(t, cloudflaresim.Config{Lag: 20 * time.Second, Now: func() time.Time { return now }})
+	p, err := New(Config{
+		Token: testToken, BaseURL: w.url, Stack: testStack,
+		Sleep: func(_ context.Context, d time.Duration) error { now = now.Add(d); return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.p = p
+	twice := func(pl *plan.Plan) {
+		t.Helper()
+		for _, op := range pl.Ops {
+			if op.Provider != Name {
+				continue
+			}
+			w.sim.SetFault(writes(cloudflaresim.Fault{Lose: true}))
+			if _, err := p.Do(t.Context(), op, "token", nil); plan.ClassOf(err) != plan.ErrAmbiguous {
+				t.Fatalf("%s: %v", op.ID, err)
+			}
+			w.sim.SetFault(nil)
+			if verdict, _, err := p.Resolve(t.Context(), op, "token"); verdict != plan.NotDone || err != nil {
+				t.Fatalf("%s: %s, %v: the list is not late", op.ID, verdict, err)
+			}
+			if _, err := p.Do(t.Context(), op, "token", nil); err != nil {
+				t.Errorf("%s, again: %v", op.ID, err)
+			}
+		}
+		now = now.Add(time.Minute)
+	}
+	twice(w.plan(testSpec(), how{}))
+	if n := len(w.sim.Records("acme.example")); n != 6 {
+		t.Errorf("%d records, want 6: %q", n, w.lines("acme.example"))
+	}
+	twice(w.plan(testSpec(), how{destroy: true}))
+	expect(t, "left", w.lines("acme.example"), nil)
+
+	// A record like ours that is somebody else's is not waited for.
+	pl := w.plan(testSpec(), how{})
+	w.sim.Seed("acme.example", cloudflaresim.Record{Type: "TXT", Name: "_dmarc.acme.example", Content: `"v=DMARC1; p=reject; rua=mailto:postmaster@acme.example"`, TTL: 300})
+	before := now.Add(21 * time.Second)
+	now = before
+	for _, op := range pl.Ops {
+		_, err := p.Do(t.Context(), op, "token", nil)
+		if refused := plan.ClassOf(err) == plan.ErrStale; err != nil && (!refused || now != before) {
+			t.Errorf("%s: %v, after %s", op.ID, err, now.Sub(before))
+		}
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for value, want := range map[string]time.Duration{
