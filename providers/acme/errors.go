@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -56,6 +57,7 @@ func (p *Provider) explain(c *client, step string, err error) error {
 		validation *validationError
 		untrust    x509.UnknownAuthorityError
 		hostname   x509.HostnameError
+		unreached  *url.Error
 	)
 	has := errors.As(err, &problem)
 	kind := ""
@@ -88,6 +90,8 @@ func (p *Provider) explain(c *client, step string, err error) error {
 	case errors.As(err, &untrust), errors.As(err, &hostname):
 		e.Class, e.Code = plan.ErrFatal, "MF5305"
 		e.Fix = "the directory's own TLS certificate is not trusted: check its URL, or name a PEM file with its CA in MAILFORM_CA_BUNDLE"
+	case errors.As(err, &unreached) && !errors.Is(err, context.Canceled):
+		e.Fix = "check the network and the CA's directory; whether the CA itself has a problem, Let's Encrypt says at https://letsencrypt.status.io; then run the same command again: it continues where this one stopped"
 	case errors.Is(err, context.Canceled):
 		e.Code = "MF5306"
 	}

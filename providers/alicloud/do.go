@@ -253,7 +253,7 @@ func (r *run) create(ctx context.Context, req request, resp response, id func() 
 
 // eventually repeats a search for as long as the vendor's index may lag behind.
 func (r *run) eventually(ctx context.Context, find func(context.Context) (plan.Result, bool, error)) (plan.Result, bool, error) {
-	const patience = 15 * time.Second
+	const patience = time.Minute
 	wait, waited := pollFirst, time.Duration(0)
 	for {
 		res, ok, err := find(ctx)
