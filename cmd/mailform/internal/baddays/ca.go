@@ -67,8 +67,16 @@ func caFaults() []fault {
 		}},
 		{id: "acme/throttled", what: "each kind of call is throttled once, with Retry-After",
 			bend: eachCA(problem(http.StatusTooManyRequests, "rateLimited", "too many requests", map[string]string{"Retry-After": "20"}))},
-		{id: "acme/throttled-silent", what: "each kind of call is throttled once, without it",
-			bend: eachCA(problem(http.StatusTooManyRequests, "rateLimited", "too many requests", nil))},
+		{id: "acme/throttled-silent", what: "an order is throttled, without Retry-After", bend: func(w *weather) {
+			throttled := problem(http.StatusTooManyRequests, "rateLimited", "too many requests", nil)
+			w.ca = func(rw http.ResponseWriter, r *http.Request, api http.Handler) bool {
+				if !strings.HasPrefix(r.URL.Path, "/order-plz") || !w.first("order") {
+					return false
+				}
+				throttled(rw, r, api)
+				return true
+			}
+		}},
 		{id: "acme/unavailable", what: "each kind of call fails once, before its effect (503)", bend: eachCA(func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 			w.Header().Set("Content-Type", "text/html")
 			w.WriteHeader(http.StatusServiceUnavailable)
@@ -94,7 +102,7 @@ func caFaults() []fault {
 				return true
 			}
 		}},
-		{id: "acme/rate-limit", what: "it has issued too many certificates for these names", code: 10, says: []string{"rate-limits"}, bend: func(w *weather) {
+		{id: "acme/rate-limit", what: "it has issued too many certificates for these names", code: 10, says: []string{"5 certificates a week"}, bend: func(w *weather) {
 			limited := problem(http.StatusTooManyRequests, "rateLimited",
 				"too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s", map[string]string{"Retry-After": "121000"})
 			w.ca = func(rw http.ResponseWriter, r *http.Request, api http.Handler) bool {
