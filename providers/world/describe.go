@@ -181,7 +181,6 @@ var variables = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.]*(Z|[+-]\d\d:\d\d)`), "TIME"},
 	{regexp.MustCompile(`SHA256:[A-Za-z0-9+/]{43}`), "FINGERPRINT"},
 	{regexp.MustCompile(`ssh-ed25519 AAAA[A-Za-z0-9+/=]+`), "KEY"},
-	{regexp.MustCompile(`(/renewalInfo/)[A-Za-z0-9_.-]+`), "${1}ID"},
 	{regexp.MustCompile(`"epoch": \d+`), `"epoch": N`},
 	{regexp.MustCompile(`(/renewalInfo/)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`), "${1}CERTIFICATE"},
 	{regexp.MustCompile(`(\.versions/[^/"]*)-[0-9a-f]{16}`), "$1-VERSION"},
