@@ -117,6 +117,7 @@ func (l *Log) commit(first *request) {
 	if err == nil {
 		for _, t := range b.txns {
 			l.ix.apply(t)
+			l.tell(t)
 		}
 	}
 	for _, r := range b.requests {
@@ -125,6 +126,21 @@ func (l *Log) commit(first *request) {
 	}
 	if l.buf = b.buf; cap(l.buf) > keepBuffer {
 		l.buf = nil
+	}
+}
+
+// tell passes on what a transaction did to messages.
+func (l *Log) tell(t *transaction) {
+	if l.opt.Changed == nil {
+		return
+	}
+	for _, o := range t.Ops {
+		switch o := o.(type) {
+		case *opAdd:
+			l.opt.Changed(o.Account, o.Messages, false)
+		case *opExpunge, *opBoxGone:
+			l.opt.Changed(o.owner(), nil, true)
+		}
 	}
 }
 

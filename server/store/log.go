@@ -33,6 +33,9 @@ type Options struct {
 	// that there is still room to record what frees space; default 64 MiB,
 	// negative is none.
 	ReserveBytes int64
+	// Changed is told after each commit of accounts to which messages came, or of
+	// which some have gone. It must return at once; may be nil.
+	Changed func(account string, added []*Message, removed bool)
 	// Copied says that the directory is a copy of a store that went on after it
 	// was made. Numbers that may have been given out since (UIDs, modseqs, those
 	// of mailboxes) are passed over, so that no client takes a new message for

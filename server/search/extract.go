@@ -1,0 +1,165 @@
+package search
+
+import (
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/html"
+
+	"mailform/server/imap/mimetree"
+)
+
+// Source is a message to be read: what store.Read returns is one.
+type Source interface {
+	io.Reader
+	io.ReaderAt
+}
+
+// Extract calls f with the folded text of a message, piece by piece: a header
+// field at once, a body in pieces that break between words where there is a
+// space within 32 KiB. A false from f ends it. The error is the source's.
+func Extract(src Source, f func(field Field, text string) bool) error {
+	tree, err := mimetree.Parse(src)
+	if err != nil {
+		return err
+	}
+	x := &extraction{src: src, f: f}
+	x.part(tree, true)
+	return nil
+}
+
+type extraction struct {
+	src  Source
+	f    func(Field, string) bool
+	done bool
+}
+
+func (x *extraction) give(field Field, text string) {
+	if !x.done && text != "" {
+		x.done = !x.f(field, text)
+	}
+}
+
+// part extracts a part; top says that its header is the message's own.
+func (x *extraction) part(p *mimetree.Part, top bool) {
+	for _, h := range p.Fields {
+		field := Headers
+		if top {
+			field = fieldOf(h.Name)
+		}
+		x.give(Headers, Fold(h.Name))
+		x.give(field, Fold(mimetree.DecodeWords(h.Value())))
+		if x.done {
+			return
+		}
+	}
+	switch {
+	case p.Multipart():
+		for _, c := range p.Children {
+			if !x.done {
+				x.part(c, false)
+			}
+		}
+	case p.Message != nil:
+		x.part(p.Message, false)
+	case p.Type == "text" && !isAttachment(p):
+		x.text(p)
+	}
+}
+
+func isAttachment(p *mimetree.Part) bool {
+	kind, _ := mimetree.ParseValue(p.Fields.Get("Content-Disposition"))
+	return strings.EqualFold(kind, "attachment")
+}
+
+func (x *extraction) text(p *mimetree.Part) {
+	raw := mimetree.Decoded(p.Encoding(), io.NewSectionReader(x.src, p.Body.Start, p.Body.Len()))
+	r, err := mimetree.CharsetReader(p.Params["charset"], raw)
+	if err == nil && p.Subtype == "html" {
+		x.html(r)
+	} else if err == nil {
+		x.pieces(r)
+	}
+}
+
+const piece = 32 << 10
+
+// pieces folds what r yields. A body whose encoding breaks off has the text that
+// came until then.
+func (x *extraction) pieces(r io.Reader) {
+	buf := make([]byte, 0, piece)
+	for !x.done {
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err != nil {
+			x.give(Body, Fold(mimetree.ToUTF8(buf)))
+			return
+		}
+		if len(buf) < cap(buf) {
+			continue
+		}
+		cut := lastBreak(buf)
+		x.give(Body, Fold(mimetree.ToUTF8(buf[:cut])))
+		buf = buf[:copy(buf[:cap(buf)], buf[cut:])]
+	}
+}
+
+// lastBreak is where b can be cut: behind its last white space, or else between
+// two characters.
+func lastBreak(b []byte) int {
+	for i := len(b) - 1; i > len(b)/2; i-- {
+		if b[i] == ' ' || b[i] == '\n' || b[i] == '\t' {
+			return i + 1
+		}
+	}
+	for i := 1; i <= utf8.UTFMax && i < len(b); i++ {
+		if utf8.RuneStart(b[len(b)-i]) && b[len(b)-i] >= 0x80 && !utf8.FullRune(b[len(b)-i:]) {
+			return len(b) - i
+		}
+	}
+	return len(b)
+}
+
+// html gives the text of a page as it is shown. Inline elements do not separate
+// words: "<b>H</b>ello" is one.
+func (x *extraction) html(r io.Reader) {
+	z := html.NewTokenizer(r)
+	z.SetMaxBuf(1 << 20)
+	var b strings.Builder
+	hidden := 0
+	flush := func() {
+		if b.Len() > 0 {
+			x.give(Body, Fold(mimetree.ToUTF8([]byte(b.String()))))
+			b.Reset()
+		}
+	}
+	for !x.done {
+		switch z.Next() {
+		case html.ErrorToken:
+			flush()
+			return
+		case html.TextToken:
+			if hidden == 0 {
+				b.Write(z.Text())
+			}
+		case html.StartTagToken, html.SelfClosingTagToken, html.EndTagToken:
+			token := z.Token()
+			switch token.Data {
+			case "script", "style", "head", "template":
+				if token.Type == html.StartTagToken {
+					hidden++
+				} else if token.Type == html.EndTagToken && hidden > 0 {
+					hidden--
+				}
+			case "a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "del", "dfn", "em", "font", "i", "ins", "kbd", "mark", "q", "s", "samp",
+				"small", "span", "strike", "strong", "sub", "sup", "tt", "u", "var", "wbr":
+			default:
+				b.WriteByte('\n')
+			}
+		}
+		if b.Len() >= piece {
+			flush()
+		}
+	}
+}

@@ -1,0 +1,317 @@
+package search
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"mailform/server/store"
+)
+
+const (
+	suffix = ".seg"
+	// What is in memory becomes a segment at so many bodies or octets.
+	memoryBodies = 4096
+	memoryOctets = 24 << 20
+	// mergeAt segments of about one size become one, unless that is larger than maxSegment.
+	mergeAt    = 6
+	maxSegment = 128 << 20
+	// A segment of which one in fewBodies is gone is written anew without it.
+	goneShare = 4
+)
+
+// Index is the index of one account. Add and Tidy are called by one goroutine at
+// a time; Find by any.
+type Index struct {
+	dir string
+	log *slog.Logger
+
+	mu       sync.Mutex
+	segments []*segment // by number
+	next     uint64
+	memory   *builder
+	places   map[store.BodyRef]bool // in memory
+	closed   bool
+}
+
+// Open opens the index in dir, or begins one. A file that is damaged is removed:
+// what it knew is indexed anew.
+func Open(dir string, log *slog.Logger) (*Index, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	x := &Index{dir: dir, log: log, next: 1, memory: newBuilder(), places: map[store.BodyRef]bool{}}
+	replaced := map[uint64]bool{}
+	for _, e := range entries {
+		name, ours := strings.CutSuffix(e.Name(), suffix)
+		number, err := strconv.ParseUint(name, 16, 64)
+		if !ours || err != nil {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil { // half a segment
+				return nil, err
+			}
+			continue
+		}
+		s, err := openSegment(x.path(number), number)
+		if errors.Is(err, errSegment) {
+			log.Warn("search: a file of the index is damaged; its messages are indexed anew", "file", x.path(number))
+			if err := os.Remove(x.path(number)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, errors.Join(err, x.Close())
+		}
+		s.refs.Store(1)
+		x.segments = append(x.segments, s)
+		x.next = max(x.next, number+1)
+		for _, n := range s.replaces {
+			replaced[n] = true
+		}
+	}
+	slices.SortFunc(x.segments, func(a, b *segment) int {
+		if a.number < b.number {
+			return -1
+		}
+		return 1
+	})
+	for _, s := range slices.Clone(x.segments) {
+		if replaced[s.number] { // a merge was cut short after it was done
+			x.remove(s)
+		}
+	}
+	return x, nil
+}
+
+func (x *Index) path(number uint64) string {
+	return filepath.Join(x.dir, fmt.Sprintf("%016x", number)+suffix)
+}
+
+// refCount counts who uses a segment's memory; the index itself is one.
+type refCount = atomic.Int32
+
+func (s *segment) release() {
+	if s.refs.Add(-1) == 0 {
+		_ = s.close() // unmapping what was mapped does not fail
+	}
+}
+
+// remove takes a segment out and deletes its file. The caller has mu, or is alone.
+func (x *Index) remove(s *segment) {
+	x.segments = slices.DeleteFunc(x.segments, func(other *segment) bool { return other == s })
+	if err := os.Remove(x.path(s.number)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		x.log.Warn("search: remove a file of the index", "err", err)
+	}
+	s.release()
+}
+
+// Has says whether a body is indexed.
+func (x *Index) Has(ref store.BodyRef) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.has(ref)
+}
+
+func (x *Index) has(ref store.BodyRef) bool {
+	if x.places[ref] {
+		return true
+	}
+	for _, s := range x.segments {
+		if _, ok := s.find(ref); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// Add indexes a body that the index does not have. What it cannot understand of
+// it is not found; an error is the store's, and nothing is added.
+func (x *Index) Add(ref store.BodyRef, src Source) error {
+	words := map[string]Field{}
+	if err := Extract(src, func(field Field, text string) bool {
+		eachWord(text, func(w word) {
+			if have := words[w.text]; have&field == 0 {
+				words[w.text] = have | field
+			}
+		})
+		return true
+	}); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	m := x.memory
+	n := uint32(len(m.bodies))
+	m.bodies = append(m.bodies, ref)
+	x.places[ref] = true
+	for w, field := range words {
+		m.add(w, n, field)
+	}
+	if len(m.bodies) >= memoryBodies || m.octets >= memoryOctets {
+		return x.flush()
+	}
+	return nil
+}
+
+// Flush writes what is in memory.
+func (x *Index) Flush() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.flush()
+}
+
+func (x *Index) flush() error {
+	if len(x.memory.bodies) == 0 {
+		return nil
+	}
+	s, err := x.write(x.memory.encode(nil))
+	if err != nil {
+		return err
+	}
+	x.segments = append(x.segments, s)
+	x.memory, x.places = newBuilder(), map[store.BodyRef]bool{}
+	return nil
+}
+
+// write makes a segment's file and opens it. It is not synced: one that a loss of
+// power leaves damaged is noticed by its checksum.
+func (x *Index) write(data []byte) (*segment, error) {
+	number := x.next
+	x.next++
+	tmp := x.path(number) + ".new"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return nil, errors.Join(err, os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, x.path(number)); err != nil {
+		return nil, err
+	}
+	s, err := openSegment(x.path(number), number)
+	if err != nil {
+		return nil, err
+	}
+	s.refs.Store(1)
+	return s, nil
+}
+
+// Find looks for a folded text in some fields.
+func (x *Index) Find(fields Field, text string) (*Hits, error) {
+	q := newQuery(fields, text)
+	h := &Hits{found: Maybe, all: len(q.words) == 0}
+	if q.exact {
+		h.found = Yes
+	}
+	if h.all {
+		return h, nil
+	}
+	x.mu.Lock()
+	if x.closed {
+		x.mu.Unlock()
+		return nil, fs.ErrClosed
+	}
+	for _, s := range x.segments {
+		s.refs.Add(1)
+		h.segments = append(h.segments, segmentHits{segment: s})
+	}
+	h.memory = x.memory.search(q)
+	x.mu.Unlock()
+	for i := range h.segments {
+		set, err := h.segments[i].search(q)
+		if err != nil {
+			h.Close()
+			return nil, err
+		}
+		h.segments[i].set = set
+	}
+	return h, nil
+}
+
+// Tidy drops bodies that are gone and merges segments. It does one piece of work
+// at a time and says whether there is more.
+func (x *Index) Tidy(alive func(store.BodyRef) bool) (more bool, err error) {
+	x.mu.Lock()
+	segments := slices.Clone(x.segments)
+	x.mu.Unlock()
+	for _, s := range segments {
+		gone := 0
+		for i := range s.len() {
+			if !alive(s.body(i)) {
+				gone++
+			}
+		}
+		if gone*goneShare > s.len() {
+			return true, x.merge([]*segment{s}, alive)
+		}
+	}
+	// Of each size class, a factor of mergeAt apart, the members.
+	classes := map[int][]*segment{}
+	for _, s := range segments {
+		class := 0
+		for size := len(s.data); size > 1<<20; size /= mergeAt {
+			class++
+		}
+		classes[class] = append(classes[class], s)
+	}
+	for _, list := range classes {
+		total := 0
+		for _, s := range list {
+			total += len(s.data)
+		}
+		if len(list) >= mergeAt && total <= maxSegment {
+			return true, x.merge(list, alive)
+		}
+	}
+	return false, nil
+}
+
+// merge puts some segments in the place of which one comes. Readers go on with the old ones.
+func (x *Index) merge(list []*segment, alive func(store.BodyRef) bool) error {
+	var replaces []uint64
+	for _, s := range list {
+		replaces = append(replaces, s.number)
+	}
+	data, err := merged(list, alive, replaces)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if data != nil {
+		s, err := x.write(data)
+		if err != nil {
+			return err
+		}
+		x.segments = append(x.segments, s)
+	}
+	for _, s := range list {
+		x.remove(s)
+	}
+	return nil
+}
+
+// Close writes what is in memory and closes the files.
+func (x *Index) Close() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.closed {
+		return nil
+	}
+	x.closed = true
+	err := x.flush()
+	for _, s := range x.segments {
+		s.release()
+	}
+	x.segments = nil
+	return err
+}

@@ -1,0 +1,285 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"mailform/server/store"
+)
+
+// Config is what an Indexer needs. Store, Dir and Logger must be set.
+type Config struct {
+	Store  store.Store
+	Dir    string // of all accounts' indexes
+	Logger *slog.Logger
+	Now    func() time.Time // default time.Now
+}
+
+const (
+	// maxPending is how many new messages of an account are remembered one by one;
+	// beyond that all of the account is gone through.
+	maxPending = 10_000
+	// tidyAfter is how long the words of expunged messages may stay in an index.
+	tidyAfter = time.Hour
+	// closeAfter is when an index that nobody asks is written and closed.
+	closeAfter = 10 * time.Minute
+	tick       = time.Minute
+)
+
+// Indexer keeps the indexes of all accounts up to date, with one goroutine.
+type Indexer struct {
+	cfg  Config
+	wake chan struct{}
+
+	mu    sync.Mutex
+	todo  map[string]*pending
+	order []string // accounts in todo, in the order in which they came
+	open  map[string]*entry
+	ended bool
+}
+
+type pending struct {
+	added   []store.BodyRef
+	all     bool      // go through all messages
+	removed time.Time // when the first of those was expunged that are still indexed; zero is none
+}
+
+type entry struct {
+	x    *Index
+	used time.Time
+}
+
+// NewIndexer returns an indexer; Run makes it work.
+func NewIndexer(cfg Config) *Indexer {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Indexer{cfg: cfg, wake: make(chan struct{}, 1), todo: map[string]*pending{}, open: map[string]*entry{}}
+}
+
+// Changed tells that messages have come to an account, or that some have gone.
+// It returns at once; it is what store.Options.Changed calls.
+func (n *Indexer) Changed(account string, added []*store.Message, removed bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.pendingOf(account)
+	for _, m := range added {
+		if p.all {
+			break
+		}
+		p.added = append(p.added, m.Body)
+		p.all = len(p.added) > maxPending
+	}
+	if p.all {
+		p.added = nil
+	}
+	if removed && p.removed.IsZero() {
+		p.removed = n.cfg.Now()
+	}
+	if len(added) > 0 {
+		n.kick()
+	}
+}
+
+// Check has all messages of an account gone through: at start, and when an index was lost.
+func (n *Indexer) Check(account string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.pendingOf(account).all = true
+	n.kick()
+}
+
+func (n *Indexer) pendingOf(account string) *pending {
+	p := n.todo[account]
+	if p == nil {
+		p = &pending{}
+		n.todo[account] = p
+		n.order = append(n.order, account)
+	}
+	return p
+}
+
+func (n *Indexer) kick() {
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run works until ctx ends, then writes and closes all indexes.
+func (n *Indexer) Run(ctx context.Context) error {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		for ctx.Err() == nil {
+			account, p, ok := n.next()
+			if !ok {
+				break
+			}
+			if err := n.update(ctx, account, p); err != nil && ctx.Err() == nil {
+				n.cfg.Logger.Warn("search: index an account; its messages are read when they are searched", "account", account, "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return n.close()
+		case <-n.wake:
+		case <-t.C:
+			n.closeIdle()
+		}
+	}
+}
+
+// next takes the work of the account that waits for the longest time. One from
+// which messages have only gone waits until it is worth while.
+func (n *Indexer) next() (string, *pending, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i, account := range n.order {
+		p := n.todo[account]
+		tidy := !p.removed.IsZero() && n.cfg.Now().Sub(p.removed) >= tidyAfter
+		if !p.all && len(p.added) == 0 && !tidy {
+			continue
+		}
+		delete(n.todo, account)
+		n.order = append(n.order[:i:i], n.order[i+1:]...)
+		if p.all = p.all || tidy; !p.all && !p.removed.IsZero() {
+			n.pendingOf(account).removed = p.removed // later
+		}
+		return account, p, true
+	}
+	return "", nil, false
+}
+
+func (n *Indexer) update(ctx context.Context, account string, p *pending) error {
+	x, err := n.index(account)
+	if err != nil {
+		return err
+	}
+	if !p.all {
+		for _, ref := range p.added {
+			if err := n.add(ctx, x, ref); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	alive := map[store.BodyRef]bool{}
+	boxes, err := n.cfg.Store.Mailboxes(ctx, account)
+	if err != nil {
+		return err
+	}
+	for _, b := range boxes {
+		snap, watch, err := n.cfg.Store.Open(ctx, account, b.Name)
+		if errors.Is(err, store.ErrNoMailbox) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		watch.Close()
+		for _, m := range snap.Messages {
+			alive[m.Body] = true
+			if err := n.add(ctx, x, m.Body); err != nil {
+				return err
+			}
+		}
+	}
+	// What has come since is not in alive: it is not in the index either.
+	for more := true; more && ctx.Err() == nil; {
+		if more, err = x.Tidy(func(ref store.BodyRef) bool { return alive[ref] }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *Indexer) add(ctx context.Context, x *Index, ref store.BodyRef) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if ref.Size == 0 || x.Has(ref) {
+		return nil
+	}
+	r, err := n.cfg.Store.Read(ctx, store.Message{Body: ref, Size: ref.Size})
+	if err == nil {
+		if src, ok := r.(Source); ok {
+			err = x.Add(ref, src)
+		}
+		err = errors.Join(err, r.Close())
+	}
+	if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) {
+		return nil // it is gone, or cannot be searched in any way
+	}
+	return err
+}
+
+// index returns the open index of an account.
+func (n *Indexer) index(account string) (*Index, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ended {
+		return nil, fs.ErrClosed
+	}
+	e := n.open[account]
+	if e == nil {
+		x, err := Open(filepath.Join(n.cfg.Dir, url.PathEscape(account)), n.cfg.Logger)
+		if err != nil {
+			return nil, err
+		}
+		e = &entry{x: x}
+		n.open[account] = e
+	}
+	e.used = n.cfg.Now()
+	return e.x, nil
+}
+
+// Find looks for a folded text in some fields of an account's messages.
+func (n *Indexer) Find(account string, fields Field, text string) (*Hits, error) {
+	for {
+		x, err := n.index(account)
+		if err != nil {
+			return nil, err
+		}
+		h, err := x.Find(fields, text)
+		if !errors.Is(err, fs.ErrClosed) { // closed as idle meanwhile
+			return h, err
+		}
+	}
+}
+
+func (n *Indexer) closeIdle() {
+	n.mu.Lock()
+	var idle []*Index
+	for account, e := range n.open {
+		if n.cfg.Now().Sub(e.used) > closeAfter {
+			delete(n.open, account)
+			idle = append(idle, e.x)
+		}
+	}
+	n.mu.Unlock()
+	for _, x := range idle {
+		if err := x.Close(); err != nil {
+			n.cfg.Logger.Warn("search: write an index", "err", err)
+		}
+	}
+}
+
+func (n *Indexer) close() error {
+	n.mu.Lock()
+	n.ended = true
+	open := n.open
+	n.open = nil
+	n.mu.Unlock()
+	var err error
+	for _, e := range open {
+		err = errors.Join(err, e.x.Close())
+	}
+	return err
+}

@@ -1,0 +1,117 @@
+package search
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mailform/server/store"
+)
+
+const alice = "alice@example.org"
+
+// Messages are indexed as they come, copies and moves cost nothing, and the words
+// of expunged ones are gone within an hour.
+func TestIndexer(t *testing.T) {
+	dir := t.TempDir()
+	var indexer atomic.Pointer[Indexer]
+	s, err := store.Open(dir+"/store", store.Options{ReserveBytes: -1, Changed: func(account string, added []*store.Message, removed bool) {
+		if n := indexer.Load(); n != nil {
+			n.Changed(account, added, removed)
+		}
+	}})
+	must(t, err)
+	defer s.Close()
+	ctx := context.Background()
+	must(t, s.EnsureAccount(ctx, alice, 0))
+	deliver := func(text string) {
+		t.Helper()
+		text = "Subject: s\r\n\r\n" + text + "\r\n"
+		_, err := s.Deliver(ctx, store.Delivery{Body: strings.NewReader(text), Size: int64(len(text)), Targets: []store.Target{{Account: alice, Mailbox: "INBOX"}}})
+		must(t, err)
+	}
+	deliver("before the start")
+	verdicts := func(n *Indexer, text string) string {
+		h, err := n.Find(alice, Body, Fold(text))
+		must(t, err)
+		defer h.Close()
+		var out []string
+		for _, box := range []string{"INBOX", "Archive"} {
+			snap, watch, err := s.Open(ctx, alice, box)
+			must(t, err)
+			watch.Close()
+			for _, m := range snap.Messages {
+				out = append(out, fmt.Sprint(h.Of(m.Body)))
+			}
+		}
+		return strings.Join(out, " ")
+	}
+	synctest.Test(t, func(t *testing.T) {
+		n := NewIndexer(Config{Store: s, Dir: dir + "/search", Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- n.Run(ctx) }()
+		check := func(text, want string) {
+			t.Helper()
+			synctest.Wait()
+			if got := verdicts(n, text); got != want {
+				t.Errorf("%q: %s, want %s", text, got, want)
+			}
+		}
+		check("before", "0") // nobody has told of it
+		n.Check(alice)
+		check("before", "2")
+		snapBefore, watch, err := s.Open(ctx, alice, "INBOX")
+		must(t, err)
+		watch.Close()
+		n.Changed(alice, nil, false)
+		check("before", "2")
+		// A tidy removes words of bodies that nothing uses any more.
+		gone := snapBefore.Messages[0].Body
+		x, err := n.index(alice)
+		must(t, err)
+		must(t, x.Add(store.BodyRef{Segment: 999, Offset: 8, Size: 9}, message("Subject: gone", "vanished")))
+		must(t, x.Flush())
+		n.Changed(alice, nil, true)
+		time.Sleep(59 * time.Minute)
+		synctest.Wait()
+		has := func(ref store.BodyRef) bool {
+			x, err := n.index(alice)
+			must(t, err)
+			return x.Has(ref)
+		}
+		if !has(gone) || !has(store.BodyRef{Segment: 999, Offset: 8, Size: 9}) {
+			t.Error("the index was tidied before it is worth while")
+		}
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		if !has(gone) || has(store.BodyRef{Segment: 999, Offset: 8, Size: 9}) {
+			t.Error("what is gone is still indexed, or what is there is not")
+		}
+		stop()
+		must(t, <-done)
+		if _, err := n.Find(alice, All, "X"); err == nil {
+			t.Error("an indexer that has ended answers")
+		}
+	})
+
+	n := NewIndexer(Config{Store: s, Dir: dir + "/search", Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	indexer.Store(n)
+	deliver("behind the start")
+	_, _, _, err = s.Copy(ctx, alice, "INBOX", []store.UID{1, 2}, "Archive")
+	must(t, err)
+	run, stop := context.WithCancel(ctx)
+	done := make(chan error)
+	go func() { done <- n.Run(run) }()
+	for verdicts(n, "start") != "2 2 2 2" { // the second is indexed by another goroutine
+		time.Sleep(time.Millisecond)
+	}
+	stop()
+	must(t, <-done)
+}
