@@ -34,6 +34,7 @@ import (
 	"mailform/server/monitor"
 	"mailform/server/pop3"
 	"mailform/server/queue"
+	"mailform/server/search"
 	"mailform/server/smtp"
 	"mailform/server/store"
 	"mailform/server/web"
@@ -56,7 +57,7 @@ type Config struct {
 	Reach    []string       // domains whose servers are tried on port 25; default DefaultReach
 
 	// OpenStore opens the mail store; default store.Open.
-	OpenStore func(dir string) (store.Store, error)
+	OpenStore func(dir string, o store.Options) (store.Store, error)
 	// Local are the clients that only the limit on all connections is for, and
 	// that mail from outside does not come from; default this machine's loopback addresses.
 	Local []netip.Prefix
@@ -79,6 +80,7 @@ type daemon struct {
 	pop3    *pop3.Server
 	web     *web.Server
 	queue   *queue.Queue
+	search  atomic.Pointer[search.Indexer]
 	filter  *filter.Filter
 	conns   *conns
 	tls     *tls.Config
@@ -140,6 +142,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer stopQueue()
 	serve("queue", func() error { return d.queue.Run(queueCtx) })
 	serve("filter", func() error { return d.filter.Run(queueCtx) })
+	serve("search", func() error { return d.search.Load().Run(queueCtx) })
 	serve("monitor", func() error { return d.monitor.Run(queueCtx) })
 	serve("reach", func() error { return d.reach.run(queueCtx) })
 	serve("purge", func() error { return d.purge.run(queueCtx) })
@@ -192,9 +195,7 @@ func start(ctx context.Context, cfg Config) (*daemon, error) {
 	def(cfg.Dial != nil, func() { cfg.Dial = (&net.Dialer{}).DialContext })
 	def(len(cfg.Reach) > 0, func() { cfg.Reach = DefaultReach() })
 	def(cfg.OpenStore != nil, func() {
-		cfg.OpenStore = func(dir string) (store.Store, error) {
-			return store.Open(dir, store.Options{Logger: cfg.Logger.With("part", "store"), Now: cfg.Now, Version: cfg.Version})
-		}
+		cfg.OpenStore = func(dir string, o store.Options) (store.Store, error) { return store.Open(dir, o) }
 	})
 	if cfg.Resolver == nil {
 		r, err := queue.NewDNS("")
@@ -220,13 +221,21 @@ func start(ctx context.Context, cfg Config) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.store, err = cfg.OpenStore(cfg.Layout.StoreDir()); err != nil {
+	if d.store, err = cfg.OpenStore(cfg.Layout.StoreDir(), store.Options{Logger: cfg.Logger.With("part", "store"), Now: cfg.Now, Version: cfg.Version, Changed: d.changed}); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
+	d.search.Store(search.NewIndexer(search.Config{Store: d.store, Dir: cfg.Layout.SearchDir(), Logger: cfg.Logger.With("part", "search"), Now: cfg.Now}))
 	if err := d.assemble(ctx, s, spool); err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
 	return d, nil
+}
+
+// changed tells the search index what the store has committed.
+func (d *daemon) changed(account string, added []*store.Message, removed bool) {
+	if n := d.search.Load(); n != nil {
+		n.Changed(account, added, removed)
+	}
 }
 
 func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
@@ -257,7 +266,7 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 		return err
 	}
 	if d.imap, err = imap.New(imap.Config{
-		Store: d.store, Auth: d.auth.login, Logger: d.log.With("part", "imap"), Sleep: d.cfg.Sleep,
+		Store: d.store, Find: d.search.Load().Find, Auth: d.auth.login, Logger: d.log.With("part", "imap"), Sleep: d.cfg.Sleep,
 		OnAuthFailure: func(netip.Addr, string) time.Duration { return 0 }, // login has taken its time
 	}, d.imapSettings(s)); err != nil {
 		return err
@@ -270,6 +279,9 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 	}
 	if err := d.watch(s); err != nil {
 		return err
+	}
+	for _, a := range s.directory.Accounts() {
+		d.search.Load().Check(a.Address)
 	}
 	d.tell(s)
 	return nil

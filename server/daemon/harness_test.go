@@ -236,8 +236,8 @@ func (h *host) start() {
 		Listeners: listeners, Hangup: h.hangup, Resolver: h.dns, Dial: h.dial, Local: h.local,
 		Notify: func(state string) error { h.notified <- state; return nil },
 		Sleep:  func(context.Context, time.Duration) error { return nil },
-		OpenStore: func(dir string) (store.Store, error) {
-			s, err := store.Open(dir, store.Options{})
+		OpenStore: func(dir string, o store.Options) (store.Store, error) {
+			s, err := store.Open(dir, o)
 			h.store = s
 			return s, err
 		},

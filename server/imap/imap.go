@@ -9,7 +9,7 @@
 // and mimetree (the parts of a message).
 //
 // go-imap's types are the vocabulary; its server is not used. It imports
-// server/account, server/limits and server/store.
+// server/account, server/limits, server/search and server/store.
 package imap
 
 import (
@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"mailform/server/imap/wire"
+	"mailform/server/search"
 )
 
 // Settings are what a reload exchanges. A connection keeps the settings it began with.
@@ -55,8 +56,11 @@ type Config struct {
 	// OnAuthFailure is told about each wrong login and says how long its answer
 	// is held back; nil holds back one second for each failure on the connection.
 	OnAuthFailure func(remote netip.Addr, user string) time.Duration
-	Logger        *slog.Logger
-	Timeouts      Timeouts
+	// Find looks for a folded text in some fields of an account's messages, see
+	// search.Indexer; nil reads the messages.
+	Find     func(account string, fields search.Field, text string) (*search.Hits, error)
+	Logger   *slog.Logger
+	Timeouts Timeouts
 
 	MaxBadAuth     int // failed logins before the connection is closed; default 3
 	MaxBadCommands int // lines that are no commands before it is closed; default 10

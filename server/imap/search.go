@@ -10,6 +10,7 @@ import (
 	"golang.org/x/text/encoding/htmlindex"
 
 	"mailform/server/imap/wire"
+	"mailform/server/search"
 	"mailform/server/store"
 )
 
@@ -302,7 +303,7 @@ type query struct {
 
 	at   int // the message whose content is open
 	open *content
-	buf  []byte
+	hits []*search.Hits // of the index, open until the query has run
 }
 
 func (s *session) newQuery(p *wire.Parser, dec *encoding.Decoder) *query {
@@ -323,6 +324,12 @@ func (q *query) err() error {
 // run returns the places of the messages that match.
 func (q *query) run(key searchKey) (found []int, err error) {
 	defer q.release()
+	defer func() {
+		for _, h := range q.hits {
+			h.Close()
+		}
+		q.hits = nil
+	}()
 	if q.modseq {
 		q.s.useCondStore()
 	}

@@ -93,9 +93,11 @@ func (q *query) key() searchKey {
 		return sizeKey{int64(p.Number64()), false}
 	case "HEADER":
 		p.SP()
-		return &headerKey{name: p.AString(), value: q.text()}
+		return newHeaderKey(p.AString(), q.text())
 	case "FROM", "TO", "CC", "BCC", "SUBJECT":
-		return &headerKey{name: name, value: q.text(), addresses: name != "SUBJECT"}
+		k := newHeaderKey(name, q.text())
+		k.addresses = name != "SUBJECT"
+		return k
 	case "BODY":
 		return &textKey{needle: q.text()}
 	case "TEXT":

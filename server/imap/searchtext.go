@@ -1,23 +1,71 @@
 package imap
 
 import (
-	"bytes"
-	"errors"
-	"io"
 	"strings"
-	"unicode/utf8"
 
 	"mailform/server/imap/mimetree"
+	"mailform/server/search"
 	"mailform/server/store"
 )
+
+// indexed is what the search index says of one key.
+type indexed struct {
+	asked bool
+	hits  *search.Hits
+}
+
+// ask looks a text up, once, and says what is known of a message. Without an
+// index every message is read.
+func (x *indexed) ask(q *query, fields search.Field, text string, m *store.Message) search.Verdict {
+	if !x.asked {
+		x.asked = true
+		if find := q.s.srv.cfg.Find; find != nil && text != "" {
+			hits, err := find(q.s.account, fields, text)
+			if err != nil {
+				q.s.log.Warn("search: without the index", "err", err)
+			} else {
+				x.hits = hits
+				q.hits = append(q.hits, hits)
+			}
+		}
+	}
+	if x.hits == nil {
+		return search.Maybe
+	}
+	return x.hits.Of(m.Body)
+}
 
 // headerKey looks for text in the fields of a name; "" matches any field.
 type headerKey struct {
 	name, value string
-	addresses   bool // also as they are without comments and folding
+	addresses   bool         // also as they are without comments and folding
+	field       search.Field // 0: one that the index does not tell from others
+	indexed
+}
+
+func newHeaderKey(name, value string) *headerKey {
+	k := &headerKey{name: name, value: value}
+	switch strings.ToUpper(name) {
+	case "FROM":
+		k.field = search.From
+	case "TO":
+		k.field = search.To
+	case "CC":
+		k.field = search.Cc
+	case "BCC":
+		k.field = search.Bcc
+	case "SUBJECT":
+		k.field = search.Subject
+	}
+	return k
 }
 
 func (k *headerKey) match(q *query, i int, m *store.Message) (bool, error) {
+	if k.field != 0 {
+		if v := k.ask(q, k.field, k.value, m); v != search.Maybe {
+			return v == search.Yes, nil
+		}
+	}
 	c, err := q.content(i, m)
 	if err != nil {
 		return false, err
@@ -45,11 +93,12 @@ func (k *headerKey) match(q *query, i int, m *store.Message) (bool, error) {
 
 func (*headerKey) cost() int { return costHeader }
 
-// textKey looks for text in the parts of a message that are text, and with
-// headers in the headers of all its parts.
+// textKey looks for text in what is shown of a message, and with headers in the
+// headers of all its parts.
 type textKey struct {
 	needle  string
 	headers bool
+	indexed
 }
 
 func (*textKey) cost() int { return costBody }
@@ -58,78 +107,16 @@ func (k *textKey) match(q *query, i int, m *store.Message) (bool, error) {
 	if k.needle == "" {
 		return true, nil
 	}
+	fields := search.Body
+	if k.headers {
+		fields = search.All
+	}
+	if v := k.ask(q, fields, k.needle, m); v != search.Maybe {
+		return v == search.Yes, nil
+	}
 	c, err := q.content(i, m)
 	if err != nil {
 		return false, err
 	}
-	tree, err := c.structure()
-	if err != nil {
-		return false, err
-	}
-	found := false
-	tree.Walk(func(p *mimetree.Part) {
-		if found || err != nil {
-			return
-		}
-		if k.headers {
-			for _, f := range p.Fields {
-				if strings.Contains(casemap(f.Name+": "+mimetree.DecodeWords(f.Value())), k.needle) {
-					found = true
-					return
-				}
-			}
-		}
-		if p.Type == "text" && !p.Multipart() {
-			r, _ := mimetree.CharsetReader(p.Params["charset"], mimetree.Decoded(p.Encoding(), c.reader(p.Body)))
-			found, err = q.find(r, k.needle)
-		}
-	})
-	return found, err
-}
-
-// find looks for a folded text in what r yields, without holding all of it.
-func (q *query) find(r io.Reader, needle string) (bool, error) {
-	if q.buf == nil {
-		q.buf = make([]byte, 32<<10)
-	}
-	var window []byte
-	rest := 0 // octets at the start of buf left of a character that was cut
-	for {
-		n, err := r.Read(q.buf[rest:])
-		chunk := q.buf[:rest+n]
-		cut := len(chunk)
-		if err == nil {
-			cut = wholeRunes(chunk)
-		}
-		window = append(window, casemap(string(chunk[:cut]))...)
-		if bytes.Contains(window, []byte(needle)) {
-			return true, nil
-		}
-		if keep := len(needle) - 1; len(window) > keep {
-			window = append(window[:0], window[len(window)-keep:]...)
-		}
-		rest = copy(q.buf, chunk[cut:])
-		if errors.Is(err, io.EOF) {
-			return false, nil
-		}
-		if err != nil {
-			if errors.Is(err, store.ErrDamaged) {
-				return false, err
-			}
-			return false, nil // a character set that breaks off
-		}
-	}
-}
-
-// wholeRunes returns how many octets of b are whole characters.
-func wholeRunes(b []byte) int {
-	for i := 1; i <= utf8.UTFMax && i <= len(b); i++ {
-		if c := b[len(b)-i]; utf8.RuneStart(c) {
-			if utf8.FullRune(b[len(b)-i:]) {
-				return len(b)
-			}
-			return len(b) - i
-		}
-	}
-	return len(b)
+	return search.Contains(c.reader(mimetree.Span{End: c.size}), fields, k.needle)
 }

@@ -75,6 +75,10 @@ func (l Layout) MountInfoFile() string { return l.at("/proc/self/mountinfo") }
 // StoreDir holds the mail.
 func (l Layout) StoreDir() string { return l.at("/var/lib/mailform/store") }
 
+// SearchDir holds the indexes of words. The mail store leaves it alone, and losing
+// it costs the time to read the mail again.
+func (l Layout) SearchDir() string { return l.at("/var/lib/mailform/store/search") }
+
 // GreylistFile is the daemon's memory of clients that were asked to come back.
 // The mail store leaves it alone, and losing it only delays some mail.
 func (l Layout) GreylistFile() string { return l.at("/var/lib/mailform/store/greylist") }

@@ -45,7 +45,7 @@ type Indexer struct {
 }
 
 type pending struct {
-	added   []store.BodyRef
+	added   []*store.Message
 	all     bool      // go through all messages
 	removed time.Time // when the first of those was expunged that are still indexed; zero is none
 }
@@ -73,7 +73,7 @@ func (n *Indexer) Changed(account string, added []*store.Message, removed bool) 
 		if p.all {
 			break
 		}
-		p.added = append(p.added, m.Body)
+		p.added = append(p.added, m)
 		p.all = len(p.added) > maxPending
 	}
 	if p.all {
@@ -163,8 +163,8 @@ func (n *Indexer) update(ctx context.Context, account string, p *pending) error 
 		return err
 	}
 	if !p.all {
-		for _, ref := range p.added {
-			if err := n.add(ctx, x, ref); err != nil {
+		for _, m := range p.added {
+			if err := n.add(ctx, x, m); err != nil {
 				return err
 			}
 		}
@@ -186,7 +186,7 @@ func (n *Indexer) update(ctx context.Context, account string, p *pending) error 
 		watch.Close()
 		for _, m := range snap.Messages {
 			alive[m.Body] = true
-			if err := n.add(ctx, x, m.Body); err != nil {
+			if err := n.add(ctx, x, m); err != nil {
 				return err
 			}
 		}
@@ -200,17 +200,19 @@ func (n *Indexer) update(ctx context.Context, account string, p *pending) error 
 	return nil
 }
 
-func (n *Indexer) add(ctx context.Context, x *Index, ref store.BodyRef) error {
+// add indexes a message under its body, with the header lines that were added at
+// its delivery: in one account they are the same wherever the body is.
+func (n *Indexer) add(ctx context.Context, x *Index, m *store.Message) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if ref.Size == 0 || x.Has(ref) {
+	if m.Body.Size == 0 || x.Has(m.Body) {
 		return nil
 	}
-	r, err := n.cfg.Store.Read(ctx, store.Message{Body: ref, Size: ref.Size})
+	r, err := n.cfg.Store.Read(ctx, *m)
 	if err == nil {
 		if src, ok := r.(Source); ok {
-			err = x.Add(ref, src)
+			err = x.Add(m.Body, src)
 		}
 		err = errors.Join(err, r.Close())
 	}
