@@ -40,10 +40,13 @@ func commandLine(words ...string) string {
 	return strings.Join(words, " ")
 }
 
+// systemdVersion asks the service manager that runs for its version.
+func systemdVersion() []string { return []string{"systemctl", "show", "--property=Version"} }
+
 // onlyReads reports whether a command leaves the machine as it is.
 func onlyReads(command string) bool {
 	switch command {
-	case commandLine("uname", "-sm"), commandLine("sha256sum", paths.Binary()),
+	case commandLine("uname", "-sm"), commandLine("sha256sum", paths.Binary()), commandLine(systemdVersion()...),
 		commandLine(paths.Binary(), "observe"), commandLine(paths.Binary(), "status", "--json"), commandLine(paths.Binary(), "read-logs"):
 		return true
 	}
@@ -177,7 +180,29 @@ func (p *Provider) probe(ctx context.Context, t target) (arch, sha string, err e
 			Fix: "mailform serves from Linux on x86_64 and aarch64."}
 	}
 	sha, err = p.digest(ctx, t, paths.Binary())
+	if err == nil && sha == "" { // nothing of ours has looked at it yet
+		err = p.supported(ctx, t)
+	}
 	return arch, sha, err
+}
+
+// supported says no to a machine that mailform cannot serve from.
+func (p *Provider) supported(ctx context.Context, t target) error {
+	command := commandLine(systemdVersion()...)
+	out, err := p.run(ctx, t, command, nil, nil)
+	if err != nil {
+		return err
+	}
+	e := &plan.Error{Class: plan.ErrBlocked, Code: "MF5432", Step: "look at " + t.String(), Sent: command, Got: out.said(),
+		Fix: fmt.Sprintf("mailform needs a machine that is run by systemd, version %d or later: Debian 12, Ubuntu 22.04, Alibaba Cloud Linux 3, CentOS Stream 9, AlmaLinux 9 or a later one.", manifest.MinSystemd)}
+	if out.status != 0 {
+		return e
+	}
+	if v, ok := manifest.SystemdVersion(string(out.stdout)); !ok || v < manifest.MinSystemd {
+		e.Got = fmt.Sprintf("%.80q", strings.TrimSpace(string(out.stdout)))
+		return e
+	}
+	return nil
 }
 
 // digest returns the SHA-256 of a file on the machine, "" when it cannot be read.

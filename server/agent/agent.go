@@ -121,7 +121,7 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 			return out, err
 		}
 	}
-	switched, err := a.switchVersion(sum)
+	switched, err := a.switchVersion(ctx, sum)
 	if err != nil {
 		return out, err
 	}

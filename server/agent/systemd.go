@@ -81,12 +81,15 @@ func systemctl(ctx context.Context, args ...string) error {
 
 // Available implements Systemd.
 func (Systemctl) Available(ctx context.Context) error {
-	_, err := run(ctx, "systemctl", "show", "--property=Version")
+	out, err := run(ctx, "systemctl", "show", "--property=Version")
 	if errors.Is(err, exec.ErrNotFound) {
 		return failf(manifest.ExitFailed, "systemctl is not found: mailform needs a machine that is run by systemd")
 	}
 	if err != nil {
 		return failf(manifest.ExitFailed, "systemd does not answer (%v): mailform needs a machine that is run by systemd", err)
+	}
+	if v, ok := manifest.SystemdVersion(string(out)); ok && v < manifest.MinSystemd {
+		return failf(manifest.ExitFailed, "systemd %d is too old: mailform needs %d or later", v, manifest.MinSystemd)
 	}
 	return nil
 }

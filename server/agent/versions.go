@@ -24,7 +24,7 @@ import (
 const keepVersions = 3
 
 // switchVersion copies the executable to its versioned place and points Binary there.
-func (a *Agent) switchVersion(sum string) (bool, error) {
+func (a *Agent) switchVersion(ctx context.Context, sum string) (bool, error) {
 	target := a.Layout.VersionBinary(sum)
 	changed := false
 	if have, err := fileSHA256(target); err != nil || have != sum {
@@ -32,6 +32,9 @@ func (a *Agent) switchVersion(sum string) (bool, error) {
 			return false, err
 		}
 		if err := copyFile(a.Executable, target, 0o755); err != nil {
+			return false, err
+		}
+		if err := a.labelProgram(ctx, target); err != nil {
 			return false, err
 		}
 		changed = true

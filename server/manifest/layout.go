@@ -53,6 +53,9 @@ func (l Layout) GroupFile() string  { return l.at("/etc/group") }
 func (l Layout) OSReleaseFile() string { return l.at("/etc/os-release") }
 func (l Layout) BootIDFile() string    { return l.at("/proc/sys/kernel/random/boot_id") }
 
+// EnforceFile says "1" where SELinux is enforcing, selinux(8).
+func (l Layout) EnforceFile() string { return l.at("/sys/fs/selinux/enforce") }
+
 // StateDir is the folder that is mailform's alone.
 func (l Layout) StateDir() string { return l.at("/var/lib/mailform") }
 

@@ -47,6 +47,7 @@ var builtins = map[string]struct {
 }{
 	"true":      {func(*session, []string) int { return 0 }, false},
 	"uname":     {(*session).uname, false},
+	"systemctl": {(*session).systemctl, false},
 	"sha256sum": {(*session).sha256sum, false},
 	"mkdir":     {(*session).mkdir, true},
 	"dd":        {(*session).dd, true},
@@ -126,6 +127,22 @@ func (s *session) uname(args []string) int {
 		return s.fail("uname", errors.New("only -s, -m and -sm are simulated"))
 	}
 	fmt.Fprintln(s.stdout, out)
+	return 0
+}
+
+// systemctl knows what is asked of a machine that mailform has not been on.
+func (s *session) systemctl(args []string) int {
+	switch version := s.host.cfg.Systemd; {
+	case strings.Join(args, " ") != "show --property=Version":
+		return s.fail("systemctl", errors.New("only show --property=Version is simulated over SSH"))
+	case version == "none":
+		fmt.Fprintln(s.stderr, "System has not been booted with systemd as init system (PID 1). Can't operate.")
+		return 1
+	case version == "":
+		fmt.Fprintln(s.stdout, "Version=252.39-1~deb12u1")
+	default:
+		fmt.Fprintln(s.stdout, "Version="+version)
+	}
 	return 0
 }
 

@@ -37,6 +37,9 @@ type Config struct {
 	HostKeys []ssh.Signer
 	// AuthorizedKeys may log in as root and as the user data's user.
 	AuthorizedKeys []string
+	// Systemd is the version that systemctl tells; "" means a current one, "none" that
+	// another program runs the machine.
+	Systemd string
 	// SudoAsks makes sudo ask for a password, as it does on many machines.
 	SudoAsks bool
 	// Env is the environment of the service and of commands, beside PATH and MAILFORM_ROOT.
