@@ -75,10 +75,9 @@ type definition struct {
 	beyond   map[string]bool // what was used that is not defined, see testdata/undefined.txt
 }
 
-// loadDefinition finds the definition in MAILFORM_VENDOR_API, or in
-// shared/vendor-api beside one of the folders above.
-func loadDefinition(t *testing.T) *definition {
-	t.Helper()
+// definitionFile is the definition in MAILFORM_VENDOR_API, or in shared/vendor-api
+// beside one of the folders above; "" when there is none.
+func definitionFile() string {
 	var files []string
 	if dir := os.Getenv("MAILFORM_VENDOR_API"); dir != "" {
 		files, _ = filepath.Glob(filepath.Join(dir, "cloudflare-dns-openapi-*.json"))
@@ -91,9 +90,18 @@ func loadDefinition(t *testing.T) *definition {
 		}
 	}
 	if len(files) == 0 {
+		return ""
+	}
+	return files[len(files)-1]
+}
+
+func loadDefinition(t *testing.T) *definition {
+	t.Helper()
+	path := definitionFile()
+	if path == "" {
 		t.Skip("the vendor's definition cloudflare-dns-openapi-*.json is not there (set MAILFORM_VENDOR_API)")
 	}
-	text, err := os.ReadFile(files[len(files)-1])
+	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
