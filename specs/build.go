@@ -148,12 +148,22 @@ func (l *loader) buildHost(n *node) *Host {
 	}
 	firewall, _ := n.one("firewall")
 	h.Exclusive = get[bool](firewall, "exclusive")
+	h.Firewall = choice(firewall, "host", h.Instance != nil)
+	h.SSH.Harden = choice(ssh, "harden", h.Instance != nil)
 	for _, a := range n.blocks["allow"] {
 		p := get[portRange](a, "port")
 		h.Allow = append(h.Allow, Allow{Name: a.label(), Protocol: get[string](a, "protocol"), FromPort: p.from, ToPort: p.to,
 			From: unique(list[netip.Prefix](a, "from")), Range: rangeOf(a.header)})
 	}
 	return h
+}
+
+// choice is a bool whose default depends on something else.
+func choice(n *node, name string, byDefault bool) bool {
+	if n.given(name) {
+		return get[bool](n, name)
+	}
+	return byDefault
 }
 
 func buildInstance(i *node) *Instance {

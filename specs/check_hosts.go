@@ -53,9 +53,9 @@ func (l *loader) checkHosts(b *built) {
 		l.checkAllow(b, h)
 		if h.Instance != nil {
 			l.checkInstance(h)
-		} else if f := first(h.n, "firewall"); f != nil {
+		} else if f := first(h.n, "firewall"); f != nil && !f.given("host") {
 			l.warnAt(codeIdleFirewall, f.header, hcl.Range{}, fmt.Sprintf("the firewall of host %q is not mailform's", h.Name),
-				"Only that of an instance is. This block changes nothing: take it out, and open the mail ports where the machine's firewall is set up.")
+				"Only that of an instance is. This block changes nothing: take it out, and open the mail ports where the machine's firewall is set up. host = true gives the machine a firewall of its own.")
 		}
 	}
 }

@@ -97,14 +97,19 @@ func hostSchema() *blockSchema {
 					{Name: "from", Kind: kindPrefix, List: true, DefaultIs: "everyone, with a warning", Example: `["198.51.100.0/24"]`, Doc: "Networks that may connect. Say so explicitly if it is really everyone: [\"0.0.0.0/0\", \"::/0\"]."},
 					{Name: "authorized_keys", Kind: kindSSHKey, List: true, DefaultIs: "the public keys of the person who applies", Example: `[file("~/.ssh/id_ed25519.pub")]`, Doc: "Public keys, in the format of authorized_keys."},
 					{Name: "host_key", Kind: kindHostKey, Example: `"SHA256:jTFcLOmmfUKXXxYbHZSyZ9mkjNNhKz9tMbfSEZiX0iU"`, Doc: "Pins the machine's host key: its fingerprint as ssh-keygen -l prints it, or the public key line. For machines that exist."},
+					{Name: "harden", Kind: kindBool, DefaultIs: "true on an instance, false on a machine that exists",
+						Doc: "Turns log-in by password off, by a file of mailform's own in sshd_config.d. The machine takes the change back when nobody can log in any more."},
 				},
 			},
 			{
-				Name: "firewall", Doc: "The security group of an instance. Its rules follow from what the host serves, the ssh block and the allow blocks.",
+				Name: "firewall", Doc: "The security group of an instance, and the machine's own firewall. Their rules follow from what the host serves, the ssh block and the allow blocks.",
 				Example: "firewall {\n  exclusive = true\n}",
 				Attrs: []attrSchema{
 					{Name: "exclusive", Kind: kindBool, Default: cty.False,
 						Doc: "Removes every inbound rule that the spec does not say. Without it, rules that others made are counted and left alone. Rules of other stacks and outbound rules stay in any case."},
+					{Name: "host", Kind: kindBool, DefaultIs: "true on an instance, false on a machine that exists",
+						Doc: "Loads the same openings into the machine's own firewall (a table of nftables that is mailform's alone; the others stay as they are) and drops whatever else comes in. " +
+							"Where nft is not installed there is none. The machine takes the change back when nobody can log in any more."},
 				},
 			},
 			{

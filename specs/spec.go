@@ -102,7 +102,9 @@ type Host struct {
 	Allow    []Allow // beyond the mail ports and SSH
 	// Exclusive has inbound firewall rules that the spec does not say removed.
 	Exclusive bool
-	Range     Range
+	// Firewall has the host run a firewall of its own, too, with the same openings.
+	Firewall bool
+	Range    Range
 }
 
 // Instance is an ECS instance to create.
@@ -149,6 +151,7 @@ type SSH struct {
 	From           []netip.Prefix // who may connect; never empty
 	AuthorizedKeys []string       // in authorized_keys format; empty: the keys of the person who applies
 	HostKey        string         // pinned "SHA256:…" fingerprint or public key line; "" when unknown
+	Harden         bool           // log-in by password is turned off
 	Range          Range
 
 	// UserUnset and PortUnset say that User and Port are the defaults because the

@@ -144,6 +144,13 @@ func (b body) attr(name string, value any) {
 	fmt.Fprintf(&b.w.text, "%s = %s\n", name, text)
 }
 
+// choice writes a bool whose default depends on something else.
+func (b body) choice(name string, value, byDefault bool) {
+	if b.schema.attr(name) != nil && value != byDefault {
+		fmt.Fprintf(&b.w.text, "%s = %t\n", name, value)
+	}
+}
+
 // unset reports whether the zero value says nothing: that nobody has set it.
 func (a *attrSchema) unset() bool {
 	switch a.Kind {
@@ -299,8 +306,12 @@ func (w *writer) host(schema *blockSchema, h *Host) {
 			b.attr("from", h.SSH.From) // also when it is everyone: then it is meant
 			b.attr("authorized_keys", h.SSH.AuthorizedKeys)
 			b.attr("host_key", h.SSH.HostKey)
+			b.choice("harden", h.SSH.Harden, h.Instance != nil)
 		})
-		b.optional("firewall", func(b body) { b.attr("exclusive", h.Exclusive) })
+		b.optional("firewall", func(b body) {
+			b.attr("exclusive", h.Exclusive)
+			b.choice("host", h.Firewall, h.Instance != nil)
+		})
 		for _, a := range h.Allow {
 			b.block("allow", []string{a.Name}, func(b body) {
 				b.attr("port", portRange{a.FromPort, a.ToPort})

@@ -193,7 +193,11 @@ func (p *Provider) converge(ctx context.Context, t target, op plan.Op, progress 
 			result = e.Result
 			if result.Trial != "" {
 				// Whoever is shut out by now has not seen the passwords either.
-				if unconfirmed = p.confirm(ctx, t, op.Title, result.Trial, expectedOf(&req.Manifest), progress); unconfirmed != nil {
+				want := expectedOf(&req.Manifest)
+				if result.AccessOnly {
+					want.services = nil
+				}
+				if unconfirmed = p.confirm(ctx, t, op.Title, result.Trial, want, progress); unconfirmed != nil {
 					return unconfirmed
 				}
 			}

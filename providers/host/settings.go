@@ -48,6 +48,10 @@ func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
 			CertificateSeconds: seconds(w.Certificate), Metrics: w.Metrics,
 		}
 	}
+	m.HardenSSH = h.SSH.Harden
+	if h.Firewall {
+		m.Firewall = openings(h, m)
+	}
 	for _, d := range spec.Domains {
 		if d.Host != h.Name {
 			continue
@@ -93,6 +97,8 @@ func settingsAttrs(m *manifest.Manifest) plan.Attrs {
 		"web":               plan.Bool(m.Web),
 		"backup":            backupValue(m.Backup),
 		"monitor":           monitorValue(m.Monitor),
+		"harden_ssh":        plan.Bool(m.HardenSSH),
+		"firewall":          firewallValue(m.Firewall),
 		"domains":           plan.Map(domains),
 	}
 }
@@ -200,6 +206,7 @@ func readSettings(v plan.Value) manifest.Manifest {
 	m := manifest.Manifest{
 		Hostname: v.Field("hostname").Str(), MaxMessageBytes: v.Field("max_message_bytes").Num(),
 		POP3: readPOP3(v.Field("pop3")), Web: v.Field("web").True(), DataDisk: v.Field("data_disk").Str(),
+		HardenSSH: v.Field("harden_ssh").True(), Firewall: readFirewall(v.Field("firewall")),
 	}
 	if l := v.Field("limits"); !l.IsNull() {
 		m.Limits = &manifest.Limits{

@@ -33,11 +33,16 @@ type machine struct {
 	sick    bool            // the daemon never becomes ready
 	poison  string          // the content of a version that never becomes ready
 	deaf    int             // a port that does not answer
-	disks   []*fakeDisk
-	tools   Tools        // nil: those of fakeDisk
-	real    string       // a device that the mount unit really mounts
-	before  func(string) // called before, and after, each effect outside the agent
-	hashed  int
+
+	sshReads   string // our part of what the SSH server has read
+	sshRefuses string // a line that sshd -t refuses
+	table      string // what nft has loaded for us
+	withoutNFT bool
+	disks      []*fakeDisk
+	tools      Tools        // nil: those of fakeDisk
+	real       string       // a device that the mount unit really mounts
+	before     func(string) // called before, and after, each effect outside the agent
+	hashed     int
 }
 
 func newMachine(t *testing.T) *machine {
@@ -108,7 +113,7 @@ func (m *machine) each(verb string, units []string, do func(string) error) error
 	m.point(verb)
 	defer m.point(verb)
 	for _, u := range units {
-		if !m.loaded[u] {
+		if !m.loaded[u] && verb != "disable" { // which only looks at files
 			return fmt.Errorf("unit %s not found", u)
 		}
 		if (verb == "start" || verb == "restart") && u != MountUnit && fileExists(m.layout.MovingFile()) {
@@ -146,9 +151,6 @@ func (m *machine) Stop(_ context.Context, units ...string) error {
 		}
 		return nil
 	})
-}
-func (m *machine) Reload(_ context.Context, unit string) error {
-	return m.each("reload", []string{unit}, func(string) error { return nil })
 }
 
 func (m *machine) Restart(_ context.Context, units ...string) error {
@@ -195,6 +197,17 @@ func (m *machine) Units(_ context.Context, units ...string) ([]UnitState, error)
 		out = append(out, s)
 	}
 	return out, nil
+}
+func (m *machine) Reload(_ context.Context, unit string) error {
+	m.calls = append(m.calls, "reload "+unit)
+	m.point("reload")
+	defer m.point("reload")
+	b, err := os.ReadFile(m.layout.SSHDropIn())
+	m.sshReads = string(b)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	return err
 }
 func (m *machine) ResetFailed(context.Context, ...string) error { return nil }
 func (m *machine) Listening(_ context.Context, unit string) ([]string, error) {

@@ -47,7 +47,7 @@ func (a *Agent) Converge(ctx context.Context, req manifest.ConvergeRequest, emit
 	}
 	res.Changed, res.ManifestSHA256, res.Passwords = c.changed, c.sum, c.passwords
 	if c.trial != nil {
-		res.Trial = c.trial.ID
+		res.Trial, res.AccessOnly = c.trial.ID, c.trial.Active == ""
 	}
 	res.Service, _, err = a.service(ctx)
 	return res, err
@@ -63,6 +63,7 @@ type converge struct {
 	sum       string
 	passwords map[string]string
 	trial     *trialRecord // the change waits to be confirmed
+	resumed   bool         // the trial is of a run that was cut off
 }
 
 func (c *converge) step(name, status, detail string) {
@@ -122,7 +123,7 @@ func (c *converge) run(ctx context.Context) error {
 		if c.sum != oldSum {
 			c.step("manifest", "would change", "mailboxes, domains or settings differ")
 		}
-		return nil
+		return c.access(ctx)
 	}
 	if err := c.credentials(ctx, &want); err != nil {
 		return err
@@ -148,6 +149,9 @@ func (c *converge) run(ctx context.Context) error {
 	if err := c.endUse(&want); err != nil {
 		return err
 	}
+	if err := c.access(ctx); err != nil {
+		return err
+	}
 	if c.trial != nil {
 		return a.arm(ctx, c.trial)
 	}
@@ -162,6 +166,9 @@ func (c *converge) failed(ctx context.Context, err error) error {
 	code := ExitCode(err)
 	if back := c.a.takeBack(context.WithoutCancel(ctx), c.trial, err.Error()); back != nil {
 		return failf(code, "%v\nTaking the change back went wrong, too: %v\nThe host tries it again within %d seconds.", err, back, manifest.TrialSeconds)
+	}
+	if c.trial.Active == "" {
+		return failf(code, "%v\nWho may reach the machine is as it was before.", err)
 	}
 	return failf(code, "%v\nThe change was taken back: %s serves as before.", err, c.a.named(c.trial.Active))
 }

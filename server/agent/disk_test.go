@@ -92,7 +92,7 @@ func (m *machine) Has(program string) bool {
 	if m.tools != nil {
 		return m.tools.Has(program)
 	}
-	return program == "mkfs.ext4"
+	return program == "mkfs.ext4" || program == "nft" && !m.withoutNFT || filepath.Base(program) == "sshd" && m.active["ssh.service"]
 }
 
 // Run implements Tools.
@@ -104,7 +104,27 @@ func (m *machine) Run(ctx context.Context, program string, args ...string) error
 		return m.tools.Run(ctx, program, args...)
 	}
 	last := args[len(args)-1]
-	switch program {
+	switch filepath.Base(program) {
+	case "nft":
+		switch args[0] {
+		case "-f":
+			b, err := os.ReadFile(last)
+			m.table = string(b)
+			return err
+		case "delete":
+			m.table = ""
+		case "list":
+			if m.table == "" {
+				return errors.New("No such file or directory")
+			}
+		}
+		return nil
+	case "sshd":
+		b, err := os.ReadFile(m.layout.SSHDropIn())
+		if err == nil && m.sshRefuses != "" && strings.Contains(string(b), m.sshRefuses) {
+			return errors.New("Bad configuration option")
+		}
+		return nil
 	case "mkfs.ext4":
 		d := m.diskNamed(last)
 		fi, err := os.Stat(d.image)

@@ -74,7 +74,7 @@ type Ports struct {
 }
 
 // Probe implements Prober: the greeting, TLS at once or by STARTTLS, and a
-// command that needs no login; RFC 5321, 3207, 9051, 9110.
+// command that needs no login.
 func (p Ports) Probe(ctx context.Context, s manifest.ServicePort, addr, leaf string) error {
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
@@ -118,30 +118,45 @@ func (c *clientTalk) probe(ctx context.Context, s manifest.ServicePort, leaf str
 	if s.Name == manifest.WebService().Name {
 		return c.ask("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "HTTP/1.1", "GET /")
 	}
-	greeting, hello, start, started, bye, ended := "220", "EHLO localhost\r\n", "STARTTLS\r\n", "220", "QUIT\r\n", "221"
-	helloAnswer := "250"
-	if strings.HasPrefix(s.Name, "imap") {
-		greeting, hello, start, started, bye, ended = "* OK", "a CAPABILITY\r\n", "b STARTTLS\r\n", "b OK", "c LOGOUT\r\n", "c OK"
-		helloAnswer = "a OK"
-	}
-	if err := c.expect(greeting, "its greeting"); err != nil {
+	p := protocolOf(s)
+	if err := c.expect(p.greeting, "its greeting"); err != nil {
 		return err
 	}
-	if err := c.ask(hello, helloAnswer, strings.TrimSpace(hello)); err != nil {
+	if err := c.hello(p, ""); err != nil {
 		return err
 	}
 	if !s.TLS && leaf != "" {
-		if err := c.ask(start, started, "STARTTLS"); err != nil {
+		if err := c.ask(p.start, p.started, strings.TrimSpace(p.start)); err != nil {
 			return err
 		}
 		if err := c.secure(ctx, leaf); err != nil {
 			return err
 		}
-		if err := c.ask(hello, helloAnswer, strings.TrimSpace(hello)+" over TLS"); err != nil {
+		if err := c.hello(p, " over TLS"); err != nil {
 			return err
 		}
 	}
-	return c.ask(bye, ended, strings.TrimSpace(bye))
+	return c.ask(p.bye, p.ended, strings.TrimSpace(p.bye))
+}
+
+// protocol is what of a protocol needs no login: RFC 5321, 3207, 9051, 1939 and 2595.
+type protocol struct{ greeting, hello, answer, start, started, bye, ended string }
+
+func protocolOf(s manifest.ServicePort) protocol {
+	switch {
+	case strings.HasPrefix(s.Name, "imap"):
+		return protocol{"* OK", "a CAPABILITY\r\n", "a OK", "b STARTTLS\r\n", "b OK", "c LOGOUT\r\n", "c OK"}
+	case strings.HasPrefix(s.Name, "pop3"):
+		return protocol{"+OK", "", "", "STLS\r\n", "+OK", "QUIT\r\n", "+OK"}
+	}
+	return protocol{"220", "EHLO localhost\r\n", "250", "STARTTLS\r\n", "220", "QUIT\r\n", "221"}
+}
+
+func (c *clientTalk) hello(p protocol, how string) error {
+	if p.hello == "" {
+		return nil
+	}
+	return c.ask(p.hello, p.answer, strings.TrimSpace(p.hello)+how)
 }
 
 // secure begins TLS and compares the certificate with the one on disk. Whom the

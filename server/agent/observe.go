@@ -234,6 +234,11 @@ func (a *Agent) drift(ctx context.Context, m *manifest.Manifest, sum string, s m
 			out = append(out, it.name()+" "+diff)
 		}
 	}
+	doors, _, _, err := a.accessDrift(ctx, m)
+	if err != nil {
+		doors = []string{err.Error()}
+	}
+	out = append(out, doors...)
 	if !s.Enabled {
 		out = append(out, ServiceUnit+" is not enabled")
 	}

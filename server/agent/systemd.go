@@ -28,6 +28,7 @@ type Systemd interface {
 	Start(ctx context.Context, units ...string) error
 	Stop(ctx context.Context, units ...string) error
 	Restart(ctx context.Context, units ...string) error
+	// Reload makes a running service read its configuration again.
 	Reload(ctx context.Context, unit string) error
 	// ResetFailed forgets that units failed, and how often they were started.
 	ResetFailed(ctx context.Context, units ...string) error

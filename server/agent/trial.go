@@ -41,8 +41,11 @@ type trialRecord struct {
 	ID     string      `json:"id"`
 	Until  time.Time   `json:"until"`
 	BootID string      `json:"boot_id"`
-	Active string      `json:"active"` // the version that served
+	Active string      `json:"active"` // the version that served; "" when the service is no part of it
 	Files  []savedFile `json:"files"`
+
+	SSH      bool `json:"ssh,omitempty"`      // what the SSH server reads is a part of it
+	Firewall bool `json:"firewall,omitempty"` // the host's firewall is
 }
 
 // savedFile is a file as it was. Saved is its copy in TrialDir, "" for one that
@@ -82,7 +85,7 @@ func (a *Agent) trialFiles() []string {
 }
 
 // beginTrial saves what there is and starts the timer. The agent lock is held.
-func (a *Agent) beginTrial(ctx context.Context) (*trialRecord, error) {
+func (a *Agent) beginTrial(ctx context.Context, r trialRecord) (*trialRecord, error) {
 	for _, u := range a.revertItems() { // they may be new, too
 		diff, err := u.check()
 		if err == nil && diff != "" {
@@ -101,8 +104,12 @@ func (a *Agent) beginTrial(ctx context.Context) (*trialRecord, error) {
 	if err := mkdirAll(a.Layout.TrialDir(), 0o700); err != nil {
 		return nil, err
 	}
-	r := &trialRecord{ID: rand.Text()[:12], BootID: a.bootID(), Active: a.activeVersion()}
-	for i, path := range a.trialFiles() {
+	r.ID, r.BootID = rand.Text()[:12], a.bootID()
+	files := a.accessFiles()
+	if r.Active != "" {
+		files = append(files, a.trialFiles()...)
+	}
+	for i, path := range files {
 		s := savedFile{Path: path}
 		fi, err := os.Stat(path)
 		switch {
@@ -120,7 +127,7 @@ func (a *Agent) beginTrial(ctx context.Context) (*trialRecord, error) {
 		}
 		r.Files = append(r.Files, s)
 	}
-	return r, a.arm(ctx, r)
+	return &r, a.arm(ctx, &r)
 }
 
 // arm lets the wait for the confirmation begin, again or for the first time.
@@ -137,25 +144,10 @@ func (a *Agent) arm(ctx context.Context, r *trialRecord) error {
 }
 
 // trialFor returns the record of the change that a converge is about to make: of
-// one that was cut off, or a new one when the items or the version change what
-// serves now. Nil when nothing is at stake.
+// one that was cut off, or a new one when it changes what serves now or who may
+// reach the machine. Nil when nothing is at stake.
 func (c *converge) trialFor(ctx context.Context, items []item) (*trialRecord, error) {
 	a := c.a
-	r, err := a.readTrial()
-	if err != nil {
-		return nil, err
-	}
-	s, err := a.lookAtStorage(c.req.Manifest.DataDisk)
-	if err != nil {
-		return nil, err
-	}
-	moves := len(a.storageDrift(s)) > 0
-	if r != nil {
-		if moves || r.BootID != a.bootID() { // what was saved is of another place, or time
-			return nil, a.takeBack(ctx, r, "another change came before it was confirmed")
-		}
-		return r, a.arm(ctx, r)
-	}
 	states, err := a.Systemd.Units(ctx, ServiceUnit)
 	if err != nil {
 		return nil, err
@@ -166,23 +158,59 @@ func (c *converge) trialFor(ctx context.Context, items []item) (*trialRecord, er
 			return nil, err
 		}
 	}
-	if moves || states[0].ActiveState != "active" || a.activeVersion() == "" {
-		return nil, nil // there is nothing to go back to
+	var want trialRecord
+	if _, want.SSH, want.Firewall, err = a.accessDrift(ctx, &c.req.Manifest); err != nil {
+		return nil, err
 	}
-	risky := a.activeVersion() != a.installedVersion() || len(a.strayServices(&c.req.Manifest)) > 0
-	for _, it := range items {
-		if f, ok := it.(*fileItem); ok && !risky {
-			diff, err := f.check()
-			if err != nil {
-				return nil, err
-			}
-			risky = diff != "" && slices.Contains(a.trialFiles(), f.path)
+	s, err := a.lookAtStorage(c.req.Manifest.DataDisk)
+	if err != nil {
+		return nil, err
+	}
+	// Of a service that does not run, or moves to another disk, nothing can be gone back to.
+	service := len(a.storageDrift(s)) == 0 && states[0].ActiveState == "active" && a.activeVersion() != ""
+	risky := false
+	if service {
+		if risky, err = c.risky(items); err != nil {
+			return nil, err
 		}
 	}
-	if !risky {
+	if risky {
+		want.Active = a.activeVersion()
+	}
+	r, err := a.readTrial()
+	switch {
+	case err != nil:
+		return nil, err
+	case r != nil && r.BootID == a.bootID() && (!risky || r.Active != "") && (!want.SSH || r.SSH) && (!want.Firewall || r.Firewall) && (service || r.Active == ""):
+		c.resumed = true
+		return r, a.arm(ctx, r)
+	case r != nil: // what was saved is of another place or time, or too little
+		if err := a.takeBack(ctx, r, "another change came before it was confirmed"); err != nil {
+			return nil, err
+		}
+		return c.trialFor(ctx, items) // what there is to do is seen anew
+	case !risky && !want.SSH && !want.Firewall:
 		return nil, nil
 	}
-	return a.beginTrial(ctx)
+	return a.beginTrial(ctx, want)
+}
+
+// risky reports whether the service is to be another one: its version or its units.
+func (c *converge) risky(items []item) (bool, error) {
+	a := c.a
+	if a.activeVersion() != a.installedVersion() || len(a.strayServices(&c.req.Manifest)) > 0 {
+		return true, nil
+	}
+	for _, it := range items {
+		f, ok := it.(*fileItem)
+		if !ok || !slices.Contains(a.trialFiles(), f.path) {
+			continue
+		}
+		if diff, err := f.check(); err != nil || diff != "" {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
 // loadUnits makes systemd read its files again when it does not know these as they are.
@@ -291,6 +319,9 @@ func (a *Agent) takeBack(ctx context.Context, r *trialRecord, why string) error 
 	}
 	failed = append(failed, a.Systemd.DaemonReload(ctx))
 	if !booting {
+		failed = append(failed, a.resumeAccess(ctx, r))
+	}
+	if !booting && r.Active != "" {
 		failed = append(failed, a.resume(ctx, r.Active, changed))
 	}
 	if err := errors.Join(failed...); err != nil {
@@ -306,9 +337,15 @@ func (a *Agent) restoreFile(ctx context.Context, s savedFile, booting bool) (boo
 		if !fileExists(s.Path) {
 			return false, nil
 		}
-		if unit := filepath.Base(s.Path); !booting && strings.HasSuffix(unit, ".socket") {
+		unit := filepath.Base(s.Path)
+		if !booting && strings.HasSuffix(unit, ".socket") {
 			// The service in memory may require it: see strays.
-			if err := errors.Join(a.Systemd.Stop(ctx, unit), a.Systemd.Disable(ctx, unit)); err != nil {
+			if err := a.Systemd.Stop(ctx, unit); err != nil {
+				return false, err
+			}
+		}
+		if strings.HasSuffix(unit, ".socket") || unit == FirewallUnit {
+			if err := a.Systemd.Disable(ctx, unit); err != nil {
 				return false, err
 			}
 		}
@@ -388,7 +425,7 @@ AccuracySec=1s
 Unit=%s
 `, manifest.TrialSeconds, revertService)),
 		// What it starts again must not have to wait for it, so that the timer's has no order.
-		unit(revertAtBoot, revertText("Before="+ServiceUnit+" "+strings.Join(socketUnits(manifest.EveryService()), " ")+" ssh.service sshd.service ssh.socket\n",
+		unit(revertAtBoot, revertText("Before="+ServiceUnit+" "+strings.Join(socketUnits(manifest.EveryService()), " ")+" "+FirewallUnit+" ssh.service sshd.service ssh.socket\n",
 			"\n[Install]\nWantedBy=multi-user.target\n")),
 	}
 }

@@ -159,6 +159,7 @@ func TestUnconfirmedChange(t *testing.T) {
 
 // Wherever a taking back is cut off, it can be done again.
 func TestTakingBackIsCutOffAnywhere(t *testing.T) {
+	t.Parallel()
 	for n := 1; ; n++ {
 		m := newMachine(t)
 		m.install()

@@ -222,7 +222,7 @@ func (a *Agent) Rollback(ctx context.Context, req manifest.RollbackRequest) (man
 	}
 	if a.activeVersion() != req.SHA256 {
 		c := &converge{a: a, req: manifest.ConvergeRequest{Manifest: *m}, emit: func(manifest.AgentEvent) {}, sum: sum}
-		if c.trial, err = a.beginTrial(ctx); err != nil {
+		if c.trial, err = a.beginTrial(ctx, trialRecord{Active: a.activeVersion()}); err != nil {
 			return out, err
 		}
 		if err := c.switchTo(ctx, req.SHA256); err != nil {

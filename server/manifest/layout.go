@@ -126,6 +126,12 @@ func (l Layout) VersionBinary(sha string) string {
 // VersionLink is what Binary points at: relative, so that it holds under any root.
 func (l Layout) VersionLink(sha string) string { return "../lib/mailform/" + sha + "/mailformd" }
 
+// SSHConfig is the SSH server's, SSHDropIn our file that it reads, and FirewallFile
+// the host's own firewall.
+func (l Layout) SSHConfig() string    { return l.at("/etc/ssh/sshd_config") }
+func (l Layout) SSHDropIn() string    { return l.at("/etc/ssh/sshd_config.d/10-mailform.conf") }
+func (l Layout) FirewallFile() string { return l.at("/etc/mailform/firewall.nft") }
+
 // VersionFile says of one version what manifest.Version does.
 func (l Layout) VersionFile(sha string) string {
 	return filepath.Join(l.VersionDir(sha), "version.json")

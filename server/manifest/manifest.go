@@ -29,6 +29,11 @@ type Manifest struct {
 	Backup          *Backup  `json:"backup,omitempty"`
 	Monitor         *Monitor `json:"monitor,omitempty"`
 	Domains         []Domain `json:"domains"`
+
+	// HardenSSH turns log-in to the machine by password off. Firewall is what the
+	// host's own firewall lets in; without any opening there is no firewall.
+	HardenSSH bool      `json:"harden_ssh,omitempty"`
+	Firewall  []Opening `json:"firewall,omitempty"`
 }
 
 // Limits bound what clients may do; 0 leaves one at the daemon's default.

@@ -156,6 +156,9 @@ type ConvergeResult struct {
 	Service        Service           `json:"service"`
 	// Trial, when there is one, has to be confirmed: see TrialRequest.
 	Trial string `json:"trial,omitempty"`
+	// AccessOnly says that the trial is about who may reach the machine, and that
+	// the service did not run before: its ports are no part of it.
+	AccessOnly bool `json:"access_only,omitempty"`
 }
 
 // TrialSeconds is how long the host waits for the confirmation of a change before

@@ -144,6 +144,11 @@ func (m *Manifest) Validate() error {
 			}
 		}
 	}
+	for _, o := range m.Firewall {
+		if err := o.validate(); err != nil {
+			return err
+		}
+	}
 	seen := make(map[string]bool)
 	for _, d := range m.Domains {
 		if !ValidDomain(d.Name) {

@@ -32,14 +32,20 @@ func TestReadManifest(t *testing.T) {
 		t.Fatalf("not canonical: %v\n%s\n%s", err, b, again)
 	}
 	for name, spoil := range map[string]func(*Manifest){
-		"newer version":       func(m *Manifest) { m.Format = Format + 1 },
-		"bad domain":          func(m *Manifest) { m.Domains[0].Name = "../etc" },
-		"bad selector":        func(m *Manifest) { m.Domains[0].DKIM[0].Selector = "a/../../b" },
-		"bad host name":       func(m *Manifest) { m.Host = "" },
-		"bad hostname":        func(m *Manifest) { m.Hostname = "mail acme" },
-		"bad mailbox":         func(m *Manifest) { m.Domains[0].Mailboxes[0].Local = "a/b" },
-		"bad blocklist zone":  func(m *Manifest) { m.Filter = &Filter{DNSBL: []string{"zen example"}} },
-		"bad MTA-STS mode":    func(m *Manifest) { m.Domains[0].MTASTS = &MTASTS{Mode: "enforce\r\nmx: evil.example"} },
+		"newer version":      func(m *Manifest) { m.Format = Format + 1 },
+		"bad domain":         func(m *Manifest) { m.Domains[0].Name = "../etc" },
+		"bad selector":       func(m *Manifest) { m.Domains[0].DKIM[0].Selector = "a/../../b" },
+		"bad host name":      func(m *Manifest) { m.Host = "" },
+		"bad hostname":       func(m *Manifest) { m.Hostname = "mail acme" },
+		"bad mailbox":        func(m *Manifest) { m.Domains[0].Mailboxes[0].Local = "a/b" },
+		"bad blocklist zone": func(m *Manifest) { m.Filter = &Filter{DNSBL: []string{"zen example"}} },
+		"bad MTA-STS mode":   func(m *Manifest) { m.Domains[0].MTASTS = &MTASTS{Mode: "enforce\r\nmx: evil.example"} },
+		"bad opening": func(m *Manifest) {
+			m.Firewall = []Opening{{Name: "x\"; drop", Protocol: "tcp", FromPort: 1, ToPort: 1, From: []string{"::/0"}}}
+		},
+		"bad network": func(m *Manifest) {
+			m.Firewall = []Opening{{Name: "x", Protocol: "tcp", FromPort: 1, ToPort: 1, From: []string{"0.0.0.0/0 }"}}}
+		},
 		"bob@acme.example st": func(m *Manifest) { m.Domains[0].Mailboxes[0].Local = "bob" },
 	} {
 		m := sample()

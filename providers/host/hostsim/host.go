@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -48,6 +49,9 @@ type Config struct {
 	Listen string
 	// Arch is what uname says, in Go's names; "" means this machine's.
 	Arch string
+	// Client is whom the machine's own firewall takes connections to come from; the
+	// zero Addr is let in by every rule.
+	Client netip.Addr
 	// AfterFunc is what timer units run by, and returns what stops it; nil is real time.
 	AfterFunc func(time.Duration, func()) (stop func() bool)
 	// Watch is asked at every step of every command that comes over SSH, and may
@@ -146,7 +150,7 @@ func (h *Host) furnish() error {
 		return err
 	}
 	h.root = root
-	for _, d := range []string{"etc/ssh", "etc/systemd/system", "etc/sysusers.d", "proc/sys/kernel/random", "run", "tmp", "usr/bin", "usr/local/lib", "usr/local/sbin", "var/lib", "var/log/journal"} {
+	for _, d := range []string{"etc/ssh/sshd_config.d", "etc/systemd/system", "etc/sysusers.d", "proc/sys/kernel/random", "run", "tmp", "usr/bin", "usr/local/lib", "usr/local/sbin", "usr/sbin", "var/lib", "var/log/journal"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
 			return err
 		}
@@ -155,9 +159,10 @@ func (h *Host) furnish() error {
 		return err
 	}
 	files := map[string]string{
-		"/etc/os-release": "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm), simulated\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n",
-		"/etc/passwd":     "root:x:0:0:root:/root:/bin/bash\n",
-		"/etc/group":      "root:x:0:\n",
+		"/etc/os-release":      "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm), simulated\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n",
+		"/etc/ssh/sshd_config": "Include /etc/ssh/sshd_config.d/*.conf\nPermitRootLogin yes\n",
+		"/etc/passwd":          "root:x:0:0:root:/root:/bin/bash\n",
+		"/etc/group":           "root:x:0:\n",
 	}
 	for name, text := range files {
 		if _, err := os.Stat(h.path(name)); errors.Is(err, fs.ErrNotExist) {
@@ -182,7 +187,11 @@ func (h *Host) furnish() error {
 		return err
 	}
 	for name := range shims {
-		link := h.path("/usr/bin/" + name)
+		dir := "/usr/bin/"
+		if name == "nft" || name == "sshd" {
+			dir = "/usr/sbin/"
+		}
+		link := h.path(dir + name)
 		if err := os.Remove(link); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -225,7 +234,7 @@ func (h *Host) Start() error {
 	}
 	h.sup, h.sshd = sup, sshd
 	sup.boot()
-	return nil
+	return sshd.reload() // its unit is started after what takes changes back
 }
 
 // Stop switches the machine off as a power cut does: nothing is asked to end.
@@ -268,7 +277,10 @@ func (h *Host) Addr(port int) (string, bool) {
 	if sup == nil {
 		return "", false
 	}
-	if port == h.init.sshPort {
+	if !h.admits(port) {
+		return "", false
+	}
+	if sshd.listensOn(port) {
 		return sshd.listener.Addr().String(), true
 	}
 	return sup.addr(port)
@@ -280,7 +292,7 @@ func (h *Host) HostKey() ssh.PublicKey { return h.cfg.HostKeys[0].PublicKey() }
 // env is the environment of everything that runs on the host.
 func (h *Host) env() []string {
 	return append([]string{
-		"PATH=" + h.path("/usr/bin") + ":" + h.path("/usr/local/sbin"),
+		"PATH=" + h.path("/usr/bin") + ":" + h.path("/usr/sbin") + ":" + h.path("/usr/local/sbin"),
 		"HOME=" + h.path("/root"), "LANG=C.UTF-8", "TMPDIR=" + h.path("/tmp"),
 		"MAILFORM_ROOT=" + filepath.Join(h.short, "r"),
 		envMarker + "=" + filepath.Join(h.short, "s"),

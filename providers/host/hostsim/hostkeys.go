@@ -42,7 +42,7 @@ func (h *Host) furnishKeys() error {
 	return nil
 }
 
-// reload reads the host keys, as an SSH server does when it starts and at a SIGHUP.
+// reload reads the host keys and the configuration, as an SSH server does when it starts and at a SIGHUP.
 func (s *sshServer) reload() error {
 	names, err := filepath.Glob(s.host.path("/etc/ssh/ssh_host_*_key"))
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *sshServer) reload() error {
 	s.mu.Lock()
 	s.keys = keys
 	s.mu.Unlock()
-	return nil
+	return s.readPort()
 }
 
 // HostKeys are the public keys that the SSH server shows, one of each kind; none

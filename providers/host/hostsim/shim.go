@@ -13,7 +13,7 @@ import (
 // shims are the programs on a simulated host that are this program under
 // another name.
 var shims = map[string]bool{"systemctl": true, "systemd-sysusers": true, "userdel": true, "journalctl": true, listenExec: true,
-	"mkfs.ext4": true, "resize2fs": true, "mount": true, "umount": true}
+	"mkfs.ext4": true, "resize2fs": true, "mount": true, "umount": true, "sshd": true, "nft": true}
 
 // listenExec starts a service with LISTEN_PID set, which only the process
 // itself can know before it begins.

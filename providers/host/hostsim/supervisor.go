@@ -73,10 +73,14 @@ func (s *supervisor) boot() {
 	s.reread()
 	names := s.names()
 	rank := func(n string) int { // what comes before others is first, then sockets
-		if u, err := s.need(n); err == nil && len(u.unit.list("Unit", "Before")) > 0 {
-			return 0
+		u, err := s.need(n)
+		switch {
+		case err != nil || len(u.unit.list("Unit", "Before")) == 0:
+			return 2
+		case slices.ContainsFunc(u.unit.list("Unit", "After"), func(other string) bool { return slices.Contains(names, other) }):
+			return 1
 		}
-		return 1
+		return 0
 	}
 	slices.SortFunc(names, func(a, b string) int {
 		return cmp.Or(rank(a)-rank(b), strings.Compare(filepath.Ext(b)+a, filepath.Ext(a)+b))
@@ -153,6 +157,10 @@ func (s *supervisor) serve() {
 				if err := s.journalctl(q.Args, gone, func(text string) error { return enc.Encode(reply{Stdout: text, More: true}) }); err != nil {
 					r = failed("journalctl: %v", err)
 				}
+			case "sshd":
+				r = s.sshd(q.Args)
+			case "nft":
+				r = s.nft(q.Args)
 			case "mkfs.ext4", "resize2fs", "mount", "umount":
 				r = s.diskTool(q.Program, q.Args)
 			}
