@@ -232,7 +232,7 @@ table inet mailform {
 		ct state established,related accept
 		ct state invalid drop
 		iif "lo" accept
-		meta l4proto { icmp, ipv6-icmp } accept
+		meta l4proto { 1, 58 } accept comment "ICMP, for both families"
 		udp sport 67 udp dport 68 accept
 		udp sport 547 udp dport 546 accept
 `)
