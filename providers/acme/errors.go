@@ -26,7 +26,7 @@ var remedies = map[string]string{
 	"caa":                     "a CAA record of the domain forbids this CA: add its name to caa in the zone block, or, where the record is not mailform's, put one beside it (Let's Encrypt: 0 issue \"letsencrypt.org\"); then run the same command again",
 	"rejectedIdentifier":      "the CA does not issue for this name: use a host name under a public domain",
 	"unsupportedIdentifier":   "the CA does not issue for this name: use a host name under a public domain",
-	"externalAccountRequired": "this CA wants an account made on its web site: use another directory",
+	"externalAccountRequired": "this CA wants an account that is bound to one on its web site: set MAILFORM_ACME_EAB_KID and MAILFORM_ACME_EAB_HMAC, or give the eab block of provider \"acme\"",
 	"userActionRequired":      "the CA wants its new terms agreed to; the URL is in its answer",
 	"unsupportedContact":      "give a working address as contact in the stack block",
 	"invalidContact":          "give a working address as contact in the stack block",

@@ -101,7 +101,9 @@ func (g *gathering) publish(ctx context.Context, order string, beside []string, 
 		}
 	}
 	for _, o := range beside {
-		r.orders[o] = r.orders[o]
+		if _, known := r.orders[o]; !known {
+			r.orders[o] = false
+		}
 	}
 	r.orders[order] = true
 	r.left++
