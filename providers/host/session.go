@@ -190,10 +190,27 @@ func (p *Provider) checkSudo(ctx context.Context, c *client) error {
 	if err != nil {
 		return err
 	}
-	return &plan.Error{
-		Class: plan.ErrCredentials, Code: "MF5405", Step: "act as root on " + c.t.String(), Sent: "sudo -n true", Got: out.said(),
-		Fix: fmt.Sprintf("Let %s use sudo without a password (a line %q in /etc/sudoers.d/mailform), or log in as root.", c.t.user, c.t.user+" ALL=(ALL) NOPASSWD: ALL"),
+	e := &plan.Error{Class: plan.ErrCredentials, Code: "MF5405", Step: "act as root on " + c.t.String(), Sent: "sudo -n true", Got: out.said()}
+	e.Got, e.Fix = sudoTrouble(c.t.user, out)
+	return e
+}
+
+// sudoTrouble says why sudo does not make a user root, and what to do.
+func sudoTrouble(user string, out outcome) (got, fix string) {
+	got = out.said()
+	fix = fmt.Sprintf("Let %s use sudo without a password (a line %q in /etc/sudoers.d/mailform), or log in as root.", user, user+" ALL=(ALL) NOPASSWD: ALL")
+	text := strings.ToLower(out.stderr)
+	switch {
+	case out.status == 127, strings.Contains(text, "not found"):
+		return "sudo is not there: " + got, "Install sudo and let " + user + " use it without a password, or log in as root: ssh { user = \"root\" }."
+	case strings.Contains(text, "must have a tty"):
+		return "sudo wants a terminal (requiretty): " + got, fmt.Sprintf("Take requiretty out of /etc/sudoers, or add a line %q to /etc/sudoers.d/mailform, or log in as root.", "Defaults:"+user+" !requiretty")
+	case strings.Contains(text, "not in the sudoers"), strings.Contains(text, "may not run sudo"), strings.Contains(text, "not allowed"):
+		return user + " may not use sudo: " + got, fix
+	case strings.Contains(text, "password is required"), strings.Contains(text, "terminal is required"):
+		return "sudo asks for a password: " + got, fix
 	}
+	return got, fix
 }
 
 // outcome is how a remote command ended.

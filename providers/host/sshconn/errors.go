@@ -97,7 +97,7 @@ func handshakeError(s Settings, err error, m *meter, offered []string, late bool
 	case late:
 		e.Kind, e.Got = Silent, fmt.Sprintf("no SSH handshake within %s", handshakeTimeout)
 		e.Fix = "It is an SSH server, but a very slow one: overloaded, or waiting for a DNS server that does not answer (UseDNS)."
-	case strings.Contains(text, "Too many authentication failures"):
+	case strings.Contains(strings.ToLower(text), "too many authentication failures"):
 		e.Kind, e.Sent = TooManyKeys, "public keys "+strings.Join(offered, ", ")
 		e.Got = fmt.Sprintf("it ends the connection before the last of %d keys was offered (MaxAuthTries)", len(offered))
 		e.Fix = "Name the key that the machine knows: IdentityFile with IdentitiesOnly yes in ~/.ssh/config, or MAILFORM_SSH_KEY; it is then offered first."
