@@ -176,6 +176,9 @@ func (c *conn) leaving() bool {
 	return c.farewell != "" || c.failed
 }
 
+// restart gives the client the time for a login again.
+func (c *conn) restart() { c.login, c.start = false, time.Now() }
+
 // abort ends the connection where it is: a response could not be completed.
 func (c *conn) abort(err error) {
 	c.mu.Lock()

@@ -24,6 +24,9 @@ func (s *session) fetch(cmd *command) error {
 	if r.vanished && (!cmd.uid || r.since == 0 || !s.enabled.qresync) {
 		return bad("VANISHED needs UID FETCH, CHANGEDSINCE and QRESYNC")
 	}
+	if r.partial != nil && !cmd.uid {
+		return bad("PARTIAL needs UID FETCH")
+	}
 	if cmd.uid && !r.has[fetchUID] {
 		r.items = append([]fetchItem{{kind: fetchUID}}, r.items...)
 	}
@@ -43,6 +46,9 @@ func (s *session) fetch(cmd *command) error {
 		if err := s.vanishedSince(r.since, s.concrete(within)); err != nil {
 			return err
 		}
+	}
+	if r.partial != nil {
+		spans = s.view.part(spans, r.partial)
 	}
 	cmd.text = cmd.name + " completed"
 	err := s.fetchAll(r, spans)

@@ -53,6 +53,7 @@ type fetchRequest struct {
 	has      map[fetchKind]bool
 	since    store.ModSeq // CHANGEDSINCE
 	vanished bool
+	partial  *partial // PARTIAL, RFC 9394
 }
 
 func (r *fetchRequest) add(i fetchItem) {
@@ -91,6 +92,9 @@ func parseFetch(p *wire.Parser) *fetchRequest {
 				p.SP()
 				r.since = store.ModSeq(p.Number64())
 				r.add(fetchItem{kind: fetchModSeq})
+			case "PARTIAL":
+				p.SP()
+				r.partial = parsePartial(p)
 			case "VANISHED":
 				r.vanished = true
 			default:

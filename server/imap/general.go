@@ -2,7 +2,9 @@ package imap
 
 import (
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/emersion/go-imap/v2"
 )
@@ -21,6 +23,10 @@ func (s *session) capabilities() string {
 		}
 	} else {
 		l = append(l, afterLogin()...)
+		l = append(l, imap.Cap("APPENDLIMIT="+strconv.FormatInt(s.c.st.MaxMessageBytes, 10)))
+		if s.c.deflated == nil {
+			l = append(l, "COMPRESS=DEFLATE")
+		}
 	}
 	names := make([]string, len(l))
 	for i, c := range l {
@@ -35,7 +41,9 @@ func afterLogin() []imap.Cap {
 		imap.CapIdle, imap.CapNamespace, imap.CapChildren, imap.CapUnselect, imap.CapUIDPlus, imap.CapMove,
 		imap.CapListExtended, imap.CapListStatus, imap.CapStatusSize, imap.CapSpecialUse, imap.CapCreateSpecialUse,
 		imap.CapESearch, imap.CapSearchRes, imap.CapWithin, imap.CapCondStore, imap.CapQResync, imap.CapBinary,
-		imap.CapMultiAppend, imap.CapReplace, imap.CapAppendLimit, imap.CapUTF8Accept,
+		imap.CapMultiAppend, imap.CapReplace, imap.CapUTF8Accept,
+		imap.CapSort, imap.CapSortDisplay, imap.CapESort, "THREAD=REFERENCES", "THREAD=ORDEREDSUBJECT",
+		imap.CapObjectID, imap.CapSaveDate, imap.CapPreview, "PARTIAL", imap.CapUnauthenticate, imap.CapQuota, "QUOTA=RES-STORAGE",
 	}
 }
 
@@ -156,5 +164,20 @@ func (s *session) namespace(cmd *command) error {
 		return bad(err.Error())
 	}
 	s.out.Raw("* NAMESPACE ((\"\" \"/\")) NIL NIL\r\n")
+	return nil
+}
+
+// unauthenticate implements RFC 8437: the connection is as before the login,
+// but for TLS and compression.
+func (s *session) unauthenticate(cmd *command) error {
+	if err := cmd.p.End(); err != nil {
+		return bad(err.Error())
+	}
+	s.unselect()
+	s.srv.leave(s.account)
+	s.log.Info("logged out", "duration", time.Since(s.opened).Round(time.Millisecond))
+	s.account, s.enabled, s.log = "", enabled{}, s.c.log
+	s.out.UTF8 = false
+	s.c.restart()
 	return nil
 }

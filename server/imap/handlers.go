@@ -36,6 +36,12 @@ func handlers() map[string]handler {
 		"LOGIN":        {stateEarly, (*session).loginCommand, false},
 		"AUTHENTICATE": {stateEarly, (*session).authenticate, false},
 
+		"UNAUTHENTICATE": {afterward, (*session).unauthenticate, false},
+		"COMPRESS":       {afterward, (*session).compress, false},
+		"GETQUOTA":       {afterward, (*session).getQuota, false},
+		"GETQUOTAROOT":   {afterward, (*session).getQuotaRoot, false},
+		"SETQUOTA":       {afterward, (*session).setQuota, false},
+
 		"ENABLE":      {afterward, (*session).enable, false},
 		"NAMESPACE":   {afterward, (*session).namespace, false},
 		"IDLE":        {afterward, (*session).idle, false},
@@ -60,7 +66,7 @@ func handlers() map[string]handler {
 	}
 	for name, run := range map[string]func(*session, *command) error{
 		"EXPUNGE": (*session).expunge, "SEARCH": (*session).search, "FETCH": (*session).fetch, "STORE": (*session).storeCommand,
-		"COPY": (*session).copyCommand, "MOVE": (*session).move,
+		"SORT": (*session).sort, "THREAD": (*session).thread, "COPY": (*session).copyCommand, "MOVE": (*session).move,
 	} {
 		h["UID "+name] = handler{stateSelected, run, false}
 		if name != "EXPUNGE" {

@@ -173,6 +173,7 @@ type line struct {
 	name string
 	nc   net.Conn
 	r    *bufio.Reader
+	at   int // line of the script
 }
 
 func (w *world) dial(name string) *line {
@@ -202,7 +203,7 @@ func (l *line) read() string {
 	l.w.Helper()
 	s, err := l.r.ReadString('\n')
 	if err != nil {
-		l.w.Fatalf("%s: %v after %q", l.name, err, s)
+		l.w.Fatalf("line %d, %s: %v after %q", l.at, l.name, err, s)
 	}
 	return strings.TrimRight(s, "\r\n")
 }
@@ -213,7 +214,7 @@ func (l *line) expect(pattern string) {
 	l.w.Helper()
 	got := l.read()
 	if !matchLine(pattern, got) {
-		l.w.Fatalf("%s: got  %s\n%s  want %s", l.name, got, strings.Repeat(" ", len(l.name)), pattern)
+		l.w.Fatalf("line %d, %s: got  %s\nwant %s", l.at, l.name, got, pattern)
 	}
 }
 
@@ -226,7 +227,7 @@ func (l *line) skip(pattern string) {
 			continue
 		}
 		if !matchLine(pattern, got) {
-			l.w.Fatalf("%s: got  %s\n%s  want %s", l.name, got, strings.Repeat(" ", len(l.name)), pattern)
+			l.w.Fatalf("line %d, %s: got  %s\nwant %s", l.at, l.name, got, pattern)
 		}
 		return
 	}
@@ -255,57 +256,63 @@ func (l *line) eof() {
 // talk carries out a dialogue. A line "a> text" sends text and CRLF on
 // connection a, "a< pattern" expects a line there, "a<~" a line after any
 // number of untagged ones, "a<<" what is quoted to the octet, "a>>" sends what
-// is quoted, "a." expects the end, and "#" begins a comment. A connection is made when it is first named, logged in
-// unless its name has a "-" ahead.
+// is quoted, "a." expects the end, and "#" begins a comment. A connection is
+// made when it is first named, logged in unless its name has a "-" ahead.
 func (w *world) talk(script string) {
 	w.Helper()
 	lines := map[string]*line{}
 	for i, text := range strings.Split(script, "\n") {
-		text = strings.TrimLeft(text, "\t ")
-		if text == "" || text[0] == '#' {
-			continue
+		w.say(lines, i+1, strings.TrimLeft(text, "\t "))
+	}
+}
+
+// say carries out one line of a dialogue.
+func (w *world) say(lines map[string]*line, at int, text string) {
+	w.Helper()
+	if text == "" || text[0] == '#' {
+		return
+	}
+	k := strings.IndexAny(text, "<>.")
+	if k < 0 {
+		w.Fatalf("line %d of the script: %q", at, text)
+	}
+	name, op, rest := text[:k], text[k], text[k+1:]
+	l := lines[name]
+	if l == nil {
+		l = w.dial(name)
+		lines[name] = l
+		if !strings.HasPrefix(name, "-") {
+			l.login()
 		}
-		k := strings.IndexAny(text, "<>.")
-		if k < 0 {
-			w.Fatalf("line %d of the script: %q", i+1, text)
+	}
+	l.at = at
+	if op == '<' && strings.HasPrefix(rest, "~") {
+		l.skip(strings.TrimPrefix(rest, "~ "))
+		return
+	}
+	quoted := strings.HasPrefix(rest, string(op))
+	rest = strings.TrimPrefix(strings.TrimPrefix(rest, string(op)), " ")
+	var exact string
+	if quoted {
+		if _, err := fmt.Sscanf(rest, "%q", &exact); err != nil {
+			w.Fatalf("line %d of the script: %v", at, err)
 		}
-		name, op, rest := text[:k], text[k], text[k+1:]
-		l := lines[name]
-		if l == nil {
-			l = w.dial(name)
-			lines[name] = l
-			if !strings.HasPrefix(name, "-") {
-				l.login()
-			}
+	}
+	switch {
+	case op == '>' && quoted:
+		l.send(exact)
+	case op == '>':
+		l.send(rest + "\r\n")
+	case op == '<' && quoted:
+		b := make([]byte, len(exact))
+		n, err := io.ReadFull(l.r, b)
+		if err != nil || string(b) != exact {
+			w.Fatalf("line %d, %s: got  %q, %v\nwant %q", at, name, b[:n], err, exact)
 		}
-		if op == '<' && strings.HasPrefix(rest, "~") {
-			l.skip(strings.TrimPrefix(rest, "~ "))
-			continue
-		}
-		quoted := strings.HasPrefix(rest, string(op))
-		rest = strings.TrimPrefix(strings.TrimPrefix(rest, string(op)), " ")
-		var exact string
-		if quoted {
-			if _, err := fmt.Sscanf(rest, "%q", &exact); err != nil {
-				w.Fatalf("line %d of the script: %v", i+1, err)
-			}
-		}
-		switch {
-		case op == '>' && quoted:
-			l.send(exact)
-		case op == '>':
-			l.send(rest + "\r\n")
-		case op == '<' && quoted:
-			b := make([]byte, len(exact))
-			n, err := io.ReadFull(l.r, b)
-			if err != nil || string(b) != exact {
-				w.Fatalf("%s: got  %q, %v\nwant %q", name, b[:n], err, exact)
-			}
-		case op == '<':
-			l.expect(rest)
-		default:
-			l.eof()
-		}
+	case op == '<':
+		l.expect(rest)
+	default:
+		l.eof()
 	}
 }
 

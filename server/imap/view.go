@@ -341,3 +341,20 @@ func (v *view) anyGone(spans []span) bool {
 	}
 	return false
 }
+
+// part returns the range of a partial fetch, of the messages that are not gone.
+func (v *view) part(spans []span, r *partial) (out []span) {
+	n := 0
+	for range v.each(spans) {
+		n++
+	}
+	from, to := r.of(n)
+	n = 0
+	for i := range v.each(spans) {
+		if n >= from && n < to {
+			out = append(out, span{i, i + 1})
+		}
+		n++
+	}
+	return tidy(out)
+}
