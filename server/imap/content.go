@@ -139,7 +139,9 @@ func (c *content) header() (mimetree.Header, error) {
 	if c.tree != nil {
 		return c.tree.Fields, nil
 	}
-	if c.head == nil {
+	if c.head == nil && c.data != nil {
+		c.head = mimetree.HeaderOf(c.data)
+	} else if c.head == nil {
 		h, err := mimetree.ParseHeader(c.reader(mimetree.Span{End: c.size}))
 		if err != nil {
 			return nil, err

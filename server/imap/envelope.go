@@ -99,6 +99,11 @@ var dateLayouts = []string{
 
 // parseDate reads a Date field; the zero time when it cannot.
 func parseDate(v string) time.Time {
+	for _, layout := range []string{"Mon, 2 Jan 2006 15:04:05 -0700", "2 Jan 2006 15:04:05 -0700"} {
+		if t, err := time.Parse(layout, v); err == nil {
+			return t
+		}
+	}
 	if t, err := mail.ParseDate(v); err == nil {
 		return t
 	}

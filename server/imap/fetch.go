@@ -76,12 +76,11 @@ func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
 		}
 		mark := s.out.Mark()
 		err := s.fetchOne(r, i, m)
-		var broken *brokenError
 		switch {
 		case err == nil:
 		case s.out.Err() != nil:
 			return nil // the client has gone
-		case errors.As(err, &broken) || !s.out.Rollback(mark):
+		case isBroken(err) || !s.out.Rollback(mark):
 			// A literal was begun that cannot be ended: the client must not take
 			// what follows for its octets.
 			s.log.Error("fetch broke off", "mailbox", s.mailbox, "uid", m.UID, "err", err)
@@ -126,6 +125,11 @@ func (s *session) markSeen(spans []span, from int) int {
 
 // brokenError is an error behind which the connection cannot go on.
 type brokenError struct{ err error }
+
+func isBroken(err error) bool {
+	var broken *brokenError
+	return errors.As(err, &broken)
+}
 
 func (e *brokenError) Error() string { return e.err.Error() }
 func (e *brokenError) Unwrap() error { return e.err }

@@ -139,12 +139,16 @@ func parseCharset(p *wire.Parser) (*encoding.Decoder, error) {
 	}
 	p.Word()
 	p.SP()
-	name := p.AString()
-	p.SP()
-	return decoderOf(name)
+	return decoderOf(p)
 }
 
-func decoderOf(name string) (*encoding.Decoder, error) {
+// decoderOf reads the name of a character set and the space behind it.
+func decoderOf(p *wire.Parser) (*encoding.Decoder, error) {
+	name := p.AString()
+	p.SP()
+	if err := p.Err(); err != nil {
+		return nil, bad(err.Error())
+	}
 	switch strings.ToUpper(name) {
 	case "UTF-8", "US-ASCII":
 		return nil, nil

@@ -48,11 +48,10 @@ func (s *session) sort(cmd *command) error {
 	ret := parseReturn(p)
 	keys := parseSortKeys(p)
 	p.SP()
-	dec, err := decoderOf(p.AString())
+	dec, err := decoderOf(p)
 	if err != nil {
 		return err
 	}
-	p.SP()
 	s.catchUp()
 	q := s.newQuery(p, dec)
 	key := q.keys()
@@ -214,11 +213,10 @@ func (s *session) thread(cmd *command) error {
 	p.SP()
 	algorithm := p.Word()
 	p.SP()
-	dec, err := decoderOf(p.AString())
+	dec, err := decoderOf(p)
 	if err != nil {
 		return err
 	}
-	p.SP()
 	s.catchUp()
 	q := s.newQuery(p, dec)
 	key := q.keys()

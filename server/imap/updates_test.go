@@ -80,10 +80,10 @@ func TestIdleAndUpdates(t *testing.T) {
 		b> 3 APPEND INBOX {3+}
 		b> abc
 		b< * 3 EXISTS
-		b< * 1 RECENT
+		b< * * RECENT
 		b< 3 OK *
 		a< * 3 EXISTS
-		a< * 2 RECENT
+		a< * * RECENT
 		a>> "done\r\n2 FETCH 3 UID\r\n"
 		a< 1 OK *
 		a< * 3 FETCH (UID 4)

@@ -37,19 +37,85 @@ func splitHeader(raw []byte) Header {
 	return h
 }
 
+// HeaderOf is ParseHeader for a message that is at hand, at least its beginning.
+// The fields' octets are those of data.
+func HeaderOf(data []byte) Header {
+	h := make(Header, 0, 24)
+	data = data[:min(len(data), maxHeader)]
+	for start := 0; start < len(data); {
+		end := len(data)
+		if n := bytes.IndexByte(data[start:], '\n'); n >= 0 {
+			end = start + n + 1
+		}
+		line := data[start:end]
+		if line[0] == '\n' || line[0] == '\r' && len(bytes.TrimRight(line, "\r\n")) == 0 {
+			break
+		}
+		name := ""
+		if line[0] != ' ' && line[0] != '\t' {
+			name = fieldName(line)
+		}
+		if last := len(h) - 1; name == "" && last >= 0 {
+			h[last].Raw = h[last].Raw[:len(h[last].Raw)+len(line)]
+		} else {
+			h = append(h, Field{Name: name, Raw: data[start:end:len(data)]})
+		}
+		start = end
+	}
+	return h
+}
+
 // fieldName returns the name before the colon; "" when the line is not a field.
 func fieldName(line []byte) string {
 	i := bytes.IndexByte(line, ':')
 	if i <= 0 {
 		return ""
 	}
-	name := strings.TrimRight(string(line[:i]), " \t")
-	for j := range len(name) {
-		if name[j] <= ' ' || name[j] >= 0x7f {
+	name := bytes.TrimRight(line[:i], " \t")
+	for _, c := range name {
+		if c <= ' ' || c >= 0x7f {
 			return ""
 		}
 	}
-	return name
+	switch string(name) { // the usual ones take no memory
+	case "From":
+		return "From"
+	case "To":
+		return "To"
+	case "Cc":
+		return "Cc"
+	case "Subject":
+		return "Subject"
+	case "Date":
+		return "Date"
+	case "Message-ID":
+		return "Message-ID"
+	case "Message-Id":
+		return "Message-Id"
+	case "In-Reply-To":
+		return "In-Reply-To"
+	case "References":
+		return "References"
+	case "Reply-To":
+		return "Reply-To"
+	case "Received":
+		return "Received"
+	case "Return-Path":
+		return "Return-Path"
+	case "Delivered-To":
+		return "Delivered-To"
+	case "DKIM-Signature":
+		return "DKIM-Signature"
+	case "Authentication-Results":
+		return "Authentication-Results"
+	case "MIME-Version":
+		return "MIME-Version"
+	case "Content-Type":
+		return "Content-Type"
+	case "Content-Transfer-Encoding":
+		return "Content-Transfer-Encoding"
+	}
+	return string(name)
 }
 
 // Value returns the field's value, unfolded and trimmed; octets beyond ASCII

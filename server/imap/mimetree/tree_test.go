@@ -313,3 +313,25 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// Both ways to read a header find the same.
+func FuzzHeaderOf(f *testing.F) {
+	for _, s := range []string{"A: b\r\nC: d\r\n e\r\n\r\nbody", " x\nA: b\n\n", "\r\nA: b", "no field\nA: b", "A: b\n\r\rC: d\n", "A"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		want, err := ParseHeader(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := HeaderOf(data)
+		if len(got) != len(want) {
+			t.Fatalf("%d fields, want %d", len(got), len(want))
+		}
+		for i := range want {
+			if got[i].Name != want[i].Name || !bytes.Equal(got[i].Raw, want[i].Raw) {
+				t.Errorf("field %d is %q %q, want %q %q", i, got[i].Name, got[i].Raw, want[i].Name, want[i].Raw)
+			}
+		}
+	})
+}
