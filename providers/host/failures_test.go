@@ -3,8 +3,6 @@ package host
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -96,47 +94,6 @@ func (w *windows) print() {
 	}
 	tw.Flush()
 	w.l.t.Log("\n" + b.String())
-}
-
-// knife cuts SSH connections when so many pieces have come from the machine.
-type knife struct {
-	mu   sync.Mutex
-	at   int // 0: never
-	seen int
-}
-
-func (k *knife) set(at int) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.at, k.seen = at, 0
-}
-
-func (k *knife) count() int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.seen
-}
-
-// passes counts a piece; false cuts the connection. Later ones are whole.
-func (k *knife) passes() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.seen++
-	return k.seen != k.at
-}
-
-type knifed struct {
-	net.Conn
-	k *knife
-}
-
-func (c knifed) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if n > 0 && !c.k.passes() {
-		c.Conn.Close()
-		return 0, io.ErrUnexpectedEOF
-	}
-	return n, err
 }
 
 // TestCutAtEveryMessage cuts the connection at each message of the commands that

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"mailform/providers/host/hostsim"
 )
 
 // cuts is at how many places TestRealMachineWindows cuts the connection.
@@ -16,24 +18,24 @@ const cuts = 6
 func TestRealMachineWindows(t *testing.T) {
 	l := newRealLab(t)
 	m := l.machine
-	k := &knife{}
+	cut := &hostsim.Cut{}
 	l.through = func(port int, c net.Conn) net.Conn {
 		if port == 22 {
-			return knifed{c, k}
+			return cut.Conn(c)
 		}
 		return c
 	}
 	w := &windows{l: l, spec: l.spec()}
 	l.converge(w.spec)
 	w.next()
-	k.set(0)
+	before := cut.Moved()
 	l.converge(w.spec)
-	total := k.count()
-	for i := range cuts {
+	total := cut.Moved() - before
+	for i := range int64(cuts) {
 		at := 1 + (total-1)*i/(cuts-1)
-		w.open(fmt.Sprintf("the connection is cut at piece %d of %d", at, total), func() func() {
-			k.set(at)
-			return func() { k.set(0) }
+		w.open(fmt.Sprintf("the connection is cut at byte %d of %d", at, total), func() func() {
+			cut.After(at)
+			return func() { cut.After(0) }
 		})
 	}
 
