@@ -178,7 +178,7 @@ backup {
 	look := func() {
 		for _, args := range []string{
 			"validate", "validate --json", "plan", "plan --json --stats", "plan --markdown", "plan --out saved.plan", "plan --destroy",
-			"drift", "drift --json", "drift --markdown", "show", "show mailbox/*", "show --json", "status", "status --json",
+			"drift", "drift --json", "drift --markdown", "show", "show mailbox/*", "show --json", "status", "status --json", "logs", "logs --json", "mailbox list --json",
 			"graph", "graph --format json", "graph --format mermaid", "docs server", "fmt --check --diff",
 		} {
 			try(strings.Fields(args)...)
