@@ -80,6 +80,18 @@ func agentCommands(version string) []*cobra.Command {
 		return err
 	})
 	password.Args = cobra.ExactArgs(1)
+	var dry bool
+	convergeCommand := command("converge [MANIFEST]", "bring this host to a manifest", func(ctx context.Context, a *agent.Agent, cmd *cobra.Command, args []string) error {
+		if dry {
+			return dryRun(ctx, a, cmd, args)
+		}
+		if len(args) > 0 {
+			return errors.New("a manifest in a file is for --dry-run; mailform apply brings the host to one")
+		}
+		return converge(ctx, a, cmd, args)
+	})
+	convergeCommand.Args = cobra.MaximumNArgs(1)
+	convergeCommand.Flags().BoolVar(&dry, "dry-run", false, "only print what would change to the installed manifest, or the one in a file; exit 2 when something would")
 	return []*cobra.Command{
 		command("observe", "print what is on this host", func(ctx context.Context, a *agent.Agent, cmd *cobra.Command, _ []string) error {
 			facts, err := a.Observe(ctx)
@@ -96,7 +108,7 @@ func agentCommands(version string) []*cobra.Command {
 		command("remove-cert", "take a certificate off this host", request((*agent.Agent).RemoveCert)),
 		command("acme-account", "print the account key of an ACME directory", requestText((*agent.Agent).AccountKey)),
 		command("acme-order", "print or write down the order for a certificate", request((*agent.Agent).Order)),
-		command("converge", "bring this host to a manifest", converge),
+		convergeCommand,
 		command("confirm", "keep a change that waits to be confirmed", request((*agent.Agent).Confirm)),
 		command("take-back", "take back a change that waits to be confirmed", request((*agent.Agent).TakeBack)),
 		command("revert", "take back a change that was not confirmed in time; run by a timer and at boot", revert),

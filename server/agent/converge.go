@@ -123,6 +123,9 @@ func (c *converge) run(ctx context.Context) error {
 		if c.sum != oldSum {
 			c.step("manifest", "would change", "mailboxes, domains or settings differ")
 		}
+		if active := a.activeVersion(); active != a.installedVersion() {
+			c.step("version", "would change", fmt.Sprintf("%.12s serves, %.12s is installed", active, a.installedVersion()))
+		}
 		return c.access(ctx)
 	}
 	if err := c.credentials(ctx, &want); err != nil {
