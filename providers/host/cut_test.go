@@ -26,7 +26,7 @@ func TestConnectionCutAnywhere(t *testing.T) {
 	var installed int64 // bytes up to then: nearly all of them are the upload
 	agents := agentbin.File(mailformd)
 	// attempt runs everything that a plan asks for and returns the first error.
-	attempt := func(l *lab, cut *hostsim.Cut) (error, int) {
+	attempt := func(l *lab, cut *hostsim.Cut) (int, error) {
 		p := l.provider(l.spec())
 		p.Agents = agents
 		dial := p.Dial
@@ -39,7 +39,7 @@ func TestConnectionCutAnywhere(t *testing.T) {
 		}
 		r, err := l.plan(p, l.spec(), nil)
 		if err != nil {
-			return err, 0
+			return 0, err
 		}
 		for i, op := range r.ordered() {
 			// As apply does: once more for what had no effect for certain.
@@ -48,17 +48,17 @@ func TestConnectionCutAnywhere(t *testing.T) {
 				err = r.do(op)
 			}
 			if err != nil {
-				return err, i
+				return i, err
 			}
 			if op.Kind == opInstall && installed == 0 {
 				installed = cut.Moved()
 			}
 		}
-		return nil, len(r.plan.Ops)
+		return len(r.plan.Ops), nil
 	}
 	whole := &hostsim.Cut{}
 	l := newLab(t, hostsim.Config{})
-	if err, _ := attempt(l, whole); err != nil {
+	if _, err := attempt(l, whole); err != nil {
 		t.Fatal(err)
 	}
 	total := whole.Moved()
@@ -70,7 +70,7 @@ func TestConnectionCutAnywhere(t *testing.T) {
 		}
 		l, cut := newLab(t, hostsim.Config{}), &hostsim.Cut{}
 		cut.After(at)
-		first, done := attempt(l, cut)
+		done, first := attempt(l, cut)
 		outcome := "goes on by itself"
 		if first != nil {
 			outcome = fmt.Sprintf("stops after %d steps: %.60s", done, strings.ReplaceAll(first.Error(), "\n", " "))
@@ -79,11 +79,11 @@ func TestConnectionCutAnywhere(t *testing.T) {
 			t.Fatalf("at %d: %d connections were cut", at, cut.Cuts)
 		}
 		if first != nil {
-			if err, _ := attempt(l, cut); err != nil {
+			if _, err := attempt(l, cut); err != nil {
 				t.Errorf("cut after %d bytes, the next run: %v", at, err)
 			}
 		}
-		if err, ops := attempt(l, cut); err != nil || ops != 0 {
+		if ops, err := attempt(l, cut); err != nil || ops != 0 {
 			t.Errorf("cut after %d bytes, the last run has %d operations: %v", at, ops, err)
 		}
 		fmt.Fprintf(&table, "%10d of %d bytes  %s\n", at, total, outcome)
