@@ -1,11 +1,13 @@
 package imap
 
 import (
+	"bytes"
 	"io"
 	"time"
 
 	"github.com/emersion/go-imap/v2"
 
+	"mailform/server/imap/mimetree"
 	"mailform/server/imap/wire"
 	"mailform/server/store"
 )
@@ -202,7 +204,12 @@ func parseIncoming(p *wire.Parser) (in incoming) {
 // take them, those of a client that does not wait are passed over.
 func (s *session) stage(cmd *command, mailbox string, l wire.Literal) (store.Staged, error) {
 	body := &literalReader{s: s, left: l.Size, ask: !l.NonSync}
-	staged, err := s.store.Stage(s.ctx, s.account, mailbox, body, l.Size)
+	var from io.Reader = body
+	size := l.Size
+	if l.Binary && l.Size <= maxBinary {
+		from, size = &binaryReader{from: body, size: l.Size}, -1
+	}
+	staged, err := s.store.Stage(s.ctx, s.account, mailbox, from, size)
 	s.c.expect(phaseLine)
 	if err == nil {
 		return staged, nil
@@ -243,6 +250,31 @@ func (r *literalReader) Read(p []byte) (int, error) {
 		return n, r.err
 	}
 	return n, nil
+}
+
+// maxBinary is the largest literal8 whose NULs are encoded, in octets. Of a
+// larger message they are hidden from clients that do not ask for BINARY.
+const maxBinary = 8 << 20
+
+// binaryReader is a message that may hold NUL, as it is kept, RFC 3516 4.2.
+type binaryReader struct {
+	from io.Reader
+	size int64
+	text *bytes.Reader
+}
+
+func (r *binaryReader) Read(p []byte) (int, error) {
+	if r.text == nil {
+		data := make([]byte, r.size)
+		if _, err := io.ReadFull(r.from, data); err != nil {
+			return 0, err
+		}
+		if out, ok := mimetree.WithoutNUL(data); ok {
+			data = out
+		}
+		r.text = bytes.NewReader(data)
+	}
+	return r.text.Read(p)
 }
 
 // discard lets go of messages that were not appended.

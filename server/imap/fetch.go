@@ -6,6 +6,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"mailform/server/imap/mimetree"
 	"mailform/server/store"
 )
 
@@ -270,6 +271,9 @@ func (s *session) writeSection(item *fetchItem, r io.Reader, size int64, binary 
 		w.Byte('>')
 	}
 	w.Byte(' ')
+	if !binary {
+		r = mimetree.HideNUL(r) // RFC 9051 4.3: only a literal8 may hold one
+	}
 	if err := w.Literal(r, size, binary); err != nil {
 		return &brokenError{err}
 	}

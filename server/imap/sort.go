@@ -186,24 +186,24 @@ func sentDate(h mimetree.Header, m *store.Message) time.Time {
 
 // firstMailbox is the local part of the first address.
 func firstMailbox(v string) string {
-	for _, a := range mimetree.ParseAddresses(v) {
-		return a.Mailbox // or a group's name
+	if list := mimetree.ParseAddresses(v); len(list) > 0 {
+		return list[0].Mailbox // or a group's name
 	}
 	return ""
 }
 
 // display is how a person sees the first address, RFC 5957.
 func display(v string) string {
-	for _, a := range mimetree.ParseAddresses(v) {
-		switch {
-		case a.Name != "":
-			return mimetree.DecodeWords(a.Name)
-		case a.Host != "":
-			return a.Mailbox + "@" + a.Host
-		}
-		return mimetree.DecodeWords(a.Mailbox)
+	list := mimetree.ParseAddresses(v)
+	switch {
+	case len(list) == 0:
+		return ""
+	case list[0].Name != "":
+		return mimetree.DecodeWords(list[0].Name)
+	case list[0].Host != "":
+		return list[0].Mailbox + "@" + list[0].Host
 	}
-	return ""
+	return mimetree.DecodeWords(list[0].Mailbox) // a group's name
 }
 
 // thread implements THREAD.
