@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"mailform/server/imap/inflate"
 )
 
 // deflated is a connection whose both directions are compressed, RFC 4978.
@@ -31,20 +33,7 @@ func (s *Server) deflate(nc net.Conn) *deflated {
 	go func() {
 		defer close(d.closed)
 		defer feed.Close()
-		r := flate.NewReader(nc)
-		defer r.Close()
-		buf := make([]byte, 4<<10)
-		for {
-			n, err := r.Read(buf)
-			if n > 0 {
-				if _, werr := feed.Write(buf[:n]); werr != nil {
-					return
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
+		_ = inflate.Copy(feed, nc) // the end of the pipe says enough
 	}()
 	return d
 }
