@@ -70,7 +70,7 @@ twice. Folders such as "Sent Items" go to the special mailboxes; --map NAME=OURS
 					c.Imported, octets(c.Bytes), c.Mailboxes, what, time.Since(start).Round(100*time.Millisecond), c.Present, c.Skipped)
 			}
 			if err != nil {
-				return fmt.Errorf("%w\nRun the same command again: it goes on where it stopped.", err)
+				return fmt.Errorf("%w; run the same command again: it goes on where it stopped", err)
 			}
 			return nil
 		},

@@ -27,7 +27,7 @@ type sshServer struct {
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 	keys  []ssh.Signer // that it shows
-	port  int // where new connections find it
+	port  int          // where new connections find it
 }
 
 func newSSHServer(h *Host, sup *supervisor) (*sshServer, error) {
