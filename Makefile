@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath
 AGENTS  := providers/host/agentbin
 SERVER  := $(shell find cmd/mailformd server -name '*.go' ! -name '*_test.go') go.mod go.sum
 
-.PHONY: build demo test bench lint fmt clean
+.PHONY: build demo test torture bench lint fmt clean
 
 build: bin/mailformd bin/mailform
 
@@ -32,6 +32,10 @@ demo: build
 test:
 	$(GO) vet ./...
 	$(GO) test $(TESTFLAGS) ./...
+
+# The store's tests with 10,000 killed processes, power cuts and flipped bits.
+torture:
+	MAILFORM_TORTURE=10000 $(GO) test -count=1 -timeout 2h -v -run 'Kill|PowerCuts|DiskFaults|BitFlips|Ledger' ./server/store
 
 bench:
 	@$(GO) test -run '^$$' -bench . -benchmem ./specs ./plan ./apply ./server/... | awk ' \

@@ -108,7 +108,8 @@ func TestBitFlips(t *testing.T) {
 			}
 			closeLog(t, l)
 			files := fs.Names("/s/")
-			for range int(*seeds) * 2 {
+			flips := rounds(t, 1000)/10 + 1
+			for range flips {
 				damaged := fs.Clone()
 				file := files[rng.IntN(len(files))]
 				if strings.Contains(name, "only") || name == "one segment" {
@@ -165,6 +166,7 @@ func TestBitFlips(t *testing.T) {
 				}
 				closeLog(t, l)
 			}
+			t.Logf("%d bits flipped", flips)
 		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"sync"
 	"testing"
+	"time"
 
 	"mailform/server/store"
 )
@@ -32,16 +33,22 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// ledgerLine is what the victim writes: ahead of a change, and once it was acknowledged.
+// ledgerLine is what the victim writes: ahead of a change, and once it was
+// acknowledged, then with what the store shows of the mailboxes.
 type ledgerLine struct {
 	Worker int
 	Done   bool
 	Action action
+	Shown  map[string]*modelBox `json:",omitempty"`
+}
+
+func killOptions() store.Options {
+	return store.Options{SegmentBytes: 20_000, MemoryBody: 1500, CheckpointBytes: 30_000}
 }
 
 func victim(dir string) error {
 	ctx := context.Background()
-	l, err := store.Open(dir, store.Options{SegmentBytes: 20_000, MemoryBody: 1500, CheckpointBytes: 30_000})
+	l, err := store.Open(dir, killOptions())
 	if err != nil {
 		return err
 	}
@@ -66,7 +73,6 @@ func victim(dir string) error {
 	for i, m := range models {
 		wg.Go(func() {
 			w := newWorkers(rand.Uint64(), len(models))[i]
-			w.model = m
 			if err := l.EnsureAccount(ctx, w.account, 0); err != nil {
 				panic(err)
 			}
@@ -77,7 +83,13 @@ func victim(dir string) error {
 					panic(err)
 				}
 				m.apply(a)
-				say(ledgerLine{Worker: i, Done: true, Action: a})
+				shown := map[string]*modelBox{}
+				for _, name := range a.touched() {
+					if shown[name], err = show(ctx, l, w.account, name); err != nil {
+						panic(err)
+					}
+				}
+				say(ledgerLine{Worker: i, Done: true, Action: a, Shown: shown})
 			}
 		})
 	}
@@ -86,94 +98,162 @@ func victim(dir string) error {
 }
 
 // TestKill kills a process in the middle of its work, again and again: what it
-// acknowledged is there.
+// acknowledged is there, and nothing else but the one change of each worker
+// that it had not answered.
 func TestKill(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts processes")
-	}
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := t.Context()
-	dir := t.TempDir()
-	workers := newWorkers(11, 4)
-	rng := rand.New(rand.NewPCG(11, 12))
-	acknowledged := 0
-	for round := range 6 {
-		models := make([]*model, len(workers))
-		for i, w := range workers {
-			models[i] = w.model
-		}
-		input, err := json.Marshal(models)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.CommandContext(ctx, exe)
-		cmd.Env = append(os.Environ(), childDir+"="+dir)
-		cmd.Stdin = bytes.NewReader(input)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		killAt := 50 + rng.IntN(400)
-		killed := false
-		lines := bufio.NewReader(out)
-		for n := 0; ; n++ {
-			b, err := lines.ReadBytes('\n')
-			if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
-				break
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			var line ledgerLine
-			if err := json.Unmarshal(b, &line); err != nil {
-				t.Fatalf("round %d: %v in %q", round, err, b)
-			}
-			w := workers[line.Worker]
-			if line.Done {
-				w.model.apply(line.Action)
-				w.doubt = nil
-				acknowledged++
-			} else {
-				w.doubt = &line.Action
-			}
-			if n == killAt {
-				killed = true
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
+	const lanes = 4
+	var starting sync.Mutex
+	n := rounds(t, 1000)
+	all := make([]*killer, lanes)
+	t.Run("stores", func(t *testing.T) {
+		for i := range all {
+			k := &killer{exe: exe, starting: &starting, dir: t.TempDir(), workers: newWorkers(uint64(i), 3), rng: rand.New(rand.NewPCG(11, uint64(i)))}
+			all[i] = k
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				for round := range (n + lanes - 1) / lanes {
+					k.round(t)
+					if t.Failed() {
+						t.Fatalf("round %d", round)
+					}
 				}
-			}
+			})
 		}
-		err = cmd.Wait()
-		if !killed {
-			t.Fatalf("round %d: the process ended by itself: %v", round, err)
-		}
-		l, err := store.Open(dir, store.Options{SegmentBytes: 20_000, MemoryBody: 1500, CheckpointBytes: 30_000})
-		if err != nil {
-			t.Fatalf("round %d: %v", round, err)
-		}
-		for _, w := range workers {
-			if err := l.EnsureAccount(ctx, w.account, 0); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.verify(ctx, l); err != nil {
-				t.Fatalf("round %d: %v", round, err)
-			}
-		}
-		if err := l.Check(ctx); err != nil {
-			t.Fatalf("round %d: %v", round, err)
-		}
-		if err := l.Close(); err != nil {
-			t.Fatal(err)
+	})
+	kills, changes := 0, 0
+	for _, k := range all {
+		kills += k.kills
+		for _, w := range k.workers {
+			changes += w.done
 		}
 	}
-	t.Logf("%d changes were acknowledged", acknowledged)
+	if !t.Failed() && changes == 0 {
+		t.Error("nothing was acknowledged: the test shows nothing")
+	}
+	t.Logf("%d kills in %d acknowledged changes", kills, changes)
+}
+
+// killer has processes work on one store and kills them.
+type killer struct {
+	exe string
+	// starting is held while a process starts: until then it has the locks of
+	// this process's stores, too.
+	starting *sync.Mutex
+	dir      string
+	workers  []*worker
+	rng      *rand.Rand
+	kills    int
+}
+
+func (k *killer) round(t *testing.T) {
+	ctx := t.Context()
+	models := make([]*model, len(k.workers))
+	for i, w := range k.workers {
+		models[i] = w.model
+	}
+	k.kill(t, models)
+	if k.rng.IntN(4) == 0 {
+		k.kill(t, nil) // while it recovers from that
+	}
+	l, err := store.Open(k.dir, killOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range l.Damage() {
+		if !d.Tail {
+			t.Errorf("damage: %v", d)
+		}
+	}
+	for _, w := range k.workers {
+		if err := l.EnsureAccount(ctx, w.account, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.verify(ctx, l); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := l.Check(ctx); err != nil {
+		t.Error(err)
+	}
+	closeLog(t, l)
+}
+
+// kill starts a process that goes on from the models and kills it: after some
+// time, or in the middle of its changes. Without models it only opens the store.
+func (k *killer) kill(t *testing.T, models []*model) {
+	input, err := json.Marshal(models)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), k.exe)
+	cmd.Env = append(os.Environ(), childDir+"="+k.dir)
+	cmd.Stdin = bytes.NewReader(input)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.starting.Lock()
+	err = cmd.Start()
+	k.starting.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	killAt := k.rng.IntN(80)
+	if models == nil || k.rng.IntN(4) == 0 {
+		killAt = -1
+		timer := time.AfterFunc(time.Duration(k.rng.IntN(20_000))*time.Microsecond, func() { _ = cmd.Process.Kill() })
+		defer timer.Stop()
+	}
+	lines := bufio.NewReader(out)
+	for n := 0; ; n++ {
+		b, err := lines.ReadBytes('\n')
+		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var line ledgerLine
+		if err := json.Unmarshal(b, &line); err != nil {
+			t.Fatalf("%v in %q", err, b)
+		}
+		if err := k.workers[line.Worker].take(line); err != nil {
+			t.Error(err)
+		}
+		if n == killAt {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	err = cmd.Wait()
+	if killed := cmd.ProcessState.ExitCode() < 0; killed {
+		k.kills++
+	} else if models != nil {
+		t.Fatalf("the process ended by itself: %v", err)
+	}
+}
+
+// take enters a line of the ledger.
+func (w *worker) take(line ledgerLine) error {
+	if !line.Done {
+		w.doubt = &line.Action
+		return nil
+	}
+	w.model.apply(line.Action)
+	w.doubt = nil
+	w.done++
+	for name, shown := range line.Shown {
+		if err := w.model.note(name, shown); err != nil {
+			return fmt.Errorf("%s: after %+v: %w", w.account, line.Action, err)
+		}
+	}
+	return nil
 }
 
 func TestLock(t *testing.T) {
