@@ -258,6 +258,9 @@ func (l *Lab) Command(cmd *exec.Cmd) ([]byte, error) {
 	return []byte(out.String()), err
 }
 
+// Enter is the beginning of a command line whose rest runs in the lab's network.
+func (l *Lab) Enter() string { return "nsenter --net=" + l.net.path() }
+
 // ip runs ip(8) in a namespace.
 func (l *Lab) ip(n *namespace, words string) error {
 	var out strings.Builder

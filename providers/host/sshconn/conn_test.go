@@ -12,7 +12,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -497,16 +496,25 @@ func TestHostCertificatesAndRevocation(t *testing.T) {
 	}
 }
 
+// What a command says that does not connect is what a person is told.
 func TestProxyCommand(t *testing.T) {
-	e := &Env{Keys: &Keys{}, Config: config(t, "ProxyCommand echo 'no such tunnel' >&2; exit 3"), User: "alice"}
-	s, err := e.Settings(mx1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, _ := e.Trust(s)
-	_, err = e.Connect(context.Background(), s, trust)
-	if err == nil || !strings.Contains(err.Error(), "no such tunnel") && !slices.Contains([]Kind{HungUp, Other}, kindOf(err)) {
-		t.Errorf("%v", err)
+	for command, says := range map[string]string{
+		"echo 'no such tunnel' >&2; exit 3":   "no such tunnel",
+		"sh -c \"read x; echo no route >&2\"": "no route",
+		"sh -c 'exit 3'":                      "exit status 3",
+	} {
+		e := &Env{Keys: &Keys{}, Config: config(t, "ProxyCommand "+command), User: "alice"}
+		s, err := e.Settings(mx1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trust, err := e.Trust(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err = e.Connect(t.Context(), s, trust); kindOf(err) != ProxyFailed || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", command, err)
+		}
 	}
 }
 

@@ -126,7 +126,7 @@ func through(c *ssh.Client) func(context.Context, string, string) (net.Conn, err
 
 // open makes one SSH connection over what dial gives.
 func (e *Env) open(ctx context.Context, dial func(context.Context, string, string) (net.Conn, error), s Settings, t *Trust) (*ssh.Client, *meter, error) {
-	t.shown, t.reason = nil, ""
+	t.shown, t.reason, t.fix = nil, "", ""
 	var refused error
 	for _, algorithms := range t.families() {
 		expected := t.expects()

@@ -87,7 +87,11 @@ func handshakeError(s Settings, err error, m *meter, offered []string, late bool
 	e := &Error{Kind: Other, At: s, Err: err, Got: rootCause(err), Fix: "Look at the SSH server's log on the machine: journalctl -u ssh -u sshd."}
 	first := m.begin()
 	text := err.Error()
+	var proxy *proxyError
 	switch {
+	case first == "" && errors.As(err, &proxy):
+		e.Kind, e.Got = ProxyFailed, "the ProxyCommand of the SSH configuration ended: "+proxy.said
+		e.Fix = "Run the command by itself: it has to connect to the machine and pass on what the SSH server says."
 	case first != "" && !looksLikeSSH(first):
 		e.Kind, e.Got = NotSSH, fmt.Sprintf("what answers is no SSH server: it says %.60q", first)
 		e.Fix = fmt.Sprintf("Is %d the port of the machine's SSH server?", s.Port)

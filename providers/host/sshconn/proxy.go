@@ -45,18 +45,37 @@ type proxyConn struct {
 
 func (p *proxyConn) Read(b []byte) (int, error) {
 	n, err := p.out.Read(b)
-	if err != nil {
-		p.Close()
-		if text := p.said.String(); text != "" {
-			err = fmt.Errorf("ProxyCommand: %s", text)
-		} else if p.ended != nil {
-			err = fmt.Errorf("ProxyCommand: %w", p.ended)
-		}
-	}
-	return n, err
+	return n, p.why(err)
 }
 
-func (p *proxyConn) Write(b []byte) (int, error) { return p.in.Write(b) }
+func (p *proxyConn) Write(b []byte) (int, error) {
+	n, err := p.in.Write(b)
+	return n, p.why(err)
+}
+
+// why says of a connection that has ended what the command said, or how it ended.
+func (p *proxyConn) why(err error) error {
+	if err == nil {
+		return nil
+	}
+	p.Close()
+	if text := p.said.String(); text != "" {
+		return &proxyError{text, err}
+	} else if p.ended != nil {
+		return &proxyError{p.ended.Error(), err}
+	}
+	return err
+}
+
+// proxyError is a ProxyCommand that has failed.
+type proxyError struct {
+	said string
+	err  error // of the pipe
+}
+
+func (e *proxyError) Error() string { return "ProxyCommand: " + e.said }
+
+func (e *proxyError) Unwrap() error { return e.err }
 
 // Close ends the command.
 func (p *proxyConn) Close() error {

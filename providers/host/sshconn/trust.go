@@ -36,7 +36,8 @@ type Trust struct {
 	confirm func(fingerprint string) bool // asked about an unknown key; nil when there is an expectation
 	learned func(ssh.PublicKey) error
 	shown   []string // "kind fingerprint" seen so far
-	reason  string   // why the last key was refused, when that is not its being another
+	reason  string   // why a key was refused, when that is not its being another
+	fix     string   // what to do about that
 
 	Key ssh.PublicKey // what the machine has shown and was accepted
 }
@@ -121,10 +122,9 @@ func algorithmOf(k ssh.PublicKey) string {
 }
 
 // check is the ssh.HostKeyCallback.
-func (t *Trust) check(_ string, remote net.Addr, key ssh.PublicKey) error {
-	t.reason = ""
+func (t *Trust) check(_ string, _ net.Addr, key ssh.PublicKey) error {
 	if cert, ok := key.(*ssh.Certificate); ok {
-		return t.checkCertificate(remote, cert)
+		return t.checkCertificate(cert)
 	}
 	print := ssh.FingerprintSHA256(key)
 	if !slices.Contains(t.shown, key.Type()+" "+print) {
@@ -132,6 +132,7 @@ func (t *Trust) check(_ string, remote net.Addr, key ssh.PublicKey) error {
 	}
 	if where, revoked := has(t.known.revoked, key); revoked {
 		t.reason = where + " says that this key is revoked"
+		t.fix = "A machine whose key got out needs a new one: ssh-keygen -A on its console, after the old was taken away."
 		return errHostKey
 	}
 	accepted := false
@@ -155,24 +156,33 @@ func (t *Trust) check(_ string, remote net.Addr, key ssh.PublicKey) error {
 }
 
 // checkCertificate accepts a certificate of an authority that known_hosts names.
-func (t *Trust) checkCertificate(remote net.Addr, cert *ssh.Certificate) error {
+func (t *Trust) checkCertificate(cert *ssh.Certificate) error {
 	t.shown = append(t.shown, "a certificate of "+ssh.FingerprintSHA256(cert.SignatureKey))
-	checker := &ssh.CertChecker{
-		IsHostAuthority: func(key ssh.PublicKey, _ string) bool { _, ok := has(t.known.authorities, key); return ok },
-		IsRevoked: func(c *ssh.Certificate) bool {
-			_, key := has(t.known.revoked, c.Key)
-			_, authority := has(t.known.revoked, c.SignatureKey)
-			return key || authority
-		},
+	if _, ok := has(t.known.authorities, cert.SignatureKey); !ok || cert.CertType != ssh.HostCert {
+		return errHostKey
 	}
+	checker := &ssh.CertChecker{IsRevoked: func(c *ssh.Certificate) bool {
+		_, key := has(t.known.revoked, c.Key)
+		_, authority := has(t.known.revoked, c.SignatureKey)
+		return key || authority
+	}}
 	var err error
 	for _, name := range t.s.Names {
-		if err = checker.CheckHostKey(net.JoinHostPort(name, "22"), remote, cert); err == nil {
+		// As in ssh, what it is for may be patterns.
+		i := slices.IndexFunc(cert.ValidPrincipals, func(p string) bool { return matchPattern(strings.ToLower(p), strings.ToLower(name)) })
+		if i >= 0 {
+			name = cert.ValidPrincipals[i]
+		}
+		if err = checker.CheckCert(name, cert); err == nil {
 			t.Key = cert
 			return nil
 		}
+		if i >= 0 {
+			break
+		}
 	}
-	t.reason = fmt.Sprint("its certificate is refused: ", err)
+	t.reason = "its certificate is refused: " + strings.TrimPrefix(err.Error(), "ssh: ")
+	t.fix = fmt.Sprintf("If it is the right machine, let the authority certify its key once more (ssh-keygen -s CA -h -n %s); ssh-keygen -Lf shows what a certificate says.", t.s.Names[len(t.s.Names)-1])
 	return errHostKey
 }
 
@@ -191,7 +201,7 @@ func (t *Trust) refused() *Error {
 	switch {
 	case t.reason != "":
 		e.Got = "the machine shows " + shown + "; " + t.reason
-		e.Fix = "Do not connect before you know why. A machine whose key got out needs a new one: ssh-keygen -A on its console, after the old was taken away."
+		e.Fix = "Do not connect before you know why. " + t.fix
 		return e
 	case !t.expects():
 		e.Got = "the machine shows the host key " + shown + ", and nothing says whether that is right"
