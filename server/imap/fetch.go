@@ -145,7 +145,8 @@ func (s *session) fetchOne(r *fetchRequest, place int, m *store.Message) (err er
 		}
 		defer c.release()
 	}
-	if r.has[fetchFlags] || s.view.isDirty(place) {
+	news := s.view.isDirty(place)
+	if r.has[fetchFlags] || news {
 		s.introduce(m)
 	}
 	w.Raw("* ")
@@ -193,13 +194,13 @@ func (s *session) fetchOne(r *fetchRequest, place int, m *store.Message) (err er
 		}
 	}
 	// A change that the client was not told yet comes along.
-	if !flags && s.view.isDirty(place) {
+	if news && !flags {
 		s.view.told(place)
 		w.Raw(" FLAGS ")
 		s.writeFlagList(m)
-		if s.enabled.condstore && !modseq {
-			s.writeModSeq(m)
-		}
+	}
+	if news && s.enabled.condstore && !modseq { // RFC 7162 3.1
+		s.writeModSeq(m)
 	}
 	w.Byte(')')
 	w.CRLF()

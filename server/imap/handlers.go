@@ -38,6 +38,8 @@ func handlers() map[string]handler {
 
 		"UNAUTHENTICATE": {afterward, (*session).unauthenticate, false},
 		"COMPRESS":       {afterward, (*session).compress, false},
+		"GETMETADATA":    {afterward, (*session).getMetadata, false},
+		"SETMETADATA":    {afterward, (*session).setMetadata, false},
 		"GETQUOTA":       {afterward, (*session).getQuota, false},
 		"GETQUOTAROOT":   {afterward, (*session).getQuotaRoot, false},
 		"SETQUOTA":       {afterward, (*session).setQuota, false},

@@ -28,6 +28,9 @@ type Store interface {
 	Open(ctx context.Context, account, mailbox string) (store.Snapshot, store.Watch, error)
 	// Read opens a message; the reader is also an io.ReaderAt.
 	Read(ctx context.Context, m store.Message) (io.ReadCloser, error)
+	// Metadata returns the annotations of a mailbox, or of the account for "".
+	Metadata(ctx context.Context, account, mailbox string) ([]store.MetadataEntry, error)
+	SetMetadata(ctx context.Context, account, mailbox string, entries []store.MetadataEntry) error
 	// Vanished returns the UIDs expunged since modseq, ascending; complete is
 	// false when some are no longer known.
 	Vanished(ctx context.Context, account, mailbox string, since store.ModSeq) (uids []store.UID, complete bool, err error)

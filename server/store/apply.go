@@ -105,6 +105,7 @@ func (a *account) apply(o op, refs *refCount) {
 				a.tally(m, msg, -1)
 				refs.message(msg, -1)
 			}
+			a.dropMeta(m.id)
 			delete(a.boxes, m.id)
 			if a.names[m.name] == m {
 				delete(a.names, m.name)
@@ -123,6 +124,8 @@ func (a *account) apply(o op, refs *refCount) {
 		a.applyFlags(o)
 	case *opExpunge:
 		a.applyExpunge(o, refs)
+	case *opMeta:
+		a.applyMeta(o)
 	}
 }
 

@@ -54,6 +54,7 @@ const (
 	chunkGone     chunkKind = 5 // of the mailbox before it
 	chunkQueue    chunkKind = 6
 	chunkEnd      chunkKind = 7
+	chunkMeta     chunkKind = 8 // of the account before it
 )
 
 const chunkMessageCount = 4096
@@ -224,6 +225,7 @@ func (w *chunkWriter) account(a *account) {
 	a.mu.RLock()
 	head := account{name: a.name, quota: a.quota, modseq: a.modseq, lastID: a.lastID, lsn: a.lsn}
 	subs := slices.Sorted(maps.Keys(a.subs))
+	meta := a.metaOps()
 	var boxes []boxState
 	for _, id := range slices.Sorted(maps.Keys(a.boxes)) {
 		m := a.boxes[id]
@@ -239,6 +241,9 @@ func (w *chunkWriter) account(a *account) {
 		e.uint(head.lsn)
 		e.strings(subs)
 	})
+	for _, o := range meta {
+		w.put(chunkMeta, o.encode)
+	}
 	for _, b := range boxes {
 		w.put(chunkBox, func(e *encoder) {
 			e.uint(uint64(b.id))
@@ -425,6 +430,10 @@ func (b *checkpointBuilder) take(k chunkKind, d *decoder) {
 		}
 		b.ix.accounts[a.name] = a
 		b.acc, b.box = a, nil
+	case k == chunkMeta && b.acc != nil:
+		o := new(opMeta)
+		o.decode(d)
+		b.acc.applyMeta(o)
 	case k == chunkBox && b.acc != nil:
 		m := newMailbox(d.uint32(), d.string())
 		m.specialUse = d.string()

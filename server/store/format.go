@@ -13,8 +13,8 @@ import (
 // whose readers can read that, too. A change of the format that the version before
 // would not understand raises both.
 const (
-	currentFormat = 1
-	oldestReader  = 1
+	currentFormat = 2 // 2: annotations
+	oldestReader  = 2
 )
 
 // storeFormat is the file "format" in a store's folder: JSON, a blank and its

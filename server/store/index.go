@@ -32,6 +32,7 @@ type account struct {
 	boxes  map[uint32]*mailbox
 	names  map[string]*mailbox
 	subs   map[string]bool
+	meta   map[metaKey]string
 }
 
 // mailbox is the messages of one mailbox.

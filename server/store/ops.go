@@ -26,6 +26,7 @@ const (
 	codeQueue    opCode = 8
 	codeQueueTry opCode = 9
 	codeUnqueue  opCode = 10
+	codeMeta     opCode = 11
 )
 
 func newOp(c opCode) op {
@@ -50,6 +51,8 @@ func newOp(c opCode) op {
 		return new(opQueueTry)
 	case codeUnqueue:
 		return new(opUnqueue)
+	case codeMeta:
+		return new(opMeta)
 	}
 	return nil
 }

@@ -28,6 +28,8 @@ type stagedAccount struct {
 	names  map[string]*stagedBox // nil: no such mailbox
 	boxes  map[uint32]*stagedBox
 	subs   map[string]bool
+	// metaAdded counts the annotations of this batch.
+	metaAdded int
 }
 
 type stagedBox struct {

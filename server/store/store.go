@@ -244,6 +244,11 @@ type Store interface {
 	// Vanished returns the UIDs expunged from a mailbox since modseq, ascending.
 	// complete is false when some are no longer known, RFC 7162 3.2.10.
 	Vanished(ctx context.Context, account, mailbox string, since ModSeq) (uids []UID, complete bool, err error)
+	// Metadata returns the annotations of a mailbox, or of the account itself for
+	// "", sorted by name; SetMetadata changes them, all or none, and fails with
+	// ErrMetadata beyond the bounds.
+	Metadata(ctx context.Context, account, mailbox string) ([]MetadataEntry, error)
+	SetMetadata(ctx context.Context, account, mailbox string, entries []MetadataEntry) error
 	// Copy and Move pass over uids that do not exist; src and dst correspond.
 	Copy(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, uidValidity uint32, err error)
 	Move(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, uidValidity uint32, err error)

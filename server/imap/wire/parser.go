@@ -313,6 +313,9 @@ var ErrMailboxName = errors.New("the mailbox name is not encoded as it must be")
 func (p *Parser) Mailbox() string { return p.decodeName(p.AString()) }
 
 func (p *Parser) decodeName(s string) string {
+	if strings.EqualFold(s, "INBOX") {
+		return "INBOX"
+	}
 	if p.UTF8 {
 		if !utf8.ValidString(s) {
 			return invalidName

@@ -48,6 +48,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"rename mailbox", testRename},
 		{"rename INBOX", testRenameInbox},
 		{"subscriptions", testSubscriptions},
+		{"metadata", testMetadata},
 		{"queue", testQueue},
 		{"read at", testReadAt},
 		{"closed", testClosed},
