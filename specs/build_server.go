@@ -89,6 +89,7 @@ func (l *loader) buildOperation(b *built) {
 	s.Monitor = Monitor{
 		Alerts: unique(list[string](m, "alerts")), DiskFreePercent: get[int](m, "disk_free"), QueueAge: get[time.Duration](m, "queue_age"),
 		Certificate: get[time.Duration](m, "certificate"), Metrics: get[string](m, "metrics"), Range: rangeOf(m.header),
+		Blocklists: append([]string{}, unique(list[string](m, "blocklists"))...),
 	}
 	if n := first(root, "lock"); n != nil {
 		s.Lock = &Lock{

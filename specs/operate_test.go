@@ -93,6 +93,7 @@ monitor {
   disk_free   = 5
   queue_age   = "30m"
   certificate = "10d"
+  blocklists  = ["Zen.spamhaus.org", "bl.example", "bl.example"]
   metrics     = "[::1]:9100"
 }
 lock "postgres" { url = sensitive("postgres://u:canary-lock@db.example/m") }
@@ -134,7 +135,7 @@ forget "mailbox/bob@acme.example" {}
 	if b := s.Backup; *b != (Backup{false, "https://s3.example", "acme-mail", "cn-hongkong", "mail/acme", "LTAI", "canary-backup", 15 * time.Minute, 90 * 24 * time.Hour, b.Range}) {
 		t.Errorf("backup: %+v", b)
 	}
-	if m := s.Monitor; !reflect.DeepEqual(m, Monitor{[]string{"oncall@elsewhere.example", "ops@acme.example"}, 5, 30 * time.Minute, 10 * 24 * time.Hour, "[::1]:9100", m.Range}) {
+	if m := s.Monitor; !reflect.DeepEqual(m, Monitor{[]string{"oncall@elsewhere.example", "ops@acme.example"}, 5, 30 * time.Minute, 10 * 24 * time.Hour, []string{"zen.spamhaus.org", "bl.example"}, "[::1]:9100", m.Range}) {
 		t.Errorf("monitor: %+v", m)
 	}
 	if l := s.Lock; l.Kind != "postgres" || l.URL != "postgres://u:canary-lock@db.example/m" || l.Key != "" {
@@ -190,7 +191,7 @@ zone "acme.example" {}
 	if f := s.Server.Filter; !reflect.DeepEqual(f, Filter{DMARC: true, Range: f.Range}) {
 		t.Errorf("filter: %+v", f)
 	}
-	if m := s.Monitor; !reflect.DeepEqual(m, Monitor{[]string{"postmaster@acme.example"}, 10, 4 * time.Hour, 14 * 24 * time.Hour, "", m.Range}) {
+	if m := s.Monitor; !reflect.DeepEqual(m, Monitor{[]string{"postmaster@acme.example"}, 10, 4 * time.Hour, 14 * 24 * time.Hour, []string{"zen.spamhaus.org", "bl.spamcop.net"}, "", m.Range}) {
 		t.Errorf("monitor: %+v", m)
 	}
 	if l := s.Lock; *l != (Lock{Kind: "bucket", Endpoint: "https://s3.example", Bucket: "acme-lock", Key: "mailform/acme.lock", Range: l.Range}) {

@@ -40,6 +40,8 @@ func monitorSchema() *blockSchema {
 			{Name: "disk_free", Kind: kindPercent, Default: text("10%"), Min: 1, Max: 90, Doc: "When less of the disk is free."},
 			{Name: "queue_age", Kind: kindDuration, Default: text("4h"), Min: 15, Max: 7 * day, Doc: "When a message waits longer to leave."},
 			{Name: "certificate", Kind: kindDuration, Default: text("14d"), Min: day, Max: 60 * day, Doc: "When less is left on a certificate. It must be less than the tls block's renew_before."},
+			{Name: "blocklists", Kind: kindDomain, List: true, Default: texts("zen.spamhaus.org", "bl.spamcop.net"), Example: `["zen.spamhaus.org"]`,
+				Doc: "Blocklists (RFC 5782) in which a host looks for its own IPv4 address every few hours; plan, apply and status say when it is on one, and what to do. One that does not answer, or not to the host's resolver, counts as not known. [] asks none."},
 			{Name: "metrics", Kind: kindHostPort, DefaultIs: "none", Example: `"127.0.0.1:9100"`, Doc: "Where metrics for Prometheus are served: a port of the machine itself, which only programs on it reach."},
 		},
 	}

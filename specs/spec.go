@@ -364,6 +364,7 @@ type Monitor struct {
 	DiskFreePercent int           // less free space than this is reported, 1 to 90
 	QueueAge        time.Duration // a message waiting longer than this is reported
 	Certificate     time.Duration // less than this left on a certificate is reported
+	Blocklists      []string      // DNS zones in which a host looks for its own IPv4 address; empty, not nil, for none
 	Metrics         string        // host:port on which Prometheus metrics are served to the machine itself; "" for none
 	Range           Range
 }

@@ -50,6 +50,10 @@ func Write(s *Spec) []byte {
 		b.attr("disk_free", m.DiskFreePercent)
 		b.attr("queue_age", m.QueueAge)
 		b.attr("certificate", m.Certificate)
+		b.attr("blocklists", m.Blocklists)
+		if m.Blocklists != nil && len(m.Blocklists) == 0 {
+			b.empty("blocklists")
+		}
 		b.attr("metrics", m.Metrics)
 	})
 	if l := s.Lock; l != nil {
@@ -142,6 +146,13 @@ func (b body) attr(name string, value any) {
 		return
 	}
 	fmt.Fprintf(&b.w.text, "%s = %s\n", name, text)
+}
+
+// empty writes an empty list where the default is another one.
+func (b body) empty(name string) {
+	if b.schema.attr(name) != nil {
+		fmt.Fprintf(&b.w.text, "%s = []\n", name)
+	}
 }
 
 // choice writes a bool whose default depends on something else.

@@ -288,6 +288,7 @@ monitor {
   disk_free   = "15%"
   queue_age   = "2h"
   certificate = "10d"
+  blocklists  = ["bl.example"]
   metrics     = "127.0.0.1:9100"
 }
 
@@ -346,7 +347,8 @@ func TestWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"everything": everything, "the starter": string(starter),
-		"another authority": "stack \"s\" {}\nprovider \"acme\" {\n  directory = \"https://ca.example/dir\"\n}\nhost \"h\" {\n  hostname = \"mail.a.example\"\n  instance {}\n}\ndomain \"a.example\" {\n  mailbox \"m\" {}\n}\n", "the least": "stack \"s\" {}\nhost \"h\" {\n  hostname = \"mail.a.example\"\n  instance {}\n}\ndomain \"a.example\" {\n  mailbox \"m\" {}\n}\n"} {
+		"another authority": "stack \"s\" {}\nprovider \"acme\" {\n  directory = \"https://ca.example/dir\"\n}\nhost \"h\" {\n  hostname = \"mail.a.example\"\n  instance {}\n}\ndomain \"a.example\" {\n  mailbox \"m\" {}\n}\n", "no blocklists": "stack \"s\" {}\nhost \"h\" {\n  hostname = \"mail.a.example\"\n  instance {}\n}\ndomain \"a.example\" {\n  mailbox \"m\" {}\n}\nmonitor {\n  blocklists = []\n}\n",
+		"the least": "stack \"s\" {}\nhost \"h\" {\n  hostname = \"mail.a.example\"\n  instance {}\n}\ndomain \"a.example\" {\n  mailbox \"m\" {}\n}\n"} {
 		t.Run(name, func(t *testing.T) {
 			s := readBack(t, text)
 			written := Write(s)

@@ -256,7 +256,7 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 		}
 	}
 	if !want.Destroy {
-		a.showAdvice(s.AdviseAfter(soft, planned.Plan), flags.asJSON)
+		a.showAdvice(s.AdviseAfter(soft, planned.Plan, out.Outputs), flags.asJSON)
 	}
 	return blockedOr(planned.Plan, nil)
 }

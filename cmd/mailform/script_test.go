@@ -201,10 +201,14 @@ func scriptFault(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func scriptOutside(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 || args[0] != "open" && args[0] != "closed" {
-		ts.Fatalf("usage: outside open|closed")
+	if neg || len(args) != 1 || args[0] != "open" && args[0] != "closed" && args[0] != "lists-next" {
+		ts.Fatalf("usage: outside open|closed|lists-next")
 	}
 	w := worldOf(ts)
+	if args[0] == "lists-next" {
+		ts.Check(w.ListNext("bl.spamcop.net"))
+		return
+	}
 	w.SetPort25(args[0] == "open")
 	w.SetReverse(args[0] == "open")
 }

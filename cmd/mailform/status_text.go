@@ -106,6 +106,16 @@ func (a *app) showHost(v hostView) {
 		}
 		row("reverse dns", text, unless(!r.Matches && v.Port25 != manifest.Port25Relay))
 	}
+	listed := 0
+	for _, l := range v.Blocklists {
+		if l.Listed {
+			listed++
+			row("blocklist", l.Address+" is on "+l.List, unless(v.Port25 != manifest.Port25Relay))
+		}
+	}
+	if all := len(v.Blocklists); all > 0 && listed == 0 {
+		row("blocklists", "on none of "+count(all, "list"), plain)
+	}
 	row("mailboxes", fmt.Sprint(v.Mailboxes), plain)
 	for _, r := range v.Retired {
 		row("retired", fmt.Sprintf("%s, its mail is kept for %s more", r.Address, count(r.DaysLeft, "day")), plain)

@@ -48,6 +48,7 @@ type hostView struct {
 	QueueOldest  *time.Time        `json:"queue_oldest"`         // since when the oldest of them waits; null when none does
 	Port25       string            `json:"port_25"`              // whether other mail servers can be reached: "open", "closed", "relay" (nobody needs it) or "" (not known)
 	Reverse      []reverseView     `json:"reverse"`              // what the hostname's addresses lead back to
+	Blocklists   []listedView      `json:"blocklists"`           // what blocklists say of its IPv4 addresses, as far as they answer
 	Mailboxes    int               `json:"mailboxes"`            // how many are served
 	Retired      []retiredView     `json:"retired"`              // mailboxes that were removed and whose mail is kept
 	LastBackup   *time.Time        `json:"last_backup"`          // null when there is none
@@ -98,6 +99,13 @@ type reverseView struct {
 	Matches bool     `json:"matches"` // the hostname is one of them
 }
 
+// listedView is what a blocklist says of an address in it.
+type listedView struct {
+	Address string `json:"address"` // an IPv4 address of the hostname
+	List    string `json:"list"`    // the blocklist's DNS zone
+	Listed  bool   `json:"listed"`  // the address is on it
+}
+
 // retiredView is a removed mailbox in it.
 type retiredView struct {
 	Address  string    `json:"address"`   // the mailbox
@@ -108,7 +116,7 @@ type retiredView struct {
 func viewHost(h session.HostStatus) hostView {
 	v := hostView{
 		Name: h.Name, Hostname: h.Hostname, Address: h.Address, Ports: []int{}, Disks: []diskView{}, Certificates: []certificateView{}, SigningKeys: []signingKeyView{},
-		Reverse: []reverseView{}, Mailboxes: h.Mailboxes, Retired: []retiredView{}, Alerts: []string{},
+		Reverse: []reverseView{}, Blocklists: []listedView{}, Mailboxes: h.Mailboxes, Retired: []retiredView{}, Alerts: []string{},
 	}
 	v.Reachable = h.Err == nil && h.Address != ""
 	f := h.Facts
@@ -155,6 +163,12 @@ func (v *hostView) viewServer(s *manifest.Status) {
 		for _, a := range r.Addresses {
 			if a.Known {
 				v.Reverse = append(v.Reverse, reverseView{a.Address, append([]string{}, a.Names...), slices.Contains(a.Names, strings.ToLower(v.Hostname))})
+			}
+			for _, list := range a.Listed {
+				v.Blocklists = append(v.Blocklists, listedView{a.Address, list, true})
+			}
+			for _, list := range a.NotListed {
+				v.Blocklists = append(v.Blocklists, listedView{a.Address, list, false})
 			}
 		}
 	}

@@ -92,14 +92,18 @@ func agentCommands(version string) []*cobra.Command {
 	})
 	convergeCommand.Args = cobra.MaximumNArgs(1)
 	convergeCommand.Flags().BoolVar(&dry, "dry-run", false, "only print what would change to the installed manifest, or the one in a file; exit 2 when something would")
-	return []*cobra.Command{
-		command("observe", "print what is on this host", func(ctx context.Context, a *agent.Agent, cmd *cobra.Command, _ []string) error {
-			facts, err := a.Observe(ctx)
+	observe := func(find func(*agent.Agent, context.Context) (*manifest.Facts, error)) func(context.Context, *agent.Agent, *cobra.Command, []string) error {
+		return func(ctx context.Context, a *agent.Agent, cmd *cobra.Command, _ []string) error {
+			facts, err := find(a, ctx)
 			if err != nil {
 				return err
 			}
 			return answer(cmd, facts)
-		}),
+		}
+	}
+	return []*cobra.Command{
+		command("observe", "print what is on this host", observe((*agent.Agent).Observe)),
+		command("look", "look at the way to other servers now, and print what is on this host", observe((*agent.Agent).LookAndObserve)),
 		command("install", "make this mailformd the host's", request((*agent.Agent).Install)),
 		command("keys", "make and delete signing keys", request((*agent.Agent).Keys)),
 		command("host-key", "make an SSH host key of this host's own, or end the one it takes the place of", request((*agent.Agent).HostKey)),

@@ -212,9 +212,11 @@ func (p *Provider) declareHost(h *specs.Host, mail []manifest.ServicePort, web [
 				"state":    plan.String("InUse"),
 			},
 			Outputs: []string{"ip"},
-			SameAs:  map[string]plan.Ref{"ip": {Address: address, Attr: "ip"}},
-			Within:  instance,
-			Effect:  h.Hostname + " can be reached",
+			// One that is given back must be free first, and another one has another IP.
+			ReplaceOn: []string{"address"},
+			SameAs:    map[string]plan.Ref{"ip": {Address: address, Attr: "ip"}},
+			Within:    instance,
+			Effect:    h.Hostname + " can be reached",
 		},
 	}
 	rs = append(rs, declareDisk(h)...)

@@ -230,6 +230,29 @@ func TestMovingToAnotherZone(t *testing.T) {
 	}
 }
 
+// TestAnotherAddress: an address that is made anew is taken from the instance, given
+// back, and another one takes its place. What names it follows in the same run.
+func TestAnotherAddress(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, testSpec())
+	old := observed(t, p, testSpec(), "host/mx1/address").Outputs["ip"].Str()
+	pl := planFor(t, p, testSpec(), allow("host/mx1/address"), func(in *plan.Input) { in.Replace = []string{"host/mx1/address"} })
+	equal(t, "plan", pending(pl), []string{"replace host/mx1/address", "replace host/mx1/address-link"})
+	out, err := walk(p, pl, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := out["host/mx1/address-link"]["ip"].Str()
+	if ip == "" || ip == old || c.machines[0].ip.String() != ip {
+		t.Errorf("the address was %s and is %s, the machine has %v", old, ip, c.machines[0].ip)
+	}
+	if n := len(c.sim.Inventory()); n != 6 {
+		t.Errorf("there are %d things: %v", n, c.sim.Inventory())
+	}
+	equal(t, "afterwards", pending(planFor(t, p, testSpec())), nil)
+}
+
 func TestSoldOut(t *testing.T) {
 	sold := func(zone, _ string) bool { return zone == "cn-hongkong-b" }
 	c := newCloud(t, func(cfg *alicloudsim.Config) { cfg.NoStock = sold })

@@ -15,6 +15,7 @@ import (
 const (
 	advicePort25  = "port-25-closed"
 	adviceReverse = "reverse-dns"
+	adviceListed  = "address-listed"
 )
 
 // Advise implements plan.Advisor, from what the hosts have said last.
@@ -24,15 +25,15 @@ func (p *Provider) Advise() []plan.Advice {
 	var out []plan.Advice
 	for host, f := range p.facts {
 		if f.Owner != nil && f.Owner.Stack == p.Stack && f.Manifest != nil {
-			out = append(out, AdviseOn(host, f.Manifest.Hostname, p.targets[host].created, f.Reach)...)
+			out = append(out, AdviseOn(host, f.Manifest.Hostname, p.targets[host].address, p.targets[host].created, f.Reach)...)
 		}
 	}
 	return out
 }
 
 // AdviseOn is advice about a host from what its daemon has found out. cloud says
-// that it is an instance of Alibaba Cloud.
-func AdviseOn(host, hostname string, cloud bool, r *manifest.Reach) []plan.Advice {
+// that it is an instance of Alibaba Cloud, which then has the public address.
+func AdviseOn(host, hostname, address string, cloud bool, r *manifest.Reach) []plan.Advice {
 	if r == nil {
 		return nil
 	}
@@ -53,6 +54,12 @@ func AdviseOn(host, hostname string, cloud bool, r *manifest.Reach) []plan.Advic
 		out = append(out, a)
 	}
 	for _, addr := range r.Addresses {
+		if cloud && addr.Address != address && !strings.Contains(addr.Address, ":") {
+			continue // it had that one before, and DNS told so when its daemon looked
+		}
+		if len(addr.Listed) > 0 && r.Port25 != manifest.Port25Relay {
+			out = append(out, adviseListed(host, cloud, addr))
+		}
 		name := strings.ToLower(hostname)
 		if !addr.Known || slices.Contains(addr.Names, name) || r.Port25 == manifest.Port25Relay {
 			continue // who sends through a relay is known by the relay's name
@@ -76,6 +83,33 @@ func AdviseOn(host, hostname string, cloud bool, r *manifest.Reach) []plan.Advic
 	return out
 }
 
+// adviseListed is advice about an address that blocklists know.
+func adviseListed(host string, cloud bool, addr manifest.ReachAddress) plan.Advice {
+	a := plan.Advice{
+		Code: adviceListed, About: "host " + host, Title: addr.Address + " is on " + strings.Join(addr.Listed, " and "),
+		Text: "Servers that ask these blocklists refuse mail from this address, or take it for spam, whoever sends it. On a new machine it is what somebody did who had the address before.",
+	}
+	if cloud {
+		a.Text += fmt.Sprintf(" A new address costs nothing:\n"+
+			"mailform apply --replace host/%[1]s/address --allow host/%[1]s/address\n"+
+			"The address records follow by themselves, within their TTL. Ask for the new address's reverse DNS name then, and for port 25 where the vendor has opened it for the old one alone. "+
+			"Should the new one be listed, too, the same command gives another.\n"+
+			"An address that has sent your mail for a while is worth keeping: find out what was sent, then ask the list to take it off.", host)
+	} else {
+		a.Text += "\nFind out whether it was you who sent what brought it there (a stolen password, most often), and ask the list to take it off; or ask whoever gave you the address for another one."
+	}
+	a.Text += "\nmonitor { blocklists = [...] } says which lists are asked."
+	for _, list := range addr.Listed {
+		switch {
+		case list == "spamhaus.org" || strings.HasSuffix(list, ".spamhaus.org"):
+			a.Links = append(a.Links, "https://check.spamhaus.org/results/?query="+addr.Address)
+		case list == "bl.spamcop.net":
+			a.Links = append(a.Links, "https://www.spamcop.net/w3m?action=checkblock&ip="+addr.Address)
+		}
+	}
+	return a
+}
+
 // relayLines are ready to be pasted into a spec.
 const relayLines = `variable "relay_password" {
   sensitive = true
@@ -91,17 +125,22 @@ server {
 }
 `
 
-// LookAgain observes some hosts once more, for advice about what a run has made.
-// Those that do not answer keep what they have said before.
-func (p *Provider) LookAgain(ctx context.Context, hosts []string) {
+// LookAgain lets some hosts look once more at how they stand with others, for advice
+// about what a run has made. They are given with the addresses that they have got,
+// "" for those that have kept theirs. Who does not answer keeps what he has said before.
+func (p *Provider) LookAgain(ctx context.Context, hosts map[string]string) {
 	var wg sync.WaitGroup
-	for _, host := range hosts {
+	for host, address := range hosts {
 		t, err := p.target(host)
 		if err != nil {
 			continue
 		}
+		if address != "" {
+			t.address = address
+			p.remember(t)
+		}
 		wg.Go(func() {
-			if f, _, err := p.observeFacts(ctx, t); err == nil && f != nil {
+			if f, _, err := p.askFacts(ctx, t, "look"); err == nil && f != nil {
 				p.mu.Lock()
 				p.facts[host] = f
 				p.mu.Unlock()

@@ -12,6 +12,9 @@ func TestAdvice(t *testing.T) {
 	known := func(names ...string) []manifest.ReachAddress {
 		return []manifest.ReachAddress{{Address: "203.0.113.7", Names: names, Known: true}}
 	}
+	listed := func(address string) []manifest.ReachAddress {
+		return []manifest.ReachAddress{{Address: address, Names: []string{"mail.acme.example"}, Known: true, Listed: []string{"zen.spamhaus.org", "bl.spamcop.net"}}}
+	}
 	for _, tc := range []struct {
 		r     *manifest.Reach
 		cloud bool
@@ -25,15 +28,23 @@ func TestAdvice(t *testing.T) {
 		{&manifest.Reach{Port25: manifest.Port25Closed}, true, []string{advicePort25, "Alibaba Cloud closes"}},
 		{&manifest.Reach{Port25: manifest.Port25Closed}, false, []string{advicePort25, "provider has closed"}},
 		{&manifest.Reach{Addresses: known()}, true, []string{adviceReverse, "Reverse DNS Lookup"}},
+		{&manifest.Reach{Port25: manifest.Port25Open, Addresses: listed("203.0.113.7")}, true, []string{adviceListed, "mailform apply --replace host/mx1/address"}},
+		{&manifest.Reach{Port25: manifest.Port25Open, Addresses: listed("203.0.113.7")}, false, []string{adviceListed, "whoever gave you the address"}},
+		{&manifest.Reach{Port25: manifest.Port25Open, Addresses: listed("203.0.113.6")}, true, nil}, // the address before this one
+		{&manifest.Reach{Port25: manifest.Port25Relay, Addresses: listed("203.0.113.7")}, true, nil},
 		{&manifest.Reach{Addresses: known("vps7.hoster.example")}, false, []string{adviceReverse, "whoever gave you the address"}},
 	} {
-		got := AdviseOn("mx1", "Mail.acme.example", tc.cloud, tc.r)
+		got := AdviseOn("mx1", "Mail.acme.example", "203.0.113.7", tc.cloud, tc.r)
 		if len(got) != len(tc.want)/2 || len(got) == 1 && (got[0].Code != tc.want[0] || !strings.Contains(got[0].Text, tc.want[1])) {
 			t.Errorf("%+v, in the cloud %v: %+v, want %q", tc.r, tc.cloud, got, tc.want)
 		}
 	}
-	if got := AdviseOn("mx1", "mail.acme.example", true, &manifest.Reach{Addresses: known("vps7.hoster.example")}); !strings.Contains(got[0].Title, "vps7.hoster.example, not to mail.acme.example") {
+	if got := AdviseOn("mx1", "mail.acme.example", "203.0.113.7", true, &manifest.Reach{Addresses: known("vps7.hoster.example")}); !strings.Contains(got[0].Title, "vps7.hoster.example, not to mail.acme.example") {
 		t.Errorf("%q", got[0].Title)
+	}
+	got := AdviseOn("mx1", "mail.acme.example", "203.0.113.7", true, &manifest.Reach{Addresses: listed("203.0.113.7")})
+	if len(got) != 1 || got[0].Title != "203.0.113.7 is on zen.spamhaus.org and bl.spamcop.net" || len(got[0].Links) != 2 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -93,17 +93,22 @@ func (p *Provider) observeHost(ctx context.Context, t target, desired []plan.Res
 
 // observeFacts asks the machine about itself; nil when mailformd is not there.
 func (p *Provider) observeFacts(ctx context.Context, t target) (*manifest.Facts, int, error) {
+	return p.askFacts(ctx, t, "observe")
+}
+
+// askFacts does so with one of the agent's commands that answer with facts.
+func (p *Provider) askFacts(ctx context.Context, t target, command string) (*manifest.Facts, int, error) {
 	_, sha, err := p.probe(ctx, t)
 	if err != nil || sha == "" {
 		return nil, 2, err
 	}
-	b, err := p.agent(ctx, t, "look at what is there", paths.Binary(), "observe", nil, nil)
+	b, err := p.agent(ctx, t, "look at what is there", paths.Binary(), command, nil, nil)
 	if err != nil {
 		return nil, 3, err
 	}
 	f, err := manifest.ReadFacts(b)
 	if err != nil {
-		return nil, 3, unreadableFacts(t, "observe", err)
+		return nil, 3, unreadableFacts(t, command, err)
 	}
 	return f, 3, nil
 }

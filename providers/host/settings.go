@@ -42,10 +42,10 @@ func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
 			m.Backup.Region = spec.AliCloud.Region
 		}
 	}
-	if w := spec.Monitor; len(w.Alerts) > 0 || w.Metrics != "" {
+	if w := spec.Monitor; len(w.Alerts)+len(w.Blocklists) > 0 || w.Metrics != "" {
 		m.Monitor = &manifest.Monitor{
 			Alerts: slices.Clone(w.Alerts), DiskFreePercent: w.DiskFreePercent, QueueAgeSeconds: seconds(w.QueueAge),
-			CertificateSeconds: seconds(w.Certificate), Metrics: w.Metrics,
+			CertificateSeconds: seconds(w.Certificate), Metrics: w.Metrics, Blocklists: slices.Clone(w.Blocklists),
 		}
 	}
 	m.HardenSSH = h.SSH.Harden
@@ -188,6 +188,7 @@ func monitorValue(w *manifest.Monitor) plan.Value {
 	return plan.Map(map[string]plan.Value{
 		"alerts": plan.Strings(w.Alerts...), "disk_free_percent": number(w.DiskFreePercent), "queue_age_seconds": plan.Int(w.QueueAgeSeconds),
 		"certificate_seconds": plan.Int(w.CertificateSeconds), "metrics": plan.String(w.Metrics),
+		"blocklists": plan.Strings(w.Blocklists...),
 	})
 }
 
@@ -236,6 +237,7 @@ func readSettings(v plan.Value) manifest.Manifest {
 		m.Monitor = &manifest.Monitor{
 			Alerts: w.Field("alerts").Texts(), DiskFreePercent: count(w, "disk_free_percent"), QueueAgeSeconds: w.Field("queue_age_seconds").Num(),
 			CertificateSeconds: w.Field("certificate_seconds").Num(), Metrics: w.Field("metrics").Str(),
+			Blocklists: w.Field("blocklists").Texts(),
 		}
 	}
 	return m

@@ -58,7 +58,18 @@ func (n *network) allocate() netip.Addr {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.next++
-	return netip.AddrFrom4([4]byte{127, 100, byte(n.next >> 8), byte(n.next)})
+	return nthAddress(n.next)
+}
+
+// coming is the address that allocate gives next.
+func (n *network) coming() netip.Addr {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return nthAddress(n.next + 1)
+}
+
+func nthAddress(n uint16) netip.Addr {
+	return netip.AddrFrom4([4]byte{127, 100, byte(n >> 8), byte(n)})
 }
 
 func (n *network) attach(ip netip.Addr, s station) { n.open(ip, loopback(s)) }

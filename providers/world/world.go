@@ -458,6 +458,16 @@ func (w *World) SetPort25(open bool) { w.closed25.Store(!open) }
 // are before anybody has asked for them.
 func (w *World) SetReverse(on bool) { w.dns.SetReverse(on) }
 
+// ListNext makes a blocklist of a DNS zone, with the public address on it that the
+// cloud hands out next, as if a spammer had given it back a moment ago.
+func (w *World) ListNext(zone string) error {
+	a := w.net.coming().As4()
+	return w.dns.SetStatic(cloudflaresim.StaticZone{Origin: zone, Records: []string{
+		"2.0.0.127 300 IN A 127.0.0.2", // RFC 5782 5: the test entry of every list
+		fmt.Sprintf("%d.%d.%d.%d 300 IN A 127.0.0.2", a[3], a[2], a[1], a[0]),
+	}})
+}
+
 // Calls returns how many requests the vendors' APIs have answered.
 func (w *World) Calls() int { return len(w.cloud.Calls()) + len(w.dns.Calls()) }
 

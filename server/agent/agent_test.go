@@ -239,6 +239,11 @@ func (d daemon) Status(context.Context) (manifest.Status, error) {
 	return manifest.Status{ManifestSHA256: d.m.serving, Purged: d.m.purged}, nil
 }
 
+func (d daemon) Look(ctx context.Context) (manifest.Status, error) {
+	d.m.calls = append(d.m.calls, "look")
+	return d.Status(ctx)
+}
+
 func (d daemon) Reload(ctx context.Context) (manifest.Status, error) {
 	d.m.calls = append(d.m.calls, "reload")
 	if err := d.m.read(); err != nil {

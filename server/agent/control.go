@@ -17,6 +17,8 @@ type Daemon interface {
 	Status(context.Context) (manifest.Status, error)
 	// Reload makes the daemon read manifest, credentials, certificates and keys again.
 	Reload(context.Context) (manifest.Status, error)
+	// Look makes the daemon look now at its way to other servers, and waits for it.
+	Look(context.Context) (manifest.Status, error)
 }
 
 // Control is the Daemon behind a control socket.
@@ -30,6 +32,11 @@ func (c Control) Status(ctx context.Context) (manifest.Status, error) {
 // Reload implements Daemon.
 func (c Control) Reload(ctx context.Context) (manifest.Status, error) {
 	return c.do(ctx, http.MethodPost, "/v1/reload")
+}
+
+// Look implements Daemon.
+func (c Control) Look(ctx context.Context) (manifest.Status, error) {
+	return c.do(ctx, http.MethodPost, "/v1/look")
 }
 
 func (c Control) do(ctx context.Context, method, path string) (manifest.Status, error) {

@@ -13,8 +13,21 @@ import (
 	"mailform/server/manifest"
 )
 
+// lookTimeout bounds a look at the way to other servers: a closed port 25 and
+// blocklists that do not answer take five seconds, all at the same time.
+const lookTimeout = 8 * time.Second
+
 // statusTimeout bounds the question to a daemon that may hang.
 const statusTimeout = 5 * time.Second
+
+// LookAndObserve is Observe, after the daemon has looked once more at its way to
+// other servers. When that takes too long, it tells what it knew before.
+func (a *Agent) LookAndObserve(ctx context.Context) (*manifest.Facts, error) {
+	look, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	_, _ = a.Daemon.Look(look) // one that does not serve has nothing to look at
+	return a.Observe(ctx)
+}
 
 // Observe reports what is on the host. It changes nothing.
 func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {

@@ -72,6 +72,12 @@ func (d *daemon) control() *http.Server {
 		}
 		d.answerStatus(r.Context(), w)
 	})
+	mux.HandleFunc("POST /v1/look", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := d.reach.again(r.Context()); err != nil {
+			return // nobody waits for the answer any more
+		}
+		d.answerStatus(r.Context(), w)
+	})
 	mux.HandleFunc("POST /v1/backup", d.backupNow)
 	mux.HandleFunc("GET /v1/queue", func(w http.ResponseWriter, r *http.Request) {
 		entries, err := d.store.Queue(r.Context())

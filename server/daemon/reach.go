@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"mailform/server/filter"
 	"mailform/server/manifest"
 	"mailform/server/queue"
 )
@@ -25,7 +26,7 @@ func DefaultReach() []string { return []string{"qq.com", "gmail.com", "outlook.c
 const (
 	reachEvery  = 6 * time.Hour
 	reachSoon   = 10 * time.Minute // after a look that found out nothing, or trouble that may be mended by now
-	reachTarget = 5 * time.Second
+	reachTarget = 5 * time.Second  // for one mail server or blocklist
 	reachBound  = 30 * time.Second
 )
 
@@ -36,25 +37,36 @@ type reach struct {
 	dial     Dial
 	now      func() time.Time
 	changed  chan struct{} // asks for a look: there are new settings
+	looking  chan struct{} // held by the one who looks, so that what is kept is the newest
 
 	mu       sync.Mutex
-	hostname string
-	relay    bool
+	settings reachSettings
 	found    *manifest.Reach
 }
 
+// reachSettings are what a manifest says about it.
+type reachSettings struct {
+	hostname string
+	relay    bool
+	lists    string // the blocklists, with spaces between
+}
+
 func newReach(cfg Config) *reach {
-	return &reach{domains: cfg.Reach, resolver: cfg.Resolver, dial: cfg.Dial, now: cfg.Now, changed: make(chan struct{}, 1)}
+	return &reach{domains: cfg.Reach, resolver: cfg.Resolver, dial: cfg.Dial, now: cfg.Now, changed: make(chan struct{}, 1), looking: make(chan struct{}, 1)}
 }
 
 // set takes over what a manifest says; a change makes what was found void.
 func (r *reach) set(m *manifest.Manifest) {
+	s := reachSettings{hostname: m.Hostname, relay: m.Relay != nil}
+	if m.Monitor != nil {
+		s.lists = strings.Join(m.Monitor.Blocklists, " ")
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.hostname == m.Hostname && r.relay == (m.Relay != nil) {
+	if r.settings == s {
 		return
 	}
-	r.hostname, r.relay, r.found = m.Hostname, m.Relay != nil, nil
+	r.settings, r.found = s, nil
 	select {
 	case r.changed <- struct{}{}:
 	default:
@@ -79,24 +91,40 @@ func (r *reach) run(ctx context.Context) error {
 		case <-timer.C:
 		case <-r.changed:
 		}
-		r.mu.Lock()
-		hostname, relay := r.hostname, r.relay
-		r.mu.Unlock()
-		found := r.look(ctx, hostname, relay)
-		if ctx.Err() != nil {
+		well, err := r.again(ctx)
+		if err != nil {
 			return nil
 		}
-		r.mu.Lock()
-		if r.hostname == hostname && r.relay == relay {
-			r.found = found
-		}
-		r.mu.Unlock()
 		wait := reachEvery
-		if !settled(found, hostname) {
+		if !well {
 			wait = reachSoon
 		}
 		timer.Reset(wait)
 	}
+}
+
+// again looks now and keeps what it finds. well says that all is as it should be; the
+// error is the context's.
+func (r *reach) again(ctx context.Context) (well bool, err error) {
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case r.looking <- struct{}{}:
+	}
+	defer func() { <-r.looking }()
+	r.mu.Lock()
+	s := r.settings
+	r.mu.Unlock()
+	found := r.look(ctx, s)
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.settings == s {
+		r.found = found
+	}
+	return settled(found, s.hostname), nil
 }
 
 // settled reports whether all that was looked for is known and as it should be.
@@ -104,21 +132,23 @@ func settled(f *manifest.Reach, hostname string) bool {
 	if f.Port25 != manifest.Port25Open && f.Port25 != manifest.Port25Relay || len(f.Addresses) == 0 {
 		return false
 	}
-	return !slices.ContainsFunc(f.Addresses, func(a manifest.ReachAddress) bool { return !slices.Contains(a.Names, strings.ToLower(hostname)) })
+	return !slices.ContainsFunc(f.Addresses, func(a manifest.ReachAddress) bool {
+		return len(a.Listed) > 0 || !slices.Contains(a.Names, strings.ToLower(hostname))
+	})
 }
 
 // look finds out how things are now.
-func (r *reach) look(ctx context.Context, hostname string, relay bool) *manifest.Reach {
+func (r *reach) look(ctx context.Context, s reachSettings) *manifest.Reach {
 	ctx, cancel := context.WithTimeout(ctx, reachBound)
 	defer cancel()
 	f := &manifest.Reach{Checked: r.now().UTC().Truncate(time.Second)}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if f.Port25 = manifest.Port25Relay; !relay {
+		if f.Port25 = manifest.Port25Relay; !s.relay {
 			f.Port25, f.Tried = r.port25(ctx)
 		}
 	})
-	wg.Go(func() { f.Addresses = r.addresses(ctx, hostname) })
+	wg.Go(func() { f.Addresses = r.addresses(ctx, s.hostname, strings.Fields(s.lists)) })
 	wg.Wait()
 	return f
 }
@@ -194,22 +224,50 @@ func shortly(err error) error {
 	}
 }
 
-// addresses are the hostname's, with their names.
-func (r *reach) addresses(ctx context.Context, hostname string) []manifest.ReachAddress {
+// addresses are the hostname's, with their names and the lists that they are on.
+func (r *reach) addresses(ctx context.Context, hostname string, lists []string) []manifest.ReachAddress {
 	ips, err := r.resolver.LookupAddr(ctx, hostname)
 	if err != nil {
 		return nil
 	}
-	var out []manifest.ReachAddress
-	for _, ip := range ips {
-		a := manifest.ReachAddress{Address: ip.String()}
-		names, err := r.resolver.LookupPTR(ctx, ip)
-		a.Known = err == nil || errors.Is(err, queue.ErrNoDomain)
-		for _, n := range names {
-			a.Names = append(a.Names, strings.ToLower(strings.TrimSuffix(n, ".")))
+	out := make([]manifest.ReachAddress, len(ips))
+	var wg sync.WaitGroup
+	for i, ip := range ips {
+		wg.Go(func() {
+			a := manifest.ReachAddress{Address: ip.String()}
+			names, err := r.resolver.LookupPTR(ctx, ip)
+			a.Known = err == nil || errors.Is(err, queue.ErrNoDomain)
+			for _, n := range names {
+				a.Names = append(a.Names, strings.ToLower(strings.TrimSuffix(n, ".")))
+			}
+			slices.Sort(a.Names)
+			out[i] = a
+		})
+	}
+	found := make([][]filter.Listing, len(ips))
+	for i, ip := range ips {
+		if !ip.Is4() || ip.IsPrivate() { // lists of IPv6 addresses are few, and of networks
+			continue
 		}
-		slices.Sort(a.Names)
-		out = append(out, a)
+		found[i] = make([]filter.Listing, len(lists))
+		for j, zone := range lists {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, reachTarget)
+				defer cancel()
+				found[i][j] = filter.LookUpListing(ctx, lookups{r.resolver}, zone, ip)
+			})
+		}
+	}
+	wg.Wait()
+	for i, answers := range found {
+		for j, answer := range answers {
+			switch answer {
+			case filter.Listed:
+				out[i].Listed = append(out[i].Listed, lists[j])
+			case filter.NotListed:
+				out[i].NotListed = append(out[i].NotListed, lists[j])
+			}
+		}
 	}
 	slices.SortFunc(out, func(a, b manifest.ReachAddress) int { return strings.Compare(a.Address, b.Address) })
 	return out

@@ -22,6 +22,7 @@ type outside struct {
 	addrs map[string][]netip.Addr
 	names map[string][]string // by address; one that is missing cannot be asked for
 	open  map[string]bool     // by host:port
+	lists map[string]string   // what blocklists answer, by name; "" is nothing that could be made out
 	asked atomic.Int32        // how often somebody was dialled
 }
 
@@ -35,7 +36,17 @@ func (o *outside) LookupAddr(_ context.Context, host string) ([]netip.Addr, erro
 	}
 	return nil, queue.ErrNoDomain
 }
+
 func (o *outside) LookupA(ctx context.Context, host string) ([]netip.Addr, error) {
+	switch answer, ok := o.lists[host]; {
+	case ok && answer == "":
+		return nil, errors.New("SERVFAIL")
+	case ok && answer == "never":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case ok:
+		return []netip.Addr{netip.MustParseAddr(answer)}, nil
+	}
 	return o.LookupAddr(ctx, host)
 }
 func (*outside) LookupTXT(context.Context, string) ([]string, error) { return nil, nil }
@@ -94,7 +105,7 @@ func TestReach(t *testing.T) {
 		{[]string{"a.example"}, true, manifest.Port25Relay, nil},
 	} {
 		o.asked.Store(0)
-		got := o.reach(tc.domains...).look(t.Context(), "mail.acme.example", tc.relay)
+		got := o.reach(tc.domains...).look(t.Context(), reachSettings{hostname: "mail.acme.example", relay: tc.relay})
 		if got.Port25 != tc.verdict || !reflect.DeepEqual(got.Tried, tc.tried) || !reflect.DeepEqual(got.Addresses, addresses) {
 			t.Errorf("%v, relay %v: %+v", tc.domains, tc.relay, got)
 		}
@@ -102,9 +113,43 @@ func TestReach(t *testing.T) {
 			t.Error("servers are tried although mail goes through a relay")
 		}
 	}
-	if got := o.reach("b.example").look(t.Context(), "new.acme.example", false); len(got.Addresses) != 0 {
+	if got := o.reach("b.example").look(t.Context(), reachSettings{hostname: "new.acme.example"}); len(got.Addresses) != 0 {
 		t.Errorf("a name that is not in DNS yet has %+v", got.Addresses)
 	}
+}
+
+// TestReachLists: an address is on a list only when the list says so: not when it
+// refuses to answer us, does not answer or is no list any more. None holds up the others.
+func TestReachLists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &outside{
+			addrs: map[string][]netip.Addr{"mail.acme.example": {netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("10.0.0.7"), netip.MustParseAddr("2001:db8::1")}},
+			lists: map[string]string{
+				"7.113.0.203.listed.example": "127.0.0.2", "7.113.0.203.refuses.example": "127.255.255.254", "7.113.0.203.broken.example": "",
+				"7.113.0.203.silent.example": "never", "7.113.0.203.parked.example": "198.51.100.9", "7.113.0.203.world.example": "127.0.0.1",
+				"7.0.0.10.listed.example": "127.0.0.2",
+			},
+		}
+		begun := time.Now()
+		s := reachSettings{hostname: "mail.acme.example", relay: true,
+			lists: "listed.example refuses.example broken.example silent.example parked.example world.example clear.example"}
+		got := o.reach().look(t.Context(), s)
+		if took := time.Since(begun); took != reachTarget {
+			t.Errorf("a list that does not answer takes %s", took)
+		}
+		for _, a := range got.Addresses {
+			want := manifest.ReachAddress{Address: a.Address}
+			if a.Address == "203.0.113.7" {
+				want.Listed, want.NotListed = []string{"listed.example"}, []string{"parked.example", "world.example", "clear.example"}
+			}
+			if !reflect.DeepEqual(a, want) {
+				t.Errorf("%+v, want %+v", a, want)
+			}
+		}
+		if settled(&manifest.Reach{Port25: manifest.Port25Relay, Addresses: []manifest.ReachAddress{{Names: []string{"mail.acme.example"}, Listed: []string{"listed.example"}}}}, "mail.acme.example") {
+			t.Error("an address on a list is well")
+		}
+	})
 }
 
 // TestReachTimes: what is well is looked at every six hours, what is not more
@@ -143,6 +188,22 @@ func TestReachTimes(t *testing.T) {
 		looks(time.Second, 4, manifest.Port25Open)
 		r.set(&manifest.Manifest{Hostname: m.Hostname, Relay: &manifest.Relay{Host: "smtp.relay.example"}})
 		looks(time.Second, 4, manifest.Port25Relay)
+		r.set(m)
+		looks(time.Second, 5, manifest.Port25Open)
+		// Whoever asks is told how it is now; who goes away keeps nothing.
+		delete(o.open, "192.0.2.1:25")
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		if _, err := r.again(gone); err == nil || r.last().Port25 != manifest.Port25Open {
+			t.Errorf("a look that was cut short: %v, %+v", err, r.last())
+		}
+		if well, err := r.again(ctx); well || err != nil || r.last().Port25 != manifest.Port25Closed {
+			t.Errorf("asked again: %v, %v, %+v", well, err, r.last())
+		}
+		r.set(&manifest.Manifest{Hostname: m.Hostname, Monitor: &manifest.Monitor{Blocklists: []string{"list.example"}}})
+		if r.last() != nil {
+			t.Error("what was found without the list is kept")
+		}
 		cancel()
 		<-ended
 	})

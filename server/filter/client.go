@@ -55,7 +55,7 @@ func (c *Client) look(ctx context.Context, zones []string) {
 	ctx, cancel := context.WithTimeout(ctx, c.f.cfg.Budget)
 	defer cancel()
 	var helo Fact
-	listings := make([]listing, len(zones))
+	listings := make([]Listing, len(zones))
 	var wg sync.WaitGroup
 	wg.Go(func() { c.rev = reverse(ctx, c.f.cfg.Resolver, c.addr) })
 	wg.Go(func() { helo = checkHelo(ctx, c.f.cfg.Resolver, c.helo, c.addr) })
@@ -78,12 +78,12 @@ func (c *Client) look(ctx context.Context, zones []string) {
 	}
 	for i, l := range listings {
 		switch l {
-		case listed:
+		case Listed:
 			c.listed = append(c.listed, zones[i])
 			c.facts = append(c.facts, Fact{"listed:" + zones[i], scoreListed})
-		case listingUnknown:
+		case ListingUnknown:
 			c.facts = append(c.facts, Fact{"no-answer:" + zones[i], 0})
-		case listingRefused:
+		case ListingRefused:
 			c.facts = append(c.facts, Fact{"refuses-us:" + zones[i], 0})
 		}
 	}

@@ -10,14 +10,15 @@ import (
 	"mailform/server/mailauth"
 )
 
-// listing is what a blocklist says about a client.
-type listing uint8
+// Listing is what a blocklist says about an address.
+type Listing uint8
 
+// The answers of a blocklist.
 const (
-	notListed      listing = iota
-	listed                 // the client is on the list
-	listingUnknown         // no answer: taken as not listed
-	listingRefused         // the list does not answer us, for instance because we ask through a public resolver
+	NotListed      Listing = iota
+	Listed                 // the address is on the list
+	ListingUnknown         // no answer: taken as not listed
+	ListingRefused         // the list does not answer us, for instance because we ask through a public resolver
 )
 
 var (
@@ -29,29 +30,34 @@ var (
 	neverListed = netip.MustParseAddr("127.0.0.1")
 )
 
-// lookUpListing asks one blocklist about a client, RFC 5782. Answers from
-// elsewhere than 127.0.0.0/8 are those of a parked domain.
-func lookUpListing(ctx context.Context, r Resolver, zone string, addr netip.Addr) listing {
+// lookUpListing asks one blocklist about a client that is no neighbour.
+func lookUpListing(ctx context.Context, r Resolver, zone string, addr netip.Addr) Listing {
 	if !addr.IsValid() || addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() {
-		return notListed
+		return NotListed
 	}
+	return LookUpListing(ctx, r, zone, addr)
+}
+
+// LookUpListing asks one blocklist about an address, RFC 5782. Answers from
+// elsewhere than 127.0.0.0/8 are those of a parked domain.
+func LookUpListing(ctx context.Context, r Resolver, zone string, addr netip.Addr) Listing {
 	answers, err := r.LookupA(ctx, listingName(addr)+"."+zone)
 	if errors.Is(err, mailauth.ErrNoName) {
-		return notListed
+		return NotListed
 	}
 	if err != nil {
-		return listingUnknown
+		return ListingUnknown
 	}
-	result := notListed
+	result := NotListed
 	for _, a := range answers {
 		switch {
 		case !loopback.Contains(a) || a == neverListed:
 		case errorCodes.Contains(a):
-			if result == notListed {
-				result = listingRefused
+			if result == NotListed {
+				result = ListingRefused
 			}
 		default:
-			result = listed
+			result = Listed
 		}
 	}
 	return result

@@ -78,6 +78,7 @@ type Monitor struct {
 	QueueAgeSeconds    int64    `json:"queue_age_seconds,omitempty"`
 	CertificateSeconds int64    `json:"certificate_seconds,omitempty"` // less than this left is reported
 	Metrics            string   `json:"metrics,omitempty"`             // loopback host:port for Prometheus
+	Blocklists         []string `json:"blocklists,omitempty"`          // DNS zones in which the host looks for its own address
 }
 
 // Relay is the smarthost for mail to other domains.
@@ -356,6 +357,10 @@ type ReachAddress struct {
 	Names   []string `json:"names,omitempty"` // of its PTR records, in lower case without a dot at their end
 	// Known is false while the PTR records could not be asked for.
 	Known bool `json:"known,omitempty"`
+	// Listed are the blocklists that an IPv4 address is on, NotListed those that it is
+	// not on. One that gave no answer, or none to us, is in neither.
+	Listed    []string `json:"listed,omitempty"`
+	NotListed []string `json:"not_listed,omitempty"`
 }
 
 // Backed is what POST /v1/backup on the control socket answers once a backup was made.

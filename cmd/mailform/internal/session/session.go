@@ -294,13 +294,17 @@ func (s *Session) Advise() []plan.Advice {
 	return plan.SortAdvice(out)
 }
 
-// AdviseAfter is Advise once a plan was carried out: servers that it has changed
-// are asked again.
-func (s *Session) AdviseAfter(ctx context.Context, p *plan.Plan) []plan.Advice {
-	var hosts []string
+// AdviseAfter is Advise once a plan was carried out, from what came of it: servers
+// that it has changed, and those that have got another address, look again.
+func (s *Session) AdviseAfter(ctx context.Context, p *plan.Plan, outputs map[plan.Address]plan.Attrs) []plan.Advice {
+	hosts := map[string]string{}
 	for _, c := range p.Changes {
-		if part := c.Address.Segments(); c.Pending() && part[0] == "server" && c.Action != plan.Delete {
-			hosts = append(hosts, part[1])
+		part := c.Address.Segments()
+		if !c.Pending() || c.Action == plan.Delete || len(part) < 2 {
+			continue
+		}
+		if link := plan.Addr("host", part[1], "address-link"); part[0] == "server" || c.Address == link {
+			hosts[part[1]] = outputs[link]["ip"].Str()
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, advicePatience)
