@@ -104,9 +104,9 @@ func (c *clients) mails(k *imapclient.Client) {
 }
 
 // twoWay is the life of a synchronised account: sync brings both sides
-// together, idle does so too and fails if there was anything to do, remove takes a
-// message away as a reader of the client's maildirs is to.
-func (c *clients) twoWay(k *imapclient.Client, d maildir, remove func(folder, name string), sync, idle func()) {
+// together, and does nothing when there is nothing to do; remove takes a message
+// away as a reader of the client's maildirs is to.
+func (c *clients) twoWay(k *imapclient.Client, d maildir, remove func(folder, name string), sync func()) {
 	c.t.Helper()
 	const deep, deepEncoded = "Projects/2024 Büro", "Projects/2024 B&APw-ro"
 	same := func(when string) {
@@ -115,12 +115,33 @@ func (c *clients) twoWay(k *imapclient.Client, d maildir, remove func(folder, na
 			c.expect(when+": the maildir of "+f[0], d.holds(f[1]), c.holds(k, f[0]))
 		}
 	}
+	// state is what has to stay the same when there is nothing to do.
+	state := func() []string {
+		c.t.Helper()
+		var list []string
+		for _, f := range [][2]string{{"INBOX", "INBOX"}, {"Projects", "Projects"}, {deep, deepEncoded}} {
+			snapshot, watch, err := c.store.Open(c.t.Context(), "bob@example.com", f[0])
+			c.must(err)
+			watch.Close()
+			for _, m := range snapshot.Messages {
+				list = append(list, fmt.Sprintf("%s: UID %d, modification %d", f[0], m.UID, m.ModSeq))
+			}
+			list = append(list, d.files(f[1])...)
+		}
+		return list
+	}
+	idle := func(when string) {
+		c.t.Helper()
+		before := state()
+		sync()
+		c.expect(when+": there was nothing to do, but", state(), before)
+	}
 	sync()
 	same("first")
 	if n := len(d.files("INBOX")); n != 13 {
 		c.t.Fatalf("%d files in INBOX, expected 13", n)
 	}
-	idle()
+	idle("first")
 
 	// Both sides change, the same mailbox among them.
 	d.flag("INBOX", "mail00", "S")
@@ -140,8 +161,7 @@ func (c *clients) twoWay(k *imapclient.Client, d maildir, remove func(folder, na
 	c.expect("INBOX", c.holds(k, "INBOX"), append(want, "read Answered Seen"))
 	c.expect("Projects", c.holds(k, "Projects"), []string{"from the laptop", "plan Flagged Seen"})
 	c.expect(deep, c.holds(k, deep), []string{"desk Flagged"})
-	idle()
-	same("at the end")
+	idle("after changes")
 }
 
 // mbsync brings a tree of maildirs and the account together: messages, flags and
@@ -179,16 +199,10 @@ Expunge Both
 CopyArrivalDate yes
 SyncState *
 `, c.port(service), kind, c.ca, d.root))
-			sync := func() string { return c.run("", []string{"mbsync", "-c", rc, "-a"}) }
 			k := c.user("bob@example.com", "bob's secret")
 			c.mails(k)
 			remove := func(folder, name string) { d.flag(folder, name, "ST") }
-			c.twoWay(k, d, remove, func() { sync() }, func() {
-				t.Helper()
-				if out := sync(); !strings.Contains(out, "Far: +0 *0 #0") || !strings.Contains(out, "Near: +0 *0 #0") {
-					t.Errorf("there was something to do: %s", out)
-				}
-			})
+			c.twoWay(k, d, remove, func() { c.run("", []string{"mbsync", "-c", rc, "-a"}) })
 		})
 	}
 }
@@ -218,14 +232,8 @@ sslcacertfile = %[4]s
 usecompression = yes
 expunge = yes
 `, c.home, d.root, c.port("imaps"), c.ca))
-	sync := func() string { return c.run("", []string{"offlineimap", "-c", rc, "-o", "-1", "-u", "basic"}) }
 	k := c.user("bob@example.com", "bob's secret")
 	c.mails(k)
 	remove := func(folder, name string) { c.must(os.Remove(d.path(folder, name))) }
-	c.twoWay(k, d, remove, func() { sync() }, func() {
-		t.Helper()
-		if out := sync(); strings.Contains(out, "Copy message") || strings.Contains(out, "Deleting") || strings.Contains(out, "flag") {
-			t.Errorf("there was something to do: %s", out)
-		}
-	})
+	c.twoWay(k, d, remove, func() { c.run("", []string{"offlineimap", "-c", rc, "-o", "-1", "-u", "basic"}) })
 }
