@@ -24,6 +24,9 @@ type FS interface {
 	// TryLock takes an exclusive lock that the operating system drops when the
 	// file is closed or the process dies. It reports false when another holds it.
 	TryLock(File) (bool, error)
+	// Unlock gives it back, also when another process has a copy of the open file: a
+	// child that has been forked and has not yet begun its own program.
+	Unlock(File) error
 }
 
 // File is an open file of an FS.
@@ -105,6 +108,22 @@ func (OS) TryLock(f File) (bool, error) {
 		return false, nil
 	}
 	return lockErr == nil, lockErr
+}
+
+// Unlock implements FS. Closing the file alone is not enough: the lock lasts as long
+// as any copy of the open file does.
+func (OS) Unlock(f File) error {
+	file, ok := f.(*os.File)
+	if !ok {
+		return fmt.Errorf("unlock: %T is not a file of the operating system", f)
+	}
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var unlockErr error
+	err = conn.Control(func(fd uintptr) { unlockErr = unix.Flock(int(fd), unix.LOCK_UN) })
+	return errors.Join(err, unlockErr)
 }
 
 // readBounded reads a whole file of at most limit bytes. A missing file is

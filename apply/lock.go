@@ -20,6 +20,7 @@ const maxHolderBytes = 4 << 10
 
 // Lock is the held lock of one state directory.
 type Lock struct {
+	fs   FS
 	file File
 }
 
@@ -51,7 +52,7 @@ func (d *Dir) Lock(h Holder) (*Lock, error) {
 		f.Close()
 		return nil, d.failure("write "+name, err)
 	}
-	return &Lock{file: f}, nil
+	return &Lock{fs: d.fs, file: f}, nil
 }
 
 // Holder tells who holds the lock, nil when nobody does. It makes nothing: a
@@ -71,7 +72,7 @@ func (d *Dir) Holder() (*Holder, error) {
 		return nil, d.failure("try to lock "+name, err)
 	}
 	if free {
-		return nil, nil
+		return nil, d.fs.Unlock(f)
 	}
 	h := readHolder(f)
 	return &h, nil
@@ -80,7 +81,7 @@ func (d *Dir) Holder() (*Holder, error) {
 // Release gives the lock back.
 func (l *Lock) Release() error {
 	// Emptied, so that nobody reads the name of a holder that has left.
-	return errors.Join(l.file.Truncate(0), l.file.Close())
+	return errors.Join(l.file.Truncate(0), l.fs.Unlock(l.file), l.file.Close())
 }
 
 func writeHolder(f File, h Holder) error {

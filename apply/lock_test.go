@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"mailform/plan"
 )
 
@@ -125,5 +127,38 @@ func TestStateDirectoryIsPrivate(t *testing.T) {
 	}
 	if _, err := NewDir(OS{}, filepath.Join(folder, "absent")).Open("test", Holder{}); err == nil {
 		t.Error("a stack folder that does not exist was made")
+	}
+}
+
+// forking is the operating system while some child of this process has been forked and
+// still has copies of all open files.
+type forking struct {
+	OS
+	t *testing.T
+}
+
+func (f forking) TryLock(file File) (bool, error) {
+	fd, err := unix.Dup(int(file.(*os.File).Fd()))
+	if err != nil {
+		return false, err
+	}
+	f.t.Cleanup(func() { unix.Close(fd) })
+	return f.OS.TryLock(file)
+}
+
+// A lock that was given back is free, whoever else has its file open.
+func TestReleasedLockIsFree(t *testing.T) {
+	d := NewDir(forking{t: t}, t.TempDir())
+	for range 2 {
+		l, err := d.Lock(Holder{Who: "alice"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Release(); err != nil {
+			t.Fatal(err)
+		}
+		if h, err := d.Holder(); h != nil || err != nil {
+			t.Fatalf("held by %v, %v", h, err)
+		}
 	}
 }

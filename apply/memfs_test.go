@@ -189,6 +189,15 @@ func (m *memFS) TryLock(f File) (bool, error) {
 	return true, nil
 }
 
+func (m *memFS) Unlock(f File) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if mf := f.(*memFile); mf.locker {
+		mf.node.locked, mf.locker = false, false
+	}
+	return nil
+}
+
 // read returns a file's content, for assertions.
 func (m *memFS) read(suffix string) string {
 	m.mu.Lock()

@@ -206,6 +206,11 @@ func (d *doomed) TryLock(f apply.File) (bool, error) {
 	return ok, err
 }
 
+func (d *doomed) Unlock(f apply.File) error {
+	d.step("unlock")
+	return d.FS.Unlock(f.(*doomedFile).File)
+}
+
 type doomedFile struct {
 	apply.File
 	d    *doomed
