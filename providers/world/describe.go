@@ -62,13 +62,14 @@ func publicKeys(content string, keys map[string]string) string {
 }
 
 // mailPorts are looked at.
-var mailPorts = []int{22, 25, 143, 443, 465, 587, 993}
+var mailPorts = []int{22, 25, 110, 143, 443, 465, 587, 993, 995}
 
 // passing are folders of a host whose content does not outlive a boot or only tells stories.
 var passing = []string{"/proc", "/run", "/tmp", "/usr/bin", "/var/log"}
 
 func (m *machine) describe(keys map[string]string) ([]string, error) {
 	var out []string
+	known := m.disks()
 	err := filepath.WalkDir(m.Root(), func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -98,6 +99,9 @@ func (m *machine) describe(keys map[string]string) ([]string, error) {
 		} else if text, err = content(path, name, keys); err != nil {
 			return err
 		}
+		for disk, serial := range known {
+			text = strings.ReplaceAll(text, serial, "the number of disk "+disk)
+		}
 		out = append(out, fmt.Sprintf("%s %s %s", variable(name), info.Mode().Perm(), text))
 		return nil
 	})
@@ -108,6 +112,16 @@ func (m *machine) describe(keys map[string]string) ([]string, error) {
 	}
 	slices.Sort(out)
 	return out, err
+}
+
+// disks are the serial numbers of the data disks that the machine has, by their names
+// in it. A number that is none of them is described as it is: it would be wrong.
+func (m *machine) disks() map[string]string {
+	out := map[string]string{}
+	for i, serial := range m.Disks() {
+		out[string(rune('b'+i))] = serial
+	}
+	return out
 }
 
 // maxShown bounds a file that is described by its content.
@@ -172,7 +186,7 @@ func variable(text string) string {
 }
 
 // variables are hashes of passwords, times, the names of folders that each hold one
-// version of a certificate, and the epoch, which counts the runs there were.
+// version of a certificate, the ids of file systems, where disks really are, and the epoch, which counts the runs there were.
 var variables = []struct {
 	pattern *regexp.Regexp
 	with    string
@@ -183,5 +197,7 @@ var variables = []struct {
 	{regexp.MustCompile(`ssh-ed25519 AAAA[A-Za-z0-9+/=]+`), "KEY"},
 	{regexp.MustCompile(`"epoch": \d+`), `"epoch": N`},
 	{regexp.MustCompile(`(/renewalInfo/)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`), "${1}CERTIFICATE"},
+	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "UUID"},
+	{regexp.MustCompile(`/\S*/mfd\d+/image`), "DISK"},
 	{regexp.MustCompile(`(\.versions/[^/"]*)-[0-9a-f]{16}`), "$1-VERSION"},
 }

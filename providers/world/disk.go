@@ -12,16 +12,19 @@ var _ alicloudsim.DiskMachine = (*machine)(nil)
 // AttachDisk puts a data disk into the machine: the one with that serial number, as
 // it came out of another machine, or a blank one.
 func (m *machine) AttachDisk(serial string, sizeGiB int) error {
-	d, err := m.world.disk(serial, int64(sizeGiB)<<30)
+	d, err := m.world.disk(serial)
 	if err != nil {
+		return err
+	}
+	if err := d.Resize(int64(sizeGiB) << 30); err != nil {
 		return err
 	}
 	return m.Host.AttachDisk(d)
 }
 
-// disk is the data disk with a serial number. Disks that are deleted are gone only
+// disk is the data disk with a serial number, of no size when it is new. Disks that are deleted are gone only
 // with the world: nothing can find them any more.
-func (w *World) disk(serial string, bytes int64) (*hostsim.Disk, error) {
+func (w *World) disk(serial string) (*hostsim.Disk, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := w.disks[serial]
@@ -30,14 +33,14 @@ func (w *World) disk(serial string, bytes int64) (*hostsim.Disk, error) {
 		if from := w.cfg.From; from != nil && from.disks[serial] != nil {
 			d, err = from.disks[serial].Clone()
 		} else {
-			d, err = hostsim.NewDisk(serial, bytes)
+			d, err = hostsim.NewDisk(serial, 0)
 		}
 		if err != nil {
 			return nil, err
 		}
 		w.disks[serial] = d
 	}
-	return d, d.Resize(bytes)
+	return d, nil
 }
 
 // copyDisks copies the disks of machines that are off.

@@ -33,11 +33,11 @@ func (w *World) boot(r alicloudsim.BootRequest) (alicloudsim.Machine, error) {
 	if r.PublicKey != "" {
 		keys = append(keys, r.PublicKey)
 	}
-	root, err := w.image(func(i image) bool { return i.instance == r.InstanceID })
+	root, disks, err := w.image(func(i image) bool { return i.instance == r.InstanceID })
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", r.InstanceID, err)
 	}
-	h, err := hostsim.Start(hostsim.Config{Root: root, UserData: string(r.UserData), AuthorizedKeys: keys, Env: w.hostEnvironment(), Watch: w.cfg.Watch, DiskFull: w.cfg.DiskFull})
+	h, err := hostsim.Start(hostsim.Config{Root: root, Disks: disks, UserData: string(r.UserData), AuthorizedKeys: keys, Env: w.hostEnvironment(), Watch: w.cfg.Watch, DiskFull: w.cfg.DiskFull})
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", r.InstanceID, err)
 	}
@@ -51,7 +51,7 @@ func (w *World) addMachine(ip netip.Addr) error {
 		return err
 	}
 	fail := func(err error) error { return fmt.Errorf("start the machine at %s: %w", ip, err) }
-	root, err := w.image(func(i image) bool { return i.ip == ip && i.key != nil })
+	root, disks, err := w.image(func(i image) bool { return i.ip == ip && i.key != nil })
 	if err != nil {
 		return fail(err)
 	}
@@ -60,7 +60,7 @@ func (w *World) addMachine(ip netip.Addr) error {
 		return fail(err)
 	}
 	h, err := hostsim.Start(hostsim.Config{
-		Root: root, HostKeys: []ssh.Signer{key}, AuthorizedKeys: []string{string(operator)}, Env: w.hostEnvironment(), Watch: w.cfg.Watch,
+		Root: root, Disks: disks, HostKeys: []ssh.Signer{key}, AuthorizedKeys: []string{string(operator)}, Env: w.hostEnvironment(), Watch: w.cfg.Watch,
 		DiskFull: w.cfg.DiskFull,
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -37,17 +38,21 @@ type image struct {
 	instance string     // the cloud's id; "" for a machine without the cloud
 	ip       netip.Addr // public
 	key      ssh.Signer // the host key of a machine without the cloud
+	disks    []string   // serial numbers of the data disks in it
 }
 
 // recorded is one call to a vendor.
 type recorded struct {
-	vendor, method, uri string
-	header              http.Header
-	body                []byte
+	vendor, method string
+	host, uri      string
+	header         http.Header
+	body           []byte
+	at             time.Time
 }
 
 // tape records calls. A nil tape records nothing.
 type tape struct {
+	now   func() time.Time
 	mu    sync.Mutex
 	calls []recorded
 }
@@ -67,7 +72,7 @@ func (t *tape) record(vendor string, api http.Handler) http.Handler {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.calls = append(t.calls, recorded{vendor, r.Method, r.URL.RequestURI(), r.Header.Clone(), body})
+		t.calls = append(t.calls, recorded{vendor, r.Method, r.Host, r.URL.RequestURI(), r.Header.Clone(), body, t.now()})
 		api.ServeHTTP(w, r)
 	})
 }
@@ -92,7 +97,7 @@ func (w *World) Snapshot(dir string) (*Snapshot, error) {
 	for n, m := range w.living() {
 		m.Host.Stop()
 		m.mu.Lock()
-		i := image{root: filepath.Join(dir, fmt.Sprintf("host-%d", n)), instance: m.instance, ip: m.ip, key: m.key}
+		i := image{root: filepath.Join(dir, fmt.Sprintf("host-%d", n)), instance: m.instance, ip: m.ip, key: m.key, disks: m.Disks()}
 		m.mu.Unlock()
 		if err := copyTree(m.Root(), i.root); err != nil {
 			return nil, err
@@ -142,14 +147,17 @@ func (unheard) Header() http.Header         { return http.Header{} }
 func (unheard) Write(b []byte) (int, error) { return len(b), nil }
 func (unheard) WriteHeader(int)             {}
 
-// replay lets the vendors answer the recorded calls again.
+// replay lets the vendors answer the recorded calls again, at the time at which they came:
+// a signature is good for some minutes only.
 func (w *World) replay(s *Snapshot) error {
+	defer w.replayed.Store(nil)
 	for _, c := range s.calls {
 		r, err := http.NewRequest(c.method, c.uri, bytes.NewReader(c.body))
 		if err != nil {
 			return err
 		}
-		r.Header = c.header.Clone()
+		r.Host, r.RequestURI, r.Header = c.host, c.uri, c.header.Clone() // all of it is signed
+		w.replayed.Store(&c.at)
 		var api http.Handler = w.cloud
 		if c.vendor == "dns" {
 			api = w.dns
@@ -159,18 +167,27 @@ func (w *World) replay(s *Snapshot) error {
 	return nil
 }
 
-// image is a root folder for a machine as the snapshot has it; "" for a new one.
-func (w *World) image(is func(image) bool) (string, error) {
+// image is a root folder for a machine as the snapshot has it, and the disks in it; ""
+// for a new one.
+func (w *World) image(is func(image) bool) (root string, disks []*hostsim.Disk, err error) {
 	if w.cfg.From == nil {
-		return "", nil
+		return "", nil, nil
 	}
 	for n, i := range w.cfg.From.images {
-		if is(i) {
-			root := filepath.Join(w.cfg.Dir, fmt.Sprintf("host-%d", n))
-			return root, copyTree(i.root, root)
+		if !is(i) {
+			continue
 		}
+		for _, serial := range i.disks {
+			d, err := w.disk(serial)
+			if err != nil {
+				return "", nil, err
+			}
+			disks = append(disks, d)
+		}
+		root := filepath.Join(w.cfg.Dir, fmt.Sprintf("host-%d", n))
+		return root, disks, copyTree(i.root, root)
 	}
-	return "", nil
+	return "", nil, nil
 }
 
 // machineKey is the host key for a machine without the cloud.

@@ -10,6 +10,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"mailform/server/bucket"
+	"mailform/specs"
 )
 
 // A world made from a snapshot is the one that was left: ids, keys and files.
@@ -23,6 +27,7 @@ func TestSnapshotIsPlayedAgain(t *testing.T) {
 	defer first.Close()
 	publish(t, first, "one.example.com")
 	publish(t, first, "two.example.com")
+	makeBucket(t, first, "example-backup")
 	const file = "var/lib/kept"
 	if err := os.WriteFile(filepath.Join(first.living()[0].Root(), file), []byte("kept"), 0o640); err != nil {
 		t.Fatal(err)
@@ -40,7 +45,8 @@ func TestSnapshotIsPlayedAgain(t *testing.T) {
 
 	// Two at a time, and neither knows of the other.
 	for _, name := range []string{"second", "third"} {
-		w, err := Start(t.Context(), Config{Dir: filepath.Join(dir, name), From: snapshot})
+		tomorrow := func() time.Time { return time.Now().Add(24 * time.Hour) }
+		w, err := Start(t.Context(), Config{Dir: filepath.Join(dir, name), From: snapshot, Now: tomorrow})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,6 +77,69 @@ func TestSnapshotIsPlayedAgain(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(w.living()[0].Root(), file), []byte(name), 0o640); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A machine has its data disk again, from the first moment on, and it is a copy.
+func TestSnapshotWithADisk(t *testing.T) {
+	ip, dir, serial := netip.MustParseAddr("203.0.113.7"), t.TempDir(), "j6c0123456789abcdefg"
+	first, err := Start(t.Context(), Config{Dir: filepath.Join(dir, "first"), Machines: []netip.Addr{ip}, Record: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if err := first.living()[0].AttachDisk(serial, 20); err != nil {
+		t.Fatal(err)
+	}
+	device := func(w *World) string { return filepath.Join(w.living()[0].Root(), "dev/vdb") }
+	want, err := first.Describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := first.Snapshot(filepath.Join(dir, "snapshot"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer snapshot.Close()
+	w, err := Start(t.Context(), Config{Dir: filepath.Join(dir, "second"), From: snapshot})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	got, err := w.Describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	ours, err := os.Stat(device(w))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if theirs, err := os.Stat(device(first)); err != nil || os.SameFile(ours, theirs) || ours.Size() != 20<<30 {
+		t.Errorf("the disk holds %d bytes, or is the one of the first world (%v)", ours.Size(), err)
+	}
+	// The call that put it there is played again, too.
+	if err := w.living()[0].AttachDisk(serial, 20); err != nil {
+		t.Error(err)
+	}
+}
+
+// makeBucket makes one through the vendor's API, whose signature covers the host.
+func makeBucket(t *testing.T, w *World, name string) {
+	t.Helper()
+	b, err := bucket.New(bucket.Config{Endpoint: w.Environment()["ALIBABA_CLOUD_OSS_ENDPOINT"], Bucket: name, Region: w.Region(), OSS: true,
+		Credentials: bucket.Credentials{AccessKeyID: AccessKeyID, SecretAccessKey: AccessKeySecret}, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Call(t.Context(), bucket.Request{Method: http.MethodPut}); err != nil {
+		t.Fatal(err)
+	}
+	lines, err := w.Describe()
+	if err != nil || !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, name) }) {
+		t.Fatalf("no bucket in %q, %v", lines, err)
 	}
 }
 
@@ -118,9 +187,24 @@ func call(t *testing.T, method, url, body string) string {
 
 // What differs between any two worlds is not described.
 func TestVariable(t *testing.T) {
-	got := variable(`{"at": "2026-11-22T08:00:00.123Z", "hash": "$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA", "epoch": 12, "dir": ".versions/mx1-0123456789abcdef/key.pem", "ask": "http://ca.simulated/x/renewalInfo/jywazqlSFNi-pU6P.BDr6hI_DCpI"}`)
-	want := `{"at": "TIME", "hash": "HASH", "epoch": N, "dir": ".versions/mx1-VERSION/key.pem", "ask": "http://ca.simulated/x/renewalInfo/CERTIFICATE"}`
+	got := variable(`{"at": "2026-11-22T08:00:00.123Z", "hash": "$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA", "epoch": 12, "dir": ".versions/mx1-0123456789abcdef/key.pem", "ask": "http://ca.simulated/x/renewalInfo/jywazqlSFNi-pU6P.BDr6hI_DCpI", "uuid": "7744f977-0ec0-4a64-ad63-78a65497b07c", "link": "/tmp/mfd3713132036/image"}`)
+	want := `{"at": "TIME", "hash": "HASH", "epoch": N, "dir": ".versions/mx1-VERSION/key.pem", "ask": "http://ca.simulated/x/renewalInfo/CERTIFICATE", "uuid": "UUID", "link": "DISK"}`
 	if got != want {
 		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+// What a spec needs is there: zones, and the roles its instances are given.
+func TestForSpec(t *testing.T) {
+	c := ForSpec(&specs.Spec{
+		Hosts: []*specs.Host{
+			{Name: "mx1", Instance: &specs.Instance{RAMRole: "mail-backup"}},
+			{Name: "mx2", Instance: &specs.Instance{RAMRole: "mail-backup"}},
+			{Name: "mx3", Instance: &specs.Instance{}},
+		},
+		Domains: []*specs.Domain{{Name: "mail.example.com"}, {Name: "example.com"}},
+	}, Config{})
+	if !slices.Equal(c.Roles, []string{"mail-backup"}) || !slices.Equal(c.Zones, []string{"example.com"}) {
+		t.Errorf("roles %q, zones %q", c.Roles, c.Zones)
 	}
 }

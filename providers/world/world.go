@@ -44,6 +44,7 @@ type Config struct {
 	Log    io.Writer // what the simulators say; nil discards it
 	Region string    // of the cloud; "" is "cn-hongkong"
 	Zones  []string  // zones of the DNS account
+	Roles  []string  // RAM roles of the cloud account, for its instances
 	// Machines are the addresses of machines that exist already, as a spec's
 	// host.address names them.
 	Machines []netip.Addr
@@ -79,7 +80,7 @@ type Config struct {
 	DiskFull func() bool
 	// Record makes Snapshot possible: the vendors then answer one call at a time.
 	Record bool
-	// From makes the world as it was when the snapshot was taken, with its Zones,
+	// From makes the world as it was when the snapshot was taken, with its Zones, Roles,
 	// Machines, Operator and Region. The CA is another one; the old one's
 	// certificates are trusted too.
 	From *Snapshot
@@ -125,12 +126,13 @@ type World struct {
 	booted   []*machine
 	disks    map[string]*hostsim.Disk // data disks by serial number, attached or not
 	hostKeys map[netip.Addr]string
-	tape     *tape // nil unless Config.Record
+	tape     *tape                     // nil unless Config.Record
+	replayed atomic.Pointer[time.Time] // when the call came that is played again; nil when none is
 	once     sync.Once
 }
 
 // ForSpec fills in what a spec needs of a world: zones for its domains, machines
-// for the addresses it names, and an operator its SSH rules let in.
+// for the addresses and roles for the instances it names, and an operator its SSH rules let in.
 func ForSpec(s *specs.Spec, c Config) Config {
 	c.Region = s.AliCloud.Region
 	for _, d := range s.Domains {
@@ -145,6 +147,9 @@ func ForSpec(s *specs.Spec, c Config) Config {
 	for _, h := range s.Hosts {
 		if h.Address.IsValid() {
 			c.Machines = append(c.Machines, h.Address)
+		}
+		if h.Instance != nil && h.Instance.RAMRole != "" && !slices.Contains(c.Roles, h.Instance.RAMRole) {
+			c.Roles = append(c.Roles, h.Instance.RAMRole)
 		}
 	}
 	if !c.Operator.IsValid() {
@@ -189,7 +194,7 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 		c.Operator = defaultOperator
 	}
 	if c.From != nil {
-		c.Zones, c.Machines, c.Operator, c.Region = c.From.cfg.Zones, c.From.cfg.Machines, c.From.cfg.Operator, c.From.cfg.Region
+		c.Zones, c.Roles, c.Machines, c.Operator, c.Region = c.From.cfg.Zones, c.From.cfg.Roles, c.From.cfg.Machines, c.From.cfg.Operator, c.From.cfg.Region
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, err
@@ -251,13 +256,24 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	return w, nil
 }
 
+// now is the vendors' time.
+func (w *World) now() time.Time {
+	if at := w.replayed.Load(); at != nil {
+		return *at
+	}
+	if w.cfg.Now != nil {
+		return w.cfg.Now()
+	}
+	return time.Now()
+}
+
 func (w *World) startDNS(outsideIP netip.Addr) error {
 	cfg := cloudflaresim.Config{
 		Tokens: []cloudflaresim.Token{{Value: APIToken}},
 		Static: []cloudflaresim.StaticZone{{Origin: outsideDomain, Records: []string{
 			"@ 300 IN MX 10 mx", "mx 300 IN A " + outsideIP.String(),
 		}}},
-		Fault: w.cfg.DNSFault, Lag: w.cfg.DNSLag, Now: w.cfg.Now, Sleep: w.cfg.Sleep,
+		Fault: w.cfg.DNSFault, Lag: w.cfg.DNSLag, Now: w.now, Sleep: w.cfg.Sleep,
 	}
 	for _, z := range w.cfg.Zones {
 		cfg.Zones = append(cfg.Zones, cloudflaresim.Zone{Name: z})
@@ -273,13 +289,14 @@ func (w *World) startCloud(outsideIP netip.Addr) {
 	w.cloud = alicloudsim.New(alicloudsim.Config{
 		AccessKeys: []alicloudsim.AccessKey{{ID: AccessKeyID, Secret: AccessKeySecret}},
 		Region:     w.cfg.Region,
+		Roles:      w.cfg.Roles,
 		Boot:       w.boot,
 		NextIP:     w.net.allocate,
 		Fault:      w.cfg.CloudFault,
 		Latency:    w.cfg.Latency,
 		Lag:        w.cfg.CloudLag,
 		NoStock:    w.cfg.NoStock,
-		Now:        w.cfg.Now,
+		Now:        w.now,
 		Sleep:      w.cfg.Sleep,
 	})
 	w.net.allows = func(ip netip.Addr, protocol string, port int, source netip.Addr) bool {
@@ -301,7 +318,7 @@ func (w *World) startAPI() error {
 		return err
 	}
 	if w.cfg.Record {
-		w.tape = &tape{}
+		w.tape = &tape{now: w.now}
 	}
 	mux := http.NewServeMux()
 	for pattern, vendor := range map[string]struct {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // Disk is a cloud disk. What is on it stays on it when it goes from one machine
@@ -60,13 +61,16 @@ func (d *Disk) Destroy() error {
 	return os.RemoveAll(d.dir)
 }
 
-// AttachDisk puts a disk into the machine.
+// AttachDisk puts a disk into the machine. One that is there already stays.
 func (h *Host) AttachDisk(d *Disk) error {
 	h.diskMu.Lock()
 	defer h.diskMu.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.host != nil {
+	switch {
+	case d.host == h:
+		return nil
+	case d.host != nil:
 		return fmt.Errorf("hostsim: disk %s is attached already", d.Serial)
 	}
 	for letter := 'b'; ; letter++ {
@@ -84,12 +88,27 @@ func (h *Host) AttachDisk(d *Disk) error {
 	if err := os.MkdirAll(h.path("/dev"), 0o755); err != nil {
 		return err
 	}
+	// A root folder that was copied has the link of the machine it was copied from.
+	if err := os.Remove(h.path("/dev/" + d.name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err := os.Symlink(d.image(), h.path("/dev/"+d.name)); err != nil {
 		return err
 	}
 	d.host = h
 	h.disks = append(h.disks, d)
 	return h.showMounts()
+}
+
+// Disks are the serial numbers of the disks in the machine.
+func (h *Host) Disks() []string {
+	h.diskMu.Lock()
+	defer h.diskMu.Unlock()
+	var out []string
+	for _, d := range h.disks {
+		out = append(out, d.Serial)
+	}
+	return out
 }
 
 // DetachDisk takes the disk with a serial number out of the machine, even while
@@ -143,7 +162,7 @@ func (h *Host) occupy(d *Disk, dir string) error {
 	if err := os.Rename(place, hidden(place)); err != nil {
 		return err
 	}
-	if err := os.Rename(d.files(), place); err != nil {
+	if err := move(d.files(), place); err != nil {
 		return errors.Join(err, os.Rename(hidden(place), place))
 	}
 	d.at = dir
@@ -157,7 +176,7 @@ func (h *Host) release(d *Disk) error {
 	}
 	place := h.path(d.at)
 	d.at = ""
-	return errors.Join(os.Rename(place, d.files()), os.Rename(hidden(place), place))
+	return errors.Join(move(place, d.files()), os.Rename(hidden(place), place))
 }
 
 // showMounts writes what the kernel would show in /proc/self/mountinfo.
@@ -425,11 +444,19 @@ func (d *Disk) Clone() (*Disk, error) {
 	if err := c.write(superAt, sb); err != nil {
 		return nil, err
 	}
-	err = filepath.WalkDir(d.files(), func(path string, e fs.DirEntry, err error) error {
+	if err := copyFiles(d.files(), c.files()); err != nil && !errors.Is(err, fs.ErrNotExist) { // a blank one has none
+		return c, err
+	}
+	return c, nil
+}
+
+// copyFiles copies a folder with its files and folders.
+func copyFiles(from, to string) error {
+	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(d.files(), path)
+		rel, err := filepath.Rel(from, path)
 		if err != nil {
 			return err
 		}
@@ -437,18 +464,27 @@ func (d *Disk) Clone() (*Disk, error) {
 		if err != nil {
 			return err
 		}
-		target := filepath.Join(c.files(), rel)
+		target := filepath.Join(to, rel)
 		if e.IsDir() {
-			return os.MkdirAll(target, info.Mode().Perm())
+			return errors.Join(os.Mkdir(target, 0o700), os.Chmod(target, info.Mode().Perm()))
 		}
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		return os.WriteFile(target, text, info.Mode().Perm())
+		return errors.Join(os.WriteFile(target, text, 0o600), os.Chmod(target, info.Mode().Perm()))
 	})
-	if errors.Is(err, fs.ErrNotExist) { // it is blank
-		err = nil
+}
+
+// move renames a folder, to another file system by copying it: a machine's root and
+// its disks need not be on the same.
+func move(from, to string) error {
+	err := os.Rename(from, to)
+	if !errors.Is(err, syscall.EXDEV) {
+		return err
 	}
-	return c, err
+	if err := copyFiles(from, to); err != nil {
+		return errors.Join(err, os.RemoveAll(to))
+	}
+	return os.RemoveAll(from)
 }

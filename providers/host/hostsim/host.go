@@ -57,6 +57,8 @@ type Config struct {
 	// Watch is asked at every step of every command that comes over SSH, and may
 	// take its time. False ends the connection there. Nil watches nothing.
 	Watch func(Step) bool
+	// Disks are in the machine when it is switched on for the first time.
+	Disks []*Disk
 	// DiskFull reports whether the disk has no room for files that are uploaded. nil: there is.
 	DiskFull func() bool
 }
@@ -122,6 +124,12 @@ func Start(cfg Config) (*Host, error) {
 	if err := h.furnish(); err != nil {
 		h.Destroy()
 		return nil, err
+	}
+	for _, d := range cfg.Disks {
+		if err := h.AttachDisk(d); err != nil {
+			h.Destroy()
+			return nil, err
+		}
 	}
 	if err := h.Start(); err != nil {
 		h.Destroy()
