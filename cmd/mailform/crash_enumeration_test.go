@@ -12,12 +12,40 @@ import (
 	"time"
 )
 
-// crashVariable is set to "full" to look at every crash point and fault. Without
-// it only every strideth is: a few minutes are too long between two edits.
+// crashVariable says how many crash points and faults are looked at: "everything"
+// is all of them, "full" all of the small examples and a sample of the large one, as CI
+// does. Without it there are samples of all: a few minutes are too long between two
+// edits.
+const crashVariable = "MAILFORM_CRASH"
+
+// Which ones are in a sample: every strideth. What comes in pairs (asked, done) or in
+// sixes (the kinds of faults) is alternated through.
 const (
-	crashVariable = "MAILFORM_CRASH"
-	stride        = 25
+	stride      = 25
+	largeStride = 11
 )
+
+// large is the example with nearly everything, whose life has as many steps as those of
+// the others together, and slower ones.
+const large = "full"
+
+// sample takes those steps of an example's life that are to be looked at, and a note
+// for the test's output when these are not all.
+func sample(example string, steps []string) (taken []string, note string) {
+	mode, n := os.Getenv(crashVariable), 1
+	switch {
+	case mode == "everything", mode == "full" && example != large:
+		return steps, ""
+	case mode == "full":
+		n = largeStride
+	default:
+		n = stride
+	}
+	for i := 0; i < len(steps); i += n {
+		taken = append(taken, steps[i])
+	}
+	return taken, fmt.Sprintf(" - ONLY EVERY %dth WAS TRIED; %s=everything tries all", n, crashVariable)
+}
 
 // TestCrashEnumeration kills the real program at every step of a whole life of
 // each example: built from nothing, changed in many ways, destroyed. A step is
@@ -124,7 +152,7 @@ func (th *theater) life(t *testing.T, name, example string) []*stage {
 		t.Fatal(err)
 	}
 	apply := []string{"apply", "--auto-approve"}
-	first := &stage{act: "apply", spec: example, config: config, command: apply}
+	first := &stage{act: "apply", example: name, spec: example, config: config, command: apply}
 	p, err := th.raise(first, &turnstile{}, true)
 	if err != nil {
 		t.Fatal(err)
@@ -144,8 +172,8 @@ func (th *theater) life(t *testing.T, name, example string) []*stage {
 	t.Cleanup(func() { applied.Close() })
 	return []*stage{
 		first,
-		{act: "change", spec: changed, config: config, from: applied, state: state, command: append(apply, "--allow", "mailbox/*")},
-		{act: "destroy", spec: example, config: config, from: applied, state: state, command: []string{"destroy", "--auto-approve"}},
+		{act: "change", example: name, spec: changed, config: config, from: applied, state: state, command: append(apply, "--allow", "mailbox/*")},
+		{act: "destroy", example: name, spec: example, config: config, from: applied, state: state, command: []string{"destroy", "--auto-approve"}},
 	}
 }
 
@@ -155,11 +183,9 @@ func (th *theater) enumerate(t *testing.T, s *stage) {
 	want, steps := th.uninterrupted(t, s)
 	reads := th.readingSteps(t, s, steps)
 	steps = slices.DeleteFunc(steps, func(step string) bool { return slices.Contains(reads, step) })
-	all, allReads, note := len(steps), len(reads), ""
-	if os.Getenv(crashVariable) != "full" {
-		steps, reads = every(steps), every(reads)
-		note = fmt.Sprintf(" - ONLY EVERY %dth STEP WAS TRIED; %s=full tries all", stride, crashVariable)
-	}
+	all, allReads := len(steps), len(reads)
+	steps, note := sample(s.example, steps)
+	reads, _ = sample(s.example, reads)
 	var mu sync.Mutex
 	good := 0
 	parallel(steps, func(step string) {
@@ -175,15 +201,6 @@ func (th *theater) enumerate(t *testing.T, s *stage) {
 	read := th.killedReading(t, s, reads)
 	t.Logf("crash points: %d/%d of %d end in the world of an uninterrupted run; %d/%d of %d more, while reading, leave the world as it is (%s)%s",
 		good, len(steps), all, read, len(reads), allReads, time.Since(start).Round(time.Second), note)
-}
-
-// every is every strideth step.
-func every(steps []string) []string {
-	var out []string
-	for i := 0; i < len(steps); i += stride {
-		out = append(out, steps[i])
-	}
-	return out
 }
 
 // parallel does something with each step, a few at a time: much of it is waiting.

@@ -22,6 +22,7 @@ import (
 // state directory as an earlier command has left them.
 type stage struct {
 	act     string
+	example string          // its name
 	spec    string          // folder
 	config  world.Config    // what the spec needs of a world
 	from    *world.Snapshot // nil for an empty world

@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -91,46 +90,49 @@ func (f vendorFault) spoil(target string) func(string, http.ResponseWriter, *htt
 // again leads to the world of a faultless run.
 func TestFaultEnumeration(t *testing.T) {
 	th := newTheater(t)
-	const example = "../../examples/quickstart"
-	for _, s := range th.life(t, "quickstart", example) {
-		t.Run(s.act, func(t *testing.T) {
-			start := time.Now()
-			want, calls := th.faultless(t, s)
-			type target struct {
-				call  string
-				fault vendorFault
+	for _, example := range []string{"quickstart", large} {
+		t.Run(example, func(t *testing.T) {
+			for _, s := range th.life(t, example, "../../examples/"+example) {
+				t.Run(s.act, func(t *testing.T) { th.spoilAll(t, s) })
 			}
-			targets := map[string]target{}
-			var names []string
-			for _, call := range calls {
-				for _, f := range vendorFaults {
-					name := call + ": " + f.name
-					targets[name] = target{call, f}
-					names = append(names, name)
-				}
-			}
-			all, note := len(names), ""
-			if os.Getenv(crashVariable) != "full" {
-				names = every(names)
-				note = fmt.Sprintf(" - ONLY EVERY %dth FAULT WAS TRIED; %s=full tries all", stride, crashVariable)
-			}
-			var mu sync.Mutex
-			good, codes := 0, map[int]int{}
-			parallel(names, func(name string) {
-				code, err := th.spoiled(s, targets[name].call, targets[name].fault, want)
-				mu.Lock()
-				defer mu.Unlock()
-				codes[code]++
-				if err != nil {
-					t.Errorf("%s: %v", name, err)
-					return
-				}
-				good++
-			})
-			t.Logf("faults: %d/%d of %d end in the world of a faultless run, %d of them without a second run; exit codes of the first %v (%s)%s",
-				good, len(names), all, codes[0], codes, time.Since(start).Round(time.Second), note)
 		})
 	}
+}
+
+// spoilAll gives each call of a stage's command each kind of bad answer.
+func (th *theater) spoilAll(t *testing.T, s *stage) {
+	start := time.Now()
+	want, calls := th.faultless(t, s)
+	type target struct {
+		call  string
+		fault vendorFault
+	}
+	targets := map[string]target{}
+	var names []string
+	for _, call := range calls {
+		for _, f := range vendorFaults {
+			name := call + ": " + f.name
+			targets[name] = target{call, f}
+			names = append(names, name)
+		}
+	}
+	all := len(names)
+	names, note := sample(s.example, names)
+	var mu sync.Mutex
+	good, codes := 0, map[int]int{}
+	parallel(names, func(name string) {
+		code, err := th.spoiled(s, targets[name].call, targets[name].fault, want)
+		mu.Lock()
+		defer mu.Unlock()
+		codes[code]++
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			return
+		}
+		good++
+	})
+	t.Logf("faults: %d/%d of %d end in the world of a faultless run, %d of them without a second run; exit codes of the first %v (%s)%s",
+		good, len(names), all, codes[0], codes, time.Since(start).Round(time.Second), note)
 }
 
 // faultless runs a stage's command, and names the calls it makes.

@@ -21,7 +21,7 @@ func TestWhatIsForeignIsWatched(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(w.Close)
-		f, err := settle(w)
+		f, err := settle(w, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -81,7 +81,7 @@ func (r *run) dawn(ctx context.Context, f fault) (_ *day, err error) {
 	if d.world, err = world.Start(ctx, c); err != nil {
 		return nil, err
 	}
-	if d.foreign, err = settle(d.world); err != nil {
+	if d.foreign, err = settle(d.world, r.exclusive); err != nil {
 		return nil, err
 	}
 	vars := d.world.Environment()

@@ -20,6 +20,7 @@ import (
 	"mailform/cmd/mailform/internal/session"
 	"mailform/providers/host/agentbin"
 	"mailform/providers/world"
+	"mailform/specs"
 )
 
 // Row is what became of one fault.
@@ -68,6 +69,8 @@ type run struct {
 	Config
 	world  world.Config // what the spec needs of a world
 	agents agentbin.Source
+	// exclusive says that the spec has foreign rules removed from its own firewall.
+	exclusive bool
 	// operator is a folder with the SSH key of the person who applies.
 	operator string
 	applied  []string // the world after an undisturbed apply
@@ -86,6 +89,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return &session.SpecError{Sources: sources, Diagnostics: diags}
 	}
 	r := &run{Config: cfg, world: world.ForSpec(spec, world.Config{Log: cfg.Log})}
+	r.exclusive = slices.ContainsFunc(spec.Hosts, func(h *specs.Host) bool { return h.Exclusive })
 	if r.agents = cfg.Env.Agents; r.agents == nil {
 		executable, err := os.Executable()
 		if err != nil {

@@ -19,6 +19,7 @@ const stranger = "somebody-else"
 // first command, and have to be the same, to the last byte, after the last one.
 type foreign struct {
 	world *world.World
+	alone bool              // the spec wants no rules but its own in its security groups
 	ids   map[string]string // of the cloud's things, by the name of the parameter
 	dns   map[string]bool   // ids of records
 	first []string          // what it all was like
@@ -30,9 +31,10 @@ type foreign struct {
 // handmade is that rule's description.
 const handmade = "the printer in the office, ask Wang"
 
-// settle puts them there.
-func settle(w *world.World) (*foreign, error) {
-	f := &foreign{world: w, ids: map[string]string{}, dns: map[string]bool{}}
+// settle puts them there. Where a spec has foreign rules of its own group removed
+// (exclusive), nobody puts one into it.
+func settle(w *world.World, exclusive bool) (*foreign, error) {
+	f := &foreign{world: w, alone: exclusive, ids: map[string]string{}, dns: map[string]bool{}}
 	if err := f.settleCloud(); err != nil {
 		return nil, fmt.Errorf("make other people's things in the simulated cloud: %w", err)
 	}
@@ -184,7 +186,7 @@ func (f *foreign) front(api http.Handler) http.Handler {
 func (f *foreign) meddle() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.rule != "" {
+	if f.rule != "" || f.alone {
 		return
 	}
 	for _, id := range f.groups() {
