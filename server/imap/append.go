@@ -127,6 +127,7 @@ func (s *session) argument(cmd *command, parse func(*wire.Parser) string) (strin
 // returns what it has staged also with an error.
 func (s *session) messages(cmd *command, mailbox string, limit int) (msgs []store.StagedMessage, err error) {
 	p := cmd.p
+	var total int64
 	for {
 		in := parseIncoming(p)
 		l, ok := p.LiteralNext()
@@ -140,7 +141,7 @@ func (s *session) messages(cmd *command, mailbox string, limit int) (msgs []stor
 		switch {
 		case !ok:
 			return msgs, errFlag
-		case l.Size == 0 && len(msgs) == 0 && !in.utf8:
+		case l.Size == 0 && !in.utf8: // RFC 3502 6.3.11: the client has thought better of it
 			return msgs, no(imap.ResponseCodeCannot, "A message must not be empty")
 		}
 		cmd.literal = nil
@@ -150,6 +151,10 @@ func (s *session) messages(cmd *command, mailbox string, limit int) (msgs []stor
 				s.over = true
 			}
 			return msgs, bad("The message is too large")
+		}
+		if total += l.Size; len(msgs) == maxTogether || total > max(maxTogetherBytes, s.c.st.MaxMessageBytes) {
+			cmd.literal = &l
+			return msgs, no(imap.ResponseCodeLimit, "Too much for one APPEND")
 		}
 		staged, err := s.stage(cmd, mailbox, l)
 		if err != nil {
@@ -180,6 +185,12 @@ func (s *session) messages(cmd *command, mailbox string, limit int) (msgs []stor
 		p.SP()
 	}
 }
+
+// What one APPEND may bring: the smaller messages are in memory until all are there.
+const (
+	maxTogether      = 1000
+	maxTogetherBytes = 64 << 20
+)
 
 // parseIncoming reads flags and date of a message.
 func parseIncoming(p *wire.Parser) (in incoming) {

@@ -44,6 +44,7 @@ type Timeouts struct {
 	Line      time.Duration // for the rest of a command; default 1 min
 	Chunk     time.Duration // for the next octets of a literal; default 1 min
 	Write     time.Duration // for 32 KiB of responses to be taken; default 1 min
+	Progress  time.Duration // between notes of how far a long search is; default 10 s
 	Linger    time.Duration // for a client to read our BYE; default 2 s
 }
 
@@ -114,6 +115,7 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	def(&cfg.Timeouts.Line, time.Minute)
 	def(&cfg.Timeouts.Chunk, time.Minute)
 	def(&cfg.Timeouts.Write, time.Minute)
+	def(&cfg.Timeouts.Progress, 10*time.Second)
 	def(&cfg.Timeouts.Linger, 2*time.Second)
 	def(&cfg.MaxBadAuth, 3)
 	def(&cfg.MaxBadCommands, 10)

@@ -128,3 +128,25 @@ func TestCompressGarbage(t *testing.T) {
 		t.Errorf("answered %q", b)
 	}
 }
+
+// RFC 9585: who waits long hears how far it is.
+func TestProgress(t *testing.T) {
+	w := newWorld(t, func(c *Config, _ *Settings) { c.Timeouts.Progress = 1 })
+	for range 130 {
+		w.deliver("INBOX", "Subject: x\n\nx")
+	}
+	l := w.dial("a")
+	l.login()
+	l.send("0 SELECT INBOX\r\n")
+	l.skip("0 OK *")
+	l.send("1 SEARCH DELETED\r\n")
+	l.expect(`* OK [INPROGRESS ("1" 63 130)] *`)
+	l.expect(`* OK [INPROGRESS ("1" 127 130)] *`)
+	l.expect("* SEARCH")
+	l.expect("1 OK *")
+	l.send("2 SORT (SUBJECT) UTF-8 1:64\r\n")
+	l.expect(`* OK [INPROGRESS ("2" 63 130)] *`)
+	l.expect(`* OK [INPROGRESS ("2" 127 130)] *`)
+	l.expect(`* OK [INPROGRESS ("2" 63 64)] *`)
+	l.skip("2 OK *")
+}

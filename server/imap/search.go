@@ -108,7 +108,7 @@ func (s *session) search(cmd *command) error {
 		return err
 	}
 	s.catchUp()
-	q := s.newQuery(p, dec)
+	q := s.newQuery(cmd, dec)
 	key := q.keys()
 	if err := q.err(); err != nil {
 		return err
@@ -299,7 +299,9 @@ type query struct {
 	s      *session
 	p      *wire.Parser
 	dec    *encoding.Decoder
+	tag    string
 	now    time.Time
+	told   time.Time // when the client was last told how far it is
 	depth  int
 	modseq bool // MODSEQ was asked for
 	sorted bool // the results are in an order of their own
@@ -310,8 +312,9 @@ type query struct {
 	hits []*search.Hits // of the index, open until the query has run
 }
 
-func (s *session) newQuery(p *wire.Parser, dec *encoding.Decoder) *query {
-	return &query{s: s, p: p, dec: dec, now: time.Now()}
+func (s *session) newQuery(cmd *command, dec *encoding.Decoder) *query {
+	now := time.Now()
+	return &query{s: s, p: cmd.p, tag: cmd.tag, dec: dec, now: now, told: now}
 }
 
 // err is why the query cannot be carried out.
@@ -339,6 +342,7 @@ func (q *query) run(key searchKey) (found []int, err error) {
 	}
 	spans := []span{{0, len(q.s.view.msgs)}}
 	for i, m := range q.s.view.each(spans) {
+		q.progress(i, len(q.s.view.msgs))
 		ok, err := key.match(q, i, m)
 		if err != nil {
 			if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) {
@@ -355,6 +359,23 @@ func (q *query) run(key searchKey) (found []int, err error) {
 		}
 	}
 	return found, nil
+}
+
+// progress tells a client that waits long how far the command is, RFC 9585.
+func (q *query) progress(done, total int) {
+	if done%64 != 63 || time.Since(q.told) < q.s.srv.cfg.Timeouts.Progress {
+		return
+	}
+	q.told = time.Now()
+	w := q.s.out
+	w.Raw("* OK [INPROGRESS (")
+	w.Quoted(q.tag)
+	w.Byte(' ')
+	w.Num(uint64(done))
+	w.Byte(' ')
+	w.Num(uint64(total))
+	w.Raw(")] Still at work\r\n")
+	_ = q.s.c.flush() // an error comes again with the answer
 }
 
 // content returns the content of a message, which stays open until the next.

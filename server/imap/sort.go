@@ -53,7 +53,7 @@ func (s *session) sort(cmd *command) error {
 		return err
 	}
 	s.catchUp()
-	q := s.newQuery(p, dec)
+	q := s.newQuery(cmd, dec)
 	key := q.keys()
 	if err := q.err(); err != nil {
 		return err
@@ -92,7 +92,8 @@ type sortable struct {
 func (q *query) sort(found []int, keys []sortKey) ([]int, error) {
 	defer q.release()
 	list := make([]sortable, 0, len(found))
-	for _, i := range found {
+	for n, i := range found {
+		q.progress(n, len(found))
 		x := sortable{place: i}
 		for _, k := range keys {
 			if err := q.sortValue(&x, k, q.s.view.msgs[i]); err != nil {
@@ -218,7 +219,7 @@ func (s *session) thread(cmd *command) error {
 		return err
 	}
 	s.catchUp()
-	q := s.newQuery(p, dec)
+	q := s.newQuery(cmd, dec)
 	key := q.keys()
 	if err := q.err(); err != nil {
 		return err
@@ -255,7 +256,8 @@ func (s *session) thread(cmd *command) error {
 func (q *query) threadable(cmd *command, found []int) ([]threads.Message, error) {
 	defer q.release()
 	msgs := make([]threads.Message, 0, len(found))
-	for _, i := range found {
+	for n, i := range found {
+		q.progress(n, len(found))
 		m := q.s.view.msgs[i]
 		h, err := q.header(i, m)
 		if err != nil {
