@@ -88,6 +88,7 @@ func (d *daemon) control() *http.Server {
 		d.answer(w, queueItems(entries))
 	})
 	d.transfers(mux)
+	d.keeping(mux)
 	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second}
 }
 

@@ -146,6 +146,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	serve("monitor", func() error { return d.monitor.Run(queueCtx) })
 	serve("reach", func() error { return d.reach.run(queueCtx) })
 	serve("purge", func() error { return d.purge.run(queueCtx) })
+	serve("compaction", func() error {
+		t := time.NewTicker(compactEvery)
+		defer t.Stop()
+		return d.compact(queueCtx, t.C)
+	})
 	if d.backups != nil {
 		serve("backup", func() error { return d.backups.Run(queueCtx) })
 	}

@@ -77,6 +77,20 @@ func (ix *index) applyQueue(t *transaction) {
 				ix.refs.add(old.Body, -1)
 				delete(ix.queue, o.ID)
 			}
+		case *opMoved:
+			if o.Account != "" {
+				continue
+			}
+			to := o.to()
+			for _, id := range o.IDs {
+				if old := ix.queue[id]; old != nil && to[old.Body].Size > 0 {
+					e := *old
+					e.Body = to[old.Body]
+					ix.queue[id] = &e
+					ix.refs.add(e.Body, 1)
+					ix.refs.add(old.Body, -1)
+				}
+			}
 		}
 	}
 }
@@ -126,6 +140,36 @@ func (a *account) apply(o op, refs *refCount) {
 		a.applyExpunge(o, refs)
 	case *opMeta:
 		a.applyMeta(o)
+	case *opMoved:
+		a.applyMoved(o, refs)
+	}
+}
+
+// applyMoved changes where messages are, which no session sees.
+func (a *account) applyMoved(o *opMoved, refs *refCount) {
+	to := o.to()
+	for _, b := range o.Boxes {
+		m := a.boxes[b.Box]
+		if m == nil {
+			continue // removed in the same batch
+		}
+		for _, uid := range b.UIDs {
+			i, ok := m.find(uid)
+			if !ok {
+				continue
+			}
+			msg := *m.msgs[i]
+			if r := to[msg.Head]; r.Size > 0 {
+				msg.Head = r
+			}
+			if r := to[msg.Body]; r.Size > 0 {
+				msg.Body = r
+			}
+			refs.message(&msg, 1)
+			refs.message(m.msgs[i], -1)
+			m.msgs[i] = &msg
+			o.messages = append(o.messages, &msg)
+		}
 	}
 }
 

@@ -147,6 +147,9 @@ type blob struct {
 
 func (l *Log) openBlob(ref BodyRef) (*blob, error) {
 	seg, err := l.seg.acquire(ref.Segment)
+	if now := l.forward.of(ref); errors.Is(err, ErrNoMessage) && now != ref {
+		return l.openBlob(now) // it has moved since it was handed out
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -131,11 +131,16 @@ func (l *Log) commit(first *request) {
 
 // tell passes on what a transaction did to messages.
 func (l *Log) tell(t *transaction) {
-	if l.opt.Changed == nil {
-		return
-	}
 	for _, o := range t.Ops {
+		if o, ok := o.(*opMoved); ok {
+			l.forward.add(o.Moves, l.opt.Now())
+		}
+		if l.opt.Changed == nil || o.owner() == "" {
+			continue
+		}
 		switch o := o.(type) {
+		case *opMoved:
+			l.opt.Changed(o.Account, o.messages, true)
 		case *opAdd:
 			l.opt.Changed(o.Account, o.Messages, false)
 		case *opExpunge, *opBoxGone:
@@ -221,7 +226,7 @@ func (t *txn) putBytes(p []byte) BodyRef {
 
 // ready makes sure there is a segment to append to.
 func (l *Log) ready() error {
-	if l.active != nil && l.end < l.opt.SegmentBytes {
+	if l.active != nil && l.end < l.opt.SegmentBytes && !l.sealNext {
 		return nil
 	}
 	var prev uint64
@@ -239,7 +244,7 @@ func (l *Log) ready() error {
 			l.opt.Logger.Warn("store: close a full segment", "segment", prev, "err", err)
 		}
 	}
-	l.active, l.last, l.end, l.torn = seg, seg.info.ID, segmentHeader, false
+	l.active, l.last, l.end, l.torn, l.sealNext = seg, seg.info.ID, segmentHeader, false, false
 	return nil
 }
 

@@ -13,7 +13,7 @@ import (
 // whose readers can read that, too. A change of the format that the version before
 // would not understand raises both.
 const (
-	currentFormat = 2 // 2: annotations
+	currentFormat = 2 // 2: annotations, references that move
 	oldestReader  = 2
 )
 

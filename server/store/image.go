@@ -11,7 +11,7 @@ import (
 )
 
 // Format is the version of the files in a store's directory.
-const Format = 1
+const Format = currentFormat
 
 // Image is the store's files as of one commit: a directory with these octets in
 // these files is a store that holds what was durable then, and nothing else.

@@ -69,6 +69,7 @@ func victim(dir string) error {
 			os.Exit(2)
 		}
 	}
+	defer compacting(ctx, l)()
 	var wg sync.WaitGroup
 	for i, m := range models {
 		wg.Go(func() {

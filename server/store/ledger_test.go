@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -428,6 +429,7 @@ type worker struct {
 	doubt   *action // begun, not answered
 	n       int
 	done    int // changes that were acknowledged
+	moved   int // bodies that compaction moved meanwhile
 }
 
 // run makes n changes, or fewer when one fails.
@@ -497,8 +499,35 @@ func newWorkers(seed uint64, n int) []*worker {
 	return ws
 }
 
+// compacting compacts the store again and again until stop is called, which
+// says how many bodies were moved. What fails then has failed the workers, too,
+// or shows in what they verify.
+func compacting(ctx context.Context, s store.Store) (stop func() int) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	moved := 0
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			c, err := s.(*store.Log).Compact(ctx, store.CompactOptions{MaxLive: 0.9})
+			moved += c.Bodies
+			if err != nil && !errors.Is(err, store.ErrFull) {
+				return
+			}
+			runtime.Gosched()
+		}
+	}()
+	return func() int {
+		cancel()
+		<-done
+		return moved
+	}
+}
+
 // together runs all workers at once until each has made n changes or failed.
 func together(ctx context.Context, s store.Store, ws []*worker, n int) error {
+	stop := compacting(ctx, s)
+	defer func() { ws[0].moved += stop() }()
 	errs := make([]error, len(ws))
 	var wg sync.WaitGroup
 	for i, w := range ws {

@@ -60,19 +60,23 @@ type Log struct {
 	loopDone  chan struct{}
 
 	// The commit loop's own.
-	active  *segment // nil: the next commit starts one
-	last    uint64   // id of the last log segment
-	end     int64    // where the last log segment ends
-	torn    bool     // refused octets may lie behind end; the next segment says so
-	lsn     uint64
-	batch   uint64
-	buf     []byte
-	written int64 // octets since the last checkpoint was started
+	active *segment // nil: the next commit starts one
+	last   uint64   // id of the last log segment
+	end    int64    // where the last log segment ends
+	torn   bool     // refused octets may lie behind end; the next segment says so
+	lsn    uint64
+	batch  uint64
+	buf    []byte
+	// sealNext has the next commit start a segment.
+	sealNext bool
+	written  int64 // octets since the last checkpoint was started
 	// gathered is how many requests the last batch had.
 	gathered int
 
 	checkpoints checkpoints
 	damage      damageList
+	compaction  compactions
+	forward     forwards
 }
 
 var _ Store = (*Log)(nil)
@@ -102,6 +106,7 @@ func Open(dir string, o Options) (*Log, error) {
 		requests: make(chan *request),
 		closing:  make(chan struct{}),
 		loopDone: make(chan struct{}),
+		forward:  forwards{tables: map[uint64]*forwardTable{}, watches: map[*watch]time.Time{}},
 	}
 	l.seg = &segments{fs: o.FS, dir: filepath.Join(dir, "log"), rand: o.Rand, next: 1,
 		open: map[uint64]*segment{}, kind: map[uint64]segmentKind{}, doomed: map[uint64]bool{}, held: map[uint64]int{}}
@@ -144,6 +149,8 @@ func (l *Log) Close() error {
 		close(l.closing)
 		<-l.loopDone
 		l.checkpoints.wait()
+		l.compaction.mu.Lock() // a run ends when it finds the loop closed
+		defer l.compaction.mu.Unlock()
 		var err error
 		if l.written > 0 {
 			err = l.checkpoint()

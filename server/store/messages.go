@@ -71,16 +71,25 @@ func (l *Log) accept(r io.Reader, size int64) (*body, error) {
 	if l.closed() {
 		return nil, ErrClosed
 	}
-	if l.opt.ReserveBytes > 0 {
-		free, err := l.fs.Free(l.dir)
-		if err != nil {
-			return nil, full("ask for the free space", err)
-		}
-		if want := l.opt.ReserveBytes + max(size, 0); free < want {
-			return nil, fmt.Errorf("%w: %d octets are free, %d are wanted", ErrFull, free, want)
-		}
+	if err := l.room(size); err != nil {
+		return nil, err
 	}
 	return l.spool(r, size)
+}
+
+// room says whether there is space for that many octets of new work.
+func (l *Log) room(size int64) error {
+	if l.opt.ReserveBytes <= 0 {
+		return nil
+	}
+	free, err := l.fs.Free(l.dir)
+	if err != nil {
+		return full("ask for the free space", err)
+	}
+	if want := l.opt.ReserveBytes + max(size, 0); free < want {
+		return fmt.Errorf("%w: %d octets are free, %d are wanted", ErrFull, free, want)
+	}
+	return nil
 }
 
 // keep lets go of a body that is now the log's.
@@ -208,10 +217,12 @@ func (l *Log) Open(ctx context.Context, account, mailbox string) (Snapshot, Watc
 	}
 	w := newWatch()
 	w.close = func() {
+		l.forward.closed(w)
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		delete(m.watches, w)
 	}
+	l.forward.opened(w, l.opt.Now())
 	if m.watches == nil {
 		m.watches = map[*watch]bool{}
 	}

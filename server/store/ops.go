@@ -27,6 +27,7 @@ const (
 	codeQueueTry opCode = 9
 	codeUnqueue  opCode = 10
 	codeMeta     opCode = 11
+	codeMoved    opCode = 12
 )
 
 func newOp(c opCode) op {
@@ -53,6 +54,8 @@ func newOp(c opCode) op {
 		return new(opUnqueue)
 	case codeMeta:
 		return new(opMeta)
+	case codeMoved:
+		return new(opMoved)
 	}
 	return nil
 }
@@ -122,6 +125,26 @@ type opQueueTry struct{ Entry QueueEntry }
 // opUnqueue removes an entry.
 type opUnqueue struct{ ID string }
 
+// opMoved says that octets which messages of an account, or queue entries, refer
+// to have been stored anew.
+type opMoved struct {
+	Account string // "": the queue
+	Moves   []refMove
+	Boxes   []movedBox
+	IDs     []string // of queue entries
+
+	messages []*Message // as they are afterwards; set when it is applied
+}
+
+// refMove leads from one reference to another to the same octets.
+type refMove struct{ From, To BodyRef }
+
+// movedBox is the messages of one mailbox that are concerned.
+type movedBox struct {
+	Box  uint32
+	UIDs []UID // ascending
+}
+
 func (*opAccount) code() opCode  { return codeAccount }
 func (*opBox) code() opCode      { return codeBox }
 func (*opBoxGone) code() opCode  { return codeBoxGone }
@@ -132,6 +155,7 @@ func (*opExpunge) code() opCode  { return codeExpunge }
 func (*opQueue) code() opCode    { return codeQueue }
 func (*opQueueTry) code() opCode { return codeQueueTry }
 func (*opUnqueue) code() opCode  { return codeUnqueue }
+func (*opMoved) code() opCode    { return codeMoved }
 
 func (o *opAccount) owner() string  { return o.Account }
 func (o *opBox) owner() string      { return o.Account }
@@ -143,6 +167,7 @@ func (o *opExpunge) owner() string  { return o.Account }
 func (o *opQueue) owner() string    { return "" }
 func (o *opQueueTry) owner() string { return "" }
 func (o *opUnqueue) owner() string  { return "" }
+func (o *opMoved) owner() string    { return o.Account }
 
 func (o *opAccount) encode(e *encoder) {
 	e.string(o.Account)
@@ -324,6 +349,52 @@ func decodeAttempt(d *decoder, q *QueueEntry) {
 
 func (o *opUnqueue) encode(e *encoder) { e.string(o.ID) }
 func (o *opUnqueue) decode(d *decoder) { o.ID = d.string() }
+
+func (o *opMoved) encode(e *encoder) {
+	e.string(o.Account)
+	e.uint(uint64(len(o.Moves)))
+	for _, m := range o.Moves {
+		e.ref(m.From)
+		e.ref(m.To)
+	}
+	e.uint(uint64(len(o.Boxes)))
+	for _, b := range o.Boxes {
+		e.uint(uint64(b.Box))
+		e.uids(b.UIDs)
+	}
+	e.strings(o.IDs)
+}
+
+func (o *opMoved) decode(d *decoder) {
+	o.Account = d.string()
+	for range d.count() {
+		m := refMove{d.ref(), d.ref()}
+		if m.From.Size != m.To.Size || m.From.Size == 0 || m.From.Segment >= m.To.Segment {
+			d.fail()
+		}
+		if d.err != nil {
+			return
+		}
+		o.Moves = append(o.Moves, m)
+	}
+	for range d.count() {
+		b := movedBox{d.uint32(), d.uids()}
+		if d.err != nil {
+			return
+		}
+		o.Boxes = append(o.Boxes, b)
+	}
+	o.IDs = d.strings()
+}
+
+// to returns where a reference leads.
+func (o *opMoved) to() map[BodyRef]BodyRef {
+	to := make(map[BodyRef]BodyRef, len(o.Moves))
+	for _, m := range o.Moves {
+		to[m.From] = m.To
+	}
+	return to
+}
 
 // transaction is what one caller's request changes, all or none.
 type transaction struct {

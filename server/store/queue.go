@@ -17,6 +17,7 @@ func (t *txn) enqueue(e *QueueEntry, i int, body BodyRef) {
 	if e.Body == (BodyRef{}) {
 		e.Body = body
 	}
+	e.Body = t.log.forward.of(e.Body)
 	if e.Queued.IsZero() {
 		e.Queued = t.now
 	}

@@ -341,6 +341,12 @@ func (r *recovery) apply(it scanned, whole map[int64]bool) (*transaction, error)
 			if err := check(o.Entry.Body); err != nil {
 				return nil, err
 			}
+		case *opMoved:
+			for _, m := range o.Moves {
+				if err := check(m.To); err != nil {
+					return nil, err
+				}
+			}
 		}
 	}
 	r.log.lsn = max(r.log.lsn, t.LSN)

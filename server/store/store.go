@@ -13,10 +13,10 @@
 // holds up the others. What follows from that:
 //
 //   - The index is in memory: about 200 octets for each message.
-//   - The space of an expunged message comes back when nothing in its segment is
-//     used any more: at once for a large message, which has a segment to itself;
-//     for small ones when the last of a segment's neighbours has gone. Until
-//     then the octets of an expunged message stay on the disk.
+//   - The octets of an expunged message leave the disk with the segment they are
+//     in: at once for a large message, which has a segment to itself; for small
+//     ones when all their neighbours have gone, or when Compact has copied the few
+//     that are left elsewhere.
 //   - Only the last batch of the log can be torn by a crash, and nothing in it
 //     was acknowledged. A torn tail is cut. Damage elsewhere costs the records it
 //     hit, is reported by Damage and in the log, and leaves the rest readable.
@@ -232,7 +232,10 @@ type Store interface {
 
 	// Open returns the mailbox as it is now and a watch that starts right after it.
 	Open(ctx context.Context, account, mailbox string) (Snapshot, Watch, error)
-	// Read opens a message: its prefix followed by its body. The reader is also an
+	// Read opens a message: its prefix followed by its body. A message that was
+	// handed out is good for that while a watch from before is open, and for a day,
+	// wherever the store has moved its octets since; after that it may be
+	// ErrNoMessage, and another look at the mailbox has it by its UID. The reader is also an
 	// io.ReaderAt and an io.Seeker over the same octets. Octets that do not match
 	// their checksum are never returned: the read fails with ErrDamaged.
 	Read(ctx context.Context, m Message) (io.ReadCloser, error)

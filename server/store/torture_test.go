@@ -40,15 +40,18 @@ func tortureOptions(seed uint64, fs store.FS) store.Options {
 // the same store: what was acknowledged is there, what was not is there whole
 // or not at all.
 func TestPowerCuts(t *testing.T) {
-	want, cuts, changes := rounds(t, 1000), 0, 0
+	want, cuts, changes, moved := rounds(t, 1000), 0, 0, 0
 	for seed := uint64(0); cuts < want; seed++ {
-		c, n := powerCuts(t, seed)
-		cuts, changes = cuts+c, changes+n
+		c, n, m := powerCuts(t, seed)
+		cuts, changes, moved = cuts+c, changes+n, moved+m
 	}
-	t.Logf("%d power cuts in %d acknowledged changes", cuts, changes)
+	if moved == 0 {
+		t.Error("nothing was compacted: the test shows less than it says")
+	}
+	t.Logf("%d power cuts in %d acknowledged changes and beside %d bodies that were moved", cuts, changes, moved)
 }
 
-func powerCuts(t *testing.T, seed uint64) (cuts, changes int) {
+func powerCuts(t *testing.T, seed uint64) (cuts, changes, moved int) {
 	ctx := t.Context()
 	rng := rand.New(rand.NewPCG(seed, 99))
 	fs := store.NewSimFS(rng)
@@ -101,7 +104,7 @@ func powerCuts(t *testing.T, seed uint64) (cuts, changes int) {
 	for _, w := range workers {
 		changes += w.done
 	}
-	return cuts, changes
+	return cuts, changes, workers[0].moved
 }
 
 // TestDiskFaults fails writes, syncs and truncations while the power is on:

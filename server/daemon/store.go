@@ -1,0 +1,87 @@
+package daemon
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"mailform/server/store"
+)
+
+// How often the store is compacted, and how many octets a second that copies: a
+// fraction of what a slow disk reads and writes.
+const (
+	compactEvery = time.Hour
+	compactRate  = 4 << 20
+)
+
+// keeper is what the store has for those who keep it in order; store.Log has it.
+type keeper interface {
+	Check(context.Context) error
+	Stats(context.Context) (store.Stats, error)
+	Compact(context.Context, store.CompactOptions) (store.Compaction, error)
+}
+
+// compact takes what was expunged off the disk, again and again until the
+// context ends.
+func (d *daemon) compact(ctx context.Context, tick <-chan time.Time) error {
+	k, ok := d.store.(keeper)
+	if !ok {
+		return nil
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick:
+		}
+		if _, err := k.Compact(ctx, store.CompactOptions{Rate: compactRate}); err != nil && ctx.Err() == nil {
+			d.log.Warn("the store is not compacted; what was expunged stays on the disk until it is", "err", err)
+		}
+	}
+}
+
+// StoreCheck is the answer of a check.
+type StoreCheck struct {
+	Findings []string `json:"findings"`
+}
+
+// NewStoreCheck says what a check has found, one finding an item.
+func NewStoreCheck(err error) StoreCheck {
+	c := StoreCheck{Findings: []string{}}
+	if err != nil {
+		c.Findings = strings.Split(err.Error(), "\n")
+	}
+	return c
+}
+
+// keeping answers the person who keeps the store in order.
+func (d *daemon) keeping(mux *http.ServeMux) {
+	handle := func(pattern string, f func(context.Context, keeper) (any, error)) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			k, ok := d.store.(keeper)
+			if !ok {
+				http.Error(w, "this store has no such service", http.StatusNotImplemented)
+				return
+			}
+			v, err := f(r.Context(), k)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			d.answer(w, v)
+		})
+	}
+	handle("GET /v1/store", func(ctx context.Context, k keeper) (any, error) { return k.Stats(ctx) })
+	handle("GET /v1/store/check", func(ctx context.Context, k keeper) (any, error) {
+		err := k.Check(ctx)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return NewStoreCheck(err), nil
+	})
+	handle("POST /v1/store/compact", func(ctx context.Context, k keeper) (any, error) {
+		return k.Compact(ctx, store.CompactOptions{Rate: compactRate})
+	})
+}

@@ -1,0 +1,467 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// CompactOptions bound a compaction. The zero value is ready for use.
+type CompactOptions struct {
+	// MaxLive is the share of a log segment's octets that may still be in use
+	// for it to be compacted, 0 to 1; default 0.5.
+	MaxLive float64
+	// Rate is how many octets a second are copied; 0 is no limit.
+	Rate int64
+	// MaxCopy is how many octets one run copies; default 64 MiB. Segments that it
+	// does not reach are for the next.
+	MaxCopy int64
+	// Wait waits, for Rate; default by a timer.
+	Wait func(context.Context, time.Duration) error
+}
+
+// Compaction is what a run has come to.
+type Compaction struct {
+	Time     time.Time `json:"time"`             // when it ended
+	Segments int       `json:"segments"`         // log segments that were removed
+	Freed    int64     `json:"freed_bytes"`      // octets of their files
+	Bodies   int       `json:"moved"`            // bodies and prefixes that were copied
+	Copied   int64     `json:"moved_bytes"`      // octets of those
+	Damaged  int       `json:"damaged"`          // bodies that could not be copied; their segments stay
+	Waiting  int       `json:"waiting_segments"` // segments of which all was copied and that a backup or a new reference keeps
+}
+
+const (
+	compactChunk = 512 << 10 // octets copied by one transaction
+	compactCount = 512       // bodies copied by one transaction
+	// forwardFor is how long a reference that was handed out before a body moved
+	// is good for at least; while a watch from before is open it is longer.
+	forwardFor = 24 * time.Hour
+)
+
+// Compact copies what is still in use out of log segments that are mostly dead
+// and removes them: what was expunged is gone from the disk then.
+//
+// A body is copied by a transaction that holds its octets and says which
+// messages and queue entries refer to them from now on. Wherever a crash comes,
+// they refer to one of two whole copies. The old segment goes when both
+// checkpoints that are kept are newer than that transaction, so that no replay
+// needs it. UIDs, modseqs and object ids stay; references that were handed out
+// before are followed to the copy (see Read).
+func (l *Log) Compact(ctx context.Context, o CompactOptions) (c Compaction, err error) {
+	if o.MaxLive == 0 {
+		o.MaxLive = 0.5
+	}
+	setDefault(&o.MaxCopy, 64<<20)
+	if o.Wait == nil {
+		o.Wait = sleep
+	}
+	l.compaction.mu.Lock()
+	defer l.compaction.mu.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-l.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	defer func() {
+		if err != nil {
+			if l.closed() {
+				err = ErrClosed
+			}
+			err = fmt.Errorf("compact the store: %w", err)
+		}
+	}()
+	l.forward.prune(l.opt.Now(), forwardFor)
+	victims, err := l.victims(ctx, o)
+	if err != nil || len(victims) == 0 {
+		return c, err
+	}
+	worth := false
+	for _, v := range victims {
+		n := c.Bodies
+		if err := l.evacuate(ctx, v, o, &c); err != nil {
+			return c, err
+		}
+		worth = worth || c.Bodies > n || l.ix.refs.of(v.id) == 0
+	}
+	if worth {
+		// Two of them: no replay starts before the copies any more.
+		for range 2 {
+			if err := l.checkpointNow(ctx); err != nil {
+				return c, err
+			}
+		}
+	}
+	for _, v := range victims {
+		switch {
+		case l.seg.kindOf(v.id) == 0:
+			c.Segments++
+			c.Freed += v.size
+		case l.ix.refs.of(v.id) == 0 || l.seg.isDoomed(v.id):
+			c.Waiting++
+		}
+	}
+	c.Time = l.opt.Now()
+	if c.Segments > 0 || c.Damaged > 0 {
+		l.opt.Logger.Info("store: compacted; what was expunged from the removed segments is gone", "segments", c.Segments, "freed", c.Freed,
+			"moved", c.Bodies, "moved_bytes", c.Copied, "damaged", c.Damaged, "waiting", c.Waiting)
+	}
+	l.compaction.note(c)
+	return c, nil
+}
+
+// compactions is what Compact keeps between its runs.
+type compactions struct {
+	mu sync.Mutex // held by a run
+
+	last struct {
+		mu sync.Mutex
+		c  Compaction
+	}
+}
+
+func (c *compactions) note(done Compaction) {
+	c.last.mu.Lock()
+	defer c.last.mu.Unlock()
+	c.last.c = done
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// checkpointNow writes a checkpoint beside the commit loop.
+func (l *Log) checkpointNow(ctx context.Context) error {
+	l.checkpoints.mu.Lock()
+	defer l.checkpoints.mu.Unlock()
+	var at place
+	if err := l.do(ctx, func(*txn) error {
+		l.written = 0
+		at = l.place()
+		return nil
+	}); err != nil {
+		return err
+	}
+	return l.writeCheckpoint(at)
+}
+
+// victim is a log segment to be compacted.
+type victim struct {
+	id   uint64
+	size int64 // octets of its file
+	live int64 // octets in use, with their records' headers
+}
+
+// used is a run of a segment's octets that is in use, in units of recordAlign.
+type used struct{ offset, size uint32 }
+
+// survey says of each log segment how many octets of it are in use. It looks at
+// one account after the other: what changes meanwhile the next survey sees.
+func (l *Log) survey(ctx context.Context) (map[uint64]int64, error) {
+	logs := map[uint64]bool{}
+	for _, id := range l.seg.ids(kindLog) {
+		logs[id] = true
+	}
+	runs := map[uint64][]used{}
+	note := func(r BodyRef) {
+		if r.Size > 0 && logs[r.Segment] {
+			runs[r.Segment] = append(runs[r.Segment], used{uint32(r.Offset / recordAlign), uint32(record{Type: recordBlob, Len: r.Size}.size() / recordAlign)})
+		}
+	}
+	if err := l.eachHolder(ctx, func(h holder) { note(h.ref) }); err != nil {
+		return nil, err
+	}
+	live := map[uint64]int64{}
+	for id := range logs {
+		list := runs[id]
+		slices.SortFunc(list, func(a, b used) int { return cmp.Compare(a.offset, b.offset) })
+		for _, u := range slices.Compact(list) {
+			live[id] += int64(u.size) * recordAlign
+		}
+	}
+	return live, nil
+}
+
+// holder is a reference that a message or a queue entry has.
+type holder struct {
+	ref     BodyRef
+	account string // "": the queue
+	box     uint32
+	uid     UID
+	id      string // of the queue entry
+}
+
+// eachHolder calls f for each reference, under the lock of whoever has it.
+func (l *Log) eachHolder(ctx context.Context, f func(holder)) error {
+	l.ix.mu.RLock()
+	accounts := make([]*account, 0, len(l.ix.accounts))
+	for _, a := range l.ix.accounts {
+		accounts = append(accounts, a)
+	}
+	for id, e := range l.ix.queue {
+		f(holder{ref: e.Body, id: id})
+	}
+	l.ix.mu.RUnlock()
+	for _, a := range accounts {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		a.mu.RLock()
+		for id, m := range a.boxes {
+			for _, msg := range m.msgs {
+				f(holder{ref: msg.Head, account: a.name, box: id, uid: msg.UID})
+				f(holder{ref: msg.Body, account: a.name, box: id, uid: msg.UID})
+			}
+		}
+		a.mu.RUnlock()
+	}
+	return nil
+}
+
+// victims chooses the segments to compact, those with the least in use first.
+// The last segment is ended when it is one of them.
+func (l *Log) victims(ctx context.Context, o CompactOptions) ([]victim, error) {
+	live, err := l.survey(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var last uint64
+	var end int64
+	if err := l.do(ctx, func(*txn) error {
+		last, end = l.last, l.end
+		// A small one is not worth an end.
+		l.sealNext = end >= l.opt.SegmentBytes/16 && float64(live[last]) <= o.MaxLive*float64(end)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	if err := l.do(ctx, func(*txn) error { last = l.last; return nil }); err != nil {
+		return nil, err
+	}
+	var list []victim
+	for id, n := range live {
+		if id >= last || l.seg.isDoomed(id) {
+			continue
+		}
+		_, size, err := l.inspect(id)
+		if err != nil {
+			continue // gone since, or damaged: it stays for salvage
+		}
+		if float64(n) <= o.MaxLive*float64(size) {
+			list = append(list, victim{id, size, n})
+		}
+	}
+	slices.SortFunc(list, func(a, b victim) int { return cmp.Or(cmp.Compare(a.live, b.live), cmp.Compare(a.id, b.id)) })
+	var sum int64
+	for i, v := range list {
+		if sum += v.live; sum > o.MaxCopy && i > 0 {
+			return list[:i], nil
+		}
+	}
+	return list, nil
+}
+
+// evacuate copies what is in use of a segment to the end of the log.
+func (l *Log) evacuate(ctx context.Context, v victim, o CompactOptions, c *Compaction) error {
+	if v.live == 0 {
+		return nil
+	}
+	var holders []holder
+	if err := l.eachHolder(ctx, func(h holder) {
+		if h.ref.Segment == v.id && h.ref.Size > 0 {
+			holders = append(holders, h)
+		}
+	}); err != nil {
+		return err
+	}
+	slices.SortFunc(holders, func(a, b holder) int {
+		return cmp.Or(cmp.Compare(a.ref.Offset, b.ref.Offset), cmp.Compare(a.account, b.account), cmp.Compare(a.box, b.box), cmp.Compare(a.uid, b.uid))
+	})
+	for len(holders) > 0 {
+		var chunk []*moving
+		var size int64
+		for len(holders) > 0 && size < compactChunk && len(chunk) < compactCount {
+			m := &moving{from: holders[0].ref}
+			for len(holders) > 0 && holders[0].ref == m.from {
+				m.holders = append(m.holders, holders[0])
+				holders = holders[1:]
+			}
+			data, err := l.octets(m.from)
+			if errors.Is(err, ErrDamaged) {
+				c.Damaged++
+				l.opt.Logger.Warn("store: a body cannot be moved", "segment", v.id, "offset", m.from.Offset, "err", err)
+				continue
+			}
+			if errors.Is(err, ErrNoMessage) {
+				continue // expunged since
+			}
+			if err != nil {
+				return err
+			}
+			m.body.data = data
+			m.body.sums.write(data)
+			m.body.sums.finish()
+			size += m.from.Size
+			chunk = append(chunk, m)
+		}
+		if len(chunk) == 0 {
+			continue
+		}
+		if o.Rate > 0 {
+			if err := o.Wait(ctx, time.Duration(float64(size)/float64(o.Rate)*float64(time.Second))); err != nil {
+				return err
+			}
+		}
+		if err := l.room(size); err != nil {
+			return err
+		}
+		bodies, octets := 0, int64(0)
+		if err := l.do(ctx, func(t *txn) error {
+			bodies, octets = t.move(chunk)
+			return nil
+		}); err != nil {
+			return err
+		}
+		c.Bodies += bodies
+		c.Copied += octets
+	}
+	return nil
+}
+
+// octets reads a stored run of octets, checking it.
+func (l *Log) octets(ref BodyRef) (_ []byte, err error) {
+	b, err := l.openBlob(ref)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.seg.release(b.seg)) }()
+	data := make([]byte, ref.Size)
+	for i := range blocks(ref.Size) {
+		if _, err := b.block(i, data[i*blobBlock:]); err != nil {
+			return nil, err
+		}
+	}
+	return data, nil
+}
+
+// moving is a run of octets on its way to the end of the log.
+type moving struct {
+	from    BodyRef
+	body    body
+	holders []holder
+}
+
+// move stores the octets that are still in use anew and moves the references.
+func (t *txn) move(chunk []*moving) (bodies int, octets int64) {
+	ops := map[string]*opMoved{}
+	for _, m := range chunk {
+		var to BodyRef
+		for _, h := range m.holders {
+			if !t.holds(h) {
+				continue
+			}
+			if to.Size == 0 {
+				to = t.put(&m.body)
+				bodies++
+				octets += to.Size
+			}
+			o := ops[h.account]
+			if o == nil {
+				o = &opMoved{Account: h.account}
+				ops[h.account] = o
+				t.op(o)
+			}
+			if n := len(o.Moves); n == 0 || o.Moves[n-1].From != m.from {
+				o.Moves = append(o.Moves, refMove{m.from, to})
+			}
+			t.refer(h, to)
+			if h.account == "" {
+				o.IDs = append(o.IDs, h.id)
+				continue
+			}
+			i := slices.IndexFunc(o.Boxes, func(b movedBox) bool { return b.Box == h.box })
+			if i < 0 {
+				i = len(o.Boxes)
+				o.Boxes = append(o.Boxes, movedBox{Box: h.box})
+			}
+			o.Boxes[i].UIDs = append(o.Boxes[i].UIDs, h.uid)
+		}
+	}
+	for _, o := range ops {
+		for i := range o.Boxes {
+			o.Boxes[i].UIDs = ascending(o.Boxes[i].UIDs)
+		}
+	}
+	return bodies, octets
+}
+
+// holds says whether whoever had a reference has it still.
+func (t *txn) holds(h holder) bool {
+	if h.account == "" {
+		e := t.stage.entry(h.id)
+		return e != nil && e.Body == h.ref
+	}
+	b := t.stage.boxOf(h)
+	if b == nil {
+		return false
+	}
+	m := b.message(h.uid)
+	return m != nil && (m.Head == h.ref || m.Body == h.ref)
+}
+
+// refer has the stage know a holder's new reference.
+func (t *txn) refer(h holder, to BodyRef) {
+	if h.account == "" {
+		e := *t.stage.entry(h.id)
+		e.Body = to
+		t.stage.queue[h.id] = &e
+		return
+	}
+	b := t.stage.boxOf(h)
+	m := *b.message(h.uid)
+	m.move(h.ref, to)
+	b.changed[h.uid] = &m
+}
+
+// boxOf returns the mailbox of a holder, or nil when it is gone.
+func (s *stage) boxOf(h holder) *stagedBox {
+	a := s.account(h.account)
+	if a == nil {
+		return nil
+	}
+	if b := a.boxes[h.box]; b != nil {
+		return b // one that this batch removes is passed over when it is applied
+	}
+	if a.base == nil || a.base.boxes[h.box] == nil {
+		return nil
+	}
+	if b := a.box(a.base.boxes[h.box].name); b != nil && b.id == h.box {
+		return b
+	}
+	return nil
+}
+
+// move gives the message the reference to in the place of from.
+func (m *Message) move(from, to BodyRef) {
+	if m.Head == from {
+		m.Head = to
+	}
+	if m.Body == from {
+		m.Body = to
+	}
+}
