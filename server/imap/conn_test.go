@@ -100,7 +100,7 @@ func TestOversize(t *testing.T) {
 	}
 }
 
-// imapserver would run the octets of a refused literal as commands.
+// The octets of a refused literal are not run as commands.
 func TestRefusedLiteralIsPassedOver(t *testing.T) {
 	newWorld(t).talk(`
 		a> 1 NONSENSE {14+}
@@ -193,7 +193,7 @@ func TestSet(t *testing.T) {
 	before.expect("1 OK *")
 }
 
-// Many responses go out with few writes, although imapserver flushes each.
+// Many responses go out with few writes, one for each bufferful.
 func TestWritesAreGathered(t *testing.T) {
 	w := newWorld(t)
 	for range 300 {

@@ -218,7 +218,7 @@ func TestSelect(t *testing.T) {
 	`)
 }
 
-// RFC 9051 6.3.3: EXAMINE must not change anything; imapserver lets it.
+// RFC 9051 6.3.3: EXAMINE must not change anything.
 func TestExamineIsReadOnly(t *testing.T) {
 	w := newWorld(t)
 	w.deliver("INBOX", "A: b\n\none", `\Deleted`)
