@@ -194,7 +194,7 @@ func (l *loader) buildDomain(b *built, n *node) *builtDomain {
 	mx, _ := n.one("mx")
 	d.MX = MX{Priority: int(get[int64](mx, "priority")), Range: rangeOf(mx.header)}
 	if spf, _ := n.one("spf"); get[bool](spf, "manage") {
-		d.SPF = &SPF{Include: unique(list[string](spf, "include")), IP: unique(list[netip.Prefix](spf, "ip")), All: get[string](spf, "all"), Range: rangeOf(spf.header)}
+		d.SPF = &SPF{Include: unique(list[string](spf, "include")), IP: unique(list[netip.Prefix](spf, "ip")), All: get[string](spf, "all"), AllUnset: !spf.given("all"), Range: rangeOf(spf.header)}
 	}
 	if dkim, _ := n.one("dkim"); get[bool](dkim, "manage") {
 		d.DKIM = &DKIM{Selector: get[string](dkim, "selector"), Algorithms: unique(list[string](dkim, "algorithms")),

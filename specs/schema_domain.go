@@ -32,7 +32,7 @@ func domainSchema() *blockSchema {
 				Attrs: []attrSchema{
 					{Name: "include", Kind: kindDomain, List: true, Example: `["spf.crm.example"]`, Doc: "Services that send for you, as they tell you to include them."},
 					{Name: "ip", Kind: kindPrefix, List: true, Example: `["192.0.2.0/28"]`, Doc: "Further machines that send."},
-					{Name: "all", Kind: kindString, Default: text("fail"), Choices: []string{"fail", "softfail", "neutral"}, Doc: "What receivers should think of everyone else."},
+					{Name: "all", Kind: kindString, Default: text("fail"), Choices: []string{"fail", "softfail", "neutral"}, Doc: "What receivers should think of everyone else. In a record that others are in already, theirs stays unless the spec says it."},
 					{Name: "manage", Kind: kindBool, Default: cty.True, Doc: "false leaves the SPF record alone."},
 				},
 			},

@@ -198,7 +198,10 @@ type SPF struct {
 	Include []string // domains
 	IP      []netip.Prefix
 	All     string // "fail", "softfail" or "neutral"
-	Range   Range
+	// AllUnset says that All is the default because the spec does not say: in a record
+	// that others have begun, theirs stays.
+	AllUnset bool
+	Range    Range
 }
 
 // DKIM is the signing policy, RFC 6376 and RFC 8463.

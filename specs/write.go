@@ -52,7 +52,7 @@ func Write(s *Spec) []byte {
 		b.attr("certificate", m.Certificate)
 		b.attr("blocklists", m.Blocklists)
 		if m.Blocklists != nil && len(m.Blocklists) == 0 {
-			b.empty("blocklists")
+			b.say("blocklists", "[]")
 		}
 		b.attr("metrics", m.Metrics)
 	})
@@ -148,10 +148,10 @@ func (b body) attr(name string, value any) {
 	fmt.Fprintf(&b.w.text, "%s = %s\n", name, text)
 }
 
-// empty writes an empty list where the default is another one.
-func (b body) empty(name string) {
+// say writes what means something else than silence, even when it is the default.
+func (b body) say(name, text string) {
 	if b.schema.attr(name) != nil {
-		fmt.Fprintf(&b.w.text, "%s = []\n", name)
+		fmt.Fprintf(&b.w.text, "%s = %s\n", name, text)
 	}
 }
 
@@ -376,7 +376,9 @@ func (w *writer) domain(schema *blockSchema, d *Domain, several bool) {
 		b.policy("spf", d.SPF != nil, func(b body) {
 			b.attr("include", d.SPF.Include)
 			b.attr("ip", d.SPF.IP)
-			b.attr("all", d.SPF.All)
+			if !d.SPF.AllUnset && d.SPF.All != "" {
+				b.say("all", quoted(d.SPF.All))
+			}
 		})
 		b.policy("dkim", d.DKIM != nil, func(b body) {
 			b.attr("selector", d.DKIM.Selector)

@@ -235,10 +235,14 @@ func (p *Provider) wire(c plan.Change, id string) *plan.Value {
 		fields["id"] = plan.String(id)
 	}
 	foreign, theirs := textsOf(c, "foreign"), textsOf(c, "theirs")
-	if len(foreign)+len(theirs) > 0 && c.Action != plan.Replace {
+	all, left := theirPolicy(c)
+	if (left || len(foreign)+len(theirs) > 0) && c.Action != plan.Replace {
 		if want, err := parseSPF(c.After["content"].Str()); err == nil {
 			own := want
 			own.terms, own.modifiers = without(want.terms, foreign), without(want.modifiers, foreign)
+			if left {
+				own.all = all
+			}
 			fields["content"] = plan.String(own.join(foreign).String())
 			fields["comment"] = plan.String(joinedComment(p.stack, slot, without(append(slices.Clone(own.terms), own.modifiers...), theirs)))
 		}
@@ -260,11 +264,21 @@ func textsOf(c plan.Change, name string) []string {
 	return c.Before[name].Texts()
 }
 
+// theirPolicy is the "all" of an SPF record that the spec leaves to those who began
+// it; ok is false when it is the spec's.
+func theirPolicy(c plan.Change) (all string, ok bool) {
+	v, ok := c.Before["all"]
+	return v.Str(), ok && c.Before["type"].Str() == "TXT"
+}
+
 // release takes our part and our mark out of an SPF record that others are in.
 func release(c plan.Change, theirs []string) *plan.Value {
 	rest := spf{}
 	if rec, err := parseSPF(c.Before["content"].Str()); err == nil {
 		rest.all = rec.all
+	}
+	if all, left := theirPolicy(c); left {
+		rest.all = all
 	}
 	v := plan.Map(map[string]plan.Value{
 		"address": plan.String(string(c.Address)),

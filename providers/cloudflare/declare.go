@@ -66,6 +66,16 @@ func (d *declaration) report(severity specs.Severity, code, summary, detail stri
 	d.diags = append(d.diags, diag)
 }
 
+// domainOf is the mail domain of that name, or nil.
+func (d *declaration) domainOf(name string) *specs.Domain {
+	for _, dom := range d.spec.Domains {
+		if dom.Name == name {
+			return dom
+		}
+	}
+	return nil
+}
+
 // zone wants the zone a domain's records live in: its own or the one it is
 // delegated from.
 func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
@@ -79,8 +89,8 @@ func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
 			Lookup:  true,
 			Origin:  origin,
 		}
-		// For Observe: the zone's id, whether to read its rules and whether it is signed, and who
-		// must be able to issue certificates.
+		// For Observe: the zone's id, whether to read its rules and whether it is signed, who
+		// must be able to issue certificates, and whether a policy of others in its SPF record stays.
 		if z := d.given(domain); z != nil {
 			r.Attrs["given_id"], r.Attrs["given_name"] = plan.String(z.ID), plan.String(z.Name)
 		}
@@ -89,6 +99,9 @@ func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
 		}
 		if d.dane[domain] {
 			r.Attrs["dane"] = plan.Bool(true)
+		}
+		if dom := d.domainOf(domain); dom != nil && dom.SPF != nil && dom.SPF.AllUnset {
+			r.Attrs["any_spf_policy"] = plan.Bool(true)
 		}
 		if by := d.issuer(); by != "" {
 			r.Attrs["issuer"] = plan.String(by)

@@ -66,6 +66,9 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		}
 		v.issuer = r.Attrs["issuer"].Str()
 		v.dane = v.dane || r.Attrs["dane"].True()
+		if r.Attrs["any_spf_policy"].True() {
+			v.anyPolicy = append(v.anyPolicy, r.Attrs["domain"].Str())
+		}
 	}
 	for _, r := range scope.Desired {
 		for _, v := range views {
@@ -185,9 +188,11 @@ type view struct {
 	issuer   string          // CAA name of the CA of our certificates, "" when not known
 	block    plan.Address    // the zone/… address, when the spec has a zone block for it
 	settings []plan.Resource // at most one
-	rules    []plan.Resource
-	more     []plan.Object  // of settings and rules
-	notes    []plan.Foreign // what else there is to say
+
+	anyPolicy []string // domains whose spec leaves "all" to the others in their SPF record
+	rules     []plan.Resource
+	more      []plan.Object  // of settings and rules
+	notes     []plan.Foreign // what else there is to say
 }
 
 // want notes something that is wanted in the zone.
@@ -425,7 +430,8 @@ func (v *view) object(a plan.Address, s *slot, r record) plan.Object {
 
 // text gives SPF records and tag lists the form in which they are compared with the
 // wish. Of an SPF record that others are in, too, only our part is compared;
-// theirs is kept in the attribute "foreign", which stays in whatever we write.
+// theirs is kept in the attribute "foreign", which stays in whatever we write, and
+// their "all" in the attribute of that name when the spec does not say it.
 func (v *view) text(o *plan.Object, s *slot, r record, m mark) {
 	switch {
 	case isTagList(r.content):
@@ -440,6 +446,10 @@ func (v *view) text(o *plan.Object, s *slot, r record, m mark) {
 			if want, err = parseSPF(s.content); err != nil {
 				return
 			}
+		}
+		left := s != nil && slices.Contains(v.anyPolicy, s.name)
+		if left && (m.joined || m.stack == "" && (rec.redirect == "" || rec.all != "")) {
+			o.Attrs["all"] = plan.String(rec.all)
 		}
 		if m.stack == "" { // not ours: what Merge would keep
 			foreign := rec.others(func(t string) bool { return contains(want.terms, t) })
@@ -457,6 +467,9 @@ func (v *view) text(o *plan.Object, s *slot, r record, m mark) {
 		}
 		own := rec
 		own.terms, own.modifiers = without(rec.terms, foreign), without(rec.modifiers, foreign)
+		if left && m.joined {
+			own.all = want.all
+		}
 		o.Attrs["content"] = plan.String(own.String())
 		if s != nil && own.same(want) {
 			o.Attrs["content"] = plan.String(s.content)

@@ -170,7 +170,7 @@ func (s spf) others(own func(term string) bool) []string {
 }
 
 // join adds someone else's terms to ours. Ours come first and the policy for
-// everybody else (all) is ours: the spec says it.
+// everybody else (all) is ours; see theirPolicy for when it is not.
 func (s spf) join(others []string) spf {
 	out := spf{terms: append([]string{}, s.terms...), modifiers: append([]string{}, s.modifiers...), all: s.all}
 	for _, t := range without(others, append(out.terms, out.modifiers...)) {
@@ -249,6 +249,9 @@ func (p *Provider) Merge(want plan.Resource, have plan.Object) (plan.Resource, b
 			return want, false
 		}
 		joined := own.join(theirs.others(func(t string) bool { return contains(own.terms, t) }))
+		if all, left := have.Attrs["all"]; left {
+			joined.all = all.Str()
+		}
 		if joined.lookups() > maxSPFLookups {
 			return want, false
 		}

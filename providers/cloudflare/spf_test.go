@@ -102,6 +102,66 @@ func TestSPFWithOthersInIt(t *testing.T) {
 	}
 }
 
+// TestSPFPolicyOfOthers: whoever had a record said what to think of everyone else.
+// That stays, until the spec says something about it.
+func TestSPFPolicyOfOthers(t *testing.T) {
+	for theirs, want := range map[string]string{
+		"v=spf1 include:_spf.shop.example ~all":     "v=spf1 mx include:_spf.shop.example ~all",
+		"v=spf1 include:_spf.shop.example ?all":     "v=spf1 mx include:_spf.shop.example ?all",
+		"v=spf1 include:_spf.shop.example":          "v=spf1 mx include:_spf.shop.example",
+		"v=spf1 redirect=_spf.shop.example":         "v=spf1 mx include:_spf.shop.example -all",
+		"v=spf1 mx include:_spf.shop.example ~all":  "v=spf1 mx include:_spf.shop.example ~all",
+		"v=spf1 +mx include:_spf.shop.example -all": "v=spf1 +mx include:_spf.shop.example -all", // already says it
+	} {
+		t.Run(theirs, func(t *testing.T) {
+			w := newWorld(t, cloudflaresim.Config{})
+			w.sim.Seed("acme.example", cloudflaresim.Record{Type: "TXT", Content: quoteTXT([]byte(theirs))})
+			s := testSpec()
+			s.Domains[0].SPF = &specs.SPF{All: "fail", AllUnset: true}
+			is := func(want string) {
+				t.Helper()
+				if got, _ := w.spf(); got != want {
+					t.Errorf("the record is %q, want %q", got, want)
+				}
+				expect(t, "a second plan", pending(w.plan(s, how{})), nil)
+			}
+			w.apply(s, how{})
+			is(want)
+			// What is ours changes, theirs stays as it is.
+			s.Domains[0].SPF.Include = []string{"spf.crm.example"}
+			w.apply(s, how{})
+			all := ""
+			if parsed, err := parseSPF(want); err == nil && parsed.all != "" {
+				all = " " + parsed.all
+			}
+			is("v=spf1 mx include:spf.crm.example include:_spf.shop.example" + all)
+			w.apply(s, how{destroy: true, allow: []string{"**"}})
+			if got, _ := w.spf(); !strings.HasSuffix(got, "include:_spf.shop.example"+all) {
+				t.Errorf("what is left is %q", got)
+			}
+			// The spec says it.
+			s.Domains[0].SPF = &specs.SPF{All: "fail"}
+			w.apply(s, how{})
+			if got, _ := w.spf(); !strings.HasSuffix(got, " -all") {
+				t.Errorf("the spec says fail, the record %q", got)
+			}
+		})
+	}
+}
+
+// A record that says no more than ours, but for its policy, is theirs as well.
+func TestSPFPolicyAlone(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{})
+	w.sim.Seed("acme.example", cloudflaresim.Record{Type: "TXT", Content: `"v=spf1 mx ~all"`})
+	s := testSpec()
+	s.Domains[0].SPF = &specs.SPF{All: "fail", AllUnset: true}
+	w.apply(s, how{})
+	expect(t, "a second plan", pending(w.plan(s, how{})), nil)
+	if got, comment := w.spf(); got != "v=spf1 mx ~all" || comment == "" {
+		t.Errorf("the record is %q, its mark %q", got, comment)
+	}
+}
+
 // edit changes a record as somebody else would, leaving its comment alone.
 func (w *world) edit(id, content string) {
 	w.t.Helper()

@@ -77,6 +77,7 @@ func ReadSPF(text string) (_ *specs.SPF, ok bool) {
 		}
 	}
 	same, err := parseSPF(spfText(s))
+	s.AllUnset = s.All == "fail"
 	return s, err == nil && s.All != "" && rec.same(same)
 }
 
