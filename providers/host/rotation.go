@@ -24,8 +24,12 @@ const (
 	// other servers give up after four to five days (RFC 5321 4.5.4.1).
 	keepRetired = 7 * 24 * time.Hour
 	// settle is added to the time for which resolvers remember that there was no
-	// record: the DNS provider's own servers do not learn of it all at once.
-	settle = 5 * time.Minute
+	// record: name servers do not learn of it all at once, and a resolver that asked the
+	// last of them a moment before remembers from then on. That all show it now does
+	// not say since when. A secondary of somebody else's that misses the notification
+	// asks after the SOA's refresh and retry (RFC 1035 4.3.5), which Cloudflare sets to
+	// 10,000 s and 2,400 s; nobody is in a hurry.
+	settle = 4 * time.Hour
 	// unknownNegative stands for the negative TTL of a zone that does not tell it.
 	unknownNegative = time.Hour
 )
