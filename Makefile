@@ -43,6 +43,13 @@ bench:
 	  /^Benchmark/ { sub("^Benchmark", "", $$1); sub("-[0-9]+$$", "", $$1); printf "%-14s %-44s", pkg, $$1; \
 	    for (i = 3; i < NF; i += 2) printf " %12s %-10s", $$i, $$(i+1); print "" } \
 	  /^(FAIL|---)/ { print; bad = 1 } END { exit bad }'
+	@echo "beside Postfix and Dovecot: make bench-peers (as root; Debian's postfix, dovecot-imapd and dovecot-lmtpd)"
+
+# BENCH.md explains the table. As root, because the peers' users differ.
+bench-peers: bin/mailformd
+	@command -v postfix >/dev/null && [ -x /usr/lib/dovecot/lmtp ] && [ -x /usr/lib/dovecot/imap ] || \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postfix dovecot-imapd dovecot-lmtpd
+	@$(GO) run ./cmd/mailbench $(BENCHFLAGS)
 
 lint:
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	passwd "os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// deliveries is SMTP to mailbox: a message counts when IMAP shows it.
+func deliveries(o options, peers []*peer, t *table, dir string) error {
+	for _, c := range []struct {
+		name                        string
+		sessions, boxes, size, part int
+	}{
+		{"SMTP to one mailbox, 20 sessions × 4 KiB, per message", 20, 1, 4 << 10, 1},
+		{"SMTP to 20 mailboxes, 20 sessions × 4 KiB, per message", 20, accounts, 4 << 10, 1},
+		{"SMTP, one session × 4 KiB, per message", 1, 1, 4 << 10, 4},
+		{"SMTP, 20 sessions × 100 KB, per message", 20, 1, 100_000, 4},
+	} {
+		total := max(c.sessions, o.delivers/c.part/c.sessions*c.sessions)
+		readers := map[*peer][]*imapSession{} // they log in before the measurement
+		for _, p := range peers {
+			for i := range c.boxes {
+				s, err := dialIMAP(p, user(i))
+				if err != nil {
+					return err
+				}
+				defer s.c.Close()
+				readers[p] = append(readers[p], s)
+			}
+		}
+		err := t.measure(c.name, o.rounds, func(p *peer, _ int) (int, error) { return total, deliver(p, readers[p], c.sessions, total, c.size) })
+		if err != nil {
+			return err
+		}
+		wall, err := floor(filepath.Join(dir, "floor"), total, c.sessions, c.size, o.rounds)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("| the floor of that: the bytes appended, one fdatasync for each %d | %s | | | |\n", c.sessions, millis(wall))
+	}
+	return nil
+}
+
+func deliver(p *peer, readers []*imapSession, sessions, total, size int) error {
+	boxes := len(readers)
+	var before []int
+	for _, s := range readers {
+		n, err := s.messages()
+		if err != nil {
+			return err
+		}
+		before = append(before, n)
+	}
+	var g errgroup.Group
+	var next atomic.Int64
+	for range sessions {
+		g.Go(func() error {
+			s, err := dialSMTP(p)
+			if err != nil {
+				return err
+			}
+			defer s.c.Close()
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= total {
+					return s.do("QUIT\r\n", "221")
+				}
+				if err := s.message(user(i%boxes), letter(i, size)); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	deadline := time.Now().Add(2 * time.Minute)
+	for i, s := range readers {
+		want := before[i] + total/boxes
+		if i < total%boxes {
+			want++
+		}
+		for {
+			n, err := s.messages()
+			if err != nil {
+				return err
+			}
+			if n >= want {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%d of %d messages are in the mailbox after two minutes", n, want)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// floor is the time per message of appending the same bytes to one file.
+func floor(path string, total, shared, size, rounds int) (float64, error) {
+	var list []sample
+	for range rounds {
+		f, err := os.Create(path)
+		if err != nil {
+			return 0, err
+		}
+		burst := []byte(strings.Repeat(letter(1, size), shared))
+		start := time.Now()
+		for range total / shared {
+			if _, err := f.Write(burst); err != nil {
+				return 0, err
+			}
+			if err := datasync(f); err != nil {
+				return 0, err
+			}
+		}
+		list = append(list, sample{wall: time.Since(start), count: total})
+		if err := f.Close(); err != nil {
+			return 0, err
+		}
+	}
+	return median(list, func(s sample) float64 { return s.wall.Seconds() / float64(s.count) }), nil
+}
+
+const bigSize = 2000 // of the messages in the large mailbox, about
+
+// fillMaildir puts the same messages where Dovecot finds them; storing each by
+// itself, as it would, takes minutes and is not what is measured.
+func fillMaildir(dir string, n int) error {
+	nobody, err := passwd.Lookup("nobody")
+	if err != nil {
+		return err
+	}
+	uid, err := strconv.Atoi(nobody.Uid)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(nobody.Gid)
+	if err != nil {
+		return err
+	}
+	for _, d := range []string{dir, filepath.Join(dir, "cur"), filepath.Join(dir, "new"), filepath.Join(dir, "tmp")} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+		if err := os.Chown(d, uid, gid); err != nil {
+			return err
+		}
+	}
+	for i := range n {
+		path := filepath.Join(dir, "cur", fmt.Sprintf("%d.M%dP1.bench:2,", 1_700_000_000+i, i))
+		if err := os.WriteFile(path, []byte(strings.ReplaceAll(letter(i, bigSize), "\r\n", "\n")), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// largeMailbox is one client in a mailbox of many messages, with warm caches.
+func largeMailbox(o options, peers []*peer, t *table, _ string) error {
+	sessions := map[*peer]*imapSession{}
+	for _, p := range peers {
+		s, err := dialIMAP(p, "big@example.com")
+		if err != nil {
+			return err
+		}
+		defer s.c.Close()
+		if p.maildirs != "" {
+			err = fillMaildir(filepath.Join(p.maildirs, "big@example.com"), o.big)
+		} else {
+			err = s.appendMany("INBOX", 0, o.big, bigSize)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: filling: %w", p.name, err)
+		}
+		sessions[p] = s
+	}
+	for _, c := range []struct {
+		command string
+		times   int // so that the clock's tick is small beside it
+	}{
+		{"SELECT INBOX", 20},
+		{"FETCH 1:* FLAGS", 1},
+		{"UID FETCH 1:* (FLAGS)", 1},
+		{"FETCH 1:* ENVELOPE", 1},
+		{"FETCH 1:* BODY.PEEK[HEADER.FIELDS (FROM TO SUBJECT DATE)]", 1},
+		{`SEARCH FROM "sender7@"`, 1},
+		{`SEARCH SUBJECT "topic 77"`, 1},
+		{"SORT (DATE) UTF-8 ALL", 1},
+		{"THREAD REFERENCES UTF-8 ALL", 1},
+		{`STORE 1:* +FLAGS.SILENT (\Flagged)`, 1},
+		{`STORE 1:* -FLAGS.SILENT (\Flagged)`, 1},
+		{`SEARCH TEXT "jumps over the lazy dog number 123"`, 1},
+	} {
+		for _, p := range peers { // warm
+			if _, err := sessions[p].do(c.command); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+		}
+		err := t.measure(fmt.Sprintf("`%s` of %d", c.command, o.big), o.rounds, func(p *peer, _ int) (int, error) {
+			for range c.times {
+				if _, err := sessions[p].do(c.command); err != nil {
+					return 0, err
+				}
+			}
+			return c.times, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mixedLoad is 20 clients that do a bit of everything, each in a mailbox of its own.
+func mixedLoad(o options, peers []*peer, t *table, _ string) error {
+	for _, p := range peers {
+		for i := range accounts {
+			s, err := dialIMAP(p, user(i))
+			if err != nil {
+				return err
+			}
+			err = s.appendMany("INBOX", 0, 50, 4<<10)
+			s.c.Close()
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return t.measure("mixed IMAP load, 20 clients, per command", o.rounds, func(p *peer, round int) (int, error) {
+		end := time.Now().Add(o.mixed)
+		var g errgroup.Group
+		var mu sync.Mutex
+		commands := 0
+		for i := range accounts {
+			g.Go(func() error {
+				n := 0
+				for time.Now().Before(end) {
+					done, err := mixedSession(p, user(i), round)
+					n += done
+					if err != nil {
+						return err
+					}
+				}
+				mu.Lock()
+				commands += n
+				mu.Unlock()
+				return nil
+			})
+		}
+		return commands, g.Wait()
+	})
+}
+
+// mixedSession is one visit; it returns how many commands it took.
+func mixedSession(p *peer, account string, round int) (int, error) {
+	s, err := dialIMAP(p, account)
+	if err != nil {
+		return 0, err
+	}
+	defer s.c.Close()
+	n := 1
+	for range 20 {
+		if err := s.appendMany("INBOX", round, round+1, 4<<10); err != nil {
+			return n, err
+		}
+		n++
+		for _, command := range []string{
+			`LIST "" "*"`, "STATUS INBOX (MESSAGES UNSEEN UIDNEXT)", "SELECT INBOX", "FETCH 1:20 (UID FLAGS ENVELOPE)", "FETCH * (BODY.PEEK[])",
+			`STORE 1 +FLAGS (\Seen)`, `SEARCH UNSEEN`, `STORE 1 +FLAGS.SILENT (\Deleted)`, "EXPUNGE", "NOOP",
+		} {
+			if _, err := s.do(command); err != nil {
+				return n, err
+			}
+			n++
+		}
+	}
+	_, err = s.do("LOGOUT")
+	return n + 1, err
+}
+
+// idleMemory is what a connection that is logged in and waits costs.
+func idleMemory(o options, peers []*peer, _ *table, _ string) error {
+	var each []string
+	for _, p := range peers {
+		for i := range accounts { // what checking a password takes is not of the connections
+			s, err := dialIMAP(p, user(i))
+			if err != nil {
+				return err
+			}
+			s.c.Close()
+		}
+		before, err := p.private()
+		if err != nil {
+			return err
+		}
+		var open []*imapSession
+		for i := range o.idle {
+			s, err := dialIMAP(p, user(i%accounts))
+			if err != nil {
+				return err
+			}
+			defer s.c.Close()
+			if _, err := s.do("EXAMINE INBOX"); err != nil {
+				return err
+			}
+			if _, err := fmt.Fprint(s.c, "i IDLE\r\n"); err != nil {
+				return err
+			}
+			if _, err := s.r.ReadString('\n'); err != nil {
+				return err
+			}
+			open = append(open, s)
+		}
+		after, err := p.private()
+		if err != nil {
+			return err
+		}
+		each = append(each, fmt.Sprintf("%d KiB", (after-before)>>10/int64(len(open))))
+	}
+	fmt.Printf("| private memory of each of %d idle connections with TLS | %s | %s | | |\n", o.idle, each[0], each[1])
+	return nil
+}

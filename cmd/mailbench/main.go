@@ -1,0 +1,80 @@
+// Command mailbench measures mailformd beside Postfix and Dovecot, as Debian has
+// them, on one machine and in the same minutes: `make bench-peers`.
+//
+// Each peer gets a scratch directory, ports of its own on loopback and the
+// configuration written here; all are ended by their process id afterwards. Rounds
+// are interleaved, figures are medians, and what counts on a busy machine are the
+// ratios and the CPU time, which is that of all of a peer's processes.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+)
+
+type options struct {
+	bin      string // mailformd
+	rounds   int
+	delivers int // messages per round of the SMTP cases
+	big      int // messages in the large mailbox
+	mixed    time.Duration
+	idle     int // idle connections
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.bin, "bin", "bin/mailformd", "the server to measure")
+	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; figures are their medians")
+	flag.IntVar(&o.delivers, "deliver", 1000, "messages for each round of the SMTP cases")
+	flag.IntVar(&o.big, "messages", 100_000, "messages in the large mailbox")
+	flag.DurationVar(&o.mixed, "mixed", 30*time.Second, "how long the mixed IMAP load runs")
+	flag.IntVar(&o.idle, "idle", 80, "idle connections")
+	flag.Parse()
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "mailbench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o options) (err error) {
+	dir, err := os.MkdirTemp("", "mailbench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	// Dovecot's and Postfix's users have to pass.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
+	bin, err := filepath.Abs(o.bin)
+	if err != nil {
+		return err
+	}
+	id, err := newIdentity(filepath.Join(dir, "tls"))
+	if err != nil {
+		return err
+	}
+	ours, err := startMailformd(filepath.Join(dir, "mailformd"), bin, id)
+	if err != nil {
+		return err
+	}
+	defer ours.stop()
+	theirs, err := startDovecot(filepath.Join(dir, "peer"), id)
+	if err != nil {
+		return err
+	}
+	defer theirs.stop()
+	peers := []*peer{ours, theirs}
+	fmt.Printf("%s, %d CPUs, %s; %s beside %s; medians of %d interleaved rounds\n\n", runtime.GOOS+"/"+runtime.GOARCH, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02 15:04 UTC"), ours.version, theirs.version, o.rounds)
+	t := newTable(peers)
+	for _, part := range []func(options, []*peer, *table, string) error{idleMemory, mixedLoad, deliveries, largeMailbox} {
+		if err := part(o, peers, t, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
