@@ -47,7 +47,7 @@ var mailRules = []mailRule{
 	{pattern: "host/*/instance", phase: 3, waits: true, losing: RiskLosesData, mail: "storage"},
 	{pattern: "host/*/data-disk", phase: 3, waits: true, losing: RiskLosesData},
 	{pattern: "host/*/address", phase: 3, waits: true, losing: RiskInterrupts},
-	{pattern: "backup/*", phase: 3, waits: true, losing: RiskLosesData, loss: "what was backed up is lost"},
+	{pattern: "backup/*", phase: 3, waits: true, losing: RiskLosesData, loss: "goes only once it is empty, by hand; forget \"backup/NAME\" {} keeps it"},
 	{pattern: "*", phase: 3, waits: true},
 }
 

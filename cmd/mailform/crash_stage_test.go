@@ -261,7 +261,7 @@ func specOf(dir string) (world.Config, error) {
 	if diags.HasErrors() {
 		return world.Config{}, fmt.Errorf("%s: %v", dir, diags)
 	}
-	return world.ForSpec(spec, world.Config{}), nil
+	return world.ForSpec(spec, world.Config{NoBackups: true}), nil
 }
 
 // difference shows how two descriptions differ.

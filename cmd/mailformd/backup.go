@@ -231,5 +231,6 @@ func (s *source) place() (*backup.Place, error) {
 	if err != nil {
 		return nil, fmt.Errorf("MAILFORM_CA_BUNDLE: %w", err)
 	}
-	return backup.NewPlace(backup.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), HTTP: daemon.HTTPClient(dial, roots), SessionToken: token, Rate: -1}, b, host)
+	return backup.NewPlace(backup.Config{Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), HTTP: daemon.HTTPClient(dial, roots), SessionToken: token, Rate: -1,
+		Role: bucket.Role(bucket.RoleConfig{URL: os.Getenv("MAILFORM_METADATA")})}, b, host)
 }

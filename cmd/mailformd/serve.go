@@ -46,7 +46,8 @@ Environment: MAILFORM_RESOLVER is the name server for mail to other hosts and fo
 the checks of mail from them (host:port; default those of /etc/resolv.conf),
 MAILFORM_CA_BUNDLE a PEM file of further authorities for the relay's certificate,
 MAILFORM_PORT25_PROBES domains whose mail servers are tried to see whether port 25 is open,
-ALL_PROXY a SOCKS5 proxy for outgoing connections.`,
+MAILFORM_METADATA where the instance asks for the credentials of its RAM role
+(default http://100.100.100.200/latest/), ALL_PROXY a SOCKS5 proxy for outgoing connections.`,
 		Example: `  MAILFORM_ROOT=/tmp/mx mailformd serve --listen smtp=127.0.0.1:2525 --listen submissions=127.0.0.1:4465`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -108,6 +109,7 @@ func serve(ctx context.Context, version string, listen []string, format, level s
 		Layout: layout(), Version: version, Logger: logger, Listeners: listeners, Hangup: hangup,
 		Notify: notify, Watchdog: daemon.WatchdogInterval(os.Getenv),
 		Resolver: resolver, Dial: dial, Roots: roots, Reach: strings.Fields(os.Getenv("MAILFORM_PORT25_PROBES")),
+		Metadata: os.Getenv("MAILFORM_METADATA"),
 	})
 }
 

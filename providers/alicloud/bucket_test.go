@@ -64,8 +64,8 @@ func buckets(c *cloud) (out []string) {
 
 const asWanted = `bucket "acme-backup" private, closed true, versioning "Enabled", encryption "AES256", lifecycle ` +
 	`<LifecycleConfiguration><Rule><ID>mailform</ID><Prefix></Prefix><Status>Enabled</Status><Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>` +
-	`<AbortMultipartUpload><Days>7</Days></AbortMultipartUpload><NoncurrentVersionExpiration><NoncurrentDays>30</NoncurrentDays></NoncurrentVersionExpiration></Rule></LifecycleConfiguration>, ` +
-	`0 things in it [mailform:address=backup/acme-backup mailform:stack=acme-mail]`
+	`<AbortMultipartUpload><Days>7</Days></AbortMultipartUpload><NoncurrentVersionExpiration><NoncurrentDays>30</NoncurrentDays></NoncurrentVersionExpiration></Rule></LifecycleConfiguration> ` +
+	`[mailform:address=backup/acme-backup mailform:stack=acme-mail]`
 
 func TestABucketIsMadePrivateVersionedAndEncrypted(t *testing.T) {
 	c := newCloud(t)

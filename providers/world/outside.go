@@ -41,7 +41,7 @@ type Outside struct {
 const maxOutsideMessage = 64 << 20
 
 func startOutside(domain string, now func() time.Time) (*Outside, error) {
-	cert, err := selfSigned("mx."+domain, now())
+	cert, err := selfSigned(now(), "mx."+domain)
 	if err != nil {
 		return nil, err
 	}
@@ -131,15 +131,15 @@ type discardLog struct{}
 func (discardLog) Printf(string, ...any) {}
 func (discardLog) Println(...any)        {}
 
-func selfSigned(name string, now time.Time) (tls.Certificate, error) {
+func selfSigned(now time.Time, names ...string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: name},
-		DNSNames:     []string{name},
+		Subject:      pkix.Name{CommonName: names[0]},
+		DNSNames:     names,
 		NotBefore:    now.Add(-time.Hour),
 		NotAfter:     now.Add(365 * 24 * time.Hour),
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},

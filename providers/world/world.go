@@ -78,6 +78,9 @@ type Config struct {
 	NoStock func(zone, instanceType string) bool
 	// DiskFull reports whether nothing more can be uploaded to hosts; nil: there is room.
 	DiskFull func() bool
+	// NoBackups keeps hosts from OSS. When they write there depends on the moment, and a
+	// bucket with something in it does not go: no two worlds would end alike.
+	NoBackups bool
 	// Record makes Snapshot possible: the vendors then answer one call at a time.
 	Record bool
 	// From makes the world as it was when the snapshot was taken, with its Zones, Roles,
@@ -117,7 +120,8 @@ type World struct {
 	api     *http.Server
 	apiAddr string
 	proxy   *proxy
-	inside  *proxy // the hosts' own way out
+	exit    *proxy // the hosts' own way out
+	inner   inside
 	outside *Outside
 
 	closed25 atomic.Bool
@@ -226,6 +230,9 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	}
 	w.net.lookup = w.lookup
 	w.startCloud(outsideIP)
+	if err := w.startInside(); err != nil {
+		return nil, err
+	}
 	if w.ca, err = acmesim.New(acmesim.Config{ResolverAddr: w.names.Addr(), Log: c.Log, Refuse: c.Refuse}); err != nil {
 		return nil, err
 	}
@@ -237,7 +244,7 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	}
 	// Hosts leave through a proxy of their own: what they may reach does not
 	// depend on where the operator sits.
-	if w.inside, err = startProxy(w.DialOutside); err != nil {
+	if w.exit, err = startProxy(w.dialHost); err != nil {
 		return nil, err
 	}
 	if err := w.writeFiles(); err != nil {
@@ -287,12 +294,13 @@ func (w *World) startDNS(outsideIP netip.Addr) error {
 
 func (w *World) startCloud(outsideIP netip.Addr) {
 	w.cloud = alicloudsim.New(alicloudsim.Config{
-		AccessKeys: []alicloudsim.AccessKey{{ID: AccessKeyID, Secret: AccessKeySecret}},
+		AccessKeys: []alicloudsim.AccessKey{{ID: AccessKeyID, Secret: AccessKeySecret}, {ID: HostKeyID, Secret: HostKeySecret, Allow: hostMay[:]}},
+		RoleAllow:  hostMay[:],
 		Region:     w.cfg.Region,
 		Roles:      w.cfg.Roles,
 		Boot:       w.boot,
 		NextIP:     w.net.allocate,
-		Fault:      w.cfg.CloudFault,
+		Fault:      byOperator(w.cfg.CloudFault),
 		Latency:    w.cfg.Latency,
 		Lag:        w.cfg.CloudLag,
 		NoStock:    w.cfg.NoStock,
@@ -343,7 +351,7 @@ func (w *World) startAPI() error {
 
 // writeFiles puts the CA bundle, the operator's key and env into the world's folder.
 func (w *World) writeFiles() error {
-	roots := w.ca.RootsPEM()
+	roots := append(w.ca.RootsPEM(), w.inner.cert...)
 	if from := w.cfg.From; from != nil {
 		roots = append(roots, from.roots...)
 		if err := from.writeOperatorKey(w.OperatorKey()); err != nil {
@@ -485,8 +493,8 @@ func (w *World) ListNext(zone string) error {
 	}})
 }
 
-// Calls returns how many requests the vendors' APIs have answered.
-func (w *World) Calls() int { return len(w.cloud.Calls()) + len(w.dns.Calls()) }
+// Calls returns how many of mailform's requests the vendors' APIs have answered.
+func (w *World) Calls() int { return w.operatorCalls() + len(w.dns.Calls()) }
 
 // HostKey is the SSH host key's fingerprint of a machine that existed before
 // the spec; "" when there is none at the address.
@@ -518,11 +526,12 @@ func (w *World) Close() {
 			m.Destroy()
 		}
 		destroyDisks(w.disks)
-		for _, p := range []*proxy{w.proxy, w.inside} {
+		for _, p := range []*proxy{w.proxy, w.exit} {
 			if p != nil {
 				p.close()
 			}
 		}
+		w.inner.close()
 		if w.api != nil {
 			w.api.Close()
 		}
@@ -538,12 +547,17 @@ func (w *World) Close() {
 	})
 }
 
-// hostEnvironment is the environment of programs on simulated hosts.
-func (w *World) hostEnvironment() []string {
-	return []string{
-		"ALL_PROXY=socks5h://" + w.inside.addr(), "NO_PROXY=127.0.0.1,localhost",
+// hostEnvironment is the environment of programs on simulated hosts. instance is the
+// cloud's id of the host; "" when it is not in the cloud.
+func (w *World) hostEnvironment(instance string) []string {
+	env := []string{
+		"ALL_PROXY=socks5h://" + w.exit.addr(), "NO_PROXY=127.0.0.1,localhost",
 		"MAILFORM_RESOLVER=" + w.Resolver(), "MAILFORM_CA_BUNDLE=" + w.CABundle(), "MAILFORM_PORT25_PROBES=" + outsideDomain,
 	}
+	if instance != "" {
+		env = append(env, "MAILFORM_METADATA="+w.inner.url+instance+"/latest/")
+	}
+	return env
 }
 
 var _ station = (*hostsim.Host)(nil)

@@ -55,6 +55,7 @@ type Config struct {
 	Dial     Dial           // default: directly
 	Roots    *x509.CertPool // verify the relay; nil uses the system's
 	Reach    []string       // domains whose servers are tried on port 25; default DefaultReach
+	Metadata string         // URL of the instance's metadata service; "" for bucket.Metadata
 
 	// OpenStore opens the mail store; default store.Open.
 	OpenStore func(dir string, o store.Options) (store.Store, error)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"mailform/server/backup"
+	"mailform/server/bucket"
 	"mailform/server/monitor"
 	"mailform/server/store"
 )
@@ -20,8 +21,9 @@ import (
 func (d *daemon) watch(s *state) (err error) {
 	if st, ok := d.store.(backup.Store); ok {
 		if d.backups, err = backup.NewRunner(backup.RunnerConfig{
-			Config: backup.Config{Logger: d.log.With("part", "backup"), HTTP: HTTPClient(d.cfg.Dial, d.cfg.Roots), Now: d.cfg.Now},
-			Store:  st, Layout: d.cfg.Layout, Version: d.cfg.Version,
+			Config: backup.Config{Logger: d.log.With("part", "backup"), HTTP: HTTPClient(d.cfg.Dial, d.cfg.Roots), Now: d.cfg.Now,
+				Role: bucket.Role(bucket.RoleConfig{URL: d.cfg.Metadata, Now: d.cfg.Now})},
+			Store: st, Layout: d.cfg.Layout, Version: d.cfg.Version,
 		}, backupSettings(s)); err != nil {
 			return err
 		}

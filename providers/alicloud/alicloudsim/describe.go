@@ -66,8 +66,8 @@ func (s *Sim) Describe() []string {
 		add("policy %q at %s on %s for %d days %s", p.name, p.hours, p.weekdays, p.days, tagText(p.tags))
 	}
 	for _, b := range s.buckets {
-		add("bucket %q %s, closed %v, versioning %q, encryption %q, lifecycle %s, %d things in it %s",
-			b.name, b.acl, b.blocked, b.versioning, b.encryption, b.lifecycle, b.store.Held(), tagText(b.tags))
+		add("bucket %q %s, closed %v, versioning %q, encryption %q, lifecycle %s %s",
+			b.name, b.acl, b.blocked, b.versioning, b.encryption, b.lifecycle, tagText(b.tags))
 	}
 	slices.Sort(out)
 	return out

@@ -24,6 +24,8 @@ type instanceState struct {
 	created                         string
 	protected                       bool
 	tags                            map[string]string
+	role                            string    // RAM role, "" for none
+	roleKey                         AccessKey // its credentials as last given
 	machine                         Machine
 }
 
@@ -279,6 +281,7 @@ func (r *request) runInstances() (obj, error) {
 	if i.hostName == "" {
 		i.hostName = "iZ" + i.id[2:] + "Z"
 	}
+	i.role = r.get("RamRoleName")
 	i.pass(r.Sim, "Pending", "Starting", "Running")
 	r.instances[i.id] = i
 	r.indexed(i.id)

@@ -154,17 +154,11 @@ func (r *ossRequest) name() {
 
 func (r *ossRequest) authenticate() error {
 	s := &bucketsim.Sim{Bucket: r.bucket, Keys: map[string]string{}, Now: r.cfg.Now}
-	for _, k := range r.cfg.AccessKeys {
-		s.Keys[k.ID] = k.Secret
+	if k, known := r.accessKey(bucketsim.KeyID(r.hr)); known {
+		s.Keys[k.ID], r.key = k.Secret, k
 	}
-	id, code, text := s.Check(r.hr, r.body)
-	if code != "" {
+	if code, text := s.Check(r.hr, r.body); code != "" {
 		return refuse(403, code, "%s", text)
-	}
-	for _, k := range r.cfg.AccessKeys {
-		if k.ID == id {
-			r.key = k
-		}
 	}
 	if e := r.key.Expires; !e.IsZero() && !r.cfg.Now().Before(e) {
 		return refuse(403, "SecurityTokenExpired", "The security token you provided has expired.")
@@ -191,6 +185,7 @@ func (r *ossRequest) serveObject(w http.ResponseWriter, fault Fault) bool {
 	if b == nil || !fault.none() {
 		return false
 	}
+	b.store.Know(r.key.ID, r.key.Secret)
 	b.store.ServeHTTP(w, r.hr)
 	return true
 }
@@ -345,14 +340,10 @@ func (r *ossRequest) putBucket() error {
 	if acl == "" {
 		acl = "private"
 	}
-	keys := map[string]string{}
-	for _, k := range r.cfg.AccessKeys {
-		keys[k.ID] = k.Secret
-	}
 	r.made["bucket"]++
 	// Since October 2025 a new bucket is closed to the public.
 	r.buckets[name] = &bucketState{name: name, region: r.cfg.Region, acl: acl, blocked: true, created: r.stamp("2006-01-02T15:04:05.000Z"),
-		store: &bucketsim.Sim{Bucket: name, Keys: keys, Now: r.cfg.Now}}
+		store: &bucketsim.Sim{Bucket: name, Now: r.cfg.Now}}
 	return nil
 }
 
@@ -447,6 +438,16 @@ func (r *ossRequest) listBuckets() ([]byte, error) {
 		page.Buckets.Bucket = page.Buckets.Bucket[:len(page.Buckets.Bucket)/2]
 	}
 	return xml.Marshal(page)
+}
+
+// Objects lists the keys of a bucket's objects, sorted.
+func (s *Sim) Objects(name string) []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if b := s.buckets[name]; b != nil {
+		return b.store.Objects()
+	}
+	return nil
 }
 
 // EmptyBucket removes everything in a bucket with all its versions, as a person does in

@@ -289,12 +289,8 @@ func (s *Sim) authenticate(hr *http.Request) (*request, error) {
 	if d := s.cfg.Now().Sub(at); s.cfg.MaxSkew > 0 && (d > s.cfg.MaxSkew || d < -s.cfg.MaxSkew) {
 		return nil, refuse(400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired.")
 	}
-	for _, k := range s.cfg.AccessKeys {
-		if k.ID == r.get("AccessKeyId") {
-			r.key = k
-		}
-	}
-	if r.key.ID == "" {
+	var known bool
+	if r.key, known = s.accessKey(r.get("AccessKeyId")); !known {
 		return nil, refuse(404, "InvalidAccessKeyId.NotFound", "Specified access key is not found.")
 	}
 	if e := r.key.Expires; !e.IsZero() && !s.cfg.Now().Before(e) {

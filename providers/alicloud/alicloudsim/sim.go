@@ -97,8 +97,10 @@ type Config struct {
 	International bool
 	// TakenBuckets are the names of buckets that other customers have.
 	TakenBuckets []string
-	// Roles are the account's RAM roles that instances may be given.
-	Roles []string
+	// Roles are the account's RAM roles that instances may be given, and RoleAllow is
+	// what their credentials may be used for, as AccessKey.Allow.
+	Roles     []string
+	RoleAllow []string
 }
 
 // Call is one request as it arrived, without signature, user data and token.
@@ -160,6 +162,9 @@ type Sim struct {
 	disks     map[string]*diskState
 	policies  map[string]*policyState
 	buckets   map[string]*bucketState
+	metadata  map[string]time.Time // tokens of the metadata service: until when
+	roleKeys  []AccessKey          // of roles, those that are still good
+	sessions  int                  // tokens and role keys given out
 	tagged    map[string]time.Time // when a thing's tags were last set, by id
 	nextIP    netip.Addr
 	addresses []netip.Addr   // to be handed out before any other
@@ -189,6 +194,7 @@ func New(cfg Config) *Sim {
 		disks:     map[string]*diskState{},
 		policies:  map[string]*policyState{},
 		buckets:   map[string]*bucketState{},
+		metadata:  map[string]time.Time{},
 		tagged:    map[string]time.Time{},
 		nextIP:    netip.AddrFrom4([4]byte{198, 18, 0, 0}),
 		addresses: slices.Clone(cfg.Addresses),

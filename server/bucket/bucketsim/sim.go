@@ -56,6 +56,16 @@ func (s *Sim) SetFault(f func(*http.Request) Fault) {
 	s.fault = f
 }
 
+// Know adds a key. It may be called at any time.
+func (s *Sim) Know(id, secret string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Keys == nil {
+		s.Keys = map[string]string{}
+	}
+	s.Keys[id] = secret
+}
+
 type object struct {
 	body     []byte
 	etag     string

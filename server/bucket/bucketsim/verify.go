@@ -21,14 +21,22 @@ type signature struct {
 type refusal struct{ code, text string }
 
 // Check verifies the signature of a request that is about the bucket or, where
-// Bucket is "", about the service. It returns whose key signed, or the code and
-// text of the refusal.
-func (s *Sim) Check(r *http.Request, body []byte) (keyID, code, text string) {
-	sign, refused := s.verify(r, body)
+// Bucket is "", about the service. It returns the code and text of the refusal, or "".
+func (s *Sim) Check(r *http.Request, body []byte) (code, text string) {
+	_, refused := s.verify(r, body)
 	if refused != nil {
-		return "", refused.code, refused.text
+		return refused.code, refused.text
 	}
-	return sign.id, "", ""
+	return "", ""
+}
+
+// KeyID is the id of the key that a request says it is signed with; "" for none.
+func KeyID(r *http.Request) string {
+	sign, ok := parse(r.Header.Get("Authorization"))
+	if !ok {
+		return ""
+	}
+	return sign.id
 }
 
 // verify checks a request's signature from what arrived, nothing else: the path

@@ -88,7 +88,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if diags.HasErrors() {
 		return &session.SpecError{Sources: sources, Diagnostics: diags}
 	}
-	r := &run{Config: cfg, world: world.ForSpec(spec, world.Config{Log: cfg.Log})}
+	r := &run{Config: cfg, world: world.ForSpec(spec, world.Config{Log: cfg.Log, NoBackups: true})}
 	r.exclusive = slices.ContainsFunc(spec.Hosts, func(h *specs.Host) bool { return h.Exclusive })
 	if r.agents = cfg.Env.Agents; r.agents == nil {
 		executable, err := os.Executable()

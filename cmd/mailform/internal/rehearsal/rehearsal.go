@@ -92,11 +92,19 @@ func Run(ctx context.Context, cfg Config) (*Rehearsal, error) {
 			return r, err
 		}
 	}
+	if r.backsUp() {
+		return r, r.step(ctx, "each host backs up its mail to the bucket", "the host's log; mailformd backup now", r.backup)
+	}
 	return r, nil
 }
 
 // Destroy deletes everything again and looks that nothing is left.
 func (r *Rehearsal) Destroy(ctx context.Context) error {
+	if r.backsUp() {
+		if err := r.step(ctx, "the bucket is emptied by hand, so that it can go", "the bucket in the vendor's console", r.emptyBucket); err != nil {
+			return err
+		}
+	}
 	if err := r.step(ctx, "destroy", "the failed operation above", r.destroy); err != nil {
 		return err
 	}
@@ -155,8 +163,8 @@ func (r *Rehearsal) options() session.Options {
 func (r *Rehearsal) adjust(s *specs.Spec) { Untie(s, r.World) }
 
 // Untie takes out of a spec what ties it to the real world: endpoints, which the
-// simulated world's environment then gives, and password hashes, whose passwords
-// nobody here knows.
+// simulated world's environment then gives, the key of its backups, and password
+// hashes, whose passwords nobody here knows.
 func Untie(s *specs.Spec, w *world.World) {
 	s.AliCloud.ECSEndpoint, s.AliCloud.VPCEndpoint, s.AliCloud.OSSEndpoint = "", "", ""
 	s.Cloudflare.BaseURL, s.Resolver, s.CABundle = "", "", ""
@@ -167,6 +175,9 @@ func Untie(s *specs.Spec, w *world.World) {
 		if key := w.HostKey(h.Address); key != "" {
 			h.SSH.HostKey = key
 		}
+	}
+	if b := s.Backup; b != nil && b.Create && b.AccessKeyID != "" {
+		b.AccessKeyID, b.SecretAccessKey = world.HostKeyID, world.HostKeySecret
 	}
 	for _, d := range s.Domains {
 		for _, m := range d.Mailboxes {
