@@ -30,7 +30,7 @@ import (
 func serveCommands(version string) []*cobra.Command {
 	queueCommand := &cobra.Command{Use: "queue", Short: "mail that waits for other hosts"}
 	queueCommand.AddCommand(queueListCommand())
-	return []*cobra.Command{serveCommand(version), reloadCommand(), statusCommand(), queueCommand, backupCommand(), restoreCommand(), importCommand(), exportCommand(), logsCommand(), readLogsCommand()}
+	return []*cobra.Command{serveCommand(version), reloadCommand(), statusCommand(), queueCommand, backupCommand(), restoreCommand(), importCommand(), exportCommand(), logsCommand(), storeCommand(), readLogsCommand()}
 }
 
 func serveCommand(version string) *cobra.Command {

@@ -148,6 +148,13 @@ func FuzzTransaction(f *testing.F) {
 			f.Add(it.payload)
 		}
 	}
+	moves := []refMove{{BodyRef{1, 64, 9}, BodyRef{2, 64, 9}}}
+	var e encoder
+	(&transaction{LSN: 7, Ops: []op{
+		&opMoved{Account: "a@b", Moves: moves, Boxes: []movedBox{{Box: 1, UIDs: []UID{1, 4, 5}}}},
+		&opMoved{Moves: moves, IDs: []string{"q"}},
+	}}).encode(&e)
+	f.Add(e.b)
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		tx, err := decodeTransaction(payload, nil)
 		if err != nil {
