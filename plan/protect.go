@@ -28,6 +28,7 @@ func (b *builder) protect() {
 		}
 	}
 	b.limitZones()
+	b.keepNames()
 	b.spread()
 }
 

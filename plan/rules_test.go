@@ -249,6 +249,48 @@ func TestZoneThreshold(t *testing.T) {
 	}
 }
 
+// TestNamesThatStay: as long as a name stays in DNS because its deletion is blocked,
+// the server and its certificate do not give it up.
+func TestNamesThatStay(t *testing.T) {
+	build := func(allow ...string) *Plan {
+		in := zoneOf(20, 20)
+		in.Allow = allow
+		gone := Attrs{"name": String("autoconfig.acme.example"), "content": String("203.0.113.7")}
+		in.Observed = append(in.Observed, Object{Address: "dns/acme.example/autoconfig", Provider: "cloudflare", Kind: "record", Owner: Ours, Attrs: gone})
+		server := func(domains map[string]Value) Attrs {
+			return Attrs{"domains": Map(domains), "limit": Int(int64(len(domains)))}
+		}
+		discovery := func(on bool) map[string]Value {
+			return map[string]Value{"acme.example": Map(map[string]Value{"discovery": Bool(on)})}
+		}
+		for host, is := range map[string]struct{ before, after map[string]Value }{
+			"mx1": {discovery(true), discovery(false)}, "mx2": {discovery(true), nil},
+			"mx3": {map[string]Value{"other.example": Bool(true)}, nil},
+		} {
+			a := Addr("server", host)
+			in.Observed = append(in.Observed, Object{Address: a, Provider: "host", Kind: "server", Owner: Ours, Attrs: server(is.before)})
+			in.Desired = append(in.Desired, Resource{Address: a, Provider: "host", Kind: "server", Attrs: server(is.after)})
+		}
+		for name, left := range map[string]string{"mx1": "mail.acme.example", "mx2": "autoconfig.acme.example"} {
+			a := Addr("cert", name)
+			in.Observed = append(in.Observed, Object{Address: a, Provider: "acme", Kind: "cert", Owner: Ours,
+				Attrs: Attrs{"names": Strings("mail.acme.example", "autoconfig.acme.example", "old.example")}})
+			in.Desired = append(in.Desired, Resource{Address: a, Provider: "acme", Kind: "cert", Attrs: Attrs{"names": Strings(left)}})
+		}
+		return mustBuild(t, in)
+	}
+	held, free := build(), build("dns/acme.example/*")
+	for a, want := range map[Address]bool{"server/mx1": true, "server/mx2": true, "server/mx3": false, "cert/mx1": true, "cert/mx2": false} {
+		c, _ := held.Change(a)
+		if c.Action != Update || (c.Blocked != nil) != want || want && c.Blocked.Allow != "--allow 'dns/acme.example/*'" {
+			t.Errorf("%s: %s, blocked %+v, want %v", a, c.Action, c.Blocked, want)
+		}
+		if c, _ := free.Change(a); c.Blocked != nil {
+			t.Errorf("%s is blocked although all is allowed: %+v", a, c.Blocked)
+		}
+	}
+}
+
 // Whatever is ignored: no field of it is among the differences, and what would be
 // written there is what is there.
 func TestPropertyIgnored(t *testing.T) {
