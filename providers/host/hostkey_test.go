@@ -50,14 +50,14 @@ func (c *cloud) run(spec *specs.Spec, adjust func(*plan.Input)) *run {
 		return nil
 	}
 	c.l.known = map[plan.Ref]plan.Value{
-		{Address: "host/mx1/address-link", Attr: "ip"}:   plan.String(hostAddress),
+		{Address: "host/mx1/address-link", Attr: "ip"}:   plan.String(c.l.address),
 		{Address: "host/mx1/instance", Attr: "host_key"}: plan.String(c.tag),
 		{Address: "host/mx1/instance", Attr: "id"}:       plan.String("i-1"),
 	}
 	r, err := c.l.plan(p, spec, func(in *plan.Input) {
 		for _, part := range []string{"instance", "address-link", "firewall"} {
 			a := plan.Addr("host", "mx1", part)
-			outputs := plan.Attrs{"id": plan.String("i-1"), "ip": plan.String(hostAddress), "host_key": plan.String(c.tag)}
+			outputs := plan.Attrs{"id": plan.String("i-1"), "ip": plan.String(c.l.address), "host_key": plan.String(c.tag)}
 			in.Desired = append(in.Desired, plan.Resource{Address: a, Provider: "elsewhere", Kind: "thing", Outputs: outputs.Names()})
 			in.Observed = append(in.Observed, plan.Object{Address: a, Provider: "elsewhere", Kind: "thing", Owner: plan.Ours, Outputs: outputs})
 		}
@@ -74,6 +74,9 @@ func (c *cloud) run(spec *specs.Spec, adjust func(*plan.Input)) *run {
 // shown are the fingerprints of what the machine shows.
 func (c *cloud) shown() []string {
 	var out []string
+	if c.l.machine != nil {
+		return c.shownByOpenSSH()
+	}
 	for _, k := range c.l.host.HostKeys() {
 		out = append(out, ssh.FingerprintSHA256(k))
 	}
@@ -152,44 +155,52 @@ func TestHostKeyRotationInterrupted(t *testing.T) {
 	for step := range 3 {
 		for _, done := range []bool{false, true} {
 			c, spec := keyLab(t, ecdsaSigner(t))
-			r := c.run(spec, nil)
-			at := 0
-			for _, op := range r.firstContact() {
-				rotates := strings.Contains(op.Kind, "HostKey")
-				if rotates && at == step && !done {
-					break
-				}
-				if err := r.do(op); err != nil {
-					t.Fatalf("%s: %v", op.ID, err)
-				}
-				if rotates {
-					if at == step {
-						break
-					}
-					at++
-				}
-			}
-			if !slices.Contains(c.shown(), c.tag) {
-				t.Fatalf("step %d, done %v: the machine shows %q, the tag says %s", step, done, c.shown(), c.tag)
-			}
-			r.p.Close()
-			again := c.run(spec, nil)
-			for _, op := range again.firstContact() {
-				// As after a crash: what was begun is asked about first.
-				if verdict, _, err := again.p.Resolve(context.Background(), r.resolved(op), "x"); err != nil || verdict == plan.Done && strings.Contains(op.Kind, "HostKey") {
-					t.Fatalf("step %d, done %v: resolve %s: %s %v", step, done, op.ID, verdict, err)
-				}
-				if err := again.do(op); err != nil {
-					t.Fatalf("step %d, done %v: %s: %v", step, done, op.ID, err)
-				}
-			}
-			if shown := c.shown(); !slices.Equal(shown, []string{c.tag}) {
-				t.Errorf("step %d, done %v: the machine shows %q, the tag says %s", step, done, shown, c.tag)
-			}
-			if last := c.run(spec, nil); len(last.firstContact()) != 0 {
-				t.Errorf("step %d, done %v: then %q", step, done, last.hostKeySteps())
-			}
+			c.interruptedAt(spec, step, done)
 		}
+	}
+}
+
+// interruptedAt ends a run at one step of the change, done or not, and lets another one go on.
+func (c *cloud) interruptedAt(spec *specs.Spec, step int, done bool) {
+	t := c.l.t
+	t.Helper()
+	r := c.run(spec, nil)
+	at := 0
+	for _, op := range r.firstContact() {
+		rotates := strings.Contains(op.Kind, "HostKey")
+		if rotates && at == step && !done {
+			break
+		}
+		if err := r.do(op); err != nil {
+			t.Fatalf("%s: %v", op.ID, err)
+		}
+		if rotates {
+			if at == step {
+				break
+			}
+			at++
+		}
+	}
+	if !slices.Contains(c.shown(), c.tag) {
+		t.Fatalf("step %d, done %v: the machine shows %q, the tag says %s", step, done, c.shown(), c.tag)
+	}
+	r.p.Close()
+	again := c.run(spec, nil)
+	for _, op := range again.firstContact() {
+		// As after a crash: what was begun is asked about first.
+		if verdict, _, err := again.p.Resolve(context.Background(), r.resolved(op), "x"); err != nil || verdict == plan.Done && strings.Contains(op.Kind, "HostKey") {
+			t.Fatalf("step %d, done %v: resolve %s: %s %v", step, done, op.ID, verdict, err)
+		}
+		if err := again.do(op); err != nil {
+			t.Fatalf("step %d, done %v: %s: %v", step, done, op.ID, err)
+		}
+	}
+	again.p.Close()
+	if shown := c.shown(); !slices.Equal(shown, []string{c.tag}) {
+		t.Errorf("step %d, done %v: the machine shows %q, the tag says %s", step, done, shown, c.tag)
+	}
+	if last := c.run(spec, nil); len(last.firstContact()) != 0 {
+		t.Errorf("step %d, done %v: then %q", step, done, last.hostKeySteps())
 	}
 }
 

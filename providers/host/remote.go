@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"mailform/plan"
@@ -175,6 +176,10 @@ func (p *Provider) probe(ctx context.Context, t target) (arch, sha string, err e
 	}
 	machine := strings.TrimSpace(string(out.stdout))
 	arch, ok := architectures[machine]
+	if lines := strings.Split(machine, "\n"); len(lines) > 1 && slices.ContainsFunc(lines, func(l string) bool { return architectures[l] != "" }) {
+		return "", "", &plan.Error{Class: plan.ErrBlocked, Code: "MF5417", Step: "look at " + t.String(), Sent: "uname -sm", Got: fmt.Sprintf("%.200q", machine),
+			Fix: "The login shell of " + t.user + " says something of its own, which no program over SSH can tell from an answer. Let it do so at a terminal only: in ~/.bashrc there, behind a line `[[ $- == *i* ]] || return`."}
+	}
 	if !ok {
 		return "", "", &plan.Error{Code: "MF5417", Step: "look at " + t.String(), Sent: "uname -sm", Got: fmt.Sprintf("%.80q", machine),
 			Fix: "mailform serves from Linux on x86_64 and aarch64."}

@@ -325,3 +325,23 @@ func TestBadQueries(t *testing.T) {
 		}
 	}
 }
+
+// A line of journalctl's that is too long is passed over, whatever comes after it.
+func TestVeryLongEntry(t *testing.T) {
+	line := func(n int, message string) string {
+		return fmt.Sprintf(`{"__CURSOR":"%d","__REALTIME_TIMESTAMP":"%d","MESSAGE":"%s"}`+"\n", n, n, message)
+	}
+	text := line(3, "c") + line(2, strings.Repeat("x", maxEntry)) + line(1, "a")
+	q, err := NewQuery(manifest.LogQuery{Lines: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	err = Read(t.Context(), func(_ context.Context, _ []string, read func(io.Reader) error) error {
+		return read(strings.NewReader(text))
+	}, q, time.Now(),
+		func(e manifest.LogEntry) error { got = append(got, e.Message); return nil })
+	if err != nil || !slices.Equal(got, []string{"a", "c"}) {
+		t.Errorf("%q %v", got, err)
+	}
+}

@@ -18,8 +18,10 @@ import (
 	"mailform/server/manifest"
 )
 
-// maxEntry bounds one line of journalctl's output, in bytes.
-const maxEntry = 1 << 20
+// maxEntry bounds one line of journalctl's output, in bytes. A program sends at most
+// 212,992 bytes in a datagram, which take five times that when they are no text; what is
+// longer came as a file, as the remains of a crashed program do.
+const maxEntry = 2 << 20
 
 // unitName is what a unit may be called, systemd.unit(5). A name cannot be taken
 // for an option.
@@ -195,20 +197,31 @@ func (q Query) matches(e manifest.LogEntry) bool {
 	return q.grep.MatchString(e.Line())
 }
 
-// eachEntry reads journalctl's JSON lines. A line that is none is passed over.
+// eachEntry reads journalctl's JSON lines. A line that is none, or is too long, is passed over.
 func eachEntry(r io.Reader, do func(e manifest.LogEntry, cursor string) error) error {
-	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 64<<10), maxEntry)
-	for sc.Scan() {
-		e, cursor, err := Parse(sc.Bytes())
-		if err != nil {
+	in := bufio.NewReaderSize(r, 64<<10)
+	var line []byte
+	for long := false; ; {
+		part, err := in.ReadSlice('\n')
+		if long = long || len(line)+len(part) > maxEntry; !long {
+			line = append(line, part...)
+		}
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
-		if err := do(e, cursor); err != nil {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
+		if e, cursor, bad := Parse(line); bad == nil && !long {
+			if err := do(e, cursor); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+		line, long = line[:0], false
 	}
-	return sc.Err()
 }
 
 // value is a field as journalctl writes it: text, numbers for bytes that are no
