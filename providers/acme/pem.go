@@ -2,6 +2,7 @@ package acme
 
 import (
 	"crypto"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -24,12 +25,18 @@ func fits(leaf *x509.Certificate, csr *x509.CertificateRequest, names []string) 
 	return nil
 }
 
-// maxPEM bounds what is read as a chain, request or key.
-const maxPEM = 1 << 20
+// Bounds of what is read: a chain's and a request's size are those of many names, a
+// key's that of RSA with maxRSA bits. The arithmetic of longer keys takes seconds to minutes.
+const (
+	maxChain   = 256 << 10
+	maxRequest = 64 << 10
+	maxKey     = 8 << 10
+	maxRSA     = 8192
+)
 
 // parseChain reads a PEM chain and returns its leaf.
 func parseChain(text []byte) (*x509.Certificate, error) {
-	if len(text) > maxPEM {
+	if len(text) > maxChain {
 		return nil, errors.New("the chain is too long")
 	}
 	var leaf *x509.Certificate
@@ -57,13 +64,19 @@ func parseChain(text []byte) (*x509.Certificate, error) {
 
 // parseRequest reads a PKCS #10 request and checks that it asks for the names.
 func parseRequest(text []byte, names []string) (*x509.CertificateRequest, error) {
+	if len(text) > maxRequest {
+		return nil, errors.New("the host's signing request is too long")
+	}
 	block, _ := pem.Decode(text)
-	if len(text) > maxPEM || block == nil || block.Type != "CERTIFICATE REQUEST" {
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
 		return nil, errors.New("the host did not answer with a signing request")
 	}
 	csr, err := x509.ParseCertificateRequest(block.Bytes)
 	if err != nil {
 		return nil, fmt.Errorf("the host's signing request: %w", err)
+	}
+	if k, ok := csr.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSA {
+		return nil, fmt.Errorf("the host's signing request has an RSA key of %d bits, more than %d", k.N.BitLen(), maxRSA)
 	}
 	if err := csr.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("the host's signing request: %w", err)
@@ -76,8 +89,11 @@ func parseRequest(text []byte, names []string) (*x509.CertificateRequest, error)
 }
 
 func parseKey(text []byte) (crypto.Signer, error) {
+	if len(text) > maxKey {
+		return nil, errors.New("it is too long for a key")
+	}
 	block, _ := pem.Decode(text)
-	if len(text) > maxPEM || block == nil {
+	if block == nil {
 		return nil, errors.New("it is not PEM")
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)

@@ -161,7 +161,7 @@ func (p *Provider) waitSeen(ctx context.Context, op plan.Op, progress plan.Progr
 		}
 		return nil
 	}
-	return &plan.Error{Class: plan.ErrTransient, Code: "MF5424", Step: op.Title, Got: got,
+	return &plan.Error{Class: plan.ErrTransient, Code: "MF5433", Step: op.Title, Got: got,
 		Fix: "The old key still signs. Run the same command again in a few minutes; it continues where this one ended."}
 }
 
