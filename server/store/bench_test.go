@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -153,4 +154,51 @@ func BenchmarkOpen(b *testing.B) {
 		}
 		w.Close()
 	}
+}
+
+// BenchmarkStart opens a store of a million messages in a thousand accounts,
+// from its checkpoint, and says what the index takes of memory.
+func BenchmarkStart(b *testing.B) {
+	const accounts, each = 1000, 1000
+	ctx := context.Background()
+	dir := b.TempDir()
+	l, err := store.Open(dir, store.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	targets := make([]store.Target, accounts)
+	for i := range targets {
+		targets[i] = store.Target{Account: account(i, false), Mailbox: "INBOX", Prefix: fmt.Appendf(nil, "Delivered-To: %s\r\n", account(i, false)), Flags: []string{`\Seen`}}
+		if err := l.EnsureAccount(ctx, targets[i].Account, 0); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for i := range each {
+		if _, err := l.Deliver(ctx, store.Delivery{Body: strings.NewReader(fmt.Sprint(i)), Size: -1, Targets: targets}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	b.ResetTimer()
+	for range b.N {
+		if l, err = store.Open(dir, store.Options{}); err != nil {
+			b.Fatal(err)
+		}
+		b.StopTimer()
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if err := l.Close(); err != nil {
+			b.Fatal(err)
+		}
+		l = nil
+		b.StartTimer()
+	}
+	heap := float64(after.HeapAlloc) - float64(before.HeapAlloc)
+	b.ReportMetric(heap/(1<<20), "MiB")
+	b.ReportMetric(heap/(accounts*each), "B/message")
 }
