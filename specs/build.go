@@ -149,6 +149,7 @@ func (l *loader) buildHost(n *node) *Host {
 	firewall, _ := n.one("firewall")
 	h.Exclusive = get[bool](firewall, "exclusive")
 	h.Firewall = choice(firewall, "host", h.Instance != nil)
+	h.Tune = choice(n, "tune", h.Instance != nil)
 	h.SSH.Harden = choice(ssh, "harden", h.Instance != nil)
 	for _, a := range n.blocks["allow"] {
 		p := get[portRange](a, "port")

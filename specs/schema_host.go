@@ -40,6 +40,8 @@ func hostSchema() *blockSchema {
 			{Name: "hostname", Kind: kindHostname, Required: true, Example: `"mail.acme.example"`,
 				Doc: "The name in MX records, certificate and greeting. It must lie in a domain of this spec."},
 			{Name: "address", Kind: kindIP, Example: `"203.0.113.7"`, Doc: "Public address of a machine that exists. Excludes instance."},
+			{Name: "tune", Kind: kindBool, DefaultIs: "true on an instance, false on a machine that exists",
+				Doc: "Sets the machine itself for a mail server, by files of mailform's own: room for waiting connections (sysctl.d), at most 1GiB of journal (journald.conf.d), and, on an instance where nothing keeps the clock right, systemd-timesyncd."},
 		},
 		Blocks: []*blockSchema{
 			{

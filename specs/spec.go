@@ -104,7 +104,9 @@ type Host struct {
 	Exclusive bool
 	// Firewall has the host run a firewall of its own, too, with the same openings.
 	Firewall bool
-	Range    Range
+	// Tune sets the machine itself for a mail server: kernel, journal, clock.
+	Tune  bool
+	Range Range
 }
 
 // Instance is an ECS instance to create.

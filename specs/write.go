@@ -308,6 +308,7 @@ func (w *writer) host(schema *blockSchema, h *Host) {
 		if h.Address.IsValid() {
 			b.attr("address", h.Address)
 		}
+		b.choice("tune", h.Tune, h.Instance != nil)
 		if i := h.Instance; i != nil {
 			b.block("instance", nil, func(b body) { b.instance(i) })
 		}

@@ -13,9 +13,12 @@ import (
 
 // Codes of advice about hosts.
 const (
-	advicePort25  = "port-25-closed"
-	adviceReverse = "reverse-dns"
-	adviceListed  = "address-listed"
+	advicePort25   = "port-25-closed"
+	adviceReverse  = "reverse-dns"
+	adviceListed   = "address-listed"
+	adviceClockOff = "clock-off"
+	adviceUnsynced = "clock-not-synchronized"
+	adviceReverted = "change-taken-back"
 )
 
 // Advise implements plan.Advisor, from what the hosts have said last.
@@ -25,19 +28,20 @@ func (p *Provider) Advise() []plan.Advice {
 	var out []plan.Advice
 	for host, f := range p.facts {
 		if f.Owner != nil && f.Owner.Stack == p.Stack && f.Manifest != nil {
-			out = append(out, AdviseOn(host, f.Manifest.Hostname, p.targets[host].address, p.targets[host].created, f.Reach)...)
+			out = append(out, AdviseOn(host, f.Manifest.Hostname, p.targets[host].address, p.targets[host].created, f)...)
 		}
 	}
 	return out
 }
 
-// AdviseOn is advice about a host from what its daemon has found out. cloud says
+// AdviseOn is advice about a host from what it says of itself. cloud says
 // that it is an instance of Alibaba Cloud, which then has the public address.
-func AdviseOn(host, hostname, address string, cloud bool, r *manifest.Reach) []plan.Advice {
+func AdviseOn(host, hostname, address string, cloud bool, f *manifest.Facts) []plan.Advice {
+	out := adviseState(host, f)
+	r := f.Reach
 	if r == nil {
-		return nil
+		return out
 	}
-	var out []plan.Advice
 	if r.Port25 == manifest.Port25Closed {
 		a := plan.Advice{
 			Code: advicePort25, About: "host " + host, Title: "outbound port 25 is closed",

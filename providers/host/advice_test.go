@@ -3,6 +3,7 @@ package host
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"mailform/server/manifest"
 	"mailform/specs"
@@ -34,17 +35,51 @@ func TestAdvice(t *testing.T) {
 		{&manifest.Reach{Port25: manifest.Port25Relay, Addresses: listed("203.0.113.7")}, true, nil},
 		{&manifest.Reach{Addresses: known("vps7.hoster.example")}, false, []string{adviceReverse, "whoever gave you the address"}},
 	} {
-		got := AdviseOn("mx1", "Mail.acme.example", "203.0.113.7", tc.cloud, tc.r)
+		got := AdviseOn("mx1", "Mail.acme.example", "203.0.113.7", tc.cloud, &manifest.Facts{Reach: tc.r})
 		if len(got) != len(tc.want)/2 || len(got) == 1 && (got[0].Code != tc.want[0] || !strings.Contains(got[0].Text, tc.want[1])) {
 			t.Errorf("%+v, in the cloud %v: %+v, want %q", tc.r, tc.cloud, got, tc.want)
 		}
 	}
-	if got := AdviseOn("mx1", "mail.acme.example", "203.0.113.7", true, &manifest.Reach{Addresses: known("vps7.hoster.example")}); !strings.Contains(got[0].Title, "vps7.hoster.example, not to mail.acme.example") {
+	if got := AdviseOn("mx1", "mail.acme.example", "203.0.113.7", true, &manifest.Facts{Reach: &manifest.Reach{Addresses: known("vps7.hoster.example")}}); !strings.Contains(got[0].Title, "vps7.hoster.example, not to mail.acme.example") {
 		t.Errorf("%q", got[0].Title)
 	}
-	got := AdviseOn("mx1", "mail.acme.example", "203.0.113.7", true, &manifest.Reach{Addresses: listed("203.0.113.7")})
+	got := AdviseOn("mx1", "mail.acme.example", "203.0.113.7", true, &manifest.Facts{Reach: &manifest.Reach{Addresses: listed("203.0.113.7")}})
 	if len(got) != 1 || got[0].Title != "203.0.113.7 is on zen.spamhaus.org and bl.spamcop.net" || len(got[0].Links) != 2 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What is wrong with the machine itself is said once, and only then.
+func TestAdviceOnState(t *testing.T) {
+	asked := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	answered := asked.Add(90 * time.Second) // over a slow line
+	for _, tc := range []struct {
+		now   time.Time
+		clock *manifest.Clock
+		taken *manifest.Reverted
+		want  string // code and title
+	}{
+		{asked.Add(80 * time.Second), nil, nil, ""},
+		{asked.Add(-time.Minute), &manifest.Clock{Synchronized: true}, nil, ""},
+		{answered.Add(time.Minute), &manifest.Clock{Synchronized: true}, nil, ""},
+		{asked.Add(-61 * time.Second), &manifest.Clock{Synchronized: true}, nil, "clock-off its clock is 1m1s behind this machine's"},
+		{answered.AddDate(1, 0, 0), nil, nil, "clock-off its clock is 8760h0m0s ahead of this machine's"},
+		{answered.Add(time.Hour), &manifest.Clock{}, nil, "clock-off its clock is 1h0m0s ahead of this machine's"},
+		{asked, &manifest.Clock{}, nil, "clock-not-synchronized its clock is not synchronized"},
+		{asked, nil, &manifest.Reverted{Time: asked, Why: "nobody has confirmed it"}, "change-taken-back the last change was taken back at 2026-11-22 10:00:00 UTC"},
+	} {
+		f := &manifest.Facts{Now: tc.now, Clock: tc.clock, Reverted: tc.taken, AheadSeconds: 7000}
+		noteClock(f, asked, answered)
+		got := ""
+		for _, a := range AdviseOn("mx1", "mail.acme.example", "203.0.113.7", true, f) {
+			got += a.Code + " " + a.Title
+			if tc.taken != nil && !strings.Contains(a.Text, tc.taken.Why) {
+				t.Errorf("it does not say why: %s", a.Text)
+			}
+		}
+		if got != tc.want {
+			t.Errorf("%v %+v: %q, want %q", tc.now, tc.clock, got, tc.want)
+		}
 	}
 }
 

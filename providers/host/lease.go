@@ -133,7 +133,7 @@ func (p *Provider) leasedFacts(ctx context.Context, t target) (*manifest.Facts, 
 // Without facts and error it is a mailformd from before there were leases: the
 // lease comes with the new one.
 func (p *Provider) acquire(ctx context.Context, t target, step string, req manifest.LeaseRequest) (*manifest.Facts, error) {
-	asked := p.Now()
+	asked, asking := p.Now(), p.clockNow()
 	b, err := p.leaseCommand(ctx, t, step, "acquire", req)
 	if err != nil && strings.Contains(err.Error(), "unknown command") {
 		return nil, nil
@@ -149,6 +149,7 @@ func (p *Provider) acquire(ctx context.Context, t target, step string, req manif
 	if err != nil {
 		return nil, unreadableFacts(t, "lease acquire", err)
 	}
+	noteClock(f, asking, p.clockNow())
 	p.leased(t.host, out.Lease, asked)
 	return f, nil
 }

@@ -102,6 +102,7 @@ func (p *Provider) askFacts(ctx context.Context, t target, command string) (*man
 	if err != nil || sha == "" {
 		return nil, 2, err
 	}
+	asked := p.clockNow()
 	b, err := p.agent(ctx, t, "look at what is there", paths.Binary(), command, nil, nil)
 	if err != nil {
 		return nil, 3, err
@@ -110,6 +111,7 @@ func (p *Provider) askFacts(ctx context.Context, t target, command string) (*man
 	if err != nil {
 		return nil, 3, unreadableFacts(t, command, err)
 	}
+	noteClock(f, asked, p.clockNow())
 	return f, 3, nil
 }
 

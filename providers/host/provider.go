@@ -50,8 +50,10 @@ type Config struct {
 	Secret    func(fingerprint string) (string, bool) // specs.Spec.Secret
 	Roots     *x509.CertPool                          // the servers' certificates must chain to one of them; nil is the system's
 
-	Now   func() time.Time
-	Sleep func(context.Context, time.Duration) error // between tries; nil really sleeps
+	Now func() time.Time
+	// HostNow is the clock that those of the hosts ought to agree with, where Now runs ahead; nil is Now.
+	HostNow func() time.Time
+	Sleep   func(context.Context, time.Duration) error // between tries; nil really sleeps
 }
 
 // TXT is a record that ought to be in DNS.

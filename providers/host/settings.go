@@ -49,6 +49,9 @@ func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
 		}
 	}
 	m.HardenSSH = h.SSH.Harden
+	if h.Tune {
+		m.Tuning = manifest.DefaultTuning(h.Instance != nil)
+	}
 	if h.Firewall {
 		m.Firewall = openings(h, m)
 	}
@@ -99,6 +102,7 @@ func settingsAttrs(m *manifest.Manifest) plan.Attrs {
 		"monitor":           monitorValue(m.Monitor),
 		"harden_ssh":        plan.Bool(m.HardenSSH),
 		"firewall":          firewallValue(m.Firewall),
+		"tuning":            tuningValue(m.Tuning),
 		"domains":           plan.Map(domains),
 	}
 }
@@ -208,6 +212,7 @@ func readSettings(v plan.Value) manifest.Manifest {
 		Hostname: v.Field("hostname").Str(), MaxMessageBytes: v.Field("max_message_bytes").Num(),
 		POP3: readPOP3(v.Field("pop3")), Web: v.Field("web").True(), DataDisk: v.Field("data_disk").Str(),
 		HardenSSH: v.Field("harden_ssh").True(), Firewall: readFirewall(v.Field("firewall")),
+		Tuning: readTuning(v.Field("tuning")),
 	}
 	if l := v.Field("limits"); !l.IsNull() {
 		m.Limits = &manifest.Limits{

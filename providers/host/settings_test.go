@@ -20,7 +20,7 @@ func furnished(spec *specs.Spec) {
 	spec.Server.Limits = specs.Limits{Connections: 1000, ConnectionsPerClient: 20, RecipientsPerMessage: 100, MessagesPerHour: 300}
 	spec.Server.Filter = specs.Filter{DNSBL: []string{"zen.example"}, Greylist: true, DMARC: true, Attachments: []string{"js", "exe"}}
 	spec.Server.POP3 = &specs.POP3{Exclusive: true}
-	spec.Hosts[0].SSH.Harden, spec.Hosts[0].Firewall = true, true
+	spec.Hosts[0].SSH.Harden, spec.Hosts[0].Firewall, spec.Hosts[0].Tune = true, true, true
 	spec.Hosts[0].SSH.From = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 	spec.Hosts[0].Allow = []specs.Allow{{Name: "game", Protocol: "udp", FromPort: 8000, ToPort: 8010, From: spec.Hosts[0].SSH.From}}
 	spec.Backup = &specs.Backup{Endpoint: "https://oss.example", Bucket: "b", Region: "r", Prefix: "p", AccessKeyID: "id", SecretAccessKey: canaryBackup,

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -109,7 +110,7 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 	if err := a.claim(req.Claim, true); err != nil {
 		return out, err
 	}
-	if err := a.noteFolders(); err != nil {
+	if err := a.noteFolder(filepath.Dir(a.Layout.SysusersFile())); err != nil {
 		return out, err
 	}
 	changed, err := a.settle(ctx, a.baseItems(), func(manifest.AgentEvent) {}, false)

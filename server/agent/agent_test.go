@@ -24,6 +24,7 @@ type machine struct {
 	calls  []string // what systemd was asked to change
 	purged []string // whose mail the daemon says it has deleted
 
+	system  []string // units of the system's own
 	loaded  map[string]bool
 	active  map[string]bool
 	enabled map[string]bool
@@ -105,6 +106,9 @@ func (m *machine) DaemonReload(context.Context) error {
 	m.loaded = map[string]bool{}
 	for _, e := range entries {
 		m.loaded[e.Name()] = true
+	}
+	for _, u := range m.system {
+		m.loaded[u] = true
 	}
 	return nil
 }

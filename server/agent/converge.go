@@ -86,7 +86,7 @@ func (c *converge) run(ctx context.Context) error {
 	if err := keepSecrets(&want, old, c.req); err != nil {
 		return err
 	}
-	items, err := a.settledItems(&want)
+	items, err := a.settledItems(ctx, &want)
 	if err != nil {
 		return err
 	}
@@ -177,8 +177,9 @@ func (c *converge) failed(ctx context.Context, err error) error {
 }
 
 // settledItems is everything but the manifest and the service's state: folders,
-// the user, unit files, and access to the keys the manifest names.
-func (a *Agent) settledItems(m *manifest.Manifest) ([]item, error) {
+// the user, unit files, access to the keys the manifest names, and what the
+// machine itself is set to.
+func (a *Agent) settledItems(ctx context.Context, m *manifest.Manifest) ([]item, error) {
 	items := a.baseItems()
 	var missing []string
 	for _, d := range m.Domains {
@@ -203,7 +204,8 @@ func (a *Agent) settledItems(m *manifest.Manifest) ([]item, error) {
 	for _, u := range append(a.unitItems(manifest.ServicesOf(m)), a.revertItems()...) {
 		items = append(items, u)
 	}
-	return items, nil
+	tuning, err := a.tuningItems(ctx, m.Tuning)
+	return append(items, tuning...), err
 }
 
 func fileExists(path string) bool {

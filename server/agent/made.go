@@ -13,24 +13,22 @@ import (
 // to make is remembered, so that Remove leaves the machine as it was found.
 
 func (a *Agent) maybeMissing() []string {
-	return []string{filepath.Dir(a.Layout.SysusersFile())}
+	return []string{filepath.Dir(a.Layout.SysusersFile()), filepath.Dir(a.Layout.SysctlFile()), filepath.Dir(a.Layout.JournalDropIn())}
 }
 
-// noteFolders remembers, before the first installation makes any, which folders
-// are missing.
-func (a *Agent) noteFolders() error {
-	path := a.Layout.MadeFile()
-	if fileExists(path) || fileExists(a.Layout.SysusersFile()) {
+// noteFolder remembers, before a folder is made, that it is missing.
+func (a *Agent) noteFolder(dir string) error {
+	if fileExists(dir) {
 		return nil
 	}
-	missing := slices.DeleteFunc(a.maybeMissing(), fileExists)
-	if len(missing) == 0 {
-		return nil
+	var made []string
+	if _, err := readJSON(a.Layout.MadeFile(), &made); err != nil || slices.Contains(made, dir) {
+		return err
 	}
 	if err := mkdirAll(a.Layout.ConfigDir(), 0o750); err != nil {
 		return err
 	}
-	return writeJSON(path, missing, 0o644)
+	return writeJSON(a.Layout.MadeFile(), append(made, dir), 0o644)
 }
 
 // removeFolders removes what we made of them and nobody else uses.

@@ -39,7 +39,7 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if b, err := os.ReadFile(a.Layout.BootIDFile()); err == nil {
 		f.BootID = strings.TrimSpace(string(b))
 	}
-	f.Disks, f.Memory, f.UpSeconds = a.diskSpace(), a.memory(), a.upSeconds()
+	f.Disks, f.Memory, f.UpSeconds, f.Clock = a.diskSpace(), a.memory(), a.upSeconds(), a.clock()
 	var err error
 	if f.Agent.SHA256, err = fileSHA256(a.Executable); err != nil {
 		return nil, err
@@ -233,7 +233,7 @@ func (a *Agent) service(ctx context.Context) (manifest.Service, *manifest.Status
 
 // drift lists what a converge to the applied manifest would change.
 func (a *Agent) drift(ctx context.Context, m *manifest.Manifest, sum string, s manifest.Service) ([]string, error) {
-	items, err := a.settledItems(m)
+	items, err := a.settledItems(ctx, m)
 	if err != nil {
 		return []string{err.Error()}, nil
 	}

@@ -66,6 +66,9 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := a.removeAccess(ctx, remove); err != nil {
 		return out, err
 	}
+	if err := a.removeTuning(ctx, remove); err != nil {
+		return out, err
+	}
 	if err := a.Systemd.DaemonReload(ctx); err != nil {
 		return out, err
 	}

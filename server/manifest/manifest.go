@@ -34,6 +34,8 @@ type Manifest struct {
 	// host's own firewall lets in; without any opening there is no firewall.
 	HardenSSH bool      `json:"harden_ssh,omitempty"`
 	Firewall  []Opening `json:"firewall,omitempty"`
+
+	Tuning *Tuning `json:"tuning,omitempty"` // nil: the machine's settings are its owner's
 }
 
 // Limits bound what clients may do; 0 leaves one at the daemon's default.
@@ -193,7 +195,11 @@ type Facts struct {
 	UpSeconds    int64             `json:"up_seconds,omitempty"` // since the machine has booted; 0 is unknown
 	// HostKey is the SSH host key that was made here; nil while there is none.
 	HostKey *HostKey `json:"host_key,omitempty"`
-	Service Service  `json:"service"`
+	Clock   *Clock   `json:"clock,omitempty"` // nil: the kernel does not say
+	// AheadSeconds is by how much Now differs from the clock of who asked, behind it when
+	// negative, beyond what the asking took. Who asked fills it in.
+	AheadSeconds int64   `json:"ahead_seconds,omitempty"`
+	Service      Service `json:"service"`
 	// Versions are the mailformds on the host, the newest first.
 	Versions []Version `json:"versions,omitempty"`
 	// Trial is a change that nobody has confirmed yet.

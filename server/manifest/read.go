@@ -149,6 +149,9 @@ func (m *Manifest) Validate() error {
 			return err
 		}
 	}
+	if err := m.Tuning.validate(); err != nil {
+		return err
+	}
 	seen := make(map[string]bool)
 	for _, d := range m.Domains {
 		if !ValidDomain(d.Name) {

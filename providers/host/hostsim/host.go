@@ -227,7 +227,13 @@ func (h *Host) Start() error {
 	if err := os.RemoveAll(h.path("/run")); err != nil {
 		return err
 	}
-	if err := os.Mkdir(h.path("/run"), 0o755); err != nil {
+	if err := os.MkdirAll(h.path("/run/systemd/timesync"), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(h.path("/run/systemd/timesync/synchronized"), nil, 0o644); err != nil {
+		return err
+	}
+	if err := h.bootKernel(); err != nil {
 		return err
 	}
 	sup, err := newSupervisor(h)

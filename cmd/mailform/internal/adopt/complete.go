@@ -73,9 +73,9 @@ func (c *completion) host(h *specs.Host) {
 		c.instance(h)
 	}
 	server, ok := c.get("server", h.Name)
-	h.SSH.Harden, h.Firewall = server.Attrs["harden_ssh"].True(), !server.Attrs["firewall"].IsNull()
+	h.SSH.Harden, h.Firewall, h.Tune = server.Attrs["harden_ssh"].True(), !server.Attrs["firewall"].IsNull(), !server.Attrs["tuning"].IsNull()
 	if !ok {
-		h.SSH.Harden, h.Firewall = h.Instance != nil, h.Instance != nil // what the spec would say by itself
+		h.SSH.Harden, h.Firewall, h.Tune = h.Instance != nil, h.Instance != nil, h.Instance != nil // what the spec would say by itself
 		c.note("no mailformd of this stack answers on %s: its mailboxes are not known, and apply would install it there", h.Hostname)
 		return
 	}

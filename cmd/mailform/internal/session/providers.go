@@ -108,9 +108,10 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 		Published: func(ctx context.Context, records []host.TXT) []host.Sighting {
 			return sightings(ctx, s.certs, records)
 		},
-		Roots: roots,
-		Now:   s.env.Now,
-		Sleep: s.env.Sleep,
+		Roots:   roots,
+		Now:     s.env.Now,
+		HostNow: s.env.LeaseNow,
+		Sleep:   s.env.Sleep,
 	})
 	s.closers = append(s.closers, s.hosts.Close)
 	s.certs, err = acme.New(acme.Config{

@@ -46,7 +46,7 @@ type Env struct {
 	Sleep     func(context.Context, time.Duration) error
 	Transport http.RoundTripper // of all vendors' APIs
 	Agents    agentbin.Source   // gives the mailformd that is put on hosts
-	// LeaseNow is the clock that leases are kept by, where Now runs ahead of the hosts'.
+	// LeaseNow is the clock that leases and the hosts' clocks are compared with, where Now runs ahead of the hosts'.
 	LeaseNow func() time.Time
 }
 

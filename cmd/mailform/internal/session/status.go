@@ -41,7 +41,7 @@ func (s *Session) Status(ctx context.Context, sink apply.Sink) ([]HostStatus, er
 			}
 			st.Inspection, st.Err = s.hosts.Inspect(ctx, agents[h.Name], known)
 			if st.Facts != nil {
-				st.Advice = host.AdviseOn(h.Name, h.Hostname, st.Address, h.Instance != nil, st.Facts.Reach)
+				st.Advice = host.AdviseOn(h.Name, h.Hostname, st.Address, h.Instance != nil, st.Facts)
 				st.Renewals, _ = s.certs.Renewals(ctx, st.Facts.Certificates, s.Spec.TLS.RenewAfter)
 			}
 			out[i] = st
