@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"time"
 )
@@ -23,6 +24,7 @@ type options struct {
 	big      int // messages in the large mailbox
 	mixed    time.Duration
 	idle     int // idle connections
+	cases    *regexp.Regexp
 }
 
 func main() {
@@ -33,8 +35,13 @@ func main() {
 	flag.IntVar(&o.big, "messages", 100_000, "messages in the large mailbox")
 	flag.DurationVar(&o.mixed, "mixed", 30*time.Second, "how long the mixed IMAP load runs")
 	flag.IntVar(&o.idle, "idle", 80, "idle connections")
+	cases := flag.String("case", "", "measure only the cases whose name this regular expression matches")
 	flag.Parse()
-	if err := run(o); err != nil {
+	var err error
+	if o.cases, err = regexp.Compile(*cases); err == nil {
+		err = run(o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "mailbench:", err)
 		os.Exit(1)
 	}
