@@ -176,13 +176,19 @@ counter with what it counts. It changes nothing. The exit code is 2 when somethi
 }
 
 func (k *storeKeeper) compact() *cobra.Command {
-	return &cobra.Command{
+	var all bool
+	cmd := &cobra.Command{
 		Use: "compact", Short: "have the running server take expunged mail off the disk now", Args: cobra.NoArgs,
 		Long: `Have the running server copy what is in use out of log segments that are mostly dead, and remove them. It does so each
-hour by itself.`,
+hour by itself. With --all every segment is copied, so that nothing of what was expunged before is left; that reads and
+writes all small messages once.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c store.Compaction
-			asked, err := k.ask(cmd.Context(), http.MethodPost, "/v1/store/compact", &c)
+			path := "/v1/store/compact"
+			if all {
+				path += "?all"
+			}
+			asked, err := k.ask(cmd.Context(), http.MethodPost, path, &c)
 			if err == nil && !asked {
 				err = errors.New("the server is not running, or --dir names another store than its own")
 			}
@@ -199,6 +205,8 @@ hour by itself.`,
 			return err
 		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false, "also segments that are mostly in use")
+	return cmd
 }
 
 func (k *storeKeeper) rebuild() *cobra.Command {

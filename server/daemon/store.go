@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -58,14 +59,16 @@ func NewStoreCheck(err error) StoreCheck {
 
 // keeping answers the person who keeps the store in order.
 func (d *daemon) keeping(mux *http.ServeMux) {
-	handle := func(pattern string, f func(context.Context, keeper) (any, error)) {
+	handle := func(pattern string, f func(*http.Request, keeper) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			// It may take longer than other requests.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 			k, ok := d.store.(keeper)
 			if !ok {
 				http.Error(w, "this store has no such service", http.StatusNotImplemented)
 				return
 			}
-			v, err := f(r.Context(), k)
+			v, err := f(r, k)
 			if err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 				return
@@ -73,15 +76,19 @@ func (d *daemon) keeping(mux *http.ServeMux) {
 			d.answer(w, v)
 		})
 	}
-	handle("GET /v1/store", func(ctx context.Context, k keeper) (any, error) { return k.Stats(ctx) })
-	handle("GET /v1/store/check", func(ctx context.Context, k keeper) (any, error) {
-		err := k.Check(ctx)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
+	handle("GET /v1/store", func(r *http.Request, k keeper) (any, error) { return k.Stats(r.Context()) })
+	handle("GET /v1/store/check", func(r *http.Request, k keeper) (any, error) {
+		err := k.Check(r.Context())
+		if r.Context().Err() != nil {
+			return nil, r.Context().Err()
 		}
 		return NewStoreCheck(err), nil
 	})
-	handle("POST /v1/store/compact", func(ctx context.Context, k keeper) (any, error) {
-		return k.Compact(ctx, store.CompactOptions{Rate: compactRate})
+	handle("POST /v1/store/compact", func(r *http.Request, k keeper) (any, error) {
+		o := store.CompactOptions{Rate: compactRate}
+		if r.URL.Query().Has("all") {
+			o = store.CompactOptions{Rate: 4 * compactRate, MaxLive: 1, MaxCopy: math.MaxInt64}
+		}
+		return k.Compact(r.Context(), o)
 	})
 }

@@ -13,7 +13,8 @@ import (
 // CompactOptions bound a compaction. The zero value is ready for use.
 type CompactOptions struct {
 	// MaxLive is the share of a log segment's octets that may still be in use
-	// for it to be compacted, 0 to 1; default 0.5.
+	// for it to be compacted, 0 to 1; default 0.5. With 1 all that is stored is
+	// copied, up to MaxCopy, and nothing that was expunged before is left.
 	MaxLive float64
 	// Rate is how many octets a second are copied; 0 is no limit.
 	Rate int64
@@ -245,7 +246,7 @@ func (l *Log) victims(ctx context.Context, o CompactOptions) ([]victim, error) {
 	if err := l.do(ctx, func(*txn) error {
 		last, end = l.last, l.end
 		// A small one is not worth an end.
-		l.sealNext = end >= l.opt.SegmentBytes/16 && float64(live[last]) <= o.MaxLive*float64(end)
+		l.sealNext = (end >= l.opt.SegmentBytes/16 || o.MaxLive >= 1) && float64(live[last]) <= o.MaxLive*float64(end)
 		return nil
 	}); err != nil {
 		return nil, err

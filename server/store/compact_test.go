@@ -149,6 +149,23 @@ func TestCompact(t *testing.T) {
 	if c, err := l.Compact(ctx, store.CompactOptions{}); err != nil || c.Bodies != 0 {
 		t.Errorf("a second run: %+v, %v", c, err)
 	}
+	// What a segment in use has of expunged messages goes when it is asked for.
+	for _, a := range []action{
+		{Kind: "deliver", Box: "box", Text: "short-lived-text,", N: 1}, {Kind: "flag", Box: "box", UIDs: []store.UID{1}, Flag: `\Deleted`}, {Kind: "expunge", Box: "box"},
+	} {
+		if err := w.make(ctx, l, a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := l.Compact(ctx, store.CompactOptions{}); err != nil || !onDisk(fs, "short-lived-text") {
+		t.Errorf("a segment that is mostly in use was compacted: %v", err)
+	}
+	if _, err := l.Compact(ctx, store.CompactOptions{MaxLive: 1, MaxCopy: 1 << 40}); err != nil || onDisk(fs, "short-lived-text") {
+		t.Errorf("an expunged message is on the disk: %v", err)
+	}
+	if err := w.verify(ctx, l); err != nil {
+		t.Error(err)
+	}
 	closeLog(t, l)
 	if _, err := l.Compact(ctx, store.CompactOptions{}); err == nil {
 		t.Error("a closed store was compacted")
