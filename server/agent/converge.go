@@ -120,8 +120,8 @@ func (c *converge) run(ctx context.Context) error {
 	}
 	c.sum = manifest.SHA256(text)
 	if c.req.DryRun {
-		if c.sum != oldSum {
-			c.step("manifest", "would change", "mailboxes, domains or settings differ")
+		if err := c.dryManifest(ctx, old, &want, oldSum); err != nil {
+			return err
 		}
 		if active := a.activeVersion(); active != a.installedVersion() {
 			c.step("version", "would change", fmt.Sprintf("%.12s serves, %.12s is installed", active, a.installedVersion()))
@@ -159,6 +159,31 @@ func (c *converge) run(ctx context.Context) error {
 		return a.arm(ctx, c.trial)
 	}
 	return errors.Join(removeDurably(a.Layout.RevertedFile()), a.served())
+}
+
+// dryManifest says what a converge would change in the manifest and about the
+// service: its units that do not run, or do not serve what is on disk.
+func (c *converge) dryManifest(ctx context.Context, old, want *manifest.Manifest, oldSum string) error {
+	if c.sum != oldSum {
+		fields, err := manifestDifference(old, want)
+		if err != nil {
+			return err
+		}
+		for _, field := range fields {
+			c.step("manifest", "would change", field)
+		}
+		if len(fields) == 0 {
+			c.step("manifest", "would change", "the file is written anew")
+		}
+	}
+	s, _, err := c.a.service(ctx)
+	if err != nil {
+		return err
+	}
+	for _, d := range c.a.serviceDrift(want, oldSum, s) {
+		c.step("service", "would change", d)
+	}
+	return nil
 }
 
 // failed takes back what was changed on the way to an error.

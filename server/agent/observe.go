@@ -251,12 +251,16 @@ func (a *Agent) drift(ctx context.Context, m *manifest.Manifest, sum string, s m
 	if err != nil {
 		doors = []string{err.Error()}
 	}
-	out = append(out, doors...)
+	return append(append(out, doors...), a.serviceDrift(m, sum, s)...), nil
+}
+
+// serviceDrift is what a converge would change about the units that run.
+func (a *Agent) serviceDrift(m *manifest.Manifest, sum string, s manifest.Service) (out []string) {
 	if !s.Enabled {
 		out = append(out, ServiceUnit+" is not enabled")
 	}
 	if s.Active != "active" {
-		return append(out, ServiceUnit+" is "+s.Active), nil
+		return append(out, ServiceUnit+" is "+s.Active)
 	}
 	listening := map[int]bool{}
 	for _, p := range s.Ports {
@@ -273,5 +277,5 @@ func (a *Agent) drift(ctx context.Context, m *manifest.Manifest, sum string, s m
 	if s.ManifestLoaded != sum {
 		out = append(out, "the running mailformd does not serve the manifest on disk")
 	}
-	return out, nil
+	return out
 }
