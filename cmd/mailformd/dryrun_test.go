@@ -12,9 +12,9 @@ func TestPrintDryRun(t *testing.T) {
 	n, err := printDryRun(&b, []manifest.AgentEvent{
 		{Step: "folder /etc/mailform", Status: "would change", Detail: "mode is 0777, not 0750"},
 		{Step: "user mailform", Status: "unchanged"},
-		{Step: "manifest", Status: "would change", Detail: "mailboxes, domains or settings differ"},
+		{Step: "manifest", Status: "would change", Detail: "max_message_bytes 1 → 2"},
 	})
-	want := "~ folder /etc/mailform  mode is 0777, not 0750\n~ manifest              mailboxes, domains or settings differ\n"
+	want := "~ folder /etc/mailform  mode is 0777, not 0750\n~ manifest              max_message_bytes 1 → 2\n"
 	if err != nil || n != 2 || b.String() != want {
 		t.Errorf("%d %v\n%s\nwant\n%s", n, err, b.String(), want)
 	}
