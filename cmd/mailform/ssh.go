@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -70,6 +72,9 @@ rsync and forwarded ports; a SOCKS proxy in ALL_PROXY is not in it.`,
 				defer back()
 			}
 			status, err := s.Shell(ctx, name, sh)
+			if err != nil && ctx.Err() != nil {
+				return &codeError{exitInterrupted, errors.New("interrupted")}
+			}
 			if err != nil {
 				return err
 			}
@@ -114,7 +119,9 @@ func (a *app) takeTerminal(sh *host.Shell) (back func(), err error) {
 	if kind == "" {
 		kind = "vt100"
 	}
-	sh.Terminal = &host.Terminal{Type: kind, Width: width, Height: height, Resized: resized}
+	locale := cmp.Or(a.env.Getenv("LC_ALL"), a.env.Getenv("LC_CTYPE"), a.env.Getenv("LANG"))
+	utf8 := strings.Contains(strings.ReplaceAll(strings.ToLower(locale), "-", ""), "utf8")
+	sh.Terminal = &host.Terminal{Type: kind, Width: width, Height: height, UTF8: utf8, Resized: resized}
 	// Only once the session begins: until then a passphrase may be asked for and ^C ends it.
 	raw := &rawOnce{fd: in}
 	sh.Stdin = raw

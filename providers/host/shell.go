@@ -23,6 +23,7 @@ type Shell struct {
 type Terminal struct {
 	Type          string // TERM
 	Width, Height int
+	UTF8          bool          // a key that erases takes a whole character away
 	Resized       <-chan [2]int // width and height, when they change
 }
 
@@ -58,7 +59,11 @@ func (p *Provider) Shell(ctx context.Context, agent plan.Resource, known func(pl
 		return 0, err
 	}
 	if term := sh.Terminal; term != nil {
-		if err := s.RequestPty(term.Type, term.Height, term.Width, ssh.TerminalModes{}); err != nil {
+		modes := ssh.TerminalModes{}
+		if term.UTF8 {
+			modes[ssh.IUTF8] = 1
+		}
+		if err := s.RequestPty(term.Type, term.Height, term.Width, modes); err != nil {
 			return 0, shellError(t, err)
 		}
 		done := make(chan struct{})
