@@ -29,7 +29,7 @@ const challengeAttempts = 5
 // error. What went wrong is told by name.
 func (p *Provider) Present(ctx context.Context, records map[string][]string) map[string]error {
 	return p.eachZone(ctx, records, func(ctx context.Context, z zone, wanted []record) error {
-		for part := range slices.Chunk(wanted, maxBatch) {
+		for part := range slices.Chunk(wanted, batchLimit(z.plan)) {
 			if err := p.putUp(ctx, z, part); err != nil {
 				return err
 			}
@@ -42,7 +42,7 @@ func (p *Provider) Present(ctx context.Context, records map[string][]string) map
 // without our mark is left alone.
 func (p *Provider) CleanUp(ctx context.Context, records map[string][]string) error {
 	errs := p.eachZone(ctx, records, func(ctx context.Context, z zone, wanted []record) error {
-		for part := range slices.Chunk(wanted, maxBatch) {
+		for part := range slices.Chunk(wanted, batchLimit(z.plan)) {
 			if err := p.takeDown(ctx, z, part); err != nil {
 				return err
 			}

@@ -29,6 +29,7 @@ const (
 // zone is a zone of the account, as far as we care.
 type zone struct {
 	id, name, status string
+	plan             string // the vendor's short name of what is paid for, "free"; "" when not known
 	nameServers      []string
 }
 
@@ -111,6 +112,9 @@ type apiZone struct {
 	Name        string   `json:"name"`
 	Status      string   `json:"status"`
 	NameServers []string `json:"name_servers"`
+	Plan        struct {
+		LegacyID string `json:"legacy_id"` // "free", "pro" …
+	} `json:"plan"`
 }
 
 type apiBatch struct {

@@ -43,18 +43,25 @@ func revokes(c plan.Change) bool {
 	return ok && role(c.Address) == "dkim" && strings.HasSuffix(text, "p=")
 }
 
-// maxBatch is how many records one transaction may change on the vendor's free
-// plan. (Paid plans take 3,500; the plan is not known here and nobody's mail
-// needs it.)
-const maxBatch = 200
+// batchLimit is how many operations one transaction may have in a zone of a plan
+// (developers.cloudflare.com/dns/manage-dns-records/how-to/batch-record-changes): 200
+// on the free one, 3,500 on those that are paid for. A plan that is not known is
+// taken for the free one; so is that of a zone whose id the spec gives, which saves a call.
+func batchLimit(paid string) int {
+	switch strings.TrimPrefix(paid, "partners_") {
+	case "pro", "pro_plus", "business", "enterprise":
+		return 3500
+	}
+	return 200
+}
 
 // Compile implements plan.Provider.
 func (p *Provider) Compile(changes []plan.Change) []plan.Op {
-	zoneNames := map[string]string{}
+	zoneNames, plans := map[string]string{}, map[string]string{}
 	for _, c := range changes {
 		if c.Kind == kindZone {
 			if id := c.Outputs["id"].Str(); id != "" {
-				zoneNames[id] = c.Outputs["name"].Str()
+				zoneNames[id], plans[id] = c.Outputs["name"].Str(), c.Outputs["plan"].Str()
 			}
 		}
 	}
@@ -86,7 +93,7 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 		if name == "" {
 			name = k.zone
 		}
-		for i, part := range split(groups[k], maxBatch) {
+		for i, part := range split(groups[k], batchLimit(plans[k.zone])) {
 			op := batchOp(k, name, part)
 			if i > 0 {
 				op.ID += fmt.Sprintf(" %d", i+1)

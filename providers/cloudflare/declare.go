@@ -85,7 +85,7 @@ func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
 		r := plan.Resource{
 			Address: a, Provider: Name, Kind: kindZone,
 			Attrs:   plan.Attrs{"domain": plan.String(domain)},
-			Outputs: []string{"id", "name"},
+			Outputs: []string{"id", "name", "plan"},
 			Lookup:  true,
 			Origin:  origin,
 		}

@@ -146,5 +146,5 @@ func (c *client) readZone(ctx context.Context, z zone) (zone, error) {
 }
 
 func fromZone(z apiZone) zone {
-	return zone{id: z.ID, name: canonicalName(z.Name), status: z.Status, nameServers: z.NameServers}
+	return zone{id: z.ID, name: canonicalName(z.Name), status: z.Status, plan: z.Plan.LegacyID, nameServers: z.NameServers}
 }

@@ -52,7 +52,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		out.Objects = append(out.Objects, plan.Object{
 			Address: r.Address, Provider: Name, Kind: kindZone, ID: z.id,
 			Attrs:   plan.Attrs{"domain": r.Attrs["domain"]},
-			Outputs: plan.Attrs{"id": plan.String(z.id), "name": plan.String(z.name)},
+			Outputs: plan.Attrs{"id": plan.String(z.id), "name": plan.String(z.name), "plan": plan.String(z.plan)},
 		})
 		v := byID[z.id]
 		if v == nil {

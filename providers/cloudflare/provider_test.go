@@ -2,6 +2,7 @@ package cloudflare
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -177,6 +178,56 @@ func TestRenamedHost(t *testing.T) {
 	}
 	if batches != 1 {
 		t.Errorf("%d transactions, want 1", batches)
+	}
+}
+
+// A zone's changes are as few transactions as its plan lets them be.
+func TestTransactionsByPlan(t *testing.T) {
+	const names = 250
+	s := testSpec()
+	z := &specs.Zone{Name: "acme.example"}
+	for i := range names {
+		z.Web = append(z.Web, specs.Web{Name: fmt.Sprintf("w%03d", i), Host: "mx1"})
+	}
+	s.Zones = []*specs.Zone{z}
+	challenges := map[string][]string{}
+	for i := range names {
+		challenges[fmt.Sprintf("_acme-challenge.w%03d.acme.example", i)] = []string{"x"}
+	}
+	for paid, want := range map[string]int{"free": 2, "pro": 1, "enterprise": 1, "something new": 2} {
+		t.Run(paid, func(t *testing.T) {
+			w := newWorld(t, cloudflaresim.Config{Zones: []cloudflaresim.Zone{{Name: "acme.example", Plan: paid}}})
+			p := w.apply(s, how{})
+			batches, records := 0, 0
+			for _, op := range p.Ops {
+				if op.Kind == opWrite {
+					batches++
+					records += len(op.Addresses)
+				}
+			}
+			if batches != want || records < names {
+				t.Errorf("%d records in %d transactions, want %d", records, batches, want)
+			}
+			transactions := func() (n int) {
+				for _, c := range w.sim.Calls() {
+					if strings.HasSuffix(c.Path, "/dns_records/batch") {
+						n++
+					}
+				}
+				return n
+			}
+			w.sim.ResetCalls()
+			if errs := w.p.Present(t.Context(), challenges); len(errs) > 0 || transactions() != want {
+				t.Errorf("challenges went up in %d transactions, want %d: %v", transactions(), want, errs)
+			}
+			w.sim.ResetCalls()
+			if err := w.p.CleanUp(t.Context(), challenges); err != nil || transactions() != want {
+				t.Errorf("and came down in %d: %v", transactions(), err)
+			}
+		})
+	}
+	if batchLimit("") != 200 || batchLimit("partners_free") != 200 || batchLimit("partners_business") != 3500 {
+		t.Error("what is not known to be paid for is not taken for free")
 	}
 }
 

@@ -289,8 +289,8 @@ func (z *zoneState) wire() map[string]any {
 		"account": map[string]any{"id": accountID(z.Account), "name": z.Account},
 		"owner":   map[string]any{"id": accountID(z.Account), "type": "organization", "name": z.Account},
 		"meta":    map[string]any{"step": 2, "custom_certificate_quota": 0, "page_rule_quota": 3, "phishing_detected": false},
-		"plan": map[string]any{"id": "0feeeeeeeeeeeeeeeeeeeeeeeeeeeeee", "name": "Free Website", "price": 0, "currency": "USD",
-			"frequency": "", "is_subscribed": false, "can_subscribe": false, "legacy_id": "free", "legacy_discount": false, "externally_managed": false},
+		"plan": map[string]any{"id": "0feeeeeeeeeeeeeeeeeeeeeeeeeeeeee", "name": strings.ToUpper(z.Plan[:1]) + z.Plan[1:] + " Website", "price": 0, "currency": "USD",
+			"frequency": "", "is_subscribed": z.Plan != "free", "can_subscribe": false, "legacy_id": z.Plan, "legacy_discount": false, "externally_managed": false},
 		"permissions": []string{"#dns_records:edit", "#dns_records:read", "#zone:read"},
 	}
 }

@@ -1,6 +1,7 @@
 package cloudflaresim
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -175,6 +176,15 @@ func (s *Server) deleteRecord(r *request, z *zoneState) (any, *resultInfo, *fail
 	return map[string]any{"id": rec.ID}, nil, nil
 }
 
+// batchLimit is how many operations a batch may hold on the zone's plan.
+func (z *zoneState) batchLimit() int {
+	switch z.Plan {
+	case "pro", "business", "enterprise":
+		return 3500
+	}
+	return 200
+}
+
 // batch executes deletes, patches, puts and posts in this order, all or nothing.
 // Its error does not say which of them failed.
 func (s *Server) batch(r *request, z *zoneState) (any, *resultInfo, *failure) {
@@ -191,7 +201,7 @@ func (s *Server) batch(r *request, z *zoneState) (any, *resultInfo, *failure) {
 	if n == 0 {
 		return nil, nil, fail(http.StatusBadRequest, 1004, "DNS Validation Error", message{Code: 9999, Message: "The batch is empty."})
 	}
-	if n > s.cfg.BatchLimit {
+	if n > cmp.Or(s.cfg.BatchLimit, z.batchLimit()) {
 		return nil, nil, fail(http.StatusBadRequest, 1004, "DNS Validation Error", message{Code: 9999, Message: "The batch has too many operations."})
 	}
 	trial := z.clone()

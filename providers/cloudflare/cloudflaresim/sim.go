@@ -28,7 +28,7 @@ type Config struct {
 	Zones  []Zone
 	Static []StaticZone // zones of the rest of the Internet, for DNS only
 
-	// BatchLimit is how many operations a batch may hold; 0 means 200, the free plan's.
+	// BatchLimit is how many operations a batch may hold; 0 means as many as the zone's plan allows.
 	BatchLimit int
 	// RecordQuota is how many records a zone may have; 0 means 1,000.
 	RecordQuota int
@@ -64,6 +64,7 @@ type Zone struct {
 	NameServers []string // defaults to two of the vendor's
 	Account     string   // name; "Mailform simulation" by default
 	DNSSEC      string   // "disabled" (default), "pending" or "active"
+	Plan        string   // "free" (default), "pro", "business" or "enterprise"
 }
 
 // Fault is something that goes wrong with one request.
@@ -145,9 +146,6 @@ func New(cfg Config) *Server {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	if s.cfg.BatchLimit == 0 {
-		s.cfg.BatchLimit = 200
-	}
 	if s.cfg.RecordQuota == 0 {
 		s.cfg.RecordQuota = 1000
 	}
@@ -183,6 +181,9 @@ func (s *Server) AddZone(z Zone) {
 	}
 	if z.DNSSEC == "" {
 		z.DNSSEC = "disabled"
+	}
+	if z.Plan == "" {
+		z.Plan = "free"
 	}
 	z.Name = ascii(z.Name)
 	s.mu.Lock()

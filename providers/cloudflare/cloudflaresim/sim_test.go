@@ -217,6 +217,23 @@ func TestBatch(t *testing.T) {
 	}
 }
 
+// How large a batch may be is a matter of the zone's plan.
+func TestBatchByPlan(t *testing.T) {
+	for plan, limit := range map[string]int{"": 200, "pro": 3500} {
+		a := newAPI(t, Config{Zones: []Zone{{Name: "a.example", Plan: plan}}})
+		batch := a.zone("a.example") + "/batch"
+		of := func(n int) string {
+			return `{"deletes":[` + strings.TrimSuffix(strings.Repeat(`{"id":"a"},`, n), ",") + `]}`
+		}
+		if got := a.call("POST", batch, of(limit+1)); got.Status != 400 {
+			t.Errorf("plan %q takes more than %d: %s", plan, limit, got.codes())
+		}
+		if got := a.call("POST", batch, of(limit)); got.codes() != "404 81044" {
+			t.Errorf("plan %q does not take %d: %s", plan, limit, got.codes())
+		}
+	}
+}
+
 func TestTokens(t *testing.T) {
 	a := newAPI(t, Config{})
 	for _, c := range []struct{ token, method, zone, want string }{
