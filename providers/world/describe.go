@@ -186,7 +186,7 @@ func variable(text string) string {
 }
 
 // variables are hashes of passwords, times, the names of folders that each hold one
-// version of a certificate, the ids of file systems, where disks really are, and the epoch, which counts the runs there were.
+// version of a certificate, the ids of file systems, where disks and the root really are, and the epoch, which counts the runs there were.
 var variables = []struct {
 	pattern *regexp.Regexp
 	with    string
@@ -199,5 +199,6 @@ var variables = []struct {
 	{regexp.MustCompile(`(/renewalInfo/)[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+`), "${1}CERTIFICATE"},
 	{regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`), "UUID"},
 	{regexp.MustCompile(`/\S*/mfd\d+/image`), "DISK"},
+	{regexp.MustCompile(`/[^\s"]*/mf\d+/r/`), "/"},
 	{regexp.MustCompile(`(\.versions/[^/"]*)-[0-9a-f]{16}`), "$1-VERSION"},
 }
