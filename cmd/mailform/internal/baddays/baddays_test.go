@@ -127,6 +127,18 @@ func TestWeather(t *testing.T) {
 	}
 }
 
+// TestSameAtAnotherAddress overlooks the address and nothing else.
+func TestSameAtAnotherAddress(t *testing.T) {
+	a := anyAddress([]string{"dns A mail.acme.example \"127.100.0.3\" ttl 300", "cloud ever made eip 2", "cloud ever made i 2"})
+	b := anyAddress([]string{"dns A mail.acme.example \"127.100.0.4\" ttl 300", "cloud ever made eip 3", "cloud ever made i 2"})
+	if d := difference(a, b); d != nil {
+		t.Errorf("%q", d)
+	}
+	if c := anyAddress([]string{"dns A mail.acme.example \"203.0.113.4\" ttl 300", "cloud ever made i 2"}); difference(a, c) == nil {
+		t.Error("an address of others is overlooked")
+	}
+}
+
 // TestSameInAnotherZone overlooks the zone and nothing else.
 func TestSameInAnotherZone(t *testing.T) {
 	a := anyZone([]string{"cloud vswitch 10.77.0.0/24 cn-hongkong-b", "cloud ever made vsw 2", "cloud ever made i 2"})

@@ -1,6 +1,7 @@
 package baddays
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -19,6 +20,9 @@ type fault struct {
 	// alike, when not nil, takes out of a world's description what may well be another
 	// one after such a day.
 	alike func([]string) []string
+	// cure, when not nil, is what a person does after an apply that ended well, and says
+	// what is not as it has to be.
+	cure func(context.Context, *day, *Row) error
 }
 
 // system is where the fault is, for people.

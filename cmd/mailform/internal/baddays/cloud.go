@@ -81,6 +81,7 @@ func cloudFaults() []fault {
 		{id: "alicloud/sold-out", what: "the instance type is sold out everywhere", code: 8, says: []string{"zone"}, alike: anyZone, bend: func(w *weather) {
 			w.noStock = func(string, string) bool { w.hit(); return true }
 		}},
+		listedFault(),
 	}
 }
 

@@ -41,6 +41,7 @@ type day struct {
 	said     string  // about the first call that was tried again
 	failed   []error // of the operations of the command that runs now
 	warnings []string
+	advice   []plan.Advice // of the last apply, on a day that is about it
 }
 
 // ended is how a command ended.
@@ -153,7 +154,7 @@ func inShort(e apply.Event) string {
 }
 
 // command does what `mailform apply` or `mailform destroy` does, as a process of its own would.
-func (d *day) command(ctx context.Context, destroy bool) ended {
+func (d *day) command(ctx context.Context, opts session.PlanOptions) ended {
 	applying := false
 	d.mu.Lock()
 	d.failed = nil
@@ -162,14 +163,18 @@ func (d *day) command(ctx context.Context, destroy bool) ended {
 		if _, err := s.Fold(ctx, d.heard); err != nil {
 			return err
 		}
-		p, err := s.Plan(ctx, session.PlanOptions{Destroy: destroy}, d.heard)
+		p, err := s.Plan(ctx, opts, d.heard)
 		if err != nil {
 			return err
 		}
 		d.findings(p.Warnings)
 		applying = true
-		if _, err := s.Apply(ctx, p.Plan, session.RunOptions{Sink: d.heard}); err != nil {
+		out, err := s.Apply(ctx, p.Plan, session.RunOptions{Sink: d.heard})
+		if err != nil {
 			return err
+		}
+		if d.fault.cure != nil && !opts.Destroy {
+			d.advice = s.AdviseAfter(ctx, p.Plan, out.Outputs)
 		}
 		if p.Plan.HasBlocked() {
 			return blocked(p.Plan)
@@ -246,6 +251,8 @@ func (d *day) did(row Row) string {
 		return "nothing: this spec asks for no such thing"
 	case d.fault.code != 0:
 		return fmt.Sprintf("stopped with %d, then went on", d.fault.code)
+	case d.fault.cure != nil:
+		return "said what helps, and it did"
 	case row.Runs > 1:
 		return fmt.Sprintf("stopped with %d, run again", row.Codes[0])
 	case row.Retries == 1:
@@ -260,11 +267,14 @@ func (d *day) did(row Row) string {
 func (d *day) spend(ctx context.Context, row *Row) {
 	wrong := func(format string, args ...any) { row.Wrong = append(row.Wrong, fmt.Sprintf(format, args...)) }
 	if d.weather.begin != nil {
-		d.weather.begin(d.world)
+		if err := d.weather.begin(d.world); err != nil {
+			wrong("%v", err)
+			return
+		}
 	}
 	d.weather.blow(true)
 	for {
-		e := d.command(ctx, false)
+		e := d.command(ctx, session.PlanOptions{})
 		row.Runs++
 		row.Codes = append(row.Codes, e.code)
 		if ctx.Err() != nil {
@@ -290,12 +300,17 @@ func (d *day) spend(ctx context.Context, row *Row) {
 	if d.fault.code != 0 && row.Runs == 1 && d.weather.hits() > 0 {
 		wrong("apply ended well although it could not")
 	}
+	if d.fault.cure != nil {
+		if err := d.fault.cure(ctx, d, row); err != nil && ctx.Err() == nil {
+			wrong("%v", err)
+		}
+	}
 	d.check(ctx, row, d.applied, false)
 	if d.fault.code == 0 {
 		d.weather.blow(true) // all of it once more
 	}
 	for n := 1; ; n++ {
-		e := d.command(ctx, true)
+		e := d.command(ctx, session.PlanOptions{Destroy: true})
 		if ctx.Err() != nil {
 			return
 		}

@@ -101,7 +101,8 @@ func dnsFaults() []fault {
 					}
 				}
 			}
-			w.begin, w.lift = status("pending"), status("active")
+			w.begin = func(world *world.World) error { status("pending")(world); return nil }
+			w.lift = status("active")
 			allDNS(0, anyCall, cloudflaresim.Fault{})(w)
 		}},
 	}

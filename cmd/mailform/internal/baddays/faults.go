@@ -30,7 +30,7 @@ type Row struct {
 	Fault   string   `json:"fault"`           // what went wrong, for people
 	Struck  int      `json:"struck"`          // calls, steps or transfers that went wrong
 	Did     string   `json:"did"`             // what mailform did, for people
-	Said    string   `json:"said,omitempty"`  // what it printed: of the run that stopped, or else of the first call that was tried again
+	Said    string   `json:"said,omitempty"`  // what it printed: of the run that stopped, the advice that helped, or else of the first call that was tried again
 	Runs    int      `json:"runs"`            // of apply, until everything was done
 	Codes   []int    `json:"exit_codes"`      // of those runs
 	Retries int      `json:"retries"`         // calls that were tried again
@@ -71,6 +71,8 @@ type run struct {
 	agents agentbin.Source
 	// exclusive says that the spec has foreign rules removed from its own firewall.
 	exclusive bool
+	// asks says that the spec has a host that gets an address, which looks for it in blocklist.
+	asks bool
 	// operator is a folder with the SSH key of the person who applies.
 	operator string
 	applied  []string // the world after an undisturbed apply
@@ -90,6 +92,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	r := &run{Config: cfg, world: world.ForSpec(spec, world.Config{Log: cfg.Log, NoBackups: true})}
 	r.exclusive = slices.ContainsFunc(spec.Hosts, func(h *specs.Host) bool { return h.Exclusive })
+	r.asks = slices.Contains(spec.Monitor.Blocklists, blocklist) && slices.ContainsFunc(spec.Hosts, func(h *specs.Host) bool { return h.Instance != nil })
 	if r.agents = cfg.Env.Agents; r.agents == nil {
 		executable, err := os.Executable()
 		if err != nil {
@@ -195,13 +198,13 @@ func (r *run) goodDay(ctx context.Context) error {
 			return err
 		}
 	}
-	if a := d.command(ctx, false); a.err != nil {
+	if a := d.command(ctx, session.PlanOptions{}); a.err != nil {
 		return a.err
 	}
 	if r.applied, err = d.world.Describe(); err != nil {
 		return err
 	}
-	if a := d.command(ctx, true); a.err != nil {
+	if a := d.command(ctx, session.PlanOptions{Destroy: true}); a.err != nil {
 		return a.err
 	}
 	r.ended, err = d.world.Describe()

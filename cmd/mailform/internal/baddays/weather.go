@@ -29,9 +29,9 @@ type weather struct {
 	cloudLag time.Duration // of its lists
 	dnsLag   time.Duration // and of Cloudflare's
 	noStock  func(zone, instanceType string) bool
-	full     bool               // the hosts' disks
-	begin    func(*world.World) // when the first command is about to run
-	lift     func(*world.World) // when the fault ends
+	full     bool                     // the hosts' disks
+	begin    func(*world.World) error // when the first command is about to run
+	lift     func(*world.World)       // when the fault ends
 
 	mu     sync.Mutex
 	on     bool
