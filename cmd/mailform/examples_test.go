@@ -80,7 +80,8 @@ func TestRehearsalOfABrokenSpec(t *testing.T) {
 func TestSimulate(t *testing.T) {
 	t.Parallel()
 	tmp, dir := t.TempDir(), filepath.Join(t.TempDir(), "world")
-	s := shell{dir: t.TempDir(), env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "TMPDIR=" + tmp}}
+	// The home keeps the caches of who works there.
+	s := shell{dir: t.TempDir(), env: []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + tmp}}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
