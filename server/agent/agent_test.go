@@ -22,6 +22,7 @@ type machine struct {
 	layout manifest.Layout
 	now    time.Time
 	calls  []string // what systemd was asked to change
+	starts int      // of the service since it was last reset
 	purged []string // whose mail the daemon says it has deleted
 
 	system  []string // units of the system's own
@@ -163,6 +164,10 @@ func (m *machine) Restart(_ context.Context, units ...string) error {
 		if u != ServiceUnit {
 			return nil
 		}
+		if m.starts++; m.starts > 10 { // as the unit says it
+			m.active = map[string]bool{}
+			return errors.New("start request repeated too quickly")
+		}
 		if err := m.startMount(); err != nil {
 			delete(m.active, u)
 			return err
@@ -213,7 +218,10 @@ func (m *machine) Reload(_ context.Context, unit string) error {
 	}
 	return err
 }
-func (m *machine) ResetFailed(context.Context, ...string) error { return nil }
+func (m *machine) ResetFailed(context.Context, ...string) error {
+	m.starts = 0
+	return nil
+}
 func (m *machine) Listening(_ context.Context, unit string) ([]string, error) {
 	if !m.active[unit] {
 		return nil, nil
@@ -672,5 +680,19 @@ func TestRemove(t *testing.T) {
 	}
 	if fileExists(m.path("/var/lib/mailform")) {
 		t.Error("the purged state is left")
+	}
+}
+
+// Changes in quick succession are no crash loop: systemd, which counts starts,
+// does not refuse one of them.
+func TestManyRestartsAreNoCrashLoop(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	for range 15 {
+		delete(m.active, ServiceUnit)
+		m.mustConverge(wanted())
+	}
+	if !m.active[ServiceUnit] {
+		t.Error("the service does not run")
 	}
 }

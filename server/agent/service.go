@@ -150,11 +150,11 @@ func (c *converge) daemon(ctx context.Context, unitChanged bool) error {
 	did := ""
 	switch {
 	case states[0].ActiveState != "active":
-		did, err = "started", a.Systemd.Restart(ctx, ServiceUnit) // restart also leaves the failed state
+		did, err = "started", a.restartServer(ctx) // restart also leaves the failed state
 	case unitChanged:
-		did, err = "restarted: its unit file changed", a.Systemd.Restart(ctx, ServiceUnit)
+		did, err = "restarted: its unit file changed", a.restartServer(ctx)
 	case versionOf(states[0].MainExe) != a.activeVersion():
-		did, err = "restarted with the new version", a.Systemd.Restart(ctx, ServiceUnit)
+		did, err = "restarted with the new version", a.restartServer(ctx)
 	default:
 		st, statusErr := a.Daemon.Status(ctx)
 		if statusErr == nil && !c.reload && st.ManifestSHA256 == c.sum {
@@ -163,7 +163,7 @@ func (c *converge) daemon(ctx context.Context, unitChanged bool) error {
 		}
 		did = "reloaded"
 		if _, err = a.Daemon.Reload(ctx); err != nil {
-			did, err = "restarted: it did not reload", a.Systemd.Restart(ctx, ServiceUnit)
+			did, err = "restarted: it did not reload", a.restartServer(ctx)
 		}
 	}
 	if err != nil {
@@ -240,4 +240,13 @@ func (a *Agent) reloadIfRunning(ctx context.Context) error {
 		return failf(manifest.ExitUnhealthy, "everything is in place, but mailformd did not reload: %v", err)
 	}
 	return nil
+}
+
+// restartServer restarts the service because somebody wants it, which is no part
+// of a crash loop: what systemd counts against one is forgotten before, so that
+// changes in quick succession are not refused as starts that are too many, with
+// the sockets closed. A service that was never started has no count to forget.
+func (a *Agent) restartServer(ctx context.Context) error {
+	_ = a.Systemd.ResetFailed(ctx, ServiceUnit)
+	return a.Systemd.Restart(ctx, ServiceUnit)
 }

@@ -239,7 +239,7 @@ func (c *converge) switchTo(ctx context.Context, version string) error {
 	if err := c.a.activate(version); err != nil {
 		return err
 	}
-	if err := c.a.Systemd.Restart(ctx, ServiceUnit); err != nil {
+	if err := c.a.restartServer(ctx); err != nil {
 		return c.unhealthy(ctx, err.Error())
 	}
 	if err := c.ready(ctx); err != nil {
