@@ -242,8 +242,11 @@ var errNotSent = errors.New("the connection broke before the command was sent")
 // receives its output line by line and may answer on the writer it is given.
 func (c *client) exec(ctx context.Context, command string, stdin io.Reader, lines func([]byte, io.Writer) error) (outcome, error) {
 	var out outcome
-	s, err := c.NewSession()
-	if err != nil {
+	s, err := c.Open(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return out, ctx.Err()
+	case err != nil:
 		return out, fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	defer s.Close()

@@ -44,7 +44,7 @@ func (p *Provider) Shell(ctx context.Context, agent plan.Resource, known func(pl
 	if err != nil {
 		return 0, err
 	}
-	s, err := c.NewSession()
+	s, err := c.Open(ctx)
 	if err != nil {
 		return 0, shellError(t, err)
 	}

@@ -45,6 +45,7 @@ type server struct {
 	allowed ssh.PublicKey
 	tries   int
 	between func(net.Conn) net.Conn // the network, as the client sees it
+	silent  bool                    // sessions are neither accepted nor refused
 	rate    int                     // bytes a second towards the server; 0 is no bound
 }
 
@@ -77,6 +78,9 @@ func (s *server) dial(context.Context, string, string) (net.Conn, error) {
 		for nc := range chans {
 			if nc.ChannelType() == "direct-tcpip" {
 				go s.forward(nc)
+				continue
+			}
+			if s.silent {
 				continue
 			}
 			ch, reqs, err := nc.Accept()
@@ -560,4 +564,29 @@ func (b *blackhole) Close() error {
 	gone := b.closed()
 	b.end.Do(func() { close(gone) })
 	return b.Conn.Close()
+}
+
+// A session that nobody answers is given up with the context, and with the connection.
+func TestOpenGivesUp(t *testing.T) {
+	_, signer := newKey(t)
+	_, host := newKey(t)
+	s := &server{t: t, host: host, allowed: signer.PublicKey(), silent: true}
+	c, err := s.connect(&Env{Home: t.TempDir(), Keys: &Keys{Given: []ssh.Signer{signer}}}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := c.Open(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := c.Open(context.Background())
+		ended <- err
+	}()
+	c.Close()
+	if err := <-ended; err == nil {
+		t.Error("a session was opened on a connection that has ended")
+	}
 }

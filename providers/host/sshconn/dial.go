@@ -62,6 +62,34 @@ type Conn struct {
 // Gone is closed when the connection has ended.
 func (c *Conn) Gone() <-chan struct{} { return c.gone }
 
+// Open opens a session, and gives up when ctx ends or the connection has. The
+// library's NewSession takes no context, and waits forever for an answer when the
+// connection ends just before it begins to listen for one.
+func (c *Conn) Open(ctx context.Context) (*ssh.Session, error) {
+	type opened struct {
+		s   *ssh.Session
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		s, err := c.Client.NewSession()
+		done <- opened{s, err}
+	}()
+	select {
+	case o := <-done:
+		return o.s, o.err
+	case <-c.gone:
+		return nil, net.ErrClosed
+	case <-ctx.Done():
+		go func() {
+			if o := <-done; o.s != nil {
+				o.s.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
 // Moved counts what has gone over the connection in both directions, in bytes.
 func (c *Conn) Moved() int64 { return c.meter.moved.Load() }
 
