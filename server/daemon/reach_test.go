@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,6 +19,7 @@ import (
 
 // outside is the Internet as a host's look at it may find it.
 type outside struct {
+	mu    sync.Mutex // of open
 	mx    map[string][]queue.MX
 	addrs map[string][]netip.Addr
 	names map[string][]string // by address; one that is missing cannot be asked for
@@ -62,9 +64,19 @@ func (o *outside) LookupPTR(_ context.Context, a netip.Addr) ([]string, error) {
 	return names, nil
 }
 
+// set opens or closes a port.
+func (o *outside) set(addr string, open bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open[addr] = open
+}
+
 func (o *outside) dial(_ context.Context, network, addr string) (net.Conn, error) {
 	o.asked.Add(1)
-	if !o.open[addr] {
+	o.mu.Lock()
+	open := o.open[addr]
+	o.mu.Unlock()
+	if !open {
 		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("i/o timeout")}
 	}
 	here, there := net.Pipe()
@@ -180,7 +192,7 @@ func TestReachTimes(t *testing.T) {
 		}
 		looks(time.Second, 1, manifest.Port25Closed)
 		looks(reachSoon, 2, manifest.Port25Closed)
-		o.open["192.0.2.1:25"] = true
+		o.set("192.0.2.1:25", true)
 		looks(reachSoon, 3, manifest.Port25Open)
 		looks(reachSoon, 3, manifest.Port25Open)
 		looks(reachEvery, 4, manifest.Port25Open)
@@ -191,7 +203,7 @@ func TestReachTimes(t *testing.T) {
 		r.set(m)
 		looks(time.Second, 5, manifest.Port25Open)
 		// Whoever asks is told how it is now; who goes away keeps nothing.
-		delete(o.open, "192.0.2.1:25")
+		o.set("192.0.2.1:25", false)
 		gone, leave := context.WithCancel(t.Context())
 		leave()
 		if _, err := r.again(gone); err == nil || r.last().Port25 != manifest.Port25Open {
