@@ -180,8 +180,8 @@ func (th *theater) life(t *testing.T, name, example string) []*stage {
 // enumerate kills a stage's command at each of its steps.
 func (th *theater) enumerate(t *testing.T, s *stage) {
 	start := time.Now()
-	want, steps := th.uninterrupted(t, s)
-	reads := th.readingSteps(t, s, steps)
+	want, steps, orders := th.uninterrupted(t, s)
+	reads := th.readingSteps(t, s, orders)
 	steps = slices.DeleteFunc(steps, func(step string) bool { return slices.Contains(reads, step) })
 	all, allReads := len(steps), len(reads)
 	steps, note := sample(s.example, steps)
@@ -222,8 +222,9 @@ func parallel(steps []string, do func(string)) {
 }
 
 // uninterrupted runs a stage's command to its end, twice: it describes the world
-// that this leads to, and names the steps on the way. Both must be the same.
-func (th *theater) uninterrupted(t *testing.T, s *stage) (want, steps []string) {
+// that this leads to, and names the steps on the way. Both must be the same. orders
+// are the steps of the conversations in the order of each run.
+func (th *theater) uninterrupted(t *testing.T, s *stage) (want, steps []string, orders [][]string) {
 	t.Helper()
 	for n := range 2 {
 		p, err := th.raise(s, &turnstile{}, false)
@@ -237,6 +238,7 @@ func (th *theater) uninterrupted(t *testing.T, s *stage) (want, steps []string) 
 		if err != nil {
 			t.Fatal(err)
 		}
+		orders = append(orders, slices.Clone(p.gate.steps))
 		got, err := p.world.Describe()
 		if err != nil {
 			t.Fatal(err)
@@ -258,12 +260,12 @@ func (th *theater) uninterrupted(t *testing.T, s *stage) (want, steps []string) 
 			t.Fatalf("two uninterrupted runs go different ways:\n%s", d)
 		}
 	}
-	return want, steps
+	return want, steps, orders
 }
 
-// readingSteps are the steps that come before the plan is made: those of a run of
-// the plan command.
-func (th *theater) readingSteps(t *testing.T, s *stage, steps []string) []string {
+// readingSteps are the steps that come, in every run, before the first one that is
+// no step of the plan command: that one may change something, such as the lease.
+func (th *theater) readingSteps(t *testing.T, s *stage, orders [][]string) []string {
 	t.Helper()
 	p, err := th.raise(s, &turnstile{}, false)
 	if err != nil {
@@ -278,7 +280,14 @@ func (th *theater) readingSteps(t *testing.T, s *stage, steps []string) []string
 		t.Fatal(err)
 	}
 	seen := slices.Clone(p.gate.steps)
-	return slices.DeleteFunc(seen, func(step string) bool { return !slices.Contains(steps, step) })
+	for _, order := range orders {
+		end := slices.IndexFunc(order, func(step string) bool { return !slices.Contains(seen, step) })
+		if end < 0 {
+			end = len(order)
+		}
+		seen = slices.DeleteFunc(seen, func(step string) bool { return !slices.Contains(order[:end], step) })
+	}
+	return seen
 }
 
 // killedAt kills the command at a step and runs it again.

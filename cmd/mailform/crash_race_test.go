@@ -21,7 +21,7 @@ func TestAtTheSameTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &stage{act: "apply", spec: example, config: config, command: []string{"apply", "--auto-approve"}}
-	want, _ := th.uninterrupted(t, s)
+	want, _, _ := th.uninterrupted(t, s)
 	g := &turnstile{}
 	p, err := th.raise(s, g, false)
 	if err != nil {
@@ -74,7 +74,7 @@ func TestRace(t *testing.T) {
 	stages := th.life(t, "quickstart", "../../examples/quickstart")
 	for _, s := range stages {
 		t.Run(s.act, func(t *testing.T) {
-			want, _ := th.uninterrupted(t, s)
+			want, _, _ := th.uninterrupted(t, s)
 			for range 3 {
 				p, err := th.raise(s, &turnstile{}, false)
 				if err != nil {
