@@ -125,10 +125,18 @@ func (r *reader) bucketInfo(ctx context.Context, name, region string) (bucketInf
 	return info, err == nil, err
 }
 
-// oss is api.oss, counted.
+// oss is api.oss, counted. What is asked of a bucket is asked one after the other,
+// so that an answer that did not come whole is asked for again at once: the tries
+// of the whole observation would be used up by a few of them.
 func (r *reader) oss(ctx context.Context, q ossRequest, resp any) error {
 	r.calls.Add(1)
-	return r.via.oss(ctx, q, resp)
+	err := r.via.oss(ctx, q, resp)
+	var f *failure
+	if errors.As(err, &f) && (f.kind == lost || f.kind == malformed) && ctx.Err() == nil {
+		r.calls.Add(1)
+		err = r.via.oss(ctx, q, resp)
+	}
+	return err
 }
 
 type bucketTags struct {
