@@ -232,7 +232,7 @@ func FuzzSession(f *testing.F) {
 		c := w.srv.newConn(server, false)
 		done := make(chan struct{})
 		go func() {
-			c.serve()
+			c.Serve()
 			close(done)
 		}()
 		go func() {

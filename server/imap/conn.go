@@ -64,13 +64,14 @@ var (
 
 func (s *Server) newConn(nc net.Conn, implicitTLS bool) *conn {
 	c := &conn{srv: s, st: s.settings.Load(), raw: nc, nc: nc, secure: implicitTLS, remote: limits.AddrOf(nc.RemoteAddr())}
-	c.ctx, c.cancel = context.WithCancel(s.ctx)
+	c.ctx, c.cancel = context.WithCancel(s.conns.Context())
 	c.log = s.cfg.Logger.With("service", "imap", "session", s.sessions.Add(1), "remote", c.remote.String())
 	c.in, c.out = *wire.NewReader(connReader{c}, &s.buffers), *wire.NewWriter(connWriter{c}, &s.buffers)
 	return c
 }
 
-func (c *conn) serve() {
+// Serve implements accept.Conn.
+func (c *conn) Serve() {
 	defer c.raw.Close()
 	defer c.cancel()
 	defer func() {
@@ -124,8 +125,8 @@ func (c *conn) handshake() error {
 	return nil
 }
 
-// shutdown is bye for a server that ends.
-func (c *conn) shutdown() {
+// Drain is bye for a server that ends.
+func (c *conn) Drain() {
 	c.bye("Server is shutting down")
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,6 +134,9 @@ func (c *conn) shutdown() {
 		_ = c.raw.SetDeadline(time.Unix(1, 0))
 	}
 }
+
+// Close implements accept.Conn.
+func (c *conn) Close() error { return c.raw.Close() }
 
 // wake cuts short the wait for the client's next command.
 func (c *conn) wake() {

@@ -204,7 +204,7 @@ func TestWritesAreGathered(t *testing.T) {
 	c := w.srv.newConn(counting, false)
 	done := make(chan struct{})
 	go func() {
-		c.serve()
+		c.Serve()
 		close(done)
 	}()
 	l := newLine(w, "a", client)
@@ -375,7 +375,7 @@ func TestTimeouts(t *testing.T) {
 				}
 				client, server := net.Pipe()
 				conn := srv.newConn(server, false)
-				go conn.serve()
+				go conn.Serve()
 				start := time.Now()
 				r := bufio.NewReader(client)
 				if _, err := r.ReadString('\n'); err != nil {

@@ -9,7 +9,7 @@
 // and mimetree (the parts of a message).
 //
 // go-imap's types are the vocabulary; its server is not used. It imports
-// server/account, server/limits, server/search and server/store.
+// server/accept, server/account, server/limits, server/search and server/store.
 package imap
 
 import (
@@ -17,12 +17,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"mailform/server/accept"
 	"mailform/server/imap/wire"
 	"mailform/server/search"
 )
@@ -76,8 +76,7 @@ type Config struct {
 type Server struct {
 	cfg       Config
 	settings  atomic.Pointer[Settings]
-	ctx       context.Context // of sessions; ended when Shutdown runs out of time
-	cancel    context.CancelFunc
+	conns     *accept.Group
 	sessions  atomic.Uint64 // numbers sessions for the log
 	buffers   wire.Buffers
 	commands  map[string]handler
@@ -86,16 +85,12 @@ type Server struct {
 	recents   recents
 	deflaters sync.Pool // of *flate.Writer
 
-	mu        sync.Mutex
-	closed    bool
-	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
-	accounts  map[string]int // open sessions
-	wg        sync.WaitGroup
+	mu       sync.Mutex
+	accounts map[string]int // open sessions
 }
 
 // ErrServerClosed is returned by Serve after Shutdown.
-var ErrServerClosed = errors.New("imap server is shut down")
+var ErrServerClosed = accept.ErrClosed
 
 func def[T comparable](field *T, value T) {
 	var zero T
@@ -123,8 +118,7 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	if cfg.Sleep == nil {
 		cfg.Sleep = sleep
 	}
-	s := &Server{cfg: cfg, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, accounts: map[string]int{}, commands: handlers(), recents: recents{since: time.Now().Truncate(time.Second)}}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s := &Server{cfg: cfg, conns: accept.New("imap", cfg.Logger), accounts: map[string]int{}, commands: handlers(), recents: recents{since: time.Now().Truncate(time.Second)}}
 	s.Set(st)
 	return s, nil
 }

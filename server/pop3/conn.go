@@ -51,7 +51,8 @@ var (
 	errTooLong  = errors.New("line is too long")
 )
 
-func (c *conn) serve() {
+// Serve implements accept.Conn.
+func (c *conn) Serve() {
 	defer c.cancel()
 	defer c.raw.Close()
 	defer func() {
@@ -97,8 +98,11 @@ func (c *conn) handshake() bool {
 	return true
 }
 
-// drain ends the connection now or when its command has been answered.
-func (c *conn) drain() {
+// Close implements accept.Conn.
+func (c *conn) Close() error { return c.raw.Close() }
+
+// Drain ends the connection now or when its command has been answered.
+func (c *conn) Drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.draining = true

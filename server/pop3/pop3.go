@@ -8,7 +8,7 @@
 // is changed before QUIT. The unique ids of UIDL are made of UIDVALIDITY and UID,
 // so that "leave on server" holds across restarts and restores.
 //
-// It imports server/account, server/limits and server/store.
+// It imports server/accept, server/account, server/limits and server/store.
 package pop3
 
 import (
@@ -20,9 +20,9 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"mailform/server/accept"
 	"mailform/server/limits"
 	"mailform/server/store"
 )
@@ -67,20 +67,15 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	settings atomic.Pointer[Settings]
-	ctx      context.Context // of sessions; ended when Shutdown runs out of time
-	cancel   context.CancelFunc
+	conns    *accept.Group
 	sessions atomic.Uint64 // numbers sessions for the log
 
-	mu        sync.Mutex
-	closed    bool
-	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
-	accounts  map[string]int // open sessions
-	wg        sync.WaitGroup
+	mu       sync.Mutex
+	accounts map[string]int // open sessions
 }
 
 // ErrServerClosed is returned by Serve after Shutdown.
-var ErrServerClosed = errors.New("pop3 server is shut down")
+var ErrServerClosed = accept.ErrClosed
 
 func def[T comparable](field *T, value T) {
 	var zero T
@@ -101,8 +96,7 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	def(&cfg.MaxBadAuth, 3)
 	def(&cfg.MaxBadCommands, 10)
 	def(&cfg.MaxSessions, 20)
-	s := &Server{cfg: cfg, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}, accounts: map[string]int{}}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s := &Server{cfg: cfg, conns: accept.New("pop3", cfg.Logger), accounts: map[string]int{}}
 	s.Set(st)
 	return s, nil
 }
@@ -116,112 +110,21 @@ func (s *Server) Set(st *Settings) {
 // Serve accepts connections until the listener fails or Shutdown is called.
 // Limits on connections are the listener's, see limits.Listener.
 func (s *Server) Serve(l net.Listener, implicitTLS bool) error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		_ = l.Close()
-		return ErrServerClosed
-	}
-	s.listeners[l] = struct{}{}
-	s.mu.Unlock()
-	for {
-		nc, err := l.Accept()
-		if err != nil {
-			if isTransient(err) {
-				s.cfg.Logger.Warn("accept", "service", "pop3", "err", err)
-				if wait(s.ctx, 100*time.Millisecond) == nil {
-					continue
-				}
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			delete(s.listeners, l)
-			if s.closed {
-				return ErrServerClosed
-			}
-			return err
-		}
-		c := s.newConn(nc, implicitTLS)
-		s.mu.Lock()
-		if s.closed {
-			s.mu.Unlock()
-			_ = nc.Close()
-			return ErrServerClosed
-		}
-		s.conns[c] = struct{}{}
-		s.mu.Unlock()
-		s.wg.Go(func() {
-			c.serve()
-			s.mu.Lock()
-			delete(s.conns, c)
-			s.mu.Unlock()
-		})
-	}
+	return s.conns.Serve(l, func(nc net.Conn) accept.Conn { return s.newConn(nc, implicitTLS) })
 }
 
 func (s *Server) newConn(nc net.Conn, implicitTLS bool) *conn {
 	c := &conn{srv: s, st: s.settings.Load(), raw: nc, implicitTLS: implicitTLS, remote: limits.AddrOf(nc.RemoteAddr())}
-	c.ctx, c.cancel = context.WithCancel(s.ctx)
+	c.ctx, c.cancel = context.WithCancel(s.conns.Context())
 	c.log = s.cfg.Logger.With("service", "pop3", "session", s.sessions.Add(1), "remote", c.remote.String())
 	return c
-}
-
-// isTransient says that accepting may work again, as when files run out.
-func isTransient(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
-func wait(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Shutdown stops accepting, ends sessions between two commands, lets commands
 // that are being carried out end until ctx does, and then closes what is left
 // and returns ctx's error. A session that is ended so deletes nothing, as when
 // its connection had broken (RFC 1939 section 3).
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.closed = true
-	for l := range s.listeners {
-		_ = l.Close()
-	}
-	for c := range s.conns {
-		c.drain()
-	}
-	s.mu.Unlock()
-	done := make(chan struct{})
-	go func() {
-		s.wg.Wait()
-		close(done)
-	}()
-	var err error
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = ctx.Err()
-		s.cancel()
-		s.mu.Lock()
-		for c := range s.conns {
-			_ = c.raw.Close()
-		}
-		s.mu.Unlock()
-		<-done
-	}
-	s.cancel()
-	return err
-}
+func (s *Server) Shutdown(ctx context.Context) error { return s.conns.Shutdown(ctx) }
 
 // enter counts a session of an account, unless the account has as many as it
 // may; leave takes it off the count.

@@ -8,7 +8,7 @@
 // be downgraded or bounced at servers without it, and domains are written in
 // punycode everywhere. CHUNKING is, because go-smtp always offers it.
 //
-// It imports server/account (for its errors), server/filter, server/limits,
+// It imports server/accept, server/account (for its errors), server/filter, server/limits,
 // server/mailauth, server/manifest, server/route and server/store.
 package smtp
 
@@ -23,11 +23,10 @@ import (
 	"net"
 	"net/netip"
 	"strings"
-	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"mailform/server/accept"
 	"mailform/server/filter"
 	"mailform/server/limits"
 	"mailform/server/manifest"
@@ -137,19 +136,13 @@ type Config struct {
 type Server struct {
 	cfg      Config
 	settings atomic.Pointer[Settings]
-	ctx      context.Context // of deliveries; ended when Shutdown runs out of time
-	cancel   context.CancelFunc
+	conns    *accept.Group
+	ctx      context.Context // of deliveries: that of conns
 	counts   counts
-
-	mu        sync.Mutex
-	closed    bool
-	listeners map[net.Listener]struct{}
-	conns     map[*conn]struct{}
-	wg        sync.WaitGroup
 }
 
 // ErrServerClosed is returned by Serve after Shutdown.
-var ErrServerClosed = errors.New("smtp server is shut down")
+var ErrServerClosed = accept.ErrClosed
 
 func def[T comparable](field *T, value T) {
 	var zero T
@@ -188,8 +181,8 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	if cfg.Queued == nil {
 		cfg.Queued = func() {}
 	}
-	s := &Server{cfg: cfg, listeners: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{}}
-	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s := &Server{cfg: cfg, conns: accept.New("smtp", cfg.Logger)}
+	s.ctx = s.conns.Context()
 	s.Set(st)
 	return s, nil
 }
@@ -209,95 +202,28 @@ func (s *Server) Set(st *Settings) {
 
 // Serve accepts connections until the listener fails or Shutdown is called.
 func (s *Server) Serve(l net.Listener, kind Kind, implicitTLS bool) error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		_ = l.Close()
-		return ErrServerClosed
-	}
-	s.listeners[l] = struct{}{}
-	s.mu.Unlock()
-	for {
-		nc, err := l.Accept()
-		if err != nil {
-			if isTransient(err) {
-				s.cfg.Logger.Warn("accept", "err", err)
-				if sleep(s.ctx, 100*time.Millisecond) == nil {
-					continue
-				}
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			delete(s.listeners, l)
-			if s.closed {
-				return ErrServerClosed
-			}
-			return err
-		}
-		c := newConn(nc, s.cfg.CommandBytes)
-		s.mu.Lock()
-		if s.closed {
-			s.mu.Unlock()
-			_ = nc.Close()
-			return ErrServerClosed
-		}
-		s.conns[c] = struct{}{}
-		s.wg.Add(1)
-		s.mu.Unlock()
-		go func() {
-			defer s.wg.Done()
-			s.handle(c, kind, implicitTLS)
-			s.mu.Lock()
-			delete(s.conns, c)
-			s.mu.Unlock()
-		}()
-	}
-}
-
-// isTransient says that accepting may work again, as when files run out.
-func isTransient(err error) bool {
-	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return s.conns.Serve(l, func(nc net.Conn) accept.Conn {
+		return &served{newConn(nc, s.cfg.CommandBytes), s, kind, implicitTLS}
+	})
 }
 
 // Shutdown stops accepting, ends idle connections, and lets open transactions
 // end until ctx does. Then it closes what is left and returns ctx's error.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	s.closed = true
-	for l := range s.listeners {
-		_ = l.Close()
-	}
-	for c := range s.conns {
-		c.drain()
-	}
-	s.mu.Unlock()
+func (s *Server) Shutdown(ctx context.Context) error { return s.conns.Shutdown(ctx) }
 
-	done := make(chan struct{})
-	go func() {
-		s.wg.Wait()
-		close(done)
-	}()
-	var err error
-	select {
-	case <-done:
-	case <-ctx.Done():
-		err = ctx.Err()
-		s.cancel()
-		s.mu.Lock()
-		for c := range s.conns {
-			_ = c.Close()
-		}
-		s.mu.Unlock()
-		<-done
-	}
-	s.cancel()
-	return err
+// served is a connection of one of the ports.
+type served struct {
+	*conn
+	srv         *Server
+	kind        Kind
+	implicitTLS bool
 }
+
+// Serve implements accept.Conn.
+func (c *served) Serve() { c.srv.handle(c.conn, c.kind, c.implicitTLS) }
+
+// Drain implements accept.Conn.
+func (c *served) Drain() { c.drain() }
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -63,7 +63,7 @@ var keepScript string
 // Lab is a network with machines on it.
 type Lab struct {
 	t      testing.TB
-	dir    string // …/mailform-lab-XXXX
+	dir    string // mailform-lab- and digits, in the folder for temporary files
 	tree   string
 	key    ssh.Signer
 	net    *namespace // the switch: where tests are
