@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath
 AGENTS  := providers/host/agentbin
 SERVER  := $(shell find cmd/mailformd server -name '*.go' ! -name '*_test.go') go.mod go.sum
 
-.PHONY: build demo test torture bench lint fmt clean
+.PHONY: build demo test torture bench bench-engines bench-peers lint fmt clean
 
 build: bin/mailformd bin/mailform
 
@@ -44,6 +44,13 @@ bench:
 	    for (i = 3; i < NF; i += 2) printf " %12s %-10s", $$i, $$(i+1); print "" } \
 	  /^(FAIL|---)/ { print; bad = 1 } END { exit bad }'
 	@echo "beside Postfix and Dovecot: make bench-peers (as root; Debian's postfix, dovecot-imapd and dovecot-lmtpd)"
+
+# The embedded engines that the store's index could be kept in.
+bench-engines:
+	cd server/store/enginebench && $(GO) run .
+	@cd server/store/enginebench && for e in none bbolt sqlite pebble; do \
+	  $(BUILD) -ldflags '-s -w' -o $${TMPDIR:-/tmp}/enginebench-size ./size/$$e && \
+	  echo "a program with $$e: $$(stat -c %s $${TMPDIR:-/tmp}/enginebench-size) octets"; done; rm -f $${TMPDIR:-/tmp}/enginebench-size
 
 # BENCH.md explains the table. As root, because the peers' users differ.
 bench-peers: bin/mailformd
