@@ -102,3 +102,12 @@ type Pricer interface {
 	// reads, and answers nothing for changes that cost nothing.
 	Price(context.Context, []Change) ([]Price, error)
 }
+
+// Checker is a provider that can find out beforehand that an outside system would
+// refuse what a plan does: there is no room for it.
+type Checker interface {
+	// Check looks at the operations of a plan, those of other providers included. It
+	// only reads. Its error, of class ErrBlocked, says why the plan cannot be carried
+	// out; what it cannot find out is none.
+	Check(context.Context, []Op) error
+}

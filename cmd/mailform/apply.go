@@ -213,6 +213,9 @@ func (a *app) applyStack(ctx context.Context, opts session.Options, want session
 	if err := g.check(planned); err != nil {
 		return err
 	}
+	if planned.Refused != nil {
+		return planned.Refused
+	}
 	if !planned.Plan.HasChanges() {
 		if flags.asJSON {
 			// A reader of events waits for the end, also of a run with nothing to do.

@@ -66,6 +66,9 @@ func (a *app) planCommand() *cobra.Command {
 			if stats && !asJSON {
 				a.showStats(planned.Stats)
 			}
+			if planned.Refused != nil {
+				return planned.Refused
+			}
 			if out != "" {
 				if err := a.writePlan(out, planned.Plan); err != nil {
 					return err

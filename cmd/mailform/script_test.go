@@ -93,6 +93,7 @@ func TestScripts(t *testing.T) {
 			"fault":     scriptFault,
 			"inventory": scriptInventory,
 			"outside":   scriptOutside,
+			"zone":      scriptZone,
 			"broken":    scriptBroken,
 			"mended":    scriptMended,
 			"sub":       scriptSub,
@@ -211,6 +212,23 @@ func scriptOutside(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	w.SetPort25(args[0] == "open")
 	w.SetReverse(args[0] == "open")
+}
+
+// scriptZone changes what the DNS vendor says of the zone example.com.
+func scriptZone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: zone dnssec STATUS | zone quota RECORDS")
+	}
+	switch dns := worldOf(ts).DNS(); args[0] {
+	case "dnssec":
+		dns.SetDNSSEC("example.com", args[1])
+	case "quota":
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		dns.SetRecordQuota(n)
+	default:
+		ts.Fatalf("a zone has no %s", args[0])
+	}
 }
 
 func scriptBroken(ts *testscript.TestScript, neg bool, args []string) {

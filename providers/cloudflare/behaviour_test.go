@@ -32,7 +32,7 @@ var behaviours = map[string][]string{
 	"C9":  {"TestRateLimitHeadersAreObeyed", "TestRetryAfter", "sim/TestRateLimit"},
 	"C10": {"TestLongListsArePaged", "TestHalfAPage", "sim/TestListing"},
 	"C11": {"TestZoneThatIsNotServed", "TestZoneIDChooses"},
-	"C12": {"TestQuota"},
+	"C12": {"TestQuota", "TestQuotaIsCheckedBeforeApply", "sim/TestUsage"},
 	"C13": {"TestNothingForeignIsEverChanged", "TestWhatIsInTheWayIsNotTouched"},
 }
 

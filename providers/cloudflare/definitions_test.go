@@ -395,6 +395,9 @@ func TestRequestsAndAnswersAreAsPublished(t *testing.T) {
 	)
 	s := fullSpec()
 	stale := w.plan(s, how{})
+	if err := w.p.Check(t.Context(), stale.Ops); err != nil {
+		t.Error(err)
+	}
 	w.apply(s, how{})
 	desired, _ := w.p.Declare(s)
 	observed, err := w.p.Observe(t.Context(), plan.Scope{Stack: testStack, Desired: desired})

@@ -29,6 +29,7 @@ var requests = []struct {
 	{"GET", "zones", "Zone", ""},
 	{"GET", "zones/*", "Zone", ""},
 	{"GET", "zones/*/dns_records", "DNS", ""},
+	{"GET", "zones/*/dns_records/usage", "DNS", ""},
 	{"POST", "zones/*/dns_records/batch", "DNS", ""},
 	{"GET", "zones/*/dnssec", "DNS", ""},
 	{"GET", "zones/*/settings/*", "Zone Settings", whenSettings},

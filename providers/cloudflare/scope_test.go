@@ -39,6 +39,9 @@ func life(t *testing.T, w *world) error {
 		if err != nil {
 			return err
 		}
+		if err := w.p.Check(t.Context(), p.Ops); err != nil {
+			return err
+		}
 		if err := w.run(p); err != nil {
 			return err
 		}
@@ -154,7 +157,7 @@ func TestTokenExpiresMidRun(t *testing.T) {
 func TestRateLimitHeadersAreObeyed(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	clock := func() time.Time { return now }
-	w := newWorld(t, cloudflaresim.Config{CallLimit: 2, Now: clock})
+	w := newWorld(t, cloudflaresim.Config{CallLimit: 3, Now: clock})
 	p, err := New(Config{Token: testToken, BaseURL: w.url, Stack: testStack, Now: clock})
 	if err != nil {
 		t.Fatal(err)
@@ -169,8 +172,8 @@ func TestRateLimitHeadersAreObeyed(t *testing.T) {
 	if !errors.As(err, &e) || e.Class != plan.ErrThrottled || e.RetryAfter != 290*time.Second || !strings.Contains(e.Got, "not sent") {
 		t.Errorf("got %v", err)
 	}
-	if n := len(w.sim.Calls()); n != 2 {
-		t.Errorf("%d calls were made, want 2", n)
+	if n := len(w.sim.Calls()); n != 3 {
+		t.Errorf("%d calls were made, want 3", n)
 	}
 	now = now.Add(e.RetryAfter)
 	if _, err := w.tryPlan(testSpec(), how{}); err != nil {
@@ -244,5 +247,51 @@ func TestQuota(t *testing.T) {
 	}
 	if n := len(w.sim.Records("acme.example")); n != 0 {
 		t.Errorf("%d records of a transaction that was refused", n)
+	}
+}
+
+// A plan for which a zone has no room is refused before anything is changed, and says
+// how many records there are, may be and would come. Plans that make none ask nothing.
+func TestQuotaIsCheckedBeforeApply(t *testing.T) {
+	check := func(w *world, s *specs.Spec) (error, int) {
+		p := w.plan(s, how{})
+		w.sim.ResetCalls()
+		return w.p.Check(t.Context(), p.Ops), len(w.sim.Calls())
+	}
+	w := newWorld(t, cloudflaresim.Config{RecordQuota: 8})
+	for i := range 4 {
+		w.sim.Seed("acme.example", cloudflaresim.Record{Type: "A", Name: sprint("n", i, ".acme.example"), Content: "192.0.2.1"})
+	}
+	err, calls := check(w, testSpec())
+	var e *plan.Error
+	if !errors.As(err, &e) || e.Class != plan.ErrBlocked || e.Code != "MF5223" || calls != 1 ||
+		!strings.Contains(e.Got, "it has 4 of the 8 records") || !strings.Contains(e.Got, "creates 6 and deletes 0: 2 too many") ||
+		!strings.Contains(e.Fix, "delete at least 2 records") || !strings.Contains(e.Sent, "/dns_records/usage") {
+		t.Errorf("%d calls: %v\n%+v", calls, err, e)
+	}
+	// One that a lost permission, an outage or another API leaves unasked goes on.
+	w.sim.SetFault(func(r *http.Request) cloudflaresim.Fault {
+		if strings.HasSuffix(r.URL.Path, "/usage") {
+			return cloudflaresim.Fault{Status: 503}
+		}
+		return cloudflaresim.Fault{}
+	})
+	if err, _ := check(w, testSpec()); err != nil {
+		t.Error(err)
+	}
+	w = newWorld(t, cloudflaresim.Config{RecordQuota: 6})
+	if err, calls := check(w, testSpec()); err != nil || calls != 1 {
+		t.Errorf("just enough room: %v, %d calls", err, calls)
+	}
+	w.apply(testSpec(), how{})
+	changed := testSpec()
+	changed.Domains[0].DMARC.Policy = "none"      // written over
+	changed.Hosts[0].Hostname = "mx.acme.example" // one for another
+	if err, calls := check(w, changed); err != nil || calls != 0 {
+		t.Errorf("nothing is added: %v, %d calls", err, calls)
+	}
+	w = newWorld(t, cloudflaresim.Config{RecordQuota: -1}) // counted over the whole account
+	if err, _ := check(w, testSpec()); err != nil {
+		t.Error(err)
 	}
 }

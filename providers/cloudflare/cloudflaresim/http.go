@@ -328,7 +328,11 @@ func (s *Server) getZone(_ *request, z *zoneState) (any, *resultInfo, *failure) 
 }
 
 func (s *Server) usage(_ *request, z *zoneState) (any, *resultInfo, *failure) {
-	return map[string]any{"record_quota": s.cfg.RecordQuota, "record_usage": len(z.records)}, nil, nil
+	out := map[string]any{"record_quota": s.cfg.RecordQuota, "record_usage": len(z.records)}
+	if s.cfg.RecordQuota < 0 {
+		out["record_quota"] = nil
+	}
+	return out, nil, nil
 }
 
 func paging(page, size string, byDefault, atMost int) (p, n int, f *failure) {

@@ -229,7 +229,7 @@ func (s *Server) batch(r *request, z *zoneState) (any, *resultInfo, *failure) {
 }
 
 func (s *Server) post(z *zoneState, in fields) (*Record, *failure) {
-	if len(z.records) >= s.cfg.RecordQuota {
+	if s.cfg.RecordQuota >= 0 && len(z.records) >= s.cfg.RecordQuota {
 		return nil, fail(http.StatusBadRequest, 81045, "Record quota exceeded.")
 	}
 	if in.Name == nil || in.Type == nil {

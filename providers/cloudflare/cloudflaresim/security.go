@@ -89,7 +89,8 @@ func (s *Server) SetDNSSEC(zone, status string) {
 func (s *Server) dnssec(_ *request, z *zoneState) (any, *resultInfo, *failure) {
 	out := map[string]any{"status": z.DNSSEC, "flags": nil, "key_tag": nil, "ds": nil, "digest": nil, "modified_on": nil}
 	if z.DNSSEC != "disabled" {
-		out["flags"], out["key_tag"], out["algorithm"], out["digest_type"] = 257, 2371, "13", "2"
+		out["flags"], out["key_tag"], out["algorithm"], out["key_type"] = 257, 2371, "13", "ECDSAP256SHA256"
+		out["digest_type"], out["digest_algorithm"] = "2", "SHA256"
 		digest := strings.ToUpper(z.id + z.id)
 		out["digest"], out["ds"] = digest, fmt.Sprintf("%s. 3600 IN DS 2371 13 2 %s", z.Name, digest)
 	}

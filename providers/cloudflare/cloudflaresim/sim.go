@@ -30,7 +30,8 @@ type Config struct {
 
 	// BatchLimit is how many operations a batch may hold; 0 means as many as the zone's plan allows.
 	BatchLimit int
-	// RecordQuota is how many records a zone may have; 0 means 1,000.
+	// RecordQuota is how many records a zone may have; 0 means 1,000, and a negative
+	// number that the account has a quota and no zone one of its own.
 	RecordQuota int
 	// CallLimit is how many calls are allowed in five minutes; 0 means 1,200.
 	CallLimit int
@@ -202,6 +203,13 @@ func (s *Server) SetZoneStatus(name, status string) {
 		}
 	}
 	s.changed()
+}
+
+// SetRecordQuota replaces Config.RecordQuota.
+func (s *Server) SetRecordQuota(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cfg.RecordQuota = n
 }
 
 // SetTokenStatus changes a token's status: "active", "disabled" or "expired".

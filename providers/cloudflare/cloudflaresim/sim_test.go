@@ -382,3 +382,22 @@ func FuzzRequests(f *testing.F) {
 		}
 	})
 }
+
+// How many records a zone holds and may hold can be asked, and one more than that is refused.
+func TestUsage(t *testing.T) {
+	const record = `{"type":"TXT","name":"n%d","content":"\"x\"","ttl":300}`
+	a := newAPI(t, Config{RecordQuota: 2})
+	path := a.zone("a.example")
+	for i, want := range []string{"200 ", "200 ", "400 81045"} {
+		if got := a.call("GET", path+"/usage", ""); string(got.Result) != fmt.Sprintf(`{"record_quota":2,"record_usage":%d}`, i) {
+			t.Errorf("with %d records: %s", i, got.Result)
+		}
+		if got := a.call("POST", path, fmt.Sprintf(record, i)); got.codes() != want {
+			t.Errorf("record %d: %s, want %s", i, got.codes(), want)
+		}
+	}
+	a = newAPI(t, Config{RecordQuota: -1})
+	if got := a.call("GET", a.zone("a.example")+"/usage", ""); string(got.Result) != `{"record_quota":null,"record_usage":0}` {
+		t.Errorf("a quota of the account: %s", got.Result)
+	}
+}

@@ -201,6 +201,7 @@ type Planned struct {
 	Input    plan.Input // what it was made of; Made is what Compare needs
 	Warnings specs.Diagnostics
 	Stats    apply.Stats
+	Refused  error // why an outside system would refuse it; nil when nothing is known of that
 }
 
 // Plan reads the world and compares it with the spec. It changes nothing.
@@ -271,7 +272,18 @@ func (s *Session) Plan(ctx context.Context, opts PlanOptions, sink apply.Sink) (
 	if diags.HasErrors() {
 		return nil, &SpecError{s.Sources, diags}
 	}
-	return &Planned{Plan: built, Input: in, Warnings: diags, Stats: stats}, nil
+	return &Planned{Plan: built, Input: in, Warnings: diags, Stats: stats, Refused: s.check(ctx, built)}, nil
+}
+
+// check asks the providers whether what a plan does would be refused.
+func (s *Session) check(ctx context.Context, p *plan.Plan) error {
+	var refused []error
+	for _, provider := range s.Providers {
+		if c, ok := provider.(plan.Checker); ok && len(p.Ops) > 0 {
+			refused = append(refused, c.Check(ctx, p.Ops))
+		}
+	}
+	return errors.Join(refused...)
 }
 
 // pricePatience bounds asking for prices: nobody waits for them. Nor for advice.
