@@ -53,11 +53,12 @@ advice do not change that ("mailform drift" is for CI).`,
 				well = well && views[i].Serving
 				advice = append(advice, h.Advice...)
 			}
-			advice = plan.SortAdvice(advice)
 			var drift *driftView
 			if !noDrift && well {
 				drift = a.driftNow(ctx, s)
+				advice = append(advice, s.Advise()...)
 			}
+			advice = plan.SortAdvice(advice)
 			if asJSON {
 				err = writeStatusJSON(a.term.out, statusDocument{1, s.Spec.Stack.Name, views, drift, advice})
 			} else {

@@ -100,8 +100,7 @@ func (p *Provider) putUp(ctx context.Context, z zone, wanted []record) error {
 			Class: plan.ErrBlocked, Code: "MF5220",
 			Step: "put up the challenge record " + wanted[0].name,
 			Got:  note,
-			Fix: fmt.Sprintf("at the registrar of %s set the name servers to %s, wait until Cloudflare shows the zone as active, then run the same command again",
-				z.name, strings.Join(z.nameServers, " and ")),
+			Fix:  z.unservedFix() + ", then run the same command again",
 		}
 	}
 	step := "put up challenge records in zone " + z.name

@@ -46,7 +46,7 @@ func revokes(c plan.Change) bool {
 // batchLimit is how many operations one transaction may have in a zone of a plan
 // (developers.cloudflare.com/dns/manage-dns-records/how-to/batch-record-changes): 200
 // on the free one, 3,500 on those that are paid for. A plan that is not known is
-// taken for the free one; so is that of a zone whose id the spec gives, which saves a call.
+// taken for the free one; see readPlan.
 func batchLimit(paid string) int {
 	switch strings.TrimPrefix(paid, "partners_") {
 	case "pro", "pro_plus", "business", "enterprise":

@@ -136,6 +136,41 @@ func commonName(records []record) string {
 	return name
 }
 
+// readPlan asks for the plan of a zone whose id the spec gives, when there is so much
+// to change that it decides how much goes into one transaction. What the token may
+// not read leaves the smallest number, which every plan allows.
+func (p *Provider) readPlan(ctx context.Context, v *view) error {
+	if v.zone.plan != "" || v.mostEdits() <= batchLimit("") {
+		return nil
+	}
+	z, err := p.api.readZone(ctx, v.zone)
+	v.calls++
+	switch class := plan.ClassOf(err); {
+	case err == nil:
+		v.zone = z
+		return nil
+	case class == plan.ErrTransient || class == plan.ErrThrottled:
+		return err
+	}
+	v.notes = append(v.notes, plan.Advice{
+		Code: advicePlan, About: "zone " + v.zone.name, Title: "its Cloudflare plan could not be read",
+		Text: fmt.Sprintf("Changes of many records are therefore made in transactions of %d, which every plan allows, and not of 3,500: others can see the zone half changed for a moment. The permission Zone:Read for the zone in CLOUDFLARE_API_TOKEN, or leaving its id out of the spec, ends that.", batchLimit("")),
+	})
+	return nil
+}
+
+// mostEdits is how many operations a plan for the zone can have at the most: two for
+// each record that is wanted, and one for each of ours that is not.
+func (v *view) mostEdits() int {
+	n := 2 * len(v.wanted)
+	for _, r := range v.records {
+		if m, ok := parseMark(r.comment); ok && m.stack == v.stack {
+			n++
+		}
+	}
+	return n
+}
+
 // readZone reads what the list of zones says about one.
 func (c *client) readZone(ctx context.Context, z zone) (zone, error) {
 	var got apiZone

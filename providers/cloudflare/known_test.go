@@ -2,6 +2,8 @@ package cloudflare
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,7 +34,8 @@ func (w *world) withIDs(s *specs.Spec, zones ...string) *specs.Spec {
 	return s
 }
 
-// With the ids of the zones in the spec a plan reads the records and nothing else.
+// With the ids of the zones in the spec a plan reads the records and whether
+// it is signed, and nothing else.
 func TestZoneIDSavesACall(t *testing.T) {
 	other := cloudflaresim.Zone{Name: "other.example"}
 	two := func() *specs.Spec {
@@ -55,10 +58,10 @@ func TestZoneIDSavesACall(t *testing.T) {
 		zones []string
 		calls []string
 	}{
-		{"one zone", testSpec(), []string{"acme.example"}, []string{"records"}},
-		{"a domain in its parent's zone", inParent(), []string{"acme.example"}, []string{"records"}},
-		{"two zones", two(), []string{"acme.example", "other.example"}, []string{"records", "records"}},
-		{"one of two is not known", two(), []string{"acme.example"}, []string{"zones", "records", "records"}},
+		{"one zone", testSpec(), []string{"acme.example"}, []string{"dnssec", "records"}},
+		{"a domain in its parent's zone", inParent(), []string{"acme.example"}, []string{"dnssec", "records"}},
+		{"two zones", two(), []string{"acme.example", "other.example"}, []string{"dnssec", "dnssec", "records", "records"}},
+		{"one of two is not known", two(), []string{"acme.example"}, []string{"dnssec", "dnssec", "records", "records", "zones"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(t, cloudflaresim.Config{Zones: []cloudflaresim.Zone{{Name: "acme.example"}, other}})
@@ -79,6 +82,7 @@ func TestZoneIDSavesACall(t *testing.T) {
 				path, _, _ := strings.Cut(call.Path, "?")
 				calls = append(calls, strings.TrimPrefix(path[strings.LastIndexByte(path, '/')+1:], "dns_"))
 			}
+			slices.Sort(calls)
 			expect(t, "calls", calls, c.calls)
 			if o.Calls != len(c.calls) {
 				t.Errorf("%d calls were counted, want %d", o.Calls, len(c.calls))
@@ -179,5 +183,50 @@ func TestZoneIDChooses(t *testing.T) {
 			t.Errorf("got %+v, %v", o.Objects, err)
 		}
 		s.Zones = s.Zones[:1]
+	}
+}
+
+// largeSpec has more records than one transaction of the free plan takes.
+func largeSpec() *specs.Spec {
+	s := testSpec()
+	for i := range 60 {
+		d := *s.Domains[0]
+		d.Name = fmt.Sprintf("d%d.acme.example", i)
+		s.Domains = append(s.Domains, &d)
+	}
+	return s
+}
+
+// A zone whose id the spec gives is changed in one transaction, too, when its plan
+// allows one as large: the plan is read when there is that much to change.
+func TestZoneIDAndItsPlan(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{
+		Zones:  []cloudflaresim.Zone{{Name: "acme.example", Plan: "pro", DNSSEC: "active"}},
+		Tokens: []cloudflaresim.Token{{Value: testToken}, {Value: "nozones", Permissions: []string{"DNS:Edit"}}},
+	})
+	s := w.withIDs(largeSpec(), "acme.example")
+	writes := func() int {
+		n := 0
+		for _, op := range w.plan(s, how{}).Ops {
+			if op.Kind == opWrite {
+				n++
+			}
+		}
+		return n
+	}
+	if n := writes(); n != 1 {
+		t.Errorf("%d transactions on a plan that is paid for, want 1", n)
+	}
+	if got := advised(w.p); got != "" {
+		t.Errorf("advice: %s", got)
+	}
+	// What the token may not read is said, and the smallest number holds.
+	w.sim.Seed("acme.example", cloudflaresim.Record{Type: "A", Name: "acme.example", Content: "192.0.2.1"}, cloudflaresim.Record{Type: "A", Name: "www.acme.example", Content: "192.0.2.1"})
+	w.p = w.provider("nozones")
+	if n := writes(); n != 2 {
+		t.Errorf("%d transactions on a plan that is not known, want 2", n)
+	}
+	if got := advised(w.p); !strings.Contains(got, "its Cloudflare plan could not be read") || !strings.Contains(got, "Zone:Read") {
+		t.Errorf("advice: %s", got)
 	}
 }

@@ -37,6 +37,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	}
 
 	var views []*view
+	var advice []plan.Advice
 	byID := map[string]*view{}
 	for _, r := range scope.Desired {
 		if r.Kind != kindZone {
@@ -49,11 +50,6 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		if !ok {
 			continue // the plan says so; nothing is concluded about its records
 		}
-		out.Objects = append(out.Objects, plan.Object{
-			Address: r.Address, Provider: Name, Kind: kindZone, ID: z.id,
-			Attrs:   plan.Attrs{"domain": r.Attrs["domain"]},
-			Outputs: plan.Attrs{"id": plan.String(z.id), "name": plan.String(z.name), "plan": plan.String(z.plan)},
-		})
 		v := byID[z.id]
 		if v == nil {
 			v = &view{stack: scope.Stack, zone: z}
@@ -61,6 +57,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 			views = append(views, v)
 		}
 		v.zones = append(v.zones, r.Address)
+		v.domains = append(v.domains, r.Attrs["domain"])
 		if r.Attrs["block"].True() {
 			v.block = r.Address
 		}
@@ -79,9 +76,10 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	}
 	sweep := otherZones(all, byID)
 	if len(sweep) > maxSweep {
-		out.Foreign = append(out.Foreign, plan.Foreign{
-			Scope: "zones outside the spec, not searched for records of ours (limit the API token to the zones of the spec)",
-			Count: len(sweep),
+		advice = append(advice, plan.Advice{
+			Code: adviceSweep, About: "API token", Title: fmt.Sprintf("it sees %d zones beside those of the spec", len(sweep)),
+			Text:  fmt.Sprintf("More than %d are not searched for records that a domain has left behind which is no longer in the spec. Limit the token in CLOUDFLARE_API_TOKEN to the zones that are mailform's business.", maxSweep),
+			Links: []string{"https://dash.cloudflare.com/profile/api-tokens"},
 		})
 		sweep = nil
 	}
@@ -93,6 +91,9 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	var group errgroup.Group
 	group.SetLimit(parallelLists)
 	for i, v := range views {
+		if i < inSpec {
+			group.Go(func() error { return p.readSigned(ctx, v) })
+		}
 		group.Go(func() error {
 			prefix := ""
 			if i >= inSpec {
@@ -106,6 +107,9 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 			if err == nil {
 				err = p.beyondRecords(ctx, v)
 			}
+			if err == nil && given {
+				err = p.readPlan(ctx, v)
+			}
 			if i >= inSpec && plan.ClassOf(err) == plan.ErrCredentials {
 				return nil // what this token may not read, it has not written
 			}
@@ -114,25 +118,25 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	}
 	err := group.Wait()
 	for _, v := range views {
-		out.Calls += v.calls
+		out.Calls += v.calls + v.signedCalls
 	}
 	if err != nil {
 		return out, err
 	}
 	for i, v := range views {
 		objects, foreign := v.sort()
-		if i >= inSpec {
-			foreign = nil
-		}
+		out.Objects = append(out.Objects, v.zoneObjects()...)
 		out.Objects = append(out.Objects, objects...)
-		out.Foreign = append(out.Foreign, foreign...)
-		if note, ok := v.zone.unserved(); ok && i < inSpec {
-			out.Foreign = append(out.Foreign, plan.Foreign{Scope: note, Count: len(v.records)})
-		}
 		out.Objects = append(out.Objects, v.more...)
-		out.Foreign = append(out.Foreign, v.notes...)
+		if i < inSpec {
+			out.Foreign = append(append(out.Foreign, foreign), v.others...)
+			advice = append(advice, v.advise()...)
+		}
 	}
 	p.dependencies(out.Objects, scope.Desired)
+	p.mu.Lock()
+	p.advice = advice
+	p.mu.Unlock()
 	return out, nil
 }
 
@@ -180,6 +184,7 @@ type view struct {
 	stack   string
 	zone    zone
 	zones   []plan.Address // the zone/… addresses it stands for
+	domains []plan.Value   // of each
 	wanted  []slot
 	records []record
 	calls   int
@@ -192,7 +197,24 @@ type view struct {
 	anyPolicy []string // domains whose spec leaves "all" to the others in their SPF record
 	rules     []plan.Resource
 	more      []plan.Object  // of settings and rules
-	notes     []plan.Foreign // what else there is to say
+	others    []plan.Foreign // rules of others
+	notes     []plan.Advice  // what else there is to say
+
+	signed      *dnssec // nil when it was not read
+	signedCalls int     // apart from calls: it is read at the same time
+}
+
+// zoneObjects are the zone under each of its addresses.
+func (v *view) zoneObjects() []plan.Object {
+	var out []plan.Object
+	for i, a := range v.zones {
+		out = append(out, plan.Object{
+			Address: a, Provider: Name, Kind: kindZone, ID: v.zone.id,
+			Attrs:   plan.Attrs{"domain": v.domains[i]},
+			Outputs: plan.Attrs{"id": plan.String(v.zone.id), "name": plan.String(v.zone.name), "plan": plan.String(v.zone.plan)},
+		})
+	}
+	return out
 }
 
 // want notes something that is wanted in the zone.
@@ -208,11 +230,10 @@ func (v *view) want(r plan.Resource) {
 }
 
 // beyondRecords reads what the zone has besides records, as far as the spec speaks
-// of it: the named settings and the WAF custom rules when there is a zone block, and
-// whether the zone is signed when that decides about a record's use.
+// of it: the named settings, and the WAF custom rules when there is a zone block.
 func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
-	if note, ok := v.lockedOut(); ok {
-		v.notes = append(v.notes, plan.Foreign{Scope: note, Count: 1})
+	if a, ok := v.lockedOut(); ok {
+		v.notes = append(v.notes, a)
 	}
 	if v.block != "" {
 		found, err := p.api.readRules(ctx, v.zone)
@@ -223,7 +244,7 @@ func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
 		objects, foreign := v.ruleObjects(v.block, found)
 		v.more = append(v.more, objects...)
 		if foreign.Count > 0 {
-			v.notes = append(v.notes, foreign)
+			v.others = append(v.others, foreign)
 		}
 	}
 	for _, r := range v.settings {
@@ -234,15 +255,22 @@ func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
 		}
 		v.more = append(v.more, v.settingsObject(r.Address, found))
 	}
-	if v.dane {
-		signed, err := p.api.readDNSSEC(ctx, v.zone)
-		v.calls++
-		if err != nil {
-			return err
-		}
-		if advice := signed.advice(v.zone); advice != "" {
-			v.notes = append(v.notes, plan.Foreign{Scope: advice, Count: 1})
-		}
+	return nil
+}
+
+// readSigned reads whether a zone is signed. That it cannot be read matters only where
+// the spec relies on it.
+func (p *Provider) readSigned(ctx context.Context, v *view) error {
+	if _, unserved := v.zone.unserved(); unserved {
+		return nil
+	}
+	signed, err := p.api.readDNSSEC(ctx, v.zone)
+	v.signedCalls++
+	switch class := plan.ClassOf(err); {
+	case err == nil:
+		v.signed = &signed
+	case v.dane || class == plan.ErrTransient || class == plan.ErrThrottled:
+		return err
 	}
 	return nil
 }
@@ -281,7 +309,7 @@ func (z zone) unserved() (string, bool) {
 //     attribute "others" and stays foreign;
 //   - beside a record of ours, unmarked ones are foreign. Where they break the
 //     slot's meaning (a second SPF or DMARC record, another address), that is said.
-func (v *view) sort() ([]plan.Object, []plan.Foreign) {
+func (v *view) sort() ([]plan.Object, plan.Foreign) {
 	records := slices.Clone(v.records)
 	slices.SortFunc(records, func(a, b record) int { return cmp.Compare(a.id, b.id) })
 
@@ -305,7 +333,6 @@ func (v *view) sort() ([]plan.Object, []plan.Foreign) {
 	}
 
 	var objects []plan.Object
-	var notes []plan.Foreign
 	for _, a := range sortedKeys(ours) {
 		s := v.slot(a)
 		first, satisfied := s.choose(ours[a])
@@ -329,10 +356,14 @@ func (v *view) sort() ([]plan.Object, []plan.Foreign) {
 			extra.Protected = "" // mail still comes through the first
 			objects = append(objects, extra)
 		}
+		var harms []string
 		for _, r := range rivals[a] {
 			if n, ok := s.harmedBy(r); ok && first >= 0 {
-				notes = append(notes, plan.Foreign{Scope: "zone " + v.zone.name + ": " + n, Count: 1})
+				harms = append(harms, n)
 			}
+		}
+		if len(harms) > 0 {
+			v.adviseDisturbed(a, harms)
 		}
 	}
 	for _, s := range v.wanted {
@@ -342,7 +373,7 @@ func (v *view) sort() ([]plan.Object, []plan.Foreign) {
 		foreign--
 		objects = append(objects, v.rival(s, rivals[s.address]))
 	}
-	return objects, append([]plan.Foreign{{Scope: "zone " + v.zone.name, Count: foreign}}, notes...)
+	return objects, plan.Foreign{Scope: "zone " + v.zone.name, Count: foreign}
 }
 
 func contents(rs []record) plan.Value {

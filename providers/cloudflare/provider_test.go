@@ -40,7 +40,7 @@ func TestEverythingADomainNeeds(t *testing.T) {
 	}
 }
 
-func TestPlanCostsTwoCalls(t *testing.T) {
+func TestPlanCostsThreeCalls(t *testing.T) {
 	w := newWorld(t, cloudflaresim.Config{RecordQuota: 9000})
 	w.apply(testSpec(), how{})
 	for i := range 2000 {
@@ -52,8 +52,8 @@ func TestPlanCostsTwoCalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(w.sim.Calls()); n != 2 || observed.Calls != 2 {
-		t.Errorf("%d calls for a zone of 2,006 records, %d counted; want 2", n, observed.Calls)
+	if n := len(w.sim.Calls()); n != 3 || observed.Calls != 3 {
+		t.Errorf("%d calls for a zone of 2,006 records, %d counted; want 3", n, observed.Calls)
 	}
 	if f := observed.Foreign; len(f) != 1 || f[0].Count != 2000 {
 		t.Errorf("foreign: %v, want 2000", f)
@@ -300,8 +300,11 @@ func TestSubdomainInItsParentsZone(t *testing.T) {
 func TestZoneThatIsNotServed(t *testing.T) {
 	w := newWorld(t, cloudflaresim.Config{Zones: []cloudflaresim.Zone{{Name: "acme.example", Status: "pending"}}})
 	p := w.apply(testSpec(), how{})
-	if len(p.Foreign) != 2 || !strings.Contains(p.Foreign[1].Scope, "pending") {
-		t.Errorf("the plan must say that the zone is not served: %v", p.Foreign)
+	if got := advised(w.p); !strings.Contains(got, "(pending)") || !strings.Contains(got, "ada.ns.cloudflare.example and bob.ns.cloudflare.example") || strings.Contains(got, "DNSSEC") {
+		t.Errorf("the advice must say that the zone is not served, and that alone: %s", got)
+	}
+	if len(p.Foreign) != 1 || p.Foreign[0].Count != 0 {
+		t.Errorf("nothing is foreign here: %v", p.Foreign)
 	}
 	err := w.present(t.Context(), "_acme-challenge.mail.acme.example.", "x")
 	var e *plan.Error

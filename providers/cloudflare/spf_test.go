@@ -207,8 +207,11 @@ func TestSecondSPFRecordIsSaid(t *testing.T) {
 	w.apply(testSpec(), how{})
 	w.sim.Seed("acme.example", cloudflaresim.Record{Type: "TXT", Content: `"v=spf1 include:shop.example ~all"`})
 	p := w.plan(testSpec(), how{})
-	if len(p.Foreign) != 2 || !strings.Contains(p.Foreign[1].Scope, "second SPF record") {
-		t.Errorf("foreign: %v", p.Foreign)
+	if got := advised(w.p); !strings.Contains(got, "dns/acme.example/spf") || !strings.Contains(got, "second SPF record") {
+		t.Errorf("advice: %s", got)
+	}
+	if len(p.Foreign) != 1 || p.Foreign[0].Count != 1 {
+		t.Errorf("one foreign record is one: %v", p.Foreign)
 	}
 }
 

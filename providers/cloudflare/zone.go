@@ -75,9 +75,9 @@ func (d *declaration) caa(z *specs.Zone) {
 // lockedOut says that the CAA records of a zone, as found and as wanted, keep our
 // CA from issuing a certificate for a name that needs one. Those of the closest
 // name that has any count (RFC 8659 3).
-func (v *view) lockedOut() (string, bool) {
+func (v *view) lockedOut() (plan.Advice, bool) {
 	if v.issuer == "" {
-		return "", false
+		return plan.Advice{}, false
 	}
 	at := map[string][]string{} // who may issue, by name
 	add := func(name, kind, content string) {
@@ -98,7 +98,11 @@ func (v *view) lockedOut() (string, bool) {
 		for name := s.name; under(name, v.zone.name); {
 			if who := at[name]; len(who) > 0 {
 				if !slices.Contains(who, v.issuer) {
-					return fmt.Sprintf("CAA records at %s, which do not let %s issue a certificate for %s: add one that does", name, v.issuer, s.name), true
+					return plan.Advice{
+						Code: adviceCAA, About: "zone " + v.zone.name, Title: fmt.Sprintf("CAA records at %s do not let %s issue a certificate for %s", name, v.issuer, s.name),
+						Text: fmt.Sprintf("They name %s, so that the CA would refuse, and mailform does not ask it (RFC 8659). Beside them write a record CAA %s 0 issue %q, or, for the zone's own name, put caa into the zone block of the spec.",
+							namedIssuers(who), name, v.issuer),
+					}, true
 				}
 				break
 			}
@@ -109,5 +113,14 @@ func (v *view) lockedOut() (string, bool) {
 			name = parent
 		}
 	}
-	return "", false
+	return plan.Advice{}, false
+}
+
+// namedIssuers lists who may issue; a record that forbids it to everybody names nobody.
+func namedIssuers(who []string) string {
+	names := slices.DeleteFunc(slices.Clone(who), func(n string) bool { return n == "" })
+	if len(names) == 0 {
+		return "nobody"
+	}
+	return strings.Join(names, ", ")
 }

@@ -283,7 +283,7 @@ func (w *World) startDNS(outsideIP netip.Addr) error {
 		Fault: w.cfg.DNSFault, Lag: w.cfg.DNSLag, Now: w.now, Sleep: w.cfg.Sleep,
 	}
 	for _, z := range w.cfg.Zones {
-		cfg.Zones = append(cfg.Zones, cloudflaresim.Zone{Name: z})
+		cfg.Zones = append(cfg.Zones, cloudflaresim.Zone{Name: z, DNSSEC: "active"})
 	}
 	w.dns = cloudflaresim.New(cfg)
 	w.dns.SetReverse(true)
