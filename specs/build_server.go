@@ -22,6 +22,8 @@ func (l *loader) buildServer(b *built) {
 	if p := first(n, "pop3"); p != nil {
 		s.POP3 = &POP3{Exclusive: get[bool](p, "exclusive"), Range: rangeOf(p.header)}
 	}
+	storage, _ := n.one("storage")
+	s.Storage = Storage{Compress: get[bool](storage, "compress"), Range: rangeOf(storage.header)}
 	r := first(n, "relay")
 	if r == nil {
 		return

@@ -20,7 +20,7 @@ func serverSchema() *blockSchema {
 		Attrs: []attrSchema{
 			{Name: "max_message_size", Kind: kindSize, Default: text("50MiB"), Min: 64 << 10, Max: 1 << 30, Doc: "Larger messages are refused."},
 		},
-		Blocks: []*blockSchema{limitsSchema(), filterSchema(), pop3Schema(), {
+		Blocks: []*blockSchema{limitsSchema(), filterSchema(), pop3Schema(), storageSchema(), {
 			Name: "relay", Doc: "A smarthost that takes mail for other domains. Alibaba Cloud closes outbound port 25 by default, so most need one or ask for the port to be opened.",
 			Example: `relay {
   host     = "smtp.relay.example"
@@ -58,6 +58,18 @@ func pop3Schema() *blockSchema {
 		Attrs: []attrSchema{
 			{Name: "exclusive", Kind: kindBool, Default: cty.False,
 				Doc: "One session at a time for each mailbox (RFC 1939 3). Nothing gets lost without it; with it a program whose connection broke keeps the others out for up to ten minutes."},
+		},
+	}
+}
+
+func storageSchema() *blockSchema {
+	return &blockSchema{
+		Name: "storage", Doc: "How mail is kept on the disk.",
+		Example: "storage {\n  compress = true\n}",
+		Attrs: []attrSchema{
+			{Name: "compress", Kind: kindBool, Default: cty.False,
+				Doc: "Compresses messages (zstd) where that saves at least an eighth; what is compressed already is left as it is. Quotas count the messages' own size. It goes for mail that comes from then on, and for older mail when the store is compacted. " +
+					"Versions of mailform from before there was this setting cannot serve the store any more, also after it is taken back."},
 		},
 	}
 }

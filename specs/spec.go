@@ -267,6 +267,7 @@ type Server struct {
 	Limits          Limits
 	Filter          Filter
 	POP3            *POP3 // nil: mailboxes are not fetched by POP3
+	Storage         Storage
 	Relay           *Relay
 	Range           Range
 }
@@ -275,6 +276,12 @@ type Server struct {
 type POP3 struct {
 	Exclusive bool // one session at a time for each mailbox
 	Range     Range
+}
+
+// Storage is how mail is kept on the disk.
+type Storage struct {
+	Compress bool // messages, where it saves octets
+	Range    Range
 }
 
 // Limits bound what clients may do. All are at least 1.

@@ -480,6 +480,7 @@ func (w *writer) server(schema *blockSchema, s *Server) {
 		if p := s.POP3; p != nil {
 			b.block("pop3", nil, func(b body) { b.attr("exclusive", p.Exclusive) })
 		}
+		b.optional("storage", func(b body) { b.attr("compress", s.Storage.Compress) })
 		if r := s.Relay; r != nil {
 			b.block("relay", nil, func(b body) {
 				b.attr("host", r.Host)

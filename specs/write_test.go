@@ -260,6 +260,10 @@ server {
     attachments = ["exe", "js"]
   }
 
+  storage {
+    compress = true
+  }
+
   pop3 {
     exclusive = true
   }

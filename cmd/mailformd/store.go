@@ -115,6 +115,9 @@ func printStats(w io.Writer, st store.Stats, running bool) error {
 	fmt.Fprintf(t, "queue:\t%d\n", st.Queued)
 	fmt.Fprintf(t, "log:\t%s in %d segments, %s of it in use\n", octets(st.LogOctets), st.LogSegments, octets(st.Live))
 	fmt.Fprintf(t, "large messages:\t%s in %d files\n", octets(st.BodyOctets), st.BodySegments)
+	if st.Packed > 0 {
+		fmt.Fprintf(t, "compressed:\t%s to %s (%d %%)\n", octets(st.Packed), octets(st.PackedTo), 100*st.PackedTo/st.Packed)
+	}
 	switch c := st.Compacted; {
 	case c != nil:
 		fmt.Fprintf(t, "compacted:\t%s UTC: %d segments of %s removed with what was expunged from them, %d bodies of %s moved\n",

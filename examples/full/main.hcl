@@ -84,6 +84,11 @@ server {
 
   # For the old scanner in the corridor.
   pop3 {}
+
+  # Less disk, smaller backups. There is no way back to versions that cannot read it.
+  storage {
+    compress = true
+  }
 }
 
 tls {

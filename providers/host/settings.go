@@ -33,6 +33,9 @@ func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
 	if p := spec.Server.POP3; p != nil {
 		m.POP3 = &manifest.POP3{Exclusive: p.Exclusive}
 	}
+	if s := spec.Server.Storage; s.Compress {
+		m.Store = &manifest.Store{Compress: s.Compress}
+	}
 	if b := spec.Backup; b != nil {
 		m.Backup = &manifest.Backup{
 			Endpoint: spec.BackupEndpoint(h), Bucket: b.Bucket, Region: b.Region, Prefix: b.Prefix, AccessKeyID: b.AccessKeyID,
@@ -97,6 +100,7 @@ func settingsAttrs(m *manifest.Manifest) plan.Attrs {
 		"filter":            filterValue(m.Filter),
 		"relay":             relayValue(m.Relay),
 		"pop3":              pop3Value(m.POP3),
+		"store":             storeValue(m.Store),
 		"web":               plan.Bool(m.Web),
 		"backup":            backupValue(m.Backup),
 		"monitor":           monitorValue(m.Monitor),
@@ -158,6 +162,20 @@ func readPOP3(v plan.Value) *manifest.POP3 {
 	return &manifest.POP3{Exclusive: v.Field("exclusive").True()}
 }
 
+func storeValue(s *manifest.Store) plan.Value {
+	if s == nil {
+		return plan.Null()
+	}
+	return plan.Map(map[string]plan.Value{"compress": plan.Bool(s.Compress)})
+}
+
+func readStore(v plan.Value) *manifest.Store {
+	if v.IsNull() {
+		return nil
+	}
+	return &manifest.Store{Compress: v.Field("compress").True()}
+}
+
 func relayValue(r *manifest.Relay) plan.Value {
 	if r == nil {
 		return plan.Null()
@@ -210,7 +228,7 @@ func secretValue(fingerprint string) plan.Value {
 func readSettings(v plan.Value) manifest.Manifest {
 	m := manifest.Manifest{
 		Hostname: v.Field("hostname").Str(), MaxMessageBytes: v.Field("max_message_bytes").Num(),
-		POP3: readPOP3(v.Field("pop3")), Web: v.Field("web").True(), DataDisk: v.Field("data_disk").Str(),
+		POP3: readPOP3(v.Field("pop3")), Store: readStore(v.Field("store")), Web: v.Field("web").True(), DataDisk: v.Field("data_disk").Str(),
 		HardenSSH: v.Field("harden_ssh").True(), Firewall: readFirewall(v.Field("firewall")),
 		Tuning: readTuning(v.Field("tuning")),
 	}

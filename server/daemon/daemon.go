@@ -245,7 +245,7 @@ func (d *daemon) changed(account string, added []*store.Message, removed bool) {
 }
 
 func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
-	if err := ensureAccounts(ctx, d.store, s.directory); err != nil {
+	if err := s.ready(ctx, d.store); err != nil {
 		return err
 	}
 	accounts, err := account.NewAuthenticator(s.directory, account.Options{Now: d.cfg.Now})
@@ -461,7 +461,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err = errors.Join(err, keyErr); err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
-	if err := ensureAccounts(ctx, d.store, s.directory); err != nil {
+	if err := s.ready(ctx, d.store); err != nil {
 		return fmt.Errorf("reload: %w", err)
 	}
 	d.state.Store(s)

@@ -76,6 +76,16 @@ func readJSON(path string, into any) error {
 	return nil
 }
 
+// ready has the store keep mail as the manifest says, and makes its accounts.
+func (s *state) ready(ctx context.Context, st store.Store) error {
+	if c, ok := st.(interface{ SetCompress(bool) error }); ok {
+		if err := c.SetCompress(s.manifest.Store != nil && s.manifest.Store.Compress); err != nil {
+			return fmt.Errorf("compress messages: %w", err)
+		}
+	}
+	return ensureAccounts(ctx, st, s.directory)
+}
+
 // ensureAccounts makes the mailboxes of every account. The store commits those
 // that wait together, so many wait at once.
 func ensureAccounts(ctx context.Context, st store.Store, d *account.Directory) error {

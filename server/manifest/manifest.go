@@ -24,6 +24,7 @@ type Manifest struct {
 	Filter          *Filter  `json:"filter,omitempty"` // nil: nothing is filtered
 	Relay           *Relay   `json:"relay,omitempty"`
 	POP3            *POP3    `json:"pop3,omitempty"`      // nil: ports 110 and 995 are not served
+	Store           *Store   `json:"store,omitempty"`     // nil: messages are kept as they are
 	Web             bool     `json:"web,omitempty"`       // port 443 (ServicesOf, WebNames): MTA-STS policies and set-up of mail programs
 	DataDisk        string   `json:"data_disk,omitempty"` // serial number of the disk the mail is on; "" when that is the system disk
 	Backup          *Backup  `json:"backup,omitempty"`
@@ -49,6 +50,11 @@ type Limits struct {
 // POP3 is how mailboxes are fetched by POP3.
 type POP3 struct {
 	Exclusive bool `json:"exclusive,omitempty"` // one session at a time for each mailbox
+}
+
+// Store is how mail is kept on the disk.
+type Store struct {
+	Compress bool `json:"compress,omitempty"` // where it saves octets
 }
 
 // Filter is what is done about unwanted mail on port 25.

@@ -1,7 +1,7 @@
 package store
 
 import (
-	"encoding/binary"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,24 +10,72 @@ import (
 // body is the octets of a delivery on their way into the log: in memory when
 // short, in a segment of their own when long.
 type body struct {
-	data []byte
-	sums sums
-	seg  *segment // set for a long body; durable when spool returns
+	n    int64  // octets as they are read
+	rec  record // the record's header, but for its batch; the zero record without octets
+	data []byte // all of the record behind its header; nil for a long body
+	seg  *segment
 }
 
-func (b *body) size() int64 { return b.sums.n }
+func (b *body) size() int64 { return b.n }
 
-// ref is where a long body is.
-func (b *body) ref() BodyRef {
-	return BodyRef{Segment: b.seg.info.ID, Offset: segmentHeader, Size: b.size()}
+// at is the reference to the body in the record that is there.
+func (b *body) at(segment uint64, offset int64) BodyRef {
+	ref := BodyRef{Segment: segment, Offset: offset, Size: b.n}
+	if b.rec.Type == recordCoded {
+		ref.Stored = b.rec.Len
+	}
+	return ref
+}
+
+// recordSize is what the record of these octets takes in its segment.
+func (r BodyRef) recordSize() int64 {
+	if r.Stored > 0 {
+		return record{Type: recordCoded, Len: r.Stored}.size()
+	}
+	return record{Type: recordBlob, Len: r.Size}.size()
+}
+
+// plainBody is a body in memory that is stored as it is.
+func plainBody(p []byte) *body {
+	b := &body{n: int64(len(p))}
+	if b.n == 0 {
+		return b
+	}
+	var s sums
+	s.write(p)
+	table := s.finish()
+	b.rec = record{Type: recordBlob, Len: b.n, Sum: checksum(table)}
+	b.data = append(p, table...)
+	return b
+}
+
+// codedBody is a body in memory as it is stored best.
+func (l *Log) codedBody(p []byte) *body {
+	if !l.compress.Load() || len(p) < minPacked || l.pack.ready() != nil {
+		return plainBody(p)
+	}
+	if random(p) {
+		return plainBody(p)
+	}
+	c := coder{pack: &l.pack}
+	data := make([]byte, 0, len(p)*3/4+codedTrailer)
+	for rest := p; len(rest) > 0; {
+		k := min(len(rest), blobBlock)
+		data = c.block(data, rest[:k])
+		rest = rest[k:]
+	}
+	tail, rec := c.finish()
+	if !c.packed || rec.Len >= int64(len(p)) {
+		return plainBody(p)
+	}
+	return &body{n: int64(len(p)), rec: rec, data: append(data, tail...)}
 }
 
 // spool reads r to its end. It runs in the caller's goroutine, so that a slow
 // sender or a large message holds up nobody else.
-func (l *Log) spool(r io.Reader, size int64) (b *body, err error) {
-	b = &body{}
+func (l *Log) spool(r io.Reader, size int64) (*body, error) {
 	if r == nil {
-		return b, nil
+		return &body{}, nil
 	}
 	if size >= 0 {
 		// One more octet would show that the caller's size is wrong.
@@ -35,20 +83,21 @@ func (l *Log) spool(r io.Reader, size int64) (b *body, err error) {
 	}
 	room := int64(4 << 10)
 	if size >= 0 {
-		room = min(size+1, l.opt.MemoryBody+1)
+		room = min(size, l.opt.MemoryBody) + 1
+		room += tableSize(room) // which plainBody appends
 	}
 	buf := make([]byte, 0, room)
 	for {
 		if len(buf) == cap(buf) {
 			if int64(len(buf)) > l.opt.MemoryBody {
-				return l.spoolLong(b, buf, r, size)
+				return l.spoolLong(buf, r, size)
 			}
 			buf = append(buf, 0)[:len(buf)]
 		}
 		n, err := r.Read(buf[len(buf):min(int64(cap(buf)), l.opt.MemoryBody+1)])
 		buf = buf[:len(buf)+n]
 		if int64(len(buf)) > l.opt.MemoryBody {
-			return l.spoolLong(b, buf, r, size)
+			return l.spoolLong(buf, r, size)
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -58,42 +107,63 @@ func (l *Log) spool(r io.Reader, size int64) (b *body, err error) {
 		}
 	}
 	if size >= 0 && int64(len(buf)) != size {
-		return nil, fmt.Errorf("read the message: %w: %d octets came, %d were announced", io.ErrUnexpectedEOF, len(buf), size)
+		return nil, shortBody(int64(len(buf)), size)
 	}
-	b.data = buf
-	b.sums.write(buf)
-	b.sums.finish()
-	return b, nil
+	return l.codedBody(buf), nil
 }
 
-func (l *Log) spoolLong(b *body, head []byte, r io.Reader, size int64) (_ *body, err error) {
+func shortBody(got, announced int64) error {
+	return fmt.Errorf("read the message: %w: %d octets came, %d were announced", io.ErrUnexpectedEOF, got, announced)
+}
+
+// blockWriter turns the blocks of a body into what is stored of them, and gives
+// the rest of the record at the end.
+type blockWriter interface {
+	block(dst, block []byte) []byte
+	finish() (tail []byte, rec record)
+}
+
+// plainWriter stores blocks as they are.
+type plainWriter struct{ sums }
+
+func (w *plainWriter) block(dst, block []byte) []byte {
+	w.write(block)
+	return append(dst, block...)
+}
+
+func (w *plainWriter) finish() ([]byte, record) {
+	table := w.sums.finish()
+	return table, record{Type: recordBlob, Len: w.n, Sum: checksum(table)}
+}
+
+// spoolLong writes a body to a segment of its own, whose header it writes last.
+func (l *Log) spoolLong(head []byte, r io.Reader, size int64) (_ *body, err error) {
+	var w blockWriter = &plainWriter{}
+	if l.compress.Load() && l.pack.ready() == nil {
+		w = &coder{pack: &l.pack}
+	}
 	seg, err := l.seg.create(kindBody, 0, 0)
 	if err != nil {
 		return nil, full("make a segment for a large body", err)
 	}
-	b.seg = seg
+	b := &body{seg: seg}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.discard(b))
 		}
 	}()
-	write := func(p []byte) error {
-		if _, err := seg.file.WriteAt(p, segmentHeader+recordHeader+b.sums.n); err != nil {
-			return full("write a large body", err)
-		}
-		b.sums.write(p)
-		return nil
-	}
-	if err := write(head); err != nil {
-		return nil, err
-	}
-	buf := make([]byte, blobBlock)
+	r = io.MultiReader(bytes.NewReader(head), r)
+	at := int64(segmentHeader + recordHeader)
+	buf, out := make([]byte, blobBlock), []byte(nil)
 	for {
 		n, err := io.ReadFull(r, buf)
 		if n > 0 {
-			if err := write(buf[:n]); err != nil {
-				return nil, err
+			out = w.block(out[:0], buf[:n])
+			if _, err := seg.file.WriteAt(out, at); err != nil {
+				return nil, full("write a large body", err)
 			}
+			at += int64(len(out))
+			b.n += int64(n)
 		}
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			break
@@ -102,19 +172,18 @@ func (l *Log) spoolLong(b *body, head []byte, r io.Reader, size int64) (_ *body,
 			return nil, fmt.Errorf("read the message: %w", err)
 		}
 	}
-	if size >= 0 && b.size() != size {
-		return nil, fmt.Errorf("read the message: %w: %d octets came, %d were announced", io.ErrUnexpectedEOF, b.size(), size)
+	if size >= 0 && b.n != size {
+		return nil, shortBody(b.n, size)
 	}
-	table := b.sums.finish()
-	rec := record{Type: recordBlob, Len: b.size(), Sum: checksum(table)}
-	tail := make([]byte, rec.size()-recordHeader-rec.Len)
-	copy(tail, table)
+	tail, rec := w.finish()
+	b.rec = rec
+	tail = append(tail, make([]byte, segmentHeader+rec.size()-at-int64(len(tail)))...)
 	header := make([]byte, recordHeader)
 	rec.put(header, seg.info.Marker)
 	for _, w := range []struct {
 		p  []byte
 		at int64
-	}{{tail, segmentHeader + recordHeader + rec.Len}, {header, segmentHeader}} {
+	}{{tail, at}, {header, segmentHeader}} {
 		if _, err := seg.file.WriteAt(w.p, w.at); err != nil {
 			return nil, full("write a large body", err)
 		}
@@ -136,66 +205,4 @@ func (l *Log) discard(b *body) error {
 	seg := b.seg
 	b.seg = nil
 	return errors.Join(l.seg.remove(seg.info.ID), l.seg.release(seg))
-}
-
-// blob is an open run of octets with its checksums.
-type blob struct {
-	seg   *segment
-	ref   BodyRef
-	table []byte
-}
-
-func (l *Log) openBlob(ref BodyRef) (*blob, error) {
-	seg, err := l.seg.acquire(ref.Segment)
-	if now := l.forward.of(ref); errors.Is(err, ErrNoMessage) && now != ref {
-		return l.openBlob(now) // it has moved since it was handed out
-	}
-	if err != nil {
-		return nil, err
-	}
-	b, err := newBlob(seg, ref)
-	if err != nil {
-		return nil, errors.Join(err, l.seg.release(seg))
-	}
-	return b, nil
-}
-
-// newBlob checks the record's header and table; blocks are checked as they are read.
-func newBlob(seg *segment, ref BodyRef) (*blob, error) {
-	damaged := func(err error) error {
-		return fmt.Errorf("segment %x, offset %d: %w: %w", ref.Segment, ref.Offset, ErrDamaged, err)
-	}
-	var head [recordHeader]byte
-	if _, err := seg.file.ReadAt(head[:], ref.Offset); err != nil {
-		return nil, damaged(err)
-	}
-	rec, err := decodeRecord(head[:], seg.info.Marker)
-	if err != nil {
-		return nil, damaged(err)
-	}
-	if rec.Type != recordBlob || rec.Len != ref.Size {
-		return nil, damaged(errors.New("the record is not the one referred to"))
-	}
-	table := make([]byte, tableSize(rec.Len))
-	if _, err := seg.file.ReadAt(table, ref.Offset+recordHeader+rec.Len); err != nil {
-		return nil, damaged(err)
-	}
-	if checksum(table) != rec.Sum {
-		return nil, damaged(errors.New("table of checksums does not match"))
-	}
-	return &blob{seg: seg, ref: ref, table: table}, nil
-}
-
-// block reads and checks block i into buf, which has room for one.
-func (b *blob) block(i int64, buf []byte) ([]byte, error) {
-	start := i * blobBlock
-	buf = buf[:min(blobBlock, b.ref.Size-start)]
-	if _, err := b.seg.file.ReadAt(buf, b.ref.Offset+recordHeader+start); err != nil {
-		return nil, fmt.Errorf("segment %x, offset %d: %w: %w", b.ref.Segment, b.ref.Offset, ErrDamaged, err)
-	}
-	if checksum(buf) != binary.LittleEndian.Uint32(b.table[4*i:]) {
-		return nil, fmt.Errorf("segment %x, offset %d: %w: octets %d to %d of the message do not match their checksum",
-			b.ref.Segment, b.ref.Offset, ErrDamaged, start, start+int64(len(buf)))
-	}
-	return buf, nil
 }

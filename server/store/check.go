@@ -155,8 +155,8 @@ func (l *Log) checkSegment(id uint64, k segmentKind, limit int64) (errs []error)
 		if err != nil {
 			return append(errs, fmt.Errorf("segment %s: %w", name, err))
 		}
-		if it.bad == nil && it.Type == recordBlob {
-			it.bad = verifyBlob(seg, it.off, it.Len, buf)
+		if it.bad == nil && it.Type.holdsOctets() {
+			it.bad = verifyBlob(seg, it, buf)
 		}
 		if it.bad == nil && it.Type == recordTx {
 			_, it.bad = decodeTransaction(it.payload, nil)

@@ -61,11 +61,21 @@ const maxOffset = 24 * 60
 
 func (e *encoder) ref(r BodyRef) {
 	e.uint(uint64(r.Size))
-	if r.Size > 0 {
-		e.uint(r.Segment)
-		e.uint(uint64(r.Offset))
+	if r.Size == 0 {
+		return
 	}
+	e.uint(r.Segment)
+	if r.Stored == 0 {
+		e.uint(uint64(r.Offset))
+		return
+	}
+	e.uint(uint64(r.Offset) | refStored)
+	e.uint(uint64(r.Stored))
 }
+
+// refStored marks an offset, which is a multiple of recordAlign, behind which the
+// octets stand that a coded record takes.
+const refStored = 1
 
 // uids writes ascending UIDs as runs.
 func (e *encoder) uids(u []UID) {
@@ -219,6 +229,12 @@ func (d *decoder) ref() BodyRef {
 	if r.Size > 0 {
 		r.Segment = d.uint()
 		r.Offset = d.size()
+		if r.Offset&refStored != 0 {
+			r.Offset &^= refStored
+			if r.Stored = d.size(); r.Stored == 0 {
+				d.fail()
+			}
+		}
 	}
 	return r
 }

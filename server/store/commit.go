@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 )
 
@@ -202,26 +203,22 @@ func (t *txn) put(x *body) BodyRef {
 		return BodyRef{}
 	}
 	if x.seg != nil {
-		return x.ref()
+		return x.at(x.seg.info.ID, segmentHeader)
 	}
 	l, b := t.log, t.batch
 	start := len(b.buf)
-	table := x.sums.table
-	rec := record{Type: recordBlob, Len: x.size(), Batch: l.batch, BatchOff: uint32(start), Sum: checksum(table)}
+	rec := x.rec
+	rec.Batch, rec.BatchOff = l.batch, uint32(start)
 	b.buf = append(b.buf, make([]byte, recordHeader)...)
 	rec.put(b.buf[start:], l.active.info.Marker)
 	b.buf = append(b.buf, x.data...)
-	b.buf = append(b.buf, table...)
 	b.pad()
-	return BodyRef{Segment: l.active.info.ID, Offset: l.end + int64(start), Size: x.size()}
+	return x.at(l.active.info.ID, l.end+int64(start))
 }
 
 // putBytes is put for octets that are short and at hand.
 func (t *txn) putBytes(p []byte) BodyRef {
-	x := &body{data: p}
-	x.sums.write(p)
-	x.sums.finish()
-	return t.put(x)
+	return t.put(plainBody(slices.Clone(p)))
 }
 
 // ready makes sure there is a segment to append to.

@@ -169,33 +169,61 @@ type victim struct {
 }
 
 // used is a run of a segment's octets that is in use, in units of recordAlign.
-type used struct{ offset, size uint32 }
+type used struct {
+	offset, size uint32
+	packed       int64 // octets as they are read of a compressed run; else 0
+}
+
+// surveyed is what a survey has found.
+type surveyed struct {
+	live map[uint64]int64 // by log segment: octets in use
+	// packed are the octets of all bodies that are stored compressed, and packedTo
+	// what they take.
+	packed, packedTo int64
+}
 
 // survey says of each log segment how many octets of it are in use. It looks at
 // one account after the other: what changes meanwhile the next survey sees.
-func (l *Log) survey(ctx context.Context) (map[uint64]int64, error) {
+func (l *Log) survey(ctx context.Context) (*surveyed, error) {
 	logs := map[uint64]bool{}
 	for _, id := range l.seg.ids(kindLog) {
 		logs[id] = true
 	}
 	runs := map[uint64][]used{}
+	alone := map[uint64]bool{} // segments of one large body
+	s := &surveyed{live: map[uint64]int64{}}
 	note := func(r BodyRef) {
-		if r.Size > 0 && logs[r.Segment] {
-			runs[r.Segment] = append(runs[r.Segment], used{uint32(r.Offset / recordAlign), uint32(record{Type: recordBlob, Len: r.Size}.size() / recordAlign)})
+		switch {
+		case r.Size == 0:
+		case logs[r.Segment]:
+			u := used{offset: uint32(r.Offset / recordAlign), size: uint32(r.recordSize() / recordAlign)}
+			if r.Stored > 0 {
+				u.packed = r.Size
+			}
+			runs[r.Segment] = append(runs[r.Segment], u)
+		case r.Stored > 0 && !alone[r.Segment]:
+			alone[r.Segment] = true
+			s.packed += r.Size
+			s.packedTo += r.recordSize()
 		}
 	}
 	if err := l.eachHolder(ctx, func(h holder) { note(h.ref) }); err != nil {
 		return nil, err
 	}
-	live := map[uint64]int64{}
 	for id := range logs {
 		list := runs[id]
+		s.live[id] = 0
 		slices.SortFunc(list, func(a, b used) int { return cmp.Compare(a.offset, b.offset) })
 		for _, u := range slices.Compact(list) {
-			live[id] += int64(u.size) * recordAlign
+			size := int64(u.size) * recordAlign
+			s.live[id] += size
+			if u.packed > 0 {
+				s.packed += u.packed
+				s.packedTo += size
+			}
 		}
 	}
-	return live, nil
+	return s, nil
 }
 
 // holder is a reference that a message or a queue entry has.
@@ -237,10 +265,11 @@ func (l *Log) eachHolder(ctx context.Context, f func(holder)) error {
 // victims chooses the segments to compact, those with the least in use first.
 // The last segment is ended when it is one of them.
 func (l *Log) victims(ctx context.Context, o CompactOptions) ([]victim, error) {
-	live, err := l.survey(ctx)
+	found, err := l.survey(ctx)
 	if err != nil {
 		return nil, err
 	}
+	live := found.live
 	var last uint64
 	var end int64
 	if err := l.do(ctx, func(*txn) error {
@@ -302,7 +331,7 @@ func (l *Log) evacuate(ctx context.Context, v victim, o CompactOptions, c *Compa
 				m.holders = append(m.holders, holders[0])
 				holders = holders[1:]
 			}
-			data, err := l.octets(m.from)
+			body, err := l.carry(m.from)
 			if errors.Is(err, ErrDamaged) {
 				c.Damaged++
 				l.opt.Logger.Warn("store: a body cannot be moved", "segment", v.id, "offset", m.from.Offset, "err", err)
@@ -314,9 +343,7 @@ func (l *Log) evacuate(ctx context.Context, v victim, o CompactOptions, c *Compa
 			if err != nil {
 				return err
 			}
-			m.body.data = data
-			m.body.sums.write(data)
-			m.body.sums.finish()
+			m.body = body
 			size += m.from.Size
 			chunk = append(chunk, m)
 		}
@@ -344,26 +371,20 @@ func (l *Log) evacuate(ctx context.Context, v victim, o CompactOptions, c *Compa
 	return nil
 }
 
-// octets reads a stored run of octets, checking it.
-func (l *Log) octets(ref BodyRef) (_ []byte, err error) {
+// carry reads a stored run of octets, to be stored elsewhere.
+func (l *Log) carry(ref BodyRef) (_ *body, err error) {
 	b, err := l.openBlob(ref)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.seg.release(b.seg)) }()
-	data := make([]byte, ref.Size)
-	for i := range blocks(ref.Size) {
-		if _, err := b.block(i, data[i*blobBlock:]); err != nil {
-			return nil, err
-		}
-	}
-	return data, nil
+	return b.body(l)
 }
 
 // moving is a run of octets on its way to the end of the log.
 type moving struct {
 	from    BodyRef
-	body    body
+	body    *body
 	holders []holder
 }
 
@@ -377,7 +398,7 @@ func (t *txn) move(chunk []*moving) (bodies int, octets int64) {
 				continue
 			}
 			if to.Size == 0 {
-				to = t.put(&m.body)
+				to = t.put(m.body)
 				bodies++
 				octets += to.Size
 			}

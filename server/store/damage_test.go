@@ -90,6 +90,7 @@ func TestBitFlips(t *testing.T) {
 		"log only":          {SegmentBytes: 4000, MemoryBody: 1000, CheckpointBytes: 1 << 40},
 		"with a checkpoint": {SegmentBytes: 2500, MemoryBody: 1000, CheckpointBytes: 2000},
 		"one segment":       {},
+		"compressed":        {SegmentBytes: 4000, MemoryBody: 1000, CheckpointBytes: 2000, Compress: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))

@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 )
 
-// currentFormat is what this package writes; oldestReader is the oldest format
-// whose readers can read that, too. A change of the format that the version before
-// would not understand raises both.
+// currentFormat is the newest format that this package reads. A store is noted as
+// the oldest one whose readers understand all that may be in it: what is written
+// always has baseFormat, and what only some stores have raises it when it is
+// turned on, so that a version before can serve the others.
 const (
-	currentFormat = 2 // 2: annotations, references that move
-	oldestReader  = 2
+	currentFormat = 3
+	baseFormat    = 2 // annotations, references that move
+	codedFormat   = 3 // coded records
 )
 
 // storeFormat is the file "format" in a store's folder: JSON, a blank and its
@@ -47,20 +49,28 @@ func (e *FormatError) Error() string {
 
 // checkFormat refuses a store that this package cannot read, and notes the format
 // of one that it will write to. The store is locked.
-func (l *Log) checkFormat() error {
+func (l *Log) checkFormat() error { return l.raiseFormat(baseFormat) }
+
+// raiseFormat notes, durably, that the store may hold what readers of an older
+// format would not understand.
+func (l *Log) raiseFormat(format int) error {
+	l.formats.Lock()
+	defer l.formats.Unlock()
 	path := filepath.Join(l.dir, "format")
 	have, err := l.readFormat(path)
 	switch {
 	case errors.Is(err, errHeader):
 		l.opt.Logger.Warn("store: the note of its format is damaged and made anew", "file", path)
+		format = currentFormat // what else may be in it nobody knows
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return err
 	case err == nil && have.Reader > currentFormat:
 		return &FormatError{Format: have.Format, Known: currentFormat, WrittenBy: have.WrittenBy}
-	case err == nil && have.Format >= currentFormat:
+	case err == nil && have.Format >= format:
+		l.format.Store(int64(have.Format))
 		return nil
 	}
-	b, err := json.Marshal(storeFormat{Format: currentFormat, Reader: oldestReader, WrittenBy: l.opt.Version})
+	b, err := json.Marshal(storeFormat{Format: format, Reader: format, WrittenBy: l.opt.Version})
 	if err != nil {
 		return err
 	}
@@ -77,7 +87,27 @@ func (l *Log) checkFormat() error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return l.fs.Rename(temp, path) // the caller syncs the folder
+	if err := errors.Join(l.fs.Rename(temp, path), l.fs.SyncDir(l.dir)); err != nil {
+		return err
+	}
+	l.format.Store(int64(format))
+	return nil
+}
+
+// SetCompress has bodies that come from now on compressed where that saves octets,
+// or not. Those that are there stay as they are until they are compacted. A store
+// with compressed bodies in it cannot be read by a mailformd from before.
+func (l *Log) SetCompress(on bool) error {
+	if on {
+		if err := l.pack.ready(); err != nil {
+			return err
+		}
+		if err := l.raiseFormat(codedFormat); err != nil {
+			return full("note the format", err)
+		}
+	}
+	l.compress.Store(on)
+	return nil
 }
 
 func (l *Log) readFormat(path string) (storeFormat, error) {

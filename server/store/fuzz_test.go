@@ -148,7 +148,7 @@ func FuzzTransaction(f *testing.F) {
 			f.Add(it.payload)
 		}
 	}
-	moves := []refMove{{BodyRef{1, 64, 9}, BodyRef{2, 64, 9}}}
+	moves := []refMove{{BodyRef{Segment: 1, Offset: 64, Size: 9000, Stored: 900}, BodyRef{Segment: 2, Offset: 64, Size: 9000, Stored: 900}}}
 	var e encoder
 	(&transaction{LSN: 7, Ops: []op{
 		&opMoved{Account: "a@b", Moves: moves, Boxes: []movedBox{{Box: 1, UIDs: []UID{1, 4, 5}}}},

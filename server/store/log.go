@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,6 +37,8 @@ type Options struct {
 	// Changed is told after each commit of accounts to which messages came, or of
 	// which some have gone. It must return at once; may be nil.
 	Changed func(account string, added []*Message, removed bool)
+	// Compress has new bodies compressed where that saves octets; see SetCompress.
+	Compress bool
 	// Copied says that the directory is a copy of a store that went on after it
 	// was made. Numbers that may have been given out since (UIDs, modseqs, those
 	// of mailboxes) are passed over, so that no client takes a new message for
@@ -72,6 +75,11 @@ type Log struct {
 	written  int64 // octets since the last checkpoint was started
 	// gathered is how many requests the last batch had.
 	gathered int
+
+	compress atomic.Bool
+	pack     packer
+	format   atomic.Int64 // as it is noted
+	formats  sync.Mutex   // held while the note of the format is written
 
 	checkpoints checkpoints
 	damage      damageList
@@ -122,10 +130,10 @@ func Open(dir string, o Options) (*Log, error) {
 	}
 	l.lock = lock
 	if err = l.checkFormat(); err == nil {
-		err = l.fs.SyncDir(dir)
-	}
-	if err == nil {
 		err = l.recover()
+	}
+	if err == nil && o.Compress {
+		err = l.SetCompress(true)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), l.seg.close(), lock.Close())

@@ -42,6 +42,7 @@ func TestConformance(t *testing.T) {
 	for name, opt := range map[string]store.Options{
 		"default":              {},
 		"small segments":       {SegmentBytes: 1000, MemoryBody: 100},
+		"compressed":           {SegmentBytes: 4000, MemoryBody: 1000, Compress: true},
 		"frequent checkpoints": {SegmentBytes: 2000, CheckpointBytes: 500},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,6 +27,9 @@ const (
 	recordTx   recordType = 1 // a transaction: operations on the index
 	recordBlob recordType = 2 // octets of a message, with a checksum for each block
 	recordHole recordType = 3 // unacknowledged remains of a crash, passed over
+	// recordCoded is octets of a message that are stored otherwise than they are
+	// read: see coded.go. Its length and checksum are those of what is stored.
+	recordCoded recordType = 4
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -132,6 +135,9 @@ func align(n int64) int64 { return (n + recordAlign - 1) &^ (recordAlign - 1) }
 
 func blocks(n int64) int64    { return (n + blobBlock - 1) / blobBlock }
 func tableSize(n int64) int64 { return 4 * blocks(n) }
+
+// holdsOctets says whether a record of that type is octets of a message.
+func (t recordType) holdsOctets() bool { return t == recordBlob || t == recordCoded }
 
 // sums computes a blob's table of checksums while the blob goes by.
 type sums struct {

@@ -267,8 +267,8 @@ func (r *recovery) settleLast(end int64) (int64, error) {
 	buf := make([]byte, blobBlock)
 	whole := map[int64]bool{}
 	for i, it := range r.items {
-		if it.bad == nil && it.Type == recordBlob {
-			if err := verifyBlob(r.seg, it.off, it.Len, buf); err != nil {
+		if it.bad == nil && it.Type.holdsOctets() {
+			if err := verifyBlob(r.seg, it, buf); err != nil {
 				r.items[i].bad = err
 				continue
 			}

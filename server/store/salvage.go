@@ -34,8 +34,8 @@ func (l *Log) Accounts(ctx context.Context) ([]string, error) {
 // whose place in a mailbox was lost to damage; also header lines that were added
 // at delivery. An error of visit ends it.
 func (l *Log) Unreferenced(ctx context.Context, visit func(ref BodyRef, r io.Reader) error) error {
-	used := map[BodyRef]bool{}
-	if err := l.eachHolder(ctx, func(h holder) { used[h.ref] = true }); err != nil {
+	used := map[placeOf]bool{}
+	if err := l.eachHolder(ctx, func(h holder) { used[placeOf{h.ref.Segment, h.ref.Offset}] = true }); err != nil {
 		return err
 	}
 	for _, k := range []segmentKind{kindLog, kindBody} {
@@ -50,7 +50,13 @@ func (l *Log) Unreferenced(ctx context.Context, visit func(ref BodyRef, r io.Rea
 	return nil
 }
 
-func (l *Log) unreferencedIn(ctx context.Context, id uint64, used map[BodyRef]bool, visit func(BodyRef, io.Reader) error) (err error) {
+// placeOf is where a record begins.
+type placeOf struct {
+	segment uint64
+	offset  int64
+}
+
+func (l *Log) unreferencedIn(ctx context.Context, id uint64, used map[placeOf]bool, visit func(BodyRef, io.Reader) error) (err error) {
 	seg, err := l.seg.acquire(id)
 	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrNoMessage) {
 		return nil // nothing in it can be told apart, or it has gone
@@ -76,8 +82,11 @@ func (l *Log) unreferencedIn(ctx context.Context, id uint64, used map[BodyRef]bo
 		if err != nil {
 			return err
 		}
-		ref := BodyRef{Segment: id, Offset: it.off, Size: it.Len}
-		if it.bad != nil || it.Type != recordBlob || used[ref] || verifyBlob(seg, it.off, it.Len, buf) != nil {
+		if it.bad != nil || !it.Type.holdsOctets() || used[placeOf{id, it.off}] || verifyBlob(seg, it, buf) != nil {
+			continue
+		}
+		ref, err := refOf(seg, it)
+		if err != nil {
 			continue
 		}
 		r, err := l.newReader(nil, ref)

@@ -66,7 +66,7 @@ func (s *scanner) at(off int64) (scanned, error) {
 		if checksum(sc.payload) != rec.Sum {
 			sc.bad = errors.New("transaction does not match its checksum")
 		}
-	case recordBlob, recordHole:
+	case recordBlob, recordCoded, recordHole:
 	default:
 		sc.bad = fmt.Errorf("record of unknown type %d", rec.Type)
 	}
@@ -111,18 +111,4 @@ func (s *scanner) resync(off int64, why error) (scanned, error) {
 		from += int64(n) - int64(len(marker)) + 1
 	}
 	return scanned{off: off, length: s.end - off, bad: why}, nil
-}
-
-// verifyBlob reads a blob's octets and compares them with their checksums.
-func verifyBlob(seg *segment, off, size int64, buf []byte) error {
-	b, err := newBlob(seg, BodyRef{Segment: seg.info.ID, Offset: off, Size: size})
-	if err != nil {
-		return err
-	}
-	for i := range blocks(size) {
-		if _, err := b.block(i, buf); err != nil {
-			return err
-		}
-	}
-	return nil
 }

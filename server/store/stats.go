@@ -21,8 +21,12 @@ type Stats struct {
 	BodyOctets   int64 `json:"body_octets"`
 	// Live is what messages and queue entries use of the log segments' octets. The
 	// rest is the log itself and what was expunged; compaction takes it off the disk.
-	Live   int64    `json:"live_octets"`
-	Damage []Damage `json:"damage,omitempty"` // found since the store was opened
+	Live int64 `json:"live_octets"`
+	// Packed is how many octets of messages are stored compressed, and PackedTo what
+	// those take on the disk.
+	Packed   int64    `json:"compressed_octets,omitempty"`
+	PackedTo int64    `json:"compressed_to_octets,omitempty"`
+	Damage   []Damage `json:"damage,omitempty"` // found since the store was opened
 	// Compacted is the last compaction since then; nil when there was none.
 	Compacted *Compaction `json:"compacted,omitempty"`
 }
@@ -32,7 +36,7 @@ func (l *Log) Stats(ctx context.Context) (Stats, error) {
 	if l.closed() {
 		return Stats{}, ErrClosed
 	}
-	st := Stats{Format: currentFormat, Damage: l.Damage()}
+	st := Stats{Format: int(l.format.Load()), Damage: l.Damage()}
 	l.ix.mu.RLock()
 	st.Accounts, st.Queued = len(l.ix.accounts), len(l.ix.queue)
 	for _, a := range l.ix.accounts {
@@ -43,13 +47,14 @@ func (l *Log) Stats(ctx context.Context) (Stats, error) {
 		a.mu.RUnlock()
 	}
 	l.ix.mu.RUnlock()
-	live, err := l.survey(ctx)
+	found, err := l.survey(ctx)
 	if err != nil {
 		return st, err
 	}
-	for _, n := range live {
+	for _, n := range found.live {
 		st.Live += n
 	}
+	st.Packed, st.PackedTo = found.packed, found.packedTo
 	for _, k := range []segmentKind{kindLog, kindBody} {
 		for _, id := range l.seg.ids(k) {
 			n, err := l.fileSize(id, k)

@@ -72,7 +72,10 @@ type (
 type BodyRef struct {
 	Segment uint64
 	Offset  int64
-	Size    int64
+	Size    int64 // octets as they are read
+	// Stored is how many octets a coded record takes; 0 when they are stored as they
+	// are. It only counts what is used: reading asks the record.
+	Stored int64
 }
 
 // MailboxInfo describes one mailbox of an account.

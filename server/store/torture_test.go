@@ -33,6 +33,7 @@ func tortureOptions(seed uint64, fs store.FS) store.Options {
 		SegmentBytes:    []int64{500, 4000, 1 << 20}[seed%3],
 		MemoryBody:      []int64{100, 2000}[seed%2],
 		CheckpointBytes: []int64{700, 5000, 1 << 30}[seed/3%3],
+		Compress:        seed%4 >= 2,
 	}
 }
 

@@ -168,6 +168,7 @@ func (c *completion) server(a plan.Attrs) {
 			DNSBL: f.Field("dnsbl").Texts(), Greylist: f.Field("greylist").True(), DMARC: f.Field("dmarc").True(), Attachments: f.Field("attachments").Texts(),
 		}
 	}
+	s.Storage.Compress = a["store"].Field("compress").True()
 	if p := a["pop3"]; !p.IsNull() {
 		s.POP3 = &specs.POP3{Exclusive: p.Field("exclusive").True()}
 	}
