@@ -9,7 +9,7 @@ import (
 	"mailform/server/account"
 )
 
-// AuthMechanisms lists what EHLO offers; go-smtp asks only once TLS is on.
+// AuthMechanisms lists what EHLO offers once TLS is on.
 func (s *session) AuthMechanisms() []string {
 	if s.kind != Submission {
 		return nil
@@ -21,9 +21,6 @@ func (s *session) AuthMechanisms() []string {
 func (s *session) Auth(mechanism string) (sasl.Server, error) {
 	if s.kind != Submission {
 		return nil, smtp.ErrAuthUnsupported
-	}
-	if err := s.open(); err != nil {
-		return nil, err
 	}
 	switch mechanism {
 	case sasl.Plain:
@@ -42,8 +39,6 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 // login checks a password, and ends the connection of who guesses.
 func (s *session) login(user, password string) error {
 	name, err := s.srv.cfg.Auth(s.srv.ctx, user, password, s.remote)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if err == nil {
 		s.account = name
 		s.log.Info("login", "account", name)
@@ -56,7 +51,7 @@ func (s *session) login(user, password string) error {
 	s.badAuth++
 	s.log.Info("login failed", "user", user, "count", s.badAuth)
 	if s.badAuth >= s.srv.cfg.MaxBadAuth {
-		s.finish()
+		s.closing = true
 		return reply(421, "4.7.0", "Too many failed logins")
 	}
 	return smtp.ErrAuthFailed

@@ -1,117 +1,136 @@
 package smtp
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"mailform/server/limits"
 )
 
-// These errors end a connection without a word to the log: go-smtp takes
-// whatever is net.ErrClosed for a peer that has left.
+const (
+	// maxCommand bounds a command's line, in octets: RFC 4954 4.5 asks for 12,288
+	// for AUTH, all others are shorter.
+	maxCommand = 12 << 10
+	// maxLine bounds a line of a message in DATA, in octets. RFC 5322 allows 998;
+	// what is longer but harmless is passed on.
+	maxLine = 128 << 10
+	// A connection waits with a small buffer and reads messages with a large one.
+	smallBuffer = 2 << 10
+	largeBuffer = 64 << 10
+)
+
 var (
-	errHangUp   = fmt.Errorf("connection closed by the peer: %w", net.ErrClosed)
-	errFinished = fmt.Errorf("connection finished by us: %w", net.ErrClosed)
-	errChatter  = fmt.Errorf("too many commands without a message: %w", net.ErrClosed)
+	errTooLong = errors.New("line is too long")
+	errChatter = errors.New("too many commands without a message")
 )
 
-// conn sits below TLS and gives go-smtp's connection the properties it lacks:
-//
-//   - A read error is final. go-smtp goes on after a failed DATA and would take
-//     the rest of a message for commands.
-//   - The end of the stream is not io.EOF: go-smtp takes io.EOF within a BDAT
-//     chunk for the chunk's end and would store half a message as a whole one.
-//   - finish closes the connection after the reply that is about to be written.
-//   - drain closes it as soon as no transaction is open.
-//   - Commands are limited between two messages.
+// conn is one connection: lines in, replies out, with deadlines. One goroutine
+// serves it; Drain and Close come from others.
 type conn struct {
-	net.Conn
-	commandBytes int64 // allowed between two messages
+	srv         *Server
+	kind        Kind
+	implicitTLS bool
+	id          string
+	remote      netip.Addr
+	log         *slog.Logger
+
+	raw net.Conn
+	nc  net.Conn  // raw, or TLS over it
+	tls *tls.Conn // nil without TLS
+
+	small []byte
+	buf   []byte // what has come and is not used yet is buf[from:to]
+	from  int
+	to    int
+	out   []byte // replies that wait until there is nothing more to answer: RFC 2920 3.2
+	left  int64  // octets of commands that may come before the next message
 
 	mu       sync.Mutex
-	err      error // the first read error; stays
-	finished bool
 	draining bool
 	busy     bool // a mail transaction is open
-	data     bool // message data is being read
-	left     int64
-	probing  bool
 }
 
-func newConn(nc net.Conn, commandBytes int64) *conn {
-	return &conn{Conn: nc, commandBytes: commandBytes, left: commandBytes}
+func (s *Server) newConn(nc net.Conn, kind Kind, implicitTLS bool) *conn {
+	id, remote := newID(), limits.AddrOf(nc.RemoteAddr())
+	return &conn{srv: s, kind: kind, implicitTLS: implicitTLS, id: id, remote: remote, raw: nc, nc: nc, left: s.cfg.CommandBytes,
+		log: s.cfg.Logger.With("session", id, "service", kind.String(), "remote", remote.String())}
 }
 
-func (c *conn) Read(b []byte) (int, error) {
-	c.mu.Lock()
-	switch {
-	case c.probing:
-		c.mu.Unlock()
-		return 0, errProbe{}
-	case c.err != nil:
-		defer c.mu.Unlock()
-		return 0, c.err
-	case c.finished:
-		c.err = errFinished
-	case !c.data && c.left <= 0:
-		c.err = errChatter
+// Serve implements accept.Conn.
+func (c *conn) Serve() {
+	defer c.raw.Close()
+	defer c.shrink()
+	defer func() {
+		if r := recover(); r != nil {
+			c.log.Error("panic", "value", fmt.Sprint(r), "stack", string(debug.Stack()))
+		}
+	}()
+	c.log.Debug("connected")
+	defer c.log.Debug("disconnected")
+	c.small = make([]byte, smallBuffer)
+	c.buf = c.small
+	if c.implicitTLS {
+		st := c.srv.settings.Load()
+		if st.TLS == nil {
+			c.log.Warn("connection closed: there is no certificate yet")
+			return
+		}
+		if c.handshake(st.TLS) != nil {
+			return
+		}
 	}
-	if c.err != nil {
-		defer c.mu.Unlock()
-		return 0, c.err
+	s := &session{conn: c}
+	defer s.reset()
+	s.run()
+	_ = c.flush() // who has left does not read it
+	if c.tls != nil {
+		_ = c.tls.CloseWrite()
 	}
-	c.mu.Unlock()
+}
 
-	n, err := c.Conn.Read(b)
-
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.data {
-		c.left -= int64(n)
+// handshake begins TLS. What came before it in the clear is forgotten, RFC 3207 4.2.
+func (c *conn) handshake(config *tls.Config) error {
+	c.from, c.to = 0, 0
+	by := time.Now().Add(c.srv.cfg.Timeouts.Handshake) // the kernel's clock decides about deadlines
+	err := errors.Join(c.readBy(by), c.raw.SetWriteDeadline(by))
+	if err == nil {
+		c.tls = tls.Server(c.raw, config)
+		err = c.tls.HandshakeContext(c.srv.ctx)
 	}
 	if err != nil {
-		if errors.Is(err, io.EOF) {
-			err = errHangUp
-		}
-		c.err = err
+		c.log.Debug("TLS handshake", "err", err)
+		return err
 	}
-	return n, err
+	c.nc = c.tls
+	return nil
 }
 
-// SetReadDeadline is called by go-smtp before each command.
-func (c *conn) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.draining && !c.busy {
-		t = time.Unix(1, 0)
-	}
-	return c.Conn.SetReadDeadline(t)
-}
-
-// SetDeadline is for handshakes, which a drain ends too.
-func (c *conn) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.Conn.SetWriteDeadline(t))
-}
-
-// finish lets the reply under way be the last one.
-func (c *conn) finish() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.finished = true
-}
-
-// drain ends the connection now or when its transaction ends.
-func (c *conn) drain() {
+// Drain implements accept.Conn: the connection ends now, or with its transaction.
+func (c *conn) Drain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.draining = true
 	if !c.busy {
-		_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+		_ = c.raw.SetReadDeadline(time.Unix(1, 0))
 	}
 }
+
+// Close implements accept.Conn.
+func (c *conn) Close() error { return c.raw.Close() }
 
 func (c *conn) isDraining() bool {
 	c.mu.Lock()
@@ -126,61 +145,138 @@ func (c *conn) setBusy(busy bool) {
 	c.busy = busy
 }
 
-// setData says whether message data is being read; a message earns new commands.
-func (c *conn) setData(data bool) {
+// readBy sets the time limit for reading.
+func (c *conn) readBy(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.data = data
-	c.left = c.commandBytes
+	if c.draining && !c.busy {
+		t = time.Unix(1, 0)
+	}
+	return c.raw.SetReadDeadline(t)
 }
 
-// errProbe is a time-out, which crypto/tls does not remember.
-type errProbe struct{}
-
-func (errProbe) Error() string   { return "nothing to read" }
-func (errProbe) Timeout() bool   { return true }
-func (errProbe) Temporary() bool { return true }
-
-// tlsEnded says whether the peer has ended its side of a TLS connection with
-// close_notify, which conn does not see. Nothing else may read meanwhile. If a
-// command was waiting behind the message its first octet is lost: then lost is
-// true and the connection has to be closed.
-func (c *conn) tlsEnded(t *tls.Conn) (ended, lost bool) {
-	c.mu.Lock()
-	c.probing = true
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.probing = false
-		c.mu.Unlock()
-	}()
-	var b [1]byte
-	n, err := t.Read(b[:])
-	var probe errProbe
-	return err != nil && !errors.As(err, &probe), n > 0
+// fill waits for more octets, which go behind those that are there. Replies go
+// out first: the client may be waiting for them.
+func (c *conn) fill(by time.Time) error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	if err := c.readBy(by); err != nil {
+		return err
+	}
+	if c.from > 0 {
+		c.to = copy(c.buf, c.buf[c.from:c.to])
+		c.from = 0
+	}
+	if c.to == len(c.buf) {
+		c.enlarge()
+	}
+	n, err := c.nc.Read(c.buf[c.to:])
+	c.to += n
+	if n > 0 {
+		return nil // an error comes again
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
 }
 
-// paced reads message data: each chunk has to come within a time, and the
-// whole at a minimum rate. The deadline goes to the outermost connection.
-type paced struct {
-	r       io.Reader
-	conn    net.Conn
+// enlarge takes a large buffer, for a message.
+func (c *conn) enlarge() {
+	if len(c.buf) >= largeBuffer {
+		return
+	}
+	b := c.srv.buffers.Get().(*[largeBuffer]byte)
+	c.to = copy(b[:], c.buf[c.from:c.to])
+	c.buf, c.from = b[:], 0
+}
+
+// shrink gives the large buffer back, if what is left in it fits into the small one.
+func (c *conn) shrink() {
+	if len(c.buf) < largeBuffer || c.to-c.from > len(c.small) {
+		return
+	}
+	n := copy(c.small, c.buf[c.from:c.to])
+	c.srv.buffers.Put((*[largeBuffer]byte)(c.buf))
+	c.buf, c.from, c.to = c.small, 0, n
+}
+
+// readLine returns the next line without its end, which may be a bare LF: only
+// in messages two readings of that do harm. It is valid until the next read.
+func (c *conn) readLine() ([]byte, error) {
+	c.shrink()
+	by := time.Now().Add(c.srv.cfg.Timeouts.Command)
+	for seen := 0; ; {
+		if i := bytes.IndexByte(c.buf[c.from+seen:c.to], '\n'); i >= 0 {
+			line := c.buf[c.from : c.from+seen+i]
+			c.from += seen + i + 1
+			if c.left -= int64(len(line)) + 1; c.left < 0 {
+				return nil, errChatter
+			}
+			return bytes.TrimSuffix(line, []byte("\r")), nil
+		}
+		if seen = c.to - c.from; seen > maxCommand {
+			return nil, errTooLong
+		}
+		if err := c.fill(by); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// send puts a reply behind those that wait.
+func (c *conn) send(e *smtp.SMTPError) {
+	for text, more := e.Message, true; more; {
+		var line string
+		line, text, more = strings.Cut(text, "\n")
+		separator := ' '
+		if more {
+			separator = '-'
+		}
+		c.out = fmt.Appendf(c.out, "%d%c", e.Code, separator)
+		if e.EnhancedCode != smtp.NoEnhancedCode {
+			c.out = fmt.Appendf(c.out, "%d.%d.%d ", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
+		}
+		c.out = append(c.out, line...)
+		c.out = append(c.out, '\r', '\n')
+	}
+}
+
+// flush sends the replies that wait.
+func (c *conn) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	if err := c.raw.SetWriteDeadline(time.Now().Add(c.srv.cfg.Timeouts.Write)); err != nil {
+		return err
+	}
+	_, err := c.nc.Write(c.out)
+	c.out = c.out[:0]
+	if cap(c.out) > smallBuffer {
+		c.out = nil
+	}
+	return err
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// pace is how long the octets of a message may take: each chunk has to come
+// within a time, and the whole at a minimum rate.
+type pace struct {
 	limits  Timeouts
 	started time.Time
 	n       int64
 }
 
-func (p *paced) Read(b []byte) (int, error) {
-	now := time.Now() // the kernel's clock decides about deadlines
-	deadline := now.Add(p.limits.Chunk)
+// next is when the next octets have to be here.
+func (p *pace) next() time.Time {
+	deadline := time.Now().Add(p.limits.Chunk)
 	slowest := p.started.Add(p.limits.Grace + time.Duration(float64(p.n)/float64(p.limits.MinRate)*float64(time.Second)))
 	if slowest.Before(deadline) {
-		deadline = slowest
+		return slowest
 	}
-	if err := p.conn.SetReadDeadline(deadline); err != nil {
-		return 0, err
-	}
-	n, err := p.r.Read(b)
-	p.n += int64(n)
-	return n, err
+	return deadline
 }

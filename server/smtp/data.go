@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -21,18 +20,193 @@ import (
 // maxEntryRecipients is how many recipients go into one queue entry, RFC 5321 4.5.3.1.8.
 const maxEntryRecipients = 100
 
-// receive takes the message off the wire, checks and signs it, and delivers it.
-// What it returns is the reply; 250 is one.
-func (s *session) receive(tx *transaction, r io.Reader) *smtp.SMTPError {
-	if len(tx.rcpts) == 0 {
-		return reply(554, "5.5.1", "No valid recipients")
+// arrival is a message on its way in.
+type arrival struct {
+	in *intake
+	sp *spool
+	pace
+}
+
+func (s *session) arrive(tx *transaction) *arrival {
+	cfg := &s.srv.cfg
+	sp := &spool{dir: cfg.SpoolDir, memory: cfg.SpoolMemory}
+	sp.grow(tx.size)
+	return &arrival{sp: sp, in: &intake{w: sp, normalise: s.kind == Submission, maxHeader: cfg.MaxHeaderBytes, maxSize: tx.settings.MaxMessageBytes},
+		pace: pace{limits: cfg.Timeouts, started: time.Now()}} // the kernel's clock decides about deadlines
+}
+
+// data receives a message up to the line with a dot, RFC 5321 4.1.1.4.
+func (s *session) data(arg string) {
+	tx := s.tx
+	switch {
+	case arg != "":
+		s.send(replySyntax)
+		return
+	case tx == nil || len(tx.rcpts) == 0:
+		s.send(replyMailFirst)
+		return
+	case tx.chunks != nil:
+		s.send(replyInChunks)
+		return
 	}
-	sp := &spool{dir: s.srv.cfg.SpoolDir, memory: s.srv.cfg.SpoolMemory}
-	defer sp.close()
-	in := &intake{w: sp, normalise: s.kind == Submission, maxHeader: s.srv.cfg.MaxHeaderBytes}
-	if e := s.read(in, r); e != nil {
-		return e
+	s.send(plain(354, "Go ahead, and end with a line of one dot"))
+	s.enlarge()
+	a := s.arrive(tx)
+	defer a.sp.close()
+	var d dots
+	var refused error // what is still to come is read, but for nothing, and not for long
+	var drain time.Time
+	for {
+		used, ended, err := d.take(s.buf[s.from:s.to], func(b []byte) error {
+			a.n += int64(len(b))
+			if refused == nil {
+				_, refused = a.in.Write(b)
+			}
+			return nil
+		})
+		s.from += used
+		if err != nil { // a line without an end: there may be none to wait for
+			s.conclude(tx, s.unwanted(err))
+			return
+		}
+		if ended {
+			break
+		}
+		by := a.next()
+		if refused != nil && drain.IsZero() {
+			drain = time.Now().Add(a.limits.Drain)
+		}
+		if refused != nil {
+			by = drain
+		}
+		if err := s.fill(by); err != nil {
+			s.lost(tx, refused, err)
+			return
+		}
 	}
+	s.complete(tx, a, refused)
+}
+
+// bdat receives a chunk of a message, RFC 3030 2.
+func (s *session) bdat(arg string) {
+	size, last, err := parseBdat(arg)
+	if err != nil { // what follows is a chunk, and nobody knows how long
+		s.send(replySyntax)
+		s.closing = true
+		return
+	}
+	s.enlarge()
+	tx := s.tx
+	var a *arrival
+	var refused error
+	switch {
+	case tx == nil || len(tx.rcpts) == 0:
+		tx = nil
+	case tx.chunks == nil:
+		tx.chunks = s.arrive(tx)
+		a = tx.chunks
+	default:
+		a = tx.chunks
+		a.started = time.Now()
+		a.n = 0
+	}
+	if a != nil && a.in.size+size > a.in.maxSize {
+		refused = errTooLarge
+	}
+	drain := time.Now().Add(s.srv.cfg.Timeouts.Drain)
+	for left := size; left > 0; {
+		n := int(min(left, int64(s.to-s.from)))
+		if n > 0 {
+			if a != nil && refused == nil {
+				_, refused = a.in.Write(s.buf[s.from : s.from+n])
+				a.n += int64(n)
+			}
+			s.from += n
+			left -= int64(n)
+			continue
+		}
+		by := drain
+		if a != nil && refused == nil {
+			by = a.next()
+		}
+		if err := s.fill(by); err != nil {
+			s.lost(tx, refused, err)
+			return
+		}
+	}
+	switch {
+	case tx == nil:
+		s.send(replyMailFirst)
+	case refused == nil && !last:
+		s.send(reply(250, "2.0.0", "%d octets received", size))
+	default:
+		s.complete(tx, a, refused)
+	}
+}
+
+// complete answers a message that has come to its end.
+func (s *session) complete(tx *transaction, a *arrival, refused error) {
+	if refused == nil {
+		refused = a.in.close()
+	}
+	if refused != nil {
+		s.conclude(tx, s.unwanted(refused))
+		return
+	}
+	s.conclude(tx, s.receive(tx, a.in, a.sp))
+}
+
+// conclude ends the transaction with its reply.
+func (s *session) conclude(tx *transaction, result *smtp.SMTPError) {
+	s.srv.counts.note(s.kind, result.Code == 250)
+	if result.Code != 250 {
+		log := s.log.With("tx", tx.id, "from", tx.from, "recipients", len(tx.rcpts))
+		if tx.account != "" {
+			log = log.With("account", tx.account)
+		}
+		log.Info("message refused", "code", result.Code, "reply", result.Message)
+	}
+	s.reset()
+	s.left = s.srv.cfg.CommandBytes // a message earns new commands
+	s.send(result)
+}
+
+// lost answers, if anybody is there, a message that has broken off; tx may be nil.
+// The connection ends: what comes later would be taken for commands.
+func (s *session) lost(tx *transaction, refused, err error) {
+	s.closing = true
+	s.log.Debug("message broken off", "err", err)
+	result := replyAborted
+	if refused != nil {
+		result = s.unwanted(refused)
+	}
+	if tx != nil {
+		s.conclude(tx, result)
+	}
+}
+
+// unwanted is the reply to a message that is not taken as it is.
+func (s *session) unwanted(err error) *smtp.SMTPError {
+	switch {
+	case errors.Is(err, errTooLarge):
+		return replyTooLarge
+	case errors.Is(err, errBareCRLF):
+		s.closing = true
+		return replyBareCRLF
+	case errors.Is(err, errHeaderSize):
+		return replyHeaderSize
+	case errors.Is(err, errTooLong):
+		s.closing = true
+		return reply(554, "5.6.0", "A line is longer than %d octets", maxLine)
+	}
+	s.log.Error("receive", "err", err)
+	s.closing = true
+	return replyLocal
+}
+
+// receive checks and signs a message, and delivers it. What it returns is the
+// reply; 250 is one.
+func (s *session) receive(tx *transaction, in *intake, sp *spool) *smtp.SMTPError {
 	fields := parseHeader(in.header)
 	added, e := s.check(tx, fields)
 	if e != nil {
@@ -89,67 +263,6 @@ func (s *session) receive(tx *transaction, r io.Reader) *smtp.SMTPError {
 	s.log.Info("message accepted", "tx", tx.id, "from", tx.from, "recipients", len(tx.rcpts), "size", d.Size,
 		"mailboxes", len(d.Targets), "queued", len(d.Queue), "tls", s.tls != nil, "account", tx.account)
 	return reply(250, "2.0.0", "OK: queued as %s", tx.id)
-}
-
-// read copies the message to in and decides what a failure means for the connection.
-func (s *session) read(in *intake, r io.Reader) *smtp.SMTPError {
-	limits := s.srv.cfg.Timeouts
-	outer := s.outer()
-	_, err := io.CopyBuffer(struct{ io.Writer }{in}, &paced{r: r, conn: outer, limits: limits, started: time.Now()}, make([]byte, 16<<10))
-	if _, chunked := r.(*io.PipeReader); chunked && err == nil && s.tls != nil {
-		ended, lost := s.conn.tlsEnded(s.tls)
-		if ended {
-			err = errHangUp
-		} else if lost {
-			s.giveUp()
-		}
-	}
-	if err == nil {
-		err = in.close()
-	}
-	if err == nil {
-		return nil
-	}
-	// Whatever is left of the message must come soon: go-smtp reads on to its end.
-	_ = outer.SetReadDeadline(time.Now().Add(limits.Drain))
-	var e *smtp.SMTPError
-	switch {
-	case errors.As(err, &e): // too large
-		return reply(552, "5.3.4", "Message is too large")
-	case errors.Is(err, errBareCRLF):
-		s.giveUp()
-		return replyBareCRLF
-	case errors.Is(err, errHeaderSize):
-		return replyHeaderSize
-	case errors.Is(err, smtp.ErrTooLongLine):
-		s.giveUp()
-		return reply(554, "5.6.0", "A line is longer than %d octets", maxLine)
-	case errors.Is(err, smtp.ErrDataReset), errors.Is(err, net.ErrClosed), isTimeout(err), errors.Is(err, io.ErrUnexpectedEOF):
-		s.giveUp()
-		return replyAborted
-	}
-	s.log.Error("receive", "err", err)
-	s.giveUp()
-	return replyLocal
-}
-
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
-}
-
-// outer is the connection go-smtp reads from.
-func (s *session) outer() net.Conn {
-	if s.tls != nil {
-		return s.tls
-	}
-	return s.conn
-}
-
-func (s *session) giveUp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.finish()
 }
 
 // check refuses messages that loop or are not from who sends them, and returns

@@ -300,7 +300,7 @@ func login(t testing.TB, r *rig) *talk {
 		S: 250-SIZE 52428800
 		S: 250 LIMITS RCPTMAX=500
 		C: AUTH PLAIN AGFsaWNlQGV4YW1wbGUuY29tAHB3
-		S: 235 2.0.0 *`)
+		S: 235 2.7.0 *`)
 	return k
 }
 

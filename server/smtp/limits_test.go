@@ -1,6 +1,7 @@
 package smtp
 
 import (
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -106,5 +107,36 @@ func TestRecipientsPerMessage(t *testing.T) {
 		S: 250 *`)
 	if d := r.store.one(t); len(d.Targets) != 1 {
 		t.Errorf("%d targets", len(d.Targets))
+	}
+}
+
+// Lines that are no command are answered, but not for ever.
+func TestNoCommands(t *testing.T) {
+	r := start(t)
+	k := dialTo(t, r.mx)
+	k.do("S: 220 *")
+	k.do(strings.Repeat("C: \x01nonsense\nS: 500 5.5.2 *\n", maxErrors) + "C: and more\nS: 421 4.7.0 *\nS: EOF")
+	k = dialTo(t, r.mx)
+	k.do("S: 220 *\nC: POST / HTTP/1.1\nS: 421 4.7.0 This is not a web server\nS: EOF")
+	k = dialTo(t, r.mx)
+	k.do("S: 220 *\nC: NOOP " + strings.Repeat("x", maxCommand-100) + "\nS: 250 *")
+	k.write("NOOP " + strings.Repeat("x", maxCommand+100))
+	k.do("S: 500 5.5.2 Line is too long\nS: EOF")
+}
+
+// Commands of a group are answered at once, RFC 2920, also those behind a message.
+func TestPipelining(t *testing.T) {
+	r := start(t)
+	k := dialTo(t, r.mx)
+	k.do("S: 220 *")
+	group := "MAIL FROM:<x@sender.example>\r\nRCPT TO:<nobody@example.com>\r\nRCPT TO:<bob@example.com>\r\nDATA\r\n"
+	k.write("EHLO x\r\nNOOP\r\n" + group)
+	k.do(strings.Repeat("S: 250-*\n", 6) + "S: 250-SIZE *\nS: 250 LIMITS *\nS: 250 2.0.0 OK\nS: 250 2.1.0 *\nS: 550 5.1.1 *\nS: 250 2.1.5 *\nS: 354 *")
+	k.write("Subject: x\r\n\r\none\r\n.\r\n" + group)
+	k.do("S: 250 2.0.0 *\nS: 250 2.1.0 *\nS: 550 *\nS: 250 2.1.5 *\nS: 354 *")
+	k.write("Subject: x\r\n\r\n..\r\n.\r\nQUIT\r\n")
+	k.do("S: 250 2.0.0 *\nS: 221 *\nS: EOF")
+	if all := r.store.all(); len(all) != 2 || all[1].body != "Subject: x\r\n\r\n.\r\n" {
+		t.Errorf("delivered %+v", all)
 	}
 }

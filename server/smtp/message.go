@@ -13,6 +13,7 @@ import (
 var (
 	errBareCRLF   = errors.New("bare CR or LF")
 	errHeaderSize = errors.New("header too large")
+	errTooLarge   = errors.New("message too large")
 )
 
 // intake copies a message to w and keeps its header. Line ends other than CRLF
@@ -22,7 +23,9 @@ type intake struct {
 	w         io.Writer
 	normalise bool
 	maxHeader int
+	maxSize   int64 // octets
 
+	size     int64  // octets that have come
 	header   []byte // the header with its empty line, once body is true
 	body     bool
 	cr       bool // the last octet was a CR, not yet written
@@ -31,6 +34,26 @@ type intake struct {
 }
 
 func (m *intake) Write(b []byte) (int, error) {
+	if m.size += int64(len(b)); m.size > m.maxSize {
+		return 0, errTooLarge
+	}
+	n := len(b)
+	if n == 0 {
+		return 0, nil
+	}
+	if !m.cr {
+		rest := b
+		if b[n-1] == '\r' {
+			rest = b[:n-1]
+		}
+		if endsAreCRLF(rest) { // nearly always
+			m.cr = len(rest) < n
+			if len(rest) > 0 {
+				m.lineOpen = rest[len(rest)-1] != '\n'
+			}
+			return n, m.pass(rest)
+		}
+	}
 	m.out = m.out[:0]
 	for _, c := range b {
 		switch {
@@ -49,10 +72,23 @@ func (m *intake) Write(b []byte) (int, error) {
 		}
 		m.cr = c == '\r'
 	}
-	if err := m.flush(); err != nil {
-		return 0, err
+	return n, m.pass(m.out)
+}
+
+// endsAreCRLF says whether each CR has its LF and each LF its CR.
+func endsAreCRLF(b []byte) bool {
+	lines := 0
+	for rest := b; ; lines++ {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			break
+		}
+		if i == 0 || rest[i-1] != '\r' {
+			return false
+		}
+		rest = rest[i+1:]
 	}
-	return len(b), nil
+	return bytes.Count(b, []byte{'\r'}) == lines
 }
 
 func (m *intake) endLine() {
@@ -60,10 +96,11 @@ func (m *intake) endLine() {
 	m.lineOpen = false
 }
 
-func (m *intake) flush() error {
+// pass writes octets whose line ends are in order.
+func (m *intake) pass(b []byte) error {
 	if !m.body {
 		from := max(len(m.header)-3, 0)
-		m.header = append(m.header, m.out...)
+		m.header = append(m.header, b[:min(len(b), m.maxHeader+4)]...)
 		end := -1
 		if i := bytes.Index(m.header[from:], []byte("\r\n\r\n")); i >= 0 {
 			end = from + i + 4
@@ -77,7 +114,7 @@ func (m *intake) flush() error {
 			return errHeaderSize
 		}
 	}
-	_, err := m.w.Write(m.out)
+	_, err := m.w.Write(b)
 	return err
 }
 
@@ -95,7 +132,7 @@ func (m *intake) close() error {
 	if !m.body {
 		m.endLine()
 	}
-	return m.flush()
+	return m.pass(m.out)
 }
 
 // field is one header field. Its value is unfolded, without outer blanks.

@@ -15,7 +15,7 @@ func TestReceiveFromAnotherServer(t *testing.T) {
 	dialTo(t, r.mx).do(`
 		S: 220 mail.example.com ESMTP Service Ready
 		C: EHLO mx.sender.example
-		S: 250-Hello mx.sender.example
+		S: 250-mail.example.com Hello mx.sender.example
 		S: 250-PIPELINING
 		S: 250-8BITMIME
 		S: 250-ENHANCEDSTATUSCODES
@@ -35,9 +35,9 @@ func TestReceiveFromAnotherServer(t *testing.T) {
 		S: 250-SIZE 52428800
 		S: 250 LIMITS RCPTMAX=100
 		C: MAIL FROM:<Carol@Sender.example> SIZE=100 BODY=8BITMIME
-		S: 250 2.0.0 *
+		S: 250 2.1.0 *
 		C: RCPT TO:<Sales+x@EXAMPLE.com>
-		S: 250 2.0.0 *
+		S: 250 2.1.5 *
 		C: DATA
 		S: 354 *
 		C: From: Carol <carol@sender.example>
@@ -85,9 +85,9 @@ func TestRecipientsAreDecidedAtRcpt(t *testing.T) {
 	dialTo(t, r.mx).do(`
 		S: 220 *
 		C: RCPT TO:<alice@example.com>
-		S: 502 5.5.1 *
+		S: 503 5.5.1 *
 		C: HELO x
-		S: 250 2.0.0 Hello x
+		S: 250 mail.example.com Hello x
 		C: AUTH PLAIN AGFsaWNlQGV4YW1wbGUuY29tAHB3
 		S: 523 *
 		C: MAIL FROM:<>
@@ -109,7 +109,7 @@ func TestRecipientsAreDecidedAtRcpt(t *testing.T) {
 		C: RSET
 		S: 250 *
 		C: DATA
-		S: 502 *
+		S: 503 *
 		C: MAIL FROM:<x@sender.example> SIZE=90
 		S: 250 *
 		C: RCPT TO:<bob@example.com>
@@ -306,7 +306,6 @@ func TestStalledMessage(t *testing.T) {
 			S: 354 *
 			C: Subject: x
 			S: 451 4.4.2 *
-			S: 421 *
 			S: EOF`)
 		if n := len(r.store.all()); n != 0 {
 			t.Errorf("%s: half a message was delivered", name)
@@ -401,7 +400,7 @@ func TestReloadWithOpenConnection(t *testing.T) {
 	k.do(`
 		S: 220 mail.example.com *
 		C: EHLO x
-		S: 250-Hello x
+		S: 250-mail.example.com Hello x
 		S: 250-PIPELINING
 		S: 250-8BITMIME
 		S: 250-ENHANCEDSTATUSCODES
@@ -433,7 +432,7 @@ func TestReloadWithOpenConnection(t *testing.T) {
 	dialTo(t, r.mx).do(`
 		S: 220 new.example.com *
 		C: EHLO x
-		S: 250-Hello x
+		S: 250-new.example.com Hello x
 		S: 250-PIPELINING
 		S: 250-8BITMIME
 		S: 250-ENHANCEDSTATUSCODES

@@ -10,8 +10,7 @@ import (
 	"mailform/server/store"
 )
 
-// reply makes an answer. Sessions return nothing else than these: go-smtp shows
-// the text of any other error to the peer.
+// reply makes an answer. Nothing else than these is shown to the peer.
 func reply(code int, enhanced string, format string, args ...any) *smtp.SMTPError {
 	var e smtp.EnhancedCode
 	if _, err := fmt.Sscanf(enhanced, "%d.%d.%d", &e[0], &e[1], &e[2]); err != nil {
@@ -21,7 +20,6 @@ func reply(code int, enhanced string, format string, args ...any) *smtp.SMTPErro
 }
 
 var (
-	replyClosing      = reply(421, "4.7.0", "Closing the connection")
 	replyShutdown     = reply(421, "4.3.2", "Shutting down, try again in a minute")
 	replyAuthRequired = reply(530, "5.7.0", "Authentication required")
 	replyBareCRLF     = reply(550, "5.6.0", "Message has a CR or LF of its own; lines end with CRLF (RFC 5321 2.3.8)")

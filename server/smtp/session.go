@@ -3,12 +3,8 @@ package smtp
 import (
 	"crypto/tls"
 	"errors"
-	"io"
-	"log/slog"
-	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -17,26 +13,17 @@ import (
 	"mailform/server/route"
 )
 
-// session is what go-smtp calls. BDAT runs Data on a goroutine of its own, so
-// Reset and Logout may come while it runs: it works on the transaction it took.
+// session is one client's dialogue, from the greeting on.
 type session struct {
-	srv    *Server
-	conn   *conn     // below TLS
-	tls    *tls.Conn // nil without TLS
-	kind   Kind
-	id     string
-	helo   string
-	remote netip.Addr
-	log    *slog.Logger
-
-	mu      sync.Mutex
+	*conn
+	helo    string
 	account string         // logged in; "" before
 	client  *filter.Client // on MX, from the first message on
-	tx      *transaction
-	data    bool // Data runs
-	closing bool
+	tx      *transaction   // nil when none is open
+	closing bool           // the reply under way is the last
 	badRcpt int
 	badAuth int
+	errors  int
 }
 
 // transaction is one message's envelope.
@@ -48,6 +35,7 @@ type transaction struct {
 	size     int64 // as announced; 0 when not
 	rcpts    []recipient
 	check    *filter.Check // nil when nothing is checked
+	chunks   *arrival      // what has come with BDAT; nil before the first one
 }
 
 // recipient is one RCPT and where it leads.
@@ -57,46 +45,21 @@ type recipient struct {
 	to      route.Result // when local
 }
 
-func newSession(srv *Server, c *conn, gc *smtp.Conn, kind Kind, id string, remote netip.Addr, log *slog.Logger) *session {
-	s := &session{srv: srv, conn: c, kind: kind, id: id, helo: gc.Hostname(), remote: remote, log: log}
-	s.tls, _ = gc.Conn().(*tls.Conn)
-	return s
+// tlsConfig is what STARTTLS takes; nil when it is not offered.
+func (s *session) tlsConfig(st *Settings) *tls.Config {
+	if s.kind == MX {
+		return st.mxTLS
+	}
+	return st.TLS
 }
 
-// finish closes the connection after the reply that is being made. The caller holds mu.
-func (s *session) finish() {
-	s.closing = true
-	s.conn.finish()
-}
-
-// open says whether commands are still listened to: those that the client has
-// pipelined arrive after the decision to close.
-func (s *session) open() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closing {
-		return replyClosing
-	}
-	if s.conn.isDraining() && s.tx == nil {
-		s.finish()
-		return replyShutdown
-	}
-	return nil
-}
-
-// Mail begins a transaction.
-func (s *session) Mail(from string, opts *smtp.MailOptions) error {
-	if err := s.open(); err != nil {
-		return err
-	}
-	st := s.srv.settings.Load()
-	s.mu.Lock()
-	account, nested := s.account, s.tx != nil
-	s.mu.Unlock()
-	if nested { // go-smtp would keep the recipients of the first one
+// begin begins a transaction.
+func (s *session) begin(from string, size int64) *smtp.SMTPError {
+	if s.tx != nil {
 		return reply(503, "5.5.1", "A transaction is open already")
 	}
-	if s.kind == Submission && account == "" {
+	st := s.srv.settings.Load()
+	if s.kind == Submission && s.account == "" {
 		return replyAuthRequired
 	}
 	if from != "" {
@@ -105,30 +68,28 @@ func (s *session) Mail(from string, opts *smtp.MailOptions) error {
 			return reply(553, "5.1.7", "That is not a sender address this server can take")
 		}
 		from = local + "@" + domain
-		if s.kind == Submission && !st.Routes.Owns(account, from) {
-			s.log.Info("sender refused", "account", account, "from", from)
+		if s.kind == Submission && !st.Routes.Owns(s.account, from) {
+			s.log.Info("sender refused", "account", s.account, "from", from)
 			return reply(550, "5.7.1", "<%s> is not an address of yours", from)
 		}
 	} // a null sender is for notifications, RFC 5321 4.5.5; on submission the From field is still checked
 	if s.kind == Submission {
-		if wait := s.srv.cfg.Sent.Wait(account, st.MessagesPerHour); wait > 0 {
-			return s.tooMany(account, st.MessagesPerHour, wait)
+		if wait := s.srv.cfg.Sent.Wait(s.account, st.MessagesPerHour); wait > 0 {
+			return s.tooMany(s.account, st.MessagesPerHour, wait)
 		}
 	}
-	if opts.Size > st.MaxMessageBytes {
+	if size > st.MaxMessageBytes {
 		return reply(552, "5.3.4", "Message is too large, the limit is %d octets", st.MaxMessageBytes)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.tx = &transaction{id: newID(), settings: st, account: account, from: from, size: opts.Size}
+	s.tx = &transaction{id: newID(), settings: st, account: s.account, from: from, size: size}
 	if f := s.srv.cfg.Filter; f != nil && s.kind == MX {
 		if s.client == nil {
 			s.client = f.Client(s.remote, s.helo)
 		}
 		s.tx.check = s.client.Begin(s.srv.ctx, st.Policy, from)
 	}
-	s.conn.setBusy(true)
-	return nil
+	s.setBusy(true)
+	return reply(250, "2.1.0", "Sender OK")
 }
 
 // tooMany refuses a message of an account that has sent its share.
@@ -146,18 +107,10 @@ func minutes(d time.Duration) string {
 	return strconv.Itoa(n) + " minutes"
 }
 
-// Rcpt adds a recipient, if the message could be delivered to it now.
-func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
-	if err := s.open(); err != nil {
-		return err
-	}
-	s.mu.Lock()
+// recipient adds one, if the message could be delivered to it now.
+func (s *session) recipient(to string) *smtp.SMTPError {
 	tx := s.tx
-	s.mu.Unlock()
-	if tx == nil {
-		return reply(503, "5.5.1", "MAIL first")
-	}
-	if n := tx.settings.maxRecipients(s.kind); len(tx.rcpts) >= n { // go-smtp knows what was so when the connection began
+	if n := tx.settings.maxRecipients(s.kind); len(tx.rcpts) >= n {
 		return reply(452, "4.5.3", "A message may have at most %d recipients", n)
 	}
 	local, domain, err := route.Split(to)
@@ -189,7 +142,7 @@ func (s *session) Rcpt(to string, _ *smtp.RcptOptions) error {
 		}
 	}
 	tx.rcpts = append(tx.rcpts, r)
-	return nil
+	return reply(250, "2.1.5", "Recipient OK")
 }
 
 // overQuota finds a full mailbox here, where it can be refused by itself; at the
@@ -216,64 +169,25 @@ func (s *session) overQuota(tx *transaction, to route.Result) (bool, error) {
 
 // refuse counts a bad recipient: a client that tries one name after another is
 // slowed down, then sent away.
-func (s *session) refuse(r *smtp.SMTPError) error {
-	s.mu.Lock()
+func (s *session) refuse(r *smtp.SMTPError) *smtp.SMTPError {
 	s.badRcpt++
-	n := s.badRcpt
-	if n >= s.srv.cfg.MaxBadRcpt {
-		s.finish()
-	}
-	s.mu.Unlock()
-	if n > 2 {
+	if n := s.badRcpt; n > 2 {
 		_ = s.srv.cfg.Sleep(s.srv.ctx, min(time.Duration(n-2)*time.Second, 5*time.Second))
 	}
-	if n >= s.srv.cfg.MaxBadRcpt {
+	if s.badRcpt >= s.srv.cfg.MaxBadRcpt {
+		s.closing = true
 		return reply(421, "4.7.0", "Too many bad recipients")
 	}
 	return r
 }
 
-// Reset ends the transaction.
-func (s *session) Reset() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// reset ends the transaction.
+func (s *session) reset() {
+	if s.tx != nil && s.tx.chunks != nil {
+		s.tx.chunks.sp.close()
+	}
 	s.tx = nil
-	s.conn.setBusy(false)
-	if s.data {
-		// RSET between two chunks. go-smtp could give this Data's end to the
-		// next message, so there is no next one on this connection.
-		s.finish()
-	}
-}
-
-// Logout is called when the connection ends, also while Data runs.
-func (s *session) Logout() error { return nil }
-
-// Data receives the message and delivers it.
-func (s *session) Data(r io.Reader) error {
-	s.mu.Lock()
-	tx := s.tx
-	if tx == nil || s.closing {
-		s.mu.Unlock()
-		return replyClosing
-	}
-	s.data = true
-	s.mu.Unlock()
-	s.conn.setData(true)
-	result := s.receive(tx, r)
-	s.srv.counts.note(s.kind, result.Code == 250)
-	s.conn.setData(false)
-	s.mu.Lock()
-	s.data = false
-	s.mu.Unlock()
-	log := s.log.With("tx", tx.id, "from", tx.from, "recipients", len(tx.rcpts))
-	if tx.account != "" {
-		log = log.With("account", tx.account)
-	}
-	if result.Code != 250 {
-		log.Info("message refused", "code", result.Code, "reply", result.Message)
-	}
-	return result
+	s.setBusy(false)
 }
 
 // protocol is the word for the Received line, RFC 3848.

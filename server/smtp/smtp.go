@@ -3,10 +3,10 @@
 // 250 only after the store has made it durable, for all its recipients at once:
 // mailboxes here and queue entries for elsewhere.
 //
-// It is built on go-smtp and guards that library's weak spots; see conn and
-// session. SMTPUTF8 is not offered: addresses and header fields would have to
-// be downgraded or bounced at servers without it, and domains are written in
-// punycode everywhere. CHUNKING is, because go-smtp always offers it.
+// The protocol is its own, in go-smtp's types for replies: conn has the lines and
+// their deadlines, session the dialogue, dots and intake the message. SMTPUTF8 is
+// not offered: addresses and header fields would have to be downgraded or bounced
+// at servers without it, and domains are written in punycode everywhere.
 //
 // It imports server/accept, server/account (for its errors), server/filter, server/limits,
 // server/mailauth, server/manifest, server/route and server/store.
@@ -23,6 +23,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -139,6 +140,7 @@ type Server struct {
 	conns    *accept.Group
 	ctx      context.Context // of deliveries: that of conns
 	counts   counts
+	buffers  sync.Pool // of *[largeBuffer]byte
 }
 
 // ErrServerClosed is returned by Serve after Shutdown.
@@ -181,7 +183,7 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	if cfg.Queued == nil {
 		cfg.Queued = func() {}
 	}
-	s := &Server{cfg: cfg, conns: accept.New("smtp", cfg.Logger)}
+	s := &Server{cfg: cfg, conns: accept.New("smtp", cfg.Logger), buffers: sync.Pool{New: func() any { return new([largeBuffer]byte) }}}
 	s.ctx = s.conns.Context()
 	s.Set(st)
 	return s, nil
@@ -203,27 +205,13 @@ func (s *Server) Set(st *Settings) {
 // Serve accepts connections until the listener fails or Shutdown is called.
 func (s *Server) Serve(l net.Listener, kind Kind, implicitTLS bool) error {
 	return s.conns.Serve(l, func(nc net.Conn) accept.Conn {
-		return &served{newConn(nc, s.cfg.CommandBytes), s, kind, implicitTLS}
+		return s.newConn(nc, kind, implicitTLS)
 	})
 }
 
 // Shutdown stops accepting, ends idle connections, and lets open transactions
 // end until ctx does. Then it closes what is left and returns ctx's error.
 func (s *Server) Shutdown(ctx context.Context) error { return s.conns.Shutdown(ctx) }
-
-// served is a connection of one of the ports.
-type served struct {
-	*conn
-	srv         *Server
-	kind        Kind
-	implicitTLS bool
-}
-
-// Serve implements accept.Conn.
-func (c *served) Serve() { c.srv.handle(c.conn, c.kind, c.implicitTLS) }
-
-// Drain implements accept.Conn.
-func (c *served) Drain() { c.drain() }
 
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)

@@ -18,6 +18,12 @@ type spool struct {
 	size   int64
 }
 
+// grow makes room for a message of the size that its sender says it has.
+func (s *spool) grow(size int64) {
+	const own = 4 << 10 // without a word, and what the sender may be wrong by
+	s.buf.Grow(int(min(size+own, int64(s.memory))))
+}
+
 func (s *spool) Write(b []byte) (int, error) {
 	if s.file == nil && s.buf.Len()+len(b) > s.memory {
 		f, err := os.CreateTemp(s.dir, "incoming-*")

@@ -208,7 +208,7 @@ func TestAuthentication(t *testing.T) {
 	begin := `
 		S: 220 *
 		C: EHLO x
-		S: 250-Hello x
+		S: 250-mail.example.com Hello x
 		S: 250-PIPELINING
 		S: 250-8BITMIME
 		S: 250-ENHANCEDSTATUSCODES
@@ -232,7 +232,7 @@ func TestAuthentication(t *testing.T) {
 		"LOGIN with a name":   "C: AUTH LOGIN " + b64("alice@example.com") + "\nS: 334 " + b64("Password:") + "\nC: " + b64("pw") + "\nS: 235 *",
 		"cancelled":           "C: AUTH LOGIN\nS: 334 *\nC: *\nS: 501 *\nC: NOOP\nS: 250 *",
 		"for another user":    "C: AUTH PLAIN " + b64("bob@example.com\x00alice@example.com\x00pw") + "\nS: 535 5.7.8 *",
-		"malformed":           "C: AUTH PLAIN " + b64("alice") + "\nS: 501 5.5.2 *\nC: AUTH PLAIN !!!\nS: 454 *",
+		"malformed":           "C: AUTH PLAIN " + b64("alice") + "\nS: 501 5.5.2 *\nC: AUTH PLAIN !!!\nS: 501 5.5.2 *",
 		"no such mechanism":   "C: AUTH CRAM-MD5\nS: 504 5.7.4 *",
 		"trouble is not told": "C: AUTH PLAIN " + b64("\x00broken@example.com\x00pw") + "\nS: 454 4.7.0 Authentication is not possible now, try again later",
 		"guessing": strings.Repeat("C: AUTH PLAIN "+b64("\x00alice@example.com\x00x")+"\nS: 535 5.7.8 Authentication failed\n", 2) +
@@ -293,12 +293,29 @@ func TestBdat(t *testing.T) {
 	}
 	// The next message on the same connection.
 	k.do(envelope + "\nC: DATA\nS: 354 *\nC: From: alice@example.com\nC:\nC: .\nS: 250 *")
-	// RSET between chunks: what has come is forgotten, and the connection ends.
+	// RSET between chunks: what has come is forgotten.
 	k.do(envelope)
 	k.write("BDAT 10\r\n" + text[:10])
-	k.do("S: 250 *\nC: RSET\nS: 250 *\nS: EOF")
+	k.do("S: 250 *\nC: DATA\nS: 503 *\nC: RCPT TO:<bob@example.com>\nS: 503 *\nC: RSET\nS: 250 *")
+	k.write("BDAT 10 LAST\r\n" + text[:10])
+	k.do("S: 503 *")
 	if n := len(r.store.all()); n != 2 {
 		t.Errorf("%d deliveries, want 2", n)
+	}
+	k.do(envelope)
+	k.write(fmt.Sprintf("BDAT %d LAST\r\n%s", len(text), text))
+	k.do("S: 250 *")
+	// Too large, in one chunk and in two: the chunks are read, and are no commands.
+	for _, chunks := range [][]int{{60 << 20}, {40 << 20, 20 << 20}} {
+		k.do(envelope)
+		for i, n := range chunks {
+			k.write(fmt.Sprintf("BDAT %d\r\n%s", n, ("\r\n" + strings.Repeat("NOOP\r\n", n/6+1))[:n]))
+			k.do("S: " + map[bool]string{true: "552 5.3.4 *", false: "250 *"}[i == len(chunks)-1])
+		}
+	}
+	k.do("C: BDAT x\nS: 501 *\nS: EOF")
+	if n := len(r.store.all()); n != 3 {
+		t.Errorf("%d deliveries, want 3", n)
 	}
 }
 
@@ -482,6 +499,70 @@ func FuzzIntake(f *testing.F) {
 	})
 }
 
+// However a message comes in pieces, the same of it arrives, and it ends at the
+// first line with a dot.
+func FuzzDots(f *testing.F) {
+	f.Add([]byte("a\r\n..b\r\n.\r\nQUIT\r\n"), 3)
+	f.Add([]byte("\r\n.\n\r.\r\r\n.\r\n"), 1)
+	f.Add([]byte(".\rx\r\n.\r\n"), 2)
+	f.Fuzz(func(t *testing.T, b []byte, step int) {
+		if step < 1 {
+			step = 1
+		}
+		feed := func(step int) (text []byte, used int, ended bool) {
+			var d dots
+			for have := 0; have < len(b) && !ended; {
+				have = min(have+step, len(b))
+				n, end, err := d.take(b[used:have], func(run []byte) error { text = append(text, run...); return nil })
+				if err != nil {
+					t.Fatal(err)
+				}
+				used, ended = used+n, end
+			}
+			return text, used, ended
+		}
+		text, used, ended := feed(step)
+		whole, usedWhole, endedWhole := feed(len(b) + 1)
+		if ended != endedWhole || ended && (used != usedWhole || !bytes.Equal(text, whole)) {
+			t.Fatalf("%q in steps of %d: %q, %d, %v; at once %q, %d, %v", b, step, text, used, ended, whole, usedWhole, endedWhole)
+		}
+		// The rule, as RFC 5321 4.5.2 has it.
+		end := -1
+		if bytes.HasPrefix(b, []byte(".\r\n")) {
+			end = 3
+		} else if i := bytes.Index(b, []byte("\r\n.\r\n")); i >= 0 {
+			end = i + 5
+		}
+		if ended != (end >= 0) || ended && used != end {
+			t.Fatalf("%q: ended %v at %d, want %d", b, ended, used, end)
+		}
+		if ended {
+			want := bytes.ReplaceAll(append([]byte("\r\n"), b[:end-3]...), []byte("\r\n."), []byte("\r\n"))[2:]
+			if !bytes.Equal(text, want) {
+				t.Fatalf("%q: %q, want %q", b, text, want)
+			}
+		}
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(`<"a \" b"@x.example> SIZE=3 BODY=8BITMIME`)
+	f.Add("<@a,@b:c@d>")
+	f.Add("12 LAST")
+	f.Fuzz(func(t *testing.T, s string) {
+		address, rest, err := parsePath(s)
+		if err == nil && (strings.Count(address, "@") == 0 && address != "" || !strings.HasSuffix(s, rest)) {
+			t.Fatalf("%q: %q, %q", s, address, rest)
+		}
+		if err == nil {
+			_, _ = parseParameters(rest)
+		}
+		if n, _, err := parseBdat(s); err == nil && n < 0 {
+			t.Fatalf("%q: %d", s, n)
+		}
+	})
+}
+
 // Whatever comes is answered by the protocol's errors; nothing hangs or crashes.
 func FuzzSession(f *testing.F) {
 	f.Add([]byte("EHLO x\r\nMAIL FROM:<a@b>\r\nRCPT TO:<alice@example.com>\r\nDATA\r\nX: y\r\n\r\n.\r\nQUIT\r\n"))
@@ -494,7 +575,7 @@ func FuzzSession(f *testing.F) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			r.handle(newConn(server, r.cfg.CommandBytes), MX, false)
+			r.newConn(server, MX, false).Serve()
 		}()
 		read := make(chan struct{})
 		go func() {
