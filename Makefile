@@ -33,9 +33,11 @@ test:
 	$(GO) vet ./...
 	$(GO) test $(TESTFLAGS) ./...
 
-# The store's tests with 10,000 killed processes, power cuts and flipped bits.
+# The store's tests with 10,000 killed processes, power cuts and flipped bits, or
+# as many as come to an end in TORTURE_TIME for each test. It says how far it is.
+TORTURE_TIME ?= 1h
 torture:
-	MAILFORM_TORTURE=10000 $(GO) test -count=1 -timeout 2h -v -run 'Kill|PowerCuts|DiskFaults|BitFlips|Ledger' ./server/store
+	MAILFORM_TORTURE=10000 MAILFORM_TORTURE_TIME=$(TORTURE_TIME) $(GO) test -count=1 -timeout 24h -v -run 'Kill|PowerCuts|DiskFaults|BitFlips|Ledger' ./server/store
 
 bench:
 	@$(GO) test -run '^$$' -bench . -benchmem ./specs ./plan ./apply ./server/... | awk ' \

@@ -109,6 +109,7 @@ func TestKill(t *testing.T) {
 	const lanes = 4
 	var starting sync.Mutex
 	n := rounds(t, 1000)
+	x := newTorture(t, "kills", n)
 	all := make([]*killer, lanes)
 	t.Run("stores", func(t *testing.T) {
 		for i := range all {
@@ -116,11 +117,12 @@ func TestKill(t *testing.T) {
 			all[i] = k
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
-				for round := range (n + lanes - 1) / lanes {
+				for round := 0; round < (n+lanes-1)/lanes && x.inTime(); round++ {
 					k.round(t)
 					if t.Failed() {
 						t.Fatalf("round %d", round)
 					}
+					x.add(1)
 				}
 			})
 		}

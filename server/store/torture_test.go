@@ -5,7 +5,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"mailform/server/store"
 )
@@ -27,6 +29,43 @@ func rounds(t *testing.T, n int) int {
 	return n
 }
 
+// torture is a test of many rounds: it says how far it has come, and ends early
+// when the time that MAILFORM_TORTURE_TIME gives each test is up.
+type torture struct {
+	t     *testing.T
+	name  string
+	want  int64
+	begun time.Time
+	limit time.Duration // 0 is none
+	done  atomic.Int64
+}
+
+func newTorture(t *testing.T, name string, want int) *torture {
+	t.Helper()
+	x := &torture{t: t, name: name, want: int64(want), begun: time.Now()}
+	if s := os.Getenv("MAILFORM_TORTURE_TIME"); s != "" {
+		var err error
+		if x.limit, err = time.ParseDuration(s); err != nil || x.limit <= 0 {
+			t.Fatalf("MAILFORM_TORTURE_TIME=%q is no time", s)
+		}
+	}
+	return x
+}
+
+// more says whether there is to be another round.
+func (x *torture) more() bool { return x.done.Load() < x.want && x.inTime() }
+
+func (x *torture) inTime() bool { return x.limit == 0 || time.Since(x.begun) < x.limit }
+
+// add counts rounds that were done.
+func (x *torture) add(n int) {
+	done := x.done.Add(int64(n))
+	if step := max(x.want/20, 250); done/step != (done-int64(n))/step {
+		spent := time.Since(x.begun)
+		x.t.Logf("%s: %d of %d rounds in %s, %.1f a second", x.name, done, x.want, spent.Round(time.Second), float64(done)/spent.Seconds())
+	}
+}
+
 func tortureOptions(seed uint64, fs store.FS) store.Options {
 	return store.Options{
 		FS: fs, ReserveBytes: -1,
@@ -41,10 +80,12 @@ func tortureOptions(seed uint64, fs store.FS) store.Options {
 // the same store: what was acknowledged is there, what was not is there whole
 // or not at all.
 func TestPowerCuts(t *testing.T) {
-	want, cuts, changes, moved := rounds(t, 1000), 0, 0, 0
-	for seed := uint64(0); cuts < want; seed++ {
+	cuts, changes, moved := 0, 0, 0
+	x := newTorture(t, "power cuts", rounds(t, 1000))
+	for seed := uint64(0); x.more(); seed++ {
 		c, n, m := powerCuts(t, seed)
 		cuts, changes, moved = cuts+c, changes+n, moved+m
+		x.add(c)
 	}
 	if moved == 0 {
 		t.Error("nothing was compacted: the test shows less than it says")
