@@ -21,7 +21,7 @@ func backupSchema() *blockSchema {
 		},
 		Blocks: []*blockSchema{{
 			Name: "oss", Doc: "A bucket that mailform makes in the region of the provider \"alicloud\" and keeps as it should be: private and closed to the public, encrypted by the service, " +
-				"versioned, so that what somebody with the hosts' key deletes can be had back for as long as keep says. It is never deleted while anything is in it, and stays as it is, with its mark, when the block is taken out of the spec.",
+				"versioned, so that what somebody with the hosts' key deletes can be had back for as long as keep says. When the block is taken out of the spec it goes when that is allowed (--allow backup/NAME), and destroy takes it away with the rest; neither does while anything is in it. To keep it, write forget \"backup/NAME\" {}.",
 			Example: "oss {\n  bucket = \"acme-mail-backup\"\n}",
 			Attrs: []attrSchema{
 				{Name: "bucket", Kind: kindBucket, Required: true, Example: `"acme-mail-backup"`, Doc: "Its name, which must be free among all of the vendor's customers."},

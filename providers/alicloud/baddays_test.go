@@ -52,6 +52,7 @@ func TestAnIndexThatLagsBehind(t *testing.T) {
 		soldIn("ecs.g7.large b")(cfg)
 	})
 	p := c.provider(func(cfg *Config) {
+		cfg.Now = func() time.Time { return now }
 		cfg.Sleep = func(ctx context.Context, d time.Duration) error { now = now.Add(d); return ctx.Err() }
 	})
 	if _, err := walk(p, planFor(t, p, testSpec(withDisk)), 0); err != nil {

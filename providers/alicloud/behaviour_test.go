@@ -36,7 +36,7 @@ var behaviours = map[string][]string{
 	"A14": {"TestEveryCallIsExercisedAgainstTheDefinitions", "TestCopiedTagsAreShownAndNotMistaken", "sim/TestPagesAndTags"},
 	"A15": {"sim/TestStatesAndDependencies", "TestReplacingTheInstanceKeepsTheDiskAndTheAddress"},
 	"A16": {"host/TestAdvice"},
-	"A17": {"TestAPlanWithoutChangesCostsAtMostEightCalls", "TestManyRulesTakeBatches"},
+	"A17": {"TestAPlanWithoutChangesCostsAtMostNineCalls", "TestManyRulesTakeBatches"},
 
 	"required parameters":      {"TestEveryCallIsExercisedAgainstTheDefinitions", "sim/TestSignatures"},
 	"states and waits":         {"sim/TestStatesAndDependencies"},

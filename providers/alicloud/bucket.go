@@ -72,8 +72,8 @@ type foundBucket struct {
 func (b foundBucket) region() string { return strings.TrimPrefix(b.info.Bucket.Location, "oss-") }
 
 // stackBuckets finds a stack's buckets by their mark, and the one that the spec wants
-// by its name. OSS is not asked for the sake of specs without a bucket: most accounts
-// have not activated it, and a bucket that left the spec holds what must not go.
+// by its name. A spec without a bucket costs one call: most accounts have not activated
+// OSS then, and what these credentials may not list they have not made.
 func (r *reader) stackBuckets(ctx context.Context, scope plan.Scope) ([]foundBucket, error) {
 	var wanted []string
 	for _, d := range scope.Desired {
@@ -81,10 +81,10 @@ func (r *reader) stackBuckets(ctx context.Context, scope plan.Scope) ([]foundBuc
 			wanted = append(wanted, d.Address.Segments()[1])
 		}
 	}
-	if len(wanted) == 0 {
+	names, err := r.bucketNames(ctx, scope.Stack)
+	if len(wanted) == 0 && (isCode(err, "UserDisable") || plan.ClassOf(explain("", err)) == plan.ErrCredentials) {
 		return nil, nil
 	}
-	names, err := r.bucketNames(ctx, scope.Stack)
 	if err != nil {
 		return nil, err
 	}

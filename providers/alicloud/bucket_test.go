@@ -140,6 +140,84 @@ func TestABucketIsNeverDeletedWithWhatIsInIt(t *testing.T) {
 	}
 }
 
+// TestABucketThatLeftTheSpec: whose block was taken out is seen, goes only when that
+// is allowed, and with the rest when the stack goes; with something in it, not at all.
+func TestABucketThatLeftTheSpec(t *testing.T) {
+	c := newCloud(t)
+	p := c.provider()
+	c.apply(p, withBucket())
+	full := func() {
+		t.Helper()
+		if err := c.store(t, "acme-backup").Put(t.Context(), "a", strings.NewReader("mail"), bucket.PutOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full()
+	pl := planFor(t, p, testSpec())
+	equal(t, "without the block", pending(pl), []string{"delete backup/acme-backup (blocked)"})
+	ch, _ := pl.Change("backup/acme-backup")
+	if ch.Risk != plan.RiskLosesData || ch.Blocked.Allow != "--allow backup/acme-backup" || !strings.Contains(ch.Blocked.Why, "the backups are in it") {
+		t.Errorf("risk %q, blocked %+v", ch.Risk, ch.Blocked)
+	}
+	allow := func(in *plan.Input) { in.Allow = []string{"backup/acme-backup"} }
+	for _, how := range []func(*plan.Input){allow, destroy} {
+		_, err := walk(p, planFor(t, p, testSpec(), how), 1)
+		if plan.ClassOf(err) != plan.ErrBlocked || !strings.Contains(fixOf(err), "empty it in the vendor's console") {
+			t.Fatalf("with mail in it: %v; %s", err, fixOf(err))
+		}
+		if len(buckets(c)) != 1 {
+			t.Fatal("the bucket went with what is in it")
+		}
+	}
+	c.sim.EmptyBucket("acme-backup")
+	if _, err := walk(p, planFor(t, p, testSpec(), allow), 2); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "after it was allowed", buckets(c), nil)
+	// Or given up, and then nobody's business.
+	c.apply(p, withBucket())
+	full()
+	if _, err := walk(p, planFor(t, p, testSpec(), func(in *plan.Input) { in.Forget = []specs.Forget{{Address: "backup/*"}} }), 3); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "after it was given up", pending(planFor(t, p, testSpec())), nil)
+	equal(t, "the bucket", []string{buckets(c)[0][:20]}, []string{`bucket "acme-backup"`})
+}
+
+// TestLookingForBucketsCostsNothing: of accounts without OSS, and of credentials that
+// may not list buckets, nothing is asked when the spec has no bucket; what did not come
+// whole is no answer there either.
+func TestLookingForBucketsCostsNothing(t *testing.T) {
+	for _, tc := range []struct {
+		fault alicloudsim.Fault
+		class plan.ErrorClass
+		fails bool
+	}{
+		{fault: alicloudsim.Fault{Status: 403, Code: "UserDisable"}},
+		{fault: alicloudsim.Fault{Status: 403, Code: "AccessDenied"}},
+		{fault: alicloudsim.Fault{Status: 403, Code: "InvalidAccessKeyId"}},
+		{fault: alicloudsim.Fault{Status: 503, Code: "QpsLimitExceeded"}, class: plan.ErrThrottled, fails: true},
+		{fault: alicloudsim.Fault{Drop: true}, class: plan.ErrTransient, fails: true},
+	} {
+		c := newCloud(t)
+		p := c.provider()
+		c.inject(func(call alicloudsim.Call) alicloudsim.Fault {
+			if call.Product == "oss" {
+				return tc.fault
+			}
+			return alicloudsim.Fault{}
+		})
+		desired, _ := p.Declare(testSpec())
+		if _, err := p.Observe(t.Context(), plan.Scope{Stack: "acme-mail", Desired: desired}); (err != nil) != tc.fails || plan.ClassOf(err) != tc.class {
+			t.Errorf("%+v: class %q: %v", tc.fault, plan.ClassOf(err), err)
+		}
+		desired, _ = p.Declare(withBucket())
+		if _, err := p.Observe(t.Context(), plan.Scope{Stack: "acme-mail", Desired: desired}); err == nil {
+			t.Errorf("%+v: no error with a bucket in the spec", tc.fault)
+		}
+	}
+}
+
 // TestMakingABucketIsInterruptedAnywhere kills after every request: the next run
 // goes on without a question, although the vendor cannot mark a bucket as it makes it.
 func TestMakingABucketIsInterruptedAnywhere(t *testing.T) {

@@ -27,7 +27,7 @@ type world struct {
 }
 
 // Observe lists everything that carries the stack's tag, whatever the number of
-// hosts: seven listings at the same time and then the rules of each security group.
+// hosts: eight listings at the same time and then the rules of each security group.
 // vSwitches are only asked for when one is not accounted for, see vouch.
 // A thing of a host that is no longer in the spec is listed too.
 func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed, error) {
