@@ -214,7 +214,7 @@ writes all small messages once.`,
 
 func (k *storeKeeper) rebuild() *cobra.Command {
 	return &cobra.Command{
-		Use: "rebuild", Short: "make the checkpoints anew, and have the search index made anew", Args: cobra.NoArgs,
+		Use: "rebuild", Short: "make the checkpoints anew, and have the search index and the summaries made anew", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			owner, err := ownerOf(k.path())
 			if err != nil {
@@ -229,8 +229,8 @@ func (k *storeKeeper) rebuild() *cobra.Command {
 			if err = errors.Join(err, serr, l.Close()); err != nil {
 				return err
 			}
-			// The server makes it again from the messages.
-			if err := errors.Join(os.RemoveAll(filepath.Join(k.path(), "search")), owner.give(k.path())); err != nil {
+			// The server makes them again from the messages.
+			if err := errors.Join(os.RemoveAll(filepath.Join(k.path(), "search")), os.RemoveAll(filepath.Join(k.path(), "summary")), owner.give(k.path())); err != nil {
 				return err
 			}
 			if *k.json {

@@ -29,6 +29,7 @@ import (
 	"mailform/server/backup"
 	"mailform/server/filter"
 	"mailform/server/imap"
+	"mailform/server/imap/summary"
 	"mailform/server/limits"
 	"mailform/server/manifest"
 	"mailform/server/monitor"
@@ -82,6 +83,7 @@ type daemon struct {
 	web     *web.Server
 	queue   *queue.Queue
 	search  atomic.Pointer[search.Indexer]
+	sums    atomic.Pointer[summary.Keeper]
 	filter  *filter.Filter
 	conns   *conns
 	tls     *tls.Config
@@ -144,6 +146,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	serve("queue", func() error { return d.queue.Run(queueCtx) })
 	serve("filter", func() error { return d.filter.Run(queueCtx) })
 	serve("search", func() error { return d.search.Load().Run(queueCtx) })
+	serve("summaries", func() error { return d.sums.Load().Run(queueCtx) })
 	serve("monitor", func() error { return d.monitor.Run(queueCtx) })
 	serve("reach", func() error { return d.reach.run(queueCtx) })
 	serve("purge", func() error { return d.purge.run(queueCtx) })
@@ -231,16 +234,20 @@ func start(ctx context.Context, cfg Config) (*daemon, error) {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
 	d.search.Store(search.NewIndexer(search.Config{Store: d.store, Dir: cfg.Layout.SearchDir(), Logger: cfg.Logger.With("part", "search"), Now: cfg.Now}))
+	d.sums.Store(summary.NewKeeper(summary.Config{Store: d.store, Dir: cfg.Layout.SummaryDir(), Logger: cfg.Logger.With("part", "summary"), Now: cfg.Now}))
 	if err := d.assemble(ctx, s, spool); err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
 	return d, nil
 }
 
-// changed tells the search index what the store has committed.
+// changed tells the search index and the summaries what the store has committed.
 func (d *daemon) changed(account string, added []*store.Message, removed bool) {
 	if n := d.search.Load(); n != nil {
 		n.Changed(account, added, removed)
+	}
+	if k := d.sums.Load(); k != nil {
+		k.Changed(account, added, removed)
 	}
 }
 
@@ -272,7 +279,7 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 		return err
 	}
 	if d.imap, err = imap.New(imap.Config{
-		Store: d.store, Find: d.search.Load().Find, Auth: d.auth.login, Logger: d.log.With("part", "imap"), Sleep: d.cfg.Sleep,
+		Store: d.store, Find: d.search.Load().Find, Summaries: d.sums.Load().Reader, Auth: d.auth.login, Logger: d.log.With("part", "imap"), Sleep: d.cfg.Sleep,
 		OnAuthFailure: func(netip.Addr, string) time.Duration { return 0 }, // login has taken its time
 	}, d.imapSettings(s)); err != nil {
 		return err
@@ -288,6 +295,7 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 	}
 	for _, a := range s.directory.Accounts() {
 		d.search.Load().Check(a.Address)
+		d.sums.Load().Check(a.Address)
 	}
 	d.tell(s)
 	return nil

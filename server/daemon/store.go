@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"math"
 	"net/http"
 	"strings"
@@ -37,10 +38,22 @@ func (d *daemon) compact(ctx context.Context, tick <-chan time.Time) error {
 			return nil
 		case <-tick:
 		}
-		if _, err := k.Compact(ctx, store.CompactOptions{Rate: compactRate}); err != nil && ctx.Err() == nil {
+		_, err := d.compacted(ctx, k, store.CompactOptions{Rate: compactRate})
+		if err != nil && ctx.Err() == nil {
 			d.log.Warn("the store is not compacted; what was expunged stays on the disk until it is", "err", err)
 		}
 	}
+}
+
+// compacted compacts the store. What is derived from expunged mail goes first, so
+// that nothing of it is left when the mail is gone.
+func (d *daemon) compacted(ctx context.Context, k keeper, o store.CompactOptions) (store.Compaction, error) {
+	var err error
+	if sums := d.sums.Load(); sums != nil {
+		err = sums.Tidy(ctx)
+	}
+	c, cerr := k.Compact(ctx, o)
+	return c, errors.Join(err, cerr)
 }
 
 // StoreCheck is the answer of a check.
@@ -89,6 +102,6 @@ func (d *daemon) keeping(mux *http.ServeMux) {
 		if r.URL.Query().Has("all") {
 			o = store.CompactOptions{Rate: 4 * compactRate, MaxLive: 1, MaxCopy: math.MaxInt64}
 		}
-		return k.Compact(r.Context(), o)
+		return d.compacted(r.Context(), k, o)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-imap/v2"
 
 	"mailform/server/imap/mimetree"
+	"mailform/server/imap/summary"
 	"mailform/server/store"
 )
 
@@ -62,6 +63,11 @@ func (s *session) fetch(cmd *command) error {
 // fetchAll answers for all messages. One that cannot be read is passed over,
 // and the first such error returned.
 func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
+	f := &fetcher{session: s, r: r}
+	if r.summed && count(spans) >= s.srv.cfg.few {
+		f.sums = s.summaries()
+		defer f.sums.Close()
+	}
 	marks := r.seen && !s.readOnly
 	done := 0 // places before it have been marked
 	for i, m := range s.view.each(spans) {
@@ -76,7 +82,7 @@ func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
 			m = s.view.msgs[i]
 		}
 		mark := s.out.Mark()
-		err := s.fetchOne(r, i, m)
+		err := f.one(i, m)
 		switch {
 		case err == nil:
 		case s.out.Err() != nil:
@@ -135,15 +141,56 @@ func isBroken(err error) bool {
 func (e *brokenError) Error() string { return e.err.Error() }
 func (e *brokenError) Unwrap() error { return e.err }
 
-// fetchOne answers for one message.
-func (s *session) fetchOne(r *fetchRequest, place int, m *store.Message) (err error) {
-	w := s.out
-	var c *content
-	if r.reads {
-		if c, err = s.load(m); err != nil {
+// fetcher carries out a FETCH.
+type fetcher struct {
+	*session
+	r    *fetchRequest
+	sums *summary.Reader // nil: the messages are read
+	buf  []byte
+
+	m       *store.Message
+	content *content // of m, once it was needed
+}
+
+// summaries returns what is kept of the selected mailbox; nil when that is nothing.
+func (s *session) summaries() *summary.Reader {
+	if s.srv.cfg.Summaries == nil {
+		return nil
+	}
+	return s.srv.cfg.Summaries(s.account, s.recentKey.validity)
+}
+
+// count returns how many places spans have.
+func count(spans []span) (n int) {
+	for _, s := range spans {
+		n += s.to - s.from
+	}
+	return n
+}
+
+// read opens the message, unless it is open.
+func (f *fetcher) read() (_ *content, err error) {
+	if f.content == nil {
+		f.content, err = f.load(f.m)
+	}
+	return f.content, err
+}
+
+// one answers for one message.
+func (f *fetcher) one(place int, m *store.Message) (err error) {
+	s, r, w := f.session, f.r, f.out
+	f.m = m
+	defer func() {
+		if f.content != nil {
+			f.content.release()
+			f.content = nil
+		}
+	}()
+	known := r.summed && f.sums.Seek(m)
+	if r.reads && !(known && r.onlySummed()) {
+		if _, err := f.read(); err != nil {
 			return err
 		}
-		defer c.release()
 	}
 	news := s.view.isDirty(place)
 	if r.has[fetchFlags] || news {
@@ -188,7 +235,7 @@ func (s *session) fetchOne(r *fetchRequest, place int, m *store.Message) (err er
 			w.Raw("SAVEDATE ")
 			w.Date(m.SaveDate)
 		default:
-			if err := s.fetchContent(item, c); err != nil {
+			if err := f.item(item); err != nil {
 				return err
 			}
 		}
@@ -207,10 +254,17 @@ func (s *session) fetchOne(r *fetchRequest, place int, m *store.Message) (err er
 	return nil
 }
 
-// fetchContent answers an item for which the message is read. What may fail is
-// done before a literal is begun.
-func (s *session) fetchContent(item *fetchItem, c *content) error {
-	w := s.out
+// item answers an item for which the message is read, or its summary. What may
+// fail is done before a literal is begun.
+func (f *fetcher) item(item *fetchItem) error {
+	if item.summed && f.fromSummary(item) {
+		return nil
+	}
+	c, err := f.read()
+	if err != nil {
+		return err
+	}
+	w := f.out
 	switch item.kind {
 	case fetchEnvelope:
 		h, err := c.header()
@@ -218,7 +272,7 @@ func (s *session) fetchContent(item *fetchItem, c *content) error {
 			return err
 		}
 		w.Raw("ENVELOPE ")
-		writeEnvelope(w, h)
+		summary.WriteEnvelope(w, h)
 	case fetchStructure, fetchBody:
 		tree, err := c.structure()
 		if err != nil {
@@ -229,14 +283,14 @@ func (s *session) fetchContent(item *fetchItem, c *content) error {
 		} else {
 			w.Raw("BODYSTRUCTURE ")
 		}
-		writeStructure(w, tree, item.kind == fetchStructure)
+		summary.WriteStructure(w, tree, item.kind == fetchStructure)
 	case fetchPreview:
-		text, err := c.preview()
+		tree, err := c.structure()
 		if err != nil {
 			return err
 		}
 		w.Raw("PREVIEW ")
-		w.String(text)
+		w.String(summary.Preview(tree, c.at))
 	case fetchBinarySize:
 		_, size, err := c.binarySection(item.section.Part)
 		if err != nil {
@@ -250,15 +304,55 @@ func (s *session) fetchContent(item *fetchItem, c *content) error {
 		if err != nil {
 			return err
 		}
-		return s.writeSection(item, r, size, true)
+		return f.writeSection(item, r, size, true)
 	default:
 		r, size, err := c.bodySection(item.section)
 		if err != nil {
 			return err
 		}
-		return s.writeSection(item, r, size, false)
+		return f.writeSection(item, r, size, false)
 	}
 	return nil
+}
+
+// fromSummary answers an item from the message's summary, if it is kept.
+func (f *fetcher) fromSummary(item *fetchItem) bool {
+	w := f.out
+	var v []byte
+	ok := false
+	switch item.kind {
+	case fetchEnvelope:
+		if v, ok = f.sums.Envelope(w.UTF8); ok {
+			w.Raw("ENVELOPE ")
+			w.Bytes(v)
+		}
+	case fetchStructure:
+		if v, ok = f.sums.Structure(w.UTF8); ok {
+			w.Raw("BODYSTRUCTURE ")
+			w.Bytes(v)
+		}
+	case fetchPreview:
+		if v, ok = f.sums.Preview(); ok {
+			w.Raw("PREVIEW ")
+			w.String(string(v))
+		}
+	case fetchSection:
+		if v, ok = f.sums.Fields(f.buf[:0], &item.fields); ok {
+			f.buf = v
+			w.Raw(item.label)
+			if p := item.section.Partial; p != nil {
+				start := min(max(p.Offset, 0), int64(len(v)))
+				v = v[start:min(start+p.Size, int64(len(v)))]
+				w.Byte('<')
+				w.Num(uint64(p.Offset))
+				w.Byte('>')
+			}
+			w.Byte(' ')
+			w.LiteralHead(int64(len(v)), false)
+			w.Bytes(v)
+		}
+	}
+	return ok
 }
 
 // writeSection writes a section's octets.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"mailform/server/imap/summary"
 	"mailform/server/imap/wire"
 	"mailform/server/store"
 )
@@ -40,6 +41,9 @@ type fetchItem struct {
 	kind    fetchKind
 	section *imap.FetchItemBodySection // also of the old and the binary ones: part and partial
 	label   string                     // how the response names it
+	// summed says that a summary has the answer, of these fields for a section.
+	summed bool
+	fields summary.FieldSet
 }
 
 // reads says that the message must be read for the item.
@@ -49,7 +53,8 @@ func (i *fetchItem) reads() bool { return i.kind >= fetchEnvelope }
 type fetchRequest struct {
 	items    []fetchItem
 	seen     bool // sets \Seen, RFC 9051 6.4.5
-	reads    bool // messages must be read
+	reads    bool // messages must be read, or their summaries
+	summed   bool // summaries help
 	has      map[fetchKind]bool
 	since    store.ModSeq // CHANGEDSINCE
 	vanished bool
@@ -63,8 +68,17 @@ func (r *fetchRequest) add(i fetchItem) {
 		}
 		r.has[i.kind] = true
 	}
+	switch i.kind {
+	case fetchEnvelope, fetchStructure, fetchPreview:
+		i.summed = true
+	case fetchSection:
+		if sec := i.section; len(sec.Part) == 0 && len(sec.HeaderFields) > 0 {
+			i.fields, i.summed = summary.FieldsOf(sec.HeaderFields)
+		}
+	}
 	r.items = append(r.items, i)
 	r.reads = r.reads || i.reads()
+	r.summed = r.summed || i.summed
 }
 
 // parseFetch reads the items and modifiers of a FETCH.
@@ -106,6 +120,16 @@ func parseFetch(p *wire.Parser) *fetchRequest {
 		p.Fail("Expected FETCH items")
 	}
 	return r
+}
+
+// onlySummed says that a summary has, mostly, all for which messages are read.
+func (r *fetchRequest) onlySummed() bool {
+	for i := range r.items {
+		if r.items[i].reads() && !r.items[i].summed {
+			return false
+		}
+	}
+	return true
 }
 
 func (r *fetchRequest) macro(p *wire.Parser, kinds ...fetchKind) {

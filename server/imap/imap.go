@@ -5,8 +5,8 @@
 // a client has done on it: login, mailbox, what it has enabled. Commands come in
 // whole but for the messages that APPEND brings; there is one file for each
 // family of them. What one client has been told of its mailbox is a view, which
-// the store's events bring up to date. Below are wire (lines, literals, strings)
-// and mimetree (the parts of a message).
+// the store's events bring up to date. Below are wire (lines, literals, strings),
+// mimetree (the parts of a message), threads, and summary (what is kept of messages).
 //
 // go-imap's types are the vocabulary; its server is not used. It imports
 // server/accept, server/account, server/limits, server/search and server/store.
@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"mailform/server/accept"
+	"mailform/server/imap/summary"
 	"mailform/server/imap/wire"
 	"mailform/server/search"
 )
@@ -59,9 +60,12 @@ type Config struct {
 	OnAuthFailure func(remote netip.Addr, user string) time.Duration
 	// Find looks for a folded text in some fields of an account's messages, see
 	// search.Indexer; nil reads the messages.
-	Find     func(account string, fields search.Field, text string) (*search.Hits, error)
-	Logger   *slog.Logger
-	Timeouts Timeouts
+	Find func(account string, fields search.Field, text string) (*search.Hits, error)
+	// Summaries gives what is kept of the messages of a mailbox, see
+	// summary.Keeper; nil reads the messages.
+	Summaries func(account string, validity uint32) *summary.Reader
+	Logger    *slog.Logger
+	Timeouts  Timeouts
 
 	MaxBadAuth     int // failed logins before the connection is closed; default 3
 	MaxBadCommands int // lines that are no commands before it is closed; default 10
@@ -70,6 +74,9 @@ type Config struct {
 	AllowPlaintext bool
 
 	Sleep func(ctx context.Context, d time.Duration) error // default waits
+
+	// few messages are read about as fast as their summaries; tests change it.
+	few int
 }
 
 // Server serves any number of listeners.
@@ -115,6 +122,7 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	def(&cfg.MaxBadAuth, 3)
 	def(&cfg.MaxBadCommands, 10)
 	def(&cfg.MaxSessions, 100)
+	def(&cfg.few, 4)
 	if cfg.Sleep == nil {
 		cfg.Sleep = sleep
 	}

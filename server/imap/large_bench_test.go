@@ -8,7 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"mailform/server/imap/summary"
 	"mailform/server/store"
 )
 
@@ -19,8 +21,16 @@ func BenchmarkLarge(b *testing.B) {
 	if v, err := strconv.Atoi(os.Getenv("MAILFORM_BENCH_MESSAGES")); err == nil {
 		n = v
 	}
-	w := newWorld(b)
+	var keeper *summary.Keeper
+	w := newWorld(b, func(c *Config, _ *Settings) {
+		keeper = summary.NewKeeper(summary.Config{Store: c.Store.(*store.Log), Dir: b.TempDir(), Logger: c.Logger})
+		c.Summaries = keeper.Reader
+	})
 	fill(b, w, n)
+	keeper.Check(alice)
+	began := time.Now()
+	keeper.Catch(context.Background())
+	b.Logf("summarised in %v", time.Since(began))
 	nc, err := net.Dial("tcp", w.plain.String())
 	if err != nil {
 		b.Fatal(err)
@@ -56,6 +66,8 @@ func BenchmarkLarge(b *testing.B) {
 	for _, command := range []string{
 		"SELECT INBOX", "FETCH 1:* FLAGS", "UID FETCH 1:* (FLAGS)", "SEARCH UNSEEN", "SEARCH SINCE 1-Jan-2026 NOT DELETED", "STORE 1:* +FLAGS.SILENT ($A)", "STORE 1:* -FLAGS ($A)",
 		"FETCH 1:* ENVELOPE", "FETCH 1:* BODY.PEEK[HEADER.FIELDS (FROM SUBJECT DATE)]", "SEARCH FROM user7", "SEARCH SUBJECT 77777", "SORT (DATE) UTF-8 ALL", "THREAD REFERENCES UTF-8 ALL",
+		"SORT (SUBJECT) UTF-8 ALL", "SORT (REVERSE FROM DATE) UTF-8 ALL", "SORT (DISPLAYTO) UTF-8 ALL", "SORT (ARRIVAL) UTF-8 ALL", "SORT (SIZE) UTF-8 ALL", "THREAD ORDEREDSUBJECT UTF-8 ALL",
+		"FETCH 1:* BODYSTRUCTURE", "FETCH 1:* PREVIEW", "SEARCH SENTSINCE 5-Nov-2026", "FETCH 50000:50050 (UID FLAGS ENVELOPE)", "FETCH 50000 ENVELOPE",
 		"STATUS Sent (MESSAGES UNSEEN)", "NOOP",
 	} {
 		b.Run(command, func(b *testing.B) {

@@ -12,7 +12,9 @@ import (
 // of commands, as in world.talk. Besides, a line "deliver MAILBOX FLAG ..."
 // delivers to alice the message that stands in the lines behind it, each with a
 // "|" ahead, and "quota N" gives her a quota of N octets.
-func TestScripts(t *testing.T) {
+func TestScripts(t *testing.T) { runScripts(t) }
+
+func runScripts(t *testing.T, change ...func(*Config, *Settings)) {
 	files, err := filepath.Glob("testdata/*.imap")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scripts: %v", err)
@@ -23,7 +25,8 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			newWorld(t, func(_ *Config, s *Settings) { s.MaxMessageBytes = 100_000 }).script(string(text))
+			change := append(change[:len(change):len(change)], func(_ *Config, s *Settings) { s.MaxMessageBytes = 100_000 })
+			newWorld(t, change...).script(string(text))
 		})
 	}
 }

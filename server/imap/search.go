@@ -9,6 +9,7 @@ import (
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/htmlindex"
 
+	"mailform/server/imap/summary"
 	"mailform/server/imap/wire"
 	"mailform/server/search"
 	"mailform/server/store"
@@ -310,6 +311,11 @@ type query struct {
 	at   int // the message whose content is open
 	open *content
 	hits []*search.Hits // of the index, open until the query has run
+
+	summed   bool // sums was asked for
+	sums     *summary.Reader
+	sumOf    *store.Message // at which it stands
+	sumKnown bool
 }
 
 func (s *session) newQuery(cmd *command, dec *encoding.Decoder) *query {
@@ -383,7 +389,7 @@ func (q *query) content(i int, m *store.Message) (*content, error) {
 	if q.open != nil && q.at == i {
 		return q.open, nil
 	}
-	q.release()
+	q.close()
 	c, err := q.s.load(m)
 	if err != nil {
 		return nil, err
@@ -392,7 +398,14 @@ func (q *query) content(i int, m *store.Message) (*content, error) {
 	return c, nil
 }
 
+// release lets go of what is open.
 func (q *query) release() {
+	q.sums.Close()
+	q.summed, q.sums, q.sumOf = false, nil, nil
+	q.close()
+}
+
+func (q *query) close() {
 	if q.open != nil {
 		q.open.release()
 		q.open = nil

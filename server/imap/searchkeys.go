@@ -8,6 +8,7 @@ import (
 
 	"github.com/emersion/go-imap/v2"
 
+	"mailform/server/imap/summary"
 	"mailform/server/store"
 )
 
@@ -350,15 +351,19 @@ func (k *dateKey) match(q *query, i int, m *store.Message) (bool, error) {
 	case ofSave:
 		t = m.SaveDate
 	case ofHeader:
-		c, err := q.content(i, m)
-		if err != nil {
-			return false, err
+		sent, ok := q.summary(m).Sent()
+		if !ok {
+			c, err := q.content(i, m)
+			if err != nil {
+				return false, err
+			}
+			h, err := c.header()
+			if err != nil {
+				return false, err
+			}
+			sent = summary.SentOf(h)
 		}
-		h, err := c.header()
-		if err != nil {
-			return false, err
-		}
-		if t = parseDate(h.Get("Date")); t.IsZero() {
+		if t = sent.Time(); t.IsZero() {
 			return false, nil
 		}
 	}

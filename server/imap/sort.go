@@ -1,12 +1,13 @@
 package imap
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/binary"
 	"slices"
-	"strings"
-	"time"
 
 	"mailform/server/imap/mimetree"
+	"mailform/server/imap/summary"
 	"mailform/server/imap/threads"
 	"mailform/server/imap/wire"
 	"mailform/server/store"
@@ -81,84 +82,157 @@ func (s *session) sort(cmd *command) error {
 	return nil
 }
 
-// sortable is a message with what it is sorted by.
-type sortable struct {
-	place int
-	nums  []int64  // of the numeric keys, in order
-	texts []string // of the others
+// sortColumn is what messages are sorted by for one key, by their places in the
+// list of those that were found.
+type sortColumn struct {
+	reverse bool
+	nums    []int64 // of a numeric key
+	text    []byte  // of another: the texts one behind the other
+	ends    []int   // of each
+}
+
+func (c *sortColumn) at(n uint32) []byte {
+	from := 0
+	if n > 0 {
+		from = c.ends[n-1]
+	}
+	return c.text[from:c.ends[n]]
+}
+
+// compare compares two messages.
+func (c *sortColumn) compare(a, b uint32) (order int) {
+	if c.nums != nil {
+		order = cmp.Compare(c.nums[a], c.nums[b])
+	} else {
+		order = bytes.Compare(c.at(a), c.at(b))
+	}
+	if c.reverse {
+		return -order
+	}
+	return order
+}
+
+// rank is a number that stands for a message's value as far as 8 octets go: of
+// two that differ the lower one comes first.
+func (c *sortColumn) rank(n uint32) (r uint64) {
+	if c.nums != nil {
+		r = uint64(c.nums[n]) ^ 1<<63
+	} else {
+		var first [8]byte
+		copy(first[:], c.at(n))
+		r = binary.BigEndian.Uint64(first[:])
+	}
+	if c.reverse {
+		return ^r
+	}
+	return r
 }
 
 // sort puts places in order.
 func (q *query) sort(found []int, keys []sortKey) ([]int, error) {
 	defer q.release()
-	list := make([]sortable, 0, len(found))
+	columns := make([]sortColumn, len(keys))
+	for i, k := range keys {
+		columns[i].reverse = k.reverse
+		if k.numeric() {
+			columns[i].nums = make([]int64, len(found))
+		} else {
+			columns[i].ends = make([]int, len(found))
+		}
+	}
 	for n, i := range found {
 		q.progress(n, len(found))
-		x := sortable{place: i}
-		for _, k := range keys {
-			if err := q.sortValue(&x, k, q.s.view.msgs[i]); err != nil {
+		for c, k := range keys {
+			if err := q.sortValue(&columns[c], n, k, i); err != nil {
 				return nil, err
 			}
 		}
-		list = append(list, x)
 	}
-	slices.SortFunc(list, func(a, b sortable) int {
-		num, text := 0, 0
-		for _, k := range keys {
-			c := 0
-			if k.numeric() {
-				c = cmp.Compare(a.nums[num], b.nums[num])
-				num++
-			} else {
-				c = strings.Compare(a.texts[text], b.texts[text])
-				text++
-			}
-			if k.reverse {
-				c = -c
-			}
-			if c != 0 {
+	type ranked struct {
+		rank uint64
+		n    uint32
+	}
+	list := make([]ranked, len(found))
+	for n := range list {
+		list[n] = ranked{columns[0].rank(uint32(n)), uint32(n)}
+	}
+	slices.SortFunc(list, func(a, b ranked) int {
+		if c := cmp.Compare(a.rank, b.rank); c != 0 {
+			return c
+		}
+		for c := range columns {
+			if c := columns[c].compare(a.n, b.n); c != 0 {
 				return c
 			}
 		}
-		return a.place - b.place
+		return cmp.Compare(a.n, b.n) // found ascends
 	})
+	sorted := make([]int, len(found))
 	for i, x := range list {
-		found[i] = x.place
+		sorted[i] = found[x.n]
 	}
-	return found, nil
+	return sorted, nil
 }
 
 func (k sortKey) numeric() bool { return k.name == "ARRIVAL" || k.name == "DATE" || k.name == "SIZE" }
 
-// sortValue finds what a message is sorted by. One that cannot be read sorts
-// like one without a header.
-func (q *query) sortValue(x *sortable, k sortKey, m *store.Message) error {
+// sortTexts are the keys that are texts.
+var sortTexts = map[string]summary.Text{
+	"SUBJECT": summary.BySubject, "FROM": summary.ByFrom, "TO": summary.ByTo, "CC": summary.ByCc, "DISPLAYFROM": summary.ByDisplayFrom, "DISPLAYTO": summary.ByDisplayTo,
+}
+
+// sortValue finds what the message at a place, the n-th that was found, is
+// sorted by. One that cannot be read sorts like one without a header.
+func (q *query) sortValue(c *sortColumn, n int, k sortKey, place int) error {
+	m := q.s.view.msgs[place]
 	switch k.name {
 	case "ARRIVAL":
-		x.nums = append(x.nums, m.InternalDate.Unix())
-		return nil
+		c.nums[n] = m.InternalDate.Unix()
 	case "SIZE":
-		x.nums = append(x.nums, m.Size)
-		return nil
-	}
-	h, err := q.header(x.place, m)
-	if err != nil {
-		return err
-	}
-	switch k.name {
+		c.nums[n] = m.Size
 	case "DATE":
-		x.nums = append(x.nums, sentDate(h, m).Unix())
-	case "SUBJECT":
-		base, _ := threads.BaseSubject(mimetree.DecodeWords(h.Get("Subject")))
-		x.texts = append(x.texts, casemap(base))
-	case "DISPLAYFROM":
-		x.texts = append(x.texts, casemap(display(h.Get("From"))))
-	case "DISPLAYTO":
-		x.texts = append(x.texts, casemap(display(h.Get("To"))))
+		sent, err := q.sent(place, m)
+		if err != nil {
+			return err
+		}
+		c.nums[n] = sent.Or(m)
 	default:
-		x.texts = append(x.texts, casemap(firstMailbox(h.Get(k.name))))
+		by := sortTexts[k.name]
+		if text, ok := q.summary(m).Text(by); ok {
+			c.text = append(c.text, text...)
+		} else {
+			h, err := q.header(place, m)
+			if err != nil {
+				return err
+			}
+			c.text = append(c.text, summary.TextOf(h, by)...)
+		}
+		c.ends[n] = len(c.text)
 	}
 	return nil
+}
+
+// sent is when a message was sent.
+func (q *query) sent(place int, m *store.Message) (summary.Sent, error) {
+	if sent, ok := q.summary(m).Sent(); ok {
+		return sent, nil
+	}
+	h, err := q.header(place, m)
+	return summary.SentOf(h), err
+}
+
+// summary returns the summaries, at a message; nil when nothing is kept of it.
+func (q *query) summary(m *store.Message) *summary.Reader {
+	if !q.summed {
+		q.summed, q.sums = true, q.s.summaries()
+	}
+	if q.sumOf != m {
+		q.sumOf, q.sumKnown = m, q.sums.Seek(m)
+	}
+	if !q.sumKnown {
+		return nil
+	}
+	return q.sums
 }
 
 // header is the header of a message; an empty one when it cannot be read.
@@ -175,36 +249,6 @@ func (q *query) header(i int, m *store.Message) (mimetree.Header, error) {
 	}
 	q.s.log.Warn("sort", "mailbox", q.s.mailbox, "uid", m.UID, "err", err)
 	return nil, nil
-}
-
-// sentDate is the Date field, or else the internal date, RFC 5256 2.2.
-func sentDate(h mimetree.Header, m *store.Message) time.Time {
-	if t := parseDate(h.Get("Date")); !t.IsZero() {
-		return t.UTC()
-	}
-	return m.InternalDate.UTC()
-}
-
-// firstMailbox is the local part of the first address.
-func firstMailbox(v string) string {
-	if list := mimetree.ParseAddresses(v); len(list) > 0 {
-		return list[0].Mailbox // or a group's name
-	}
-	return ""
-}
-
-// display is how a person sees the first address, RFC 5957.
-func display(v string) string {
-	list := mimetree.ParseAddresses(v)
-	switch {
-	case len(list) == 0:
-		return ""
-	case list[0].Name != "":
-		return mimetree.DecodeWords(list[0].Name)
-	case list[0].Host != "":
-		return list[0].Mailbox + "@" + list[0].Host
-	}
-	return mimetree.DecodeWords(list[0].Mailbox) // a group's name
 }
 
 // thread implements THREAD.
@@ -256,26 +300,28 @@ func (s *session) thread(cmd *command) error {
 func (q *query) threadable(cmd *command, found []int) ([]threads.Message, error) {
 	defer q.release()
 	msgs := make([]threads.Message, 0, len(found))
+	var refs []uint64 // of all, in pieces
 	for n, i := range found {
 		q.progress(n, len(found))
 		m := q.s.view.msgs[i]
-		h, err := q.header(i, m)
+		sent, err := q.sent(i, m)
 		if err != nil {
 			return nil, err
 		}
-		t := threads.Message{Num: q.s.numberOf(cmd, i), Date: sentDate(h, m)}
-		base, reply := threads.BaseSubject(mimetree.DecodeWords(h.Get("Subject")))
-		t.Subject, t.Reply = casemap(base), reply
-		if ids := threads.MessageIDs(h.Get("Message-Id")); len(ids) > 0 {
-			t.ID = ids[0]
+		if cap(refs)-len(refs) < 64 {
+			refs = make([]uint64, 0, 4096)
 		}
-		if t.Refs = threads.MessageIDs(h.Get("References")); len(t.Refs) == 0 {
-			// Of In-Reply-To only the first is taken.
-			if ids := threads.MessageIDs(h.Get("In-Reply-To")); len(ids) > 0 {
-				t.Refs = ids[:1]
+		t, ok := q.summary(m).Thread(refs[len(refs):])
+		if ok {
+			refs = refs[:min(len(refs)+len(t.Refs), cap(refs))]
+		} else {
+			h, err := q.header(i, m)
+			if err != nil {
+				return nil, err
 			}
+			t = summary.ThreadOf(h)
 		}
-		msgs = append(msgs, t)
+		msgs = append(msgs, threads.Message{Num: q.s.numberOf(cmd, i), Sent: sent.Or(m), ID: t.ID, Refs: t.Refs, Subject: t.Subject, Reply: t.Reply})
 	}
 	return msgs, nil
 }

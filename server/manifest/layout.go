@@ -82,6 +82,11 @@ func (l Layout) StoreDir() string { return l.at("/var/lib/mailform/store") }
 // it costs the time to read the mail again.
 func (l Layout) SearchDir() string { return l.at("/var/lib/mailform/store/search") }
 
+// SummaryDir holds what mail programs ask of all messages at once: envelopes, header
+// fields and the like. The mail store leaves it alone, and losing it costs the time
+// to read the mail again.
+func (l Layout) SummaryDir() string { return l.at("/var/lib/mailform/store/summary") }
+
 // GreylistFile is the daemon's memory of clients that were asked to come back.
 // The mail store leaves it alone, and losing it only delays some mail.
 func (l Layout) GreylistFile() string { return l.at("/var/lib/mailform/store/greylist") }

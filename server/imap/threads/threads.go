@@ -1,19 +1,22 @@
 package threads
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
 	"slices"
 	"strings"
-	"time"
 )
 
-// Message is what decides where a message belongs.
+// Message is what decides where a message belongs. Identifiers and subjects are
+// numbers, see Key.
 type Message struct {
 	Num     uint32 // how the client names it; ascending
-	ID      string // message identifier, without angles; "" when it has none
-	Refs    []string
-	Date    time.Time // sent, or else arrived
-	Subject string    // base subject in the form that is compared
-	Reply   bool      // the subject says that it is a reply or a forward
+	ID      uint64 // of its message identifier; 0 when it has none
+	Refs    []uint64
+	Sent    int64  // when it was sent, or else arrived: Unix seconds
+	Subject uint64 // of its base subject in the form that is compared
+	Reply   bool   // the subject says that it is a reply or a forward
 }
 
 // Node is a message in a thread, with those that follow it.
@@ -22,14 +25,12 @@ type Node struct {
 	Children []*Node
 
 	parent *Node
-	above  bool // a message was put below it
+	above  bool  // a message was put below it
+	gone   bool  // it was joined with another
+	made   *Node // a new parent, which takes its place
 }
 
-// date is when the message was sent, or the first below it that is known.
-func (n *Node) date() time.Time { return n.first().Date }
-
-func (n *Node) num() uint32 { return n.first().Num }
-
+// first is the message, or the first below that somebody has.
 func (n *Node) first() *Message {
 	for n.Message == nil && len(n.Children) > 0 {
 		n = n.Children[0]
@@ -40,11 +41,30 @@ func (n *Node) first() *Message {
 	return n.Message
 }
 
-func byDate(a, b *Node) int {
-	if c := a.date().Compare(b.date()); c != 0 {
-		return c
+// sortByDate sorts nodes by when they were sent.
+func sortByDate(nodes []*Node) {
+	if len(nodes) < 2 {
+		return
 	}
-	return int(int64(a.num()) - int64(b.num()))
+	type dated struct {
+		sent int64
+		num  uint32
+		node *Node
+	}
+	list := make([]dated, len(nodes))
+	for i, n := range nodes {
+		m := n.first()
+		list[i] = dated{m.Sent, m.Num, n}
+	}
+	slices.SortFunc(list, func(a, b dated) int {
+		if c := cmp.Compare(a.sent, b.sent); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.num, b.num)
+	})
+	for i, d := range list {
+		nodes[i] = d.node
+	}
 }
 
 // OrderedSubject makes threads of messages with equal subjects: the first is
@@ -54,18 +74,20 @@ func OrderedSubject(msgs []Message) []*Node {
 	for i := range msgs {
 		order[i] = &msgs[i]
 	}
-	slices.SortStableFunc(order, func(a, b *Message) int {
-		if c := strings.Compare(a.Subject, b.Subject); c != 0 {
+	slices.SortFunc(order, func(a, b *Message) int {
+		if c := cmp.Compare(a.Subject, b.Subject); c != 0 {
 			return c
 		}
-		if c := a.Date.Compare(b.Date); c != 0 {
+		if c := cmp.Compare(a.Sent, b.Sent); c != 0 {
 			return c
 		}
-		return int(int64(a.Num) - int64(b.Num))
+		return cmp.Compare(a.Num, b.Num)
 	})
 	var roots []*Node
+	nodes := make([]Node, len(order))
 	for i, m := range order {
-		n := &Node{Message: m}
+		n := &nodes[i]
+		n.Message = m
 		if i > 0 && order[i-1].Subject == m.Subject {
 			last := roots[len(roots)-1]
 			last.Children = append(last.Children, n)
@@ -73,7 +95,7 @@ func OrderedSubject(msgs []Message) []*Node {
 		}
 		roots = append(roots, n)
 	}
-	slices.SortStableFunc(roots, byDate)
+	sortByDate(roots)
 	return roots
 }
 
@@ -81,7 +103,7 @@ func OrderedSubject(msgs []Message) []*Node {
 // whose subjects are equal: RFC 5256 3, REFERENCES.
 func References(msgs []Message) []*Node {
 	roots := prune(link(msgs), true)
-	slices.SortStableFunc(roots, byDate)
+	sortByDate(roots)
 	roots = joinSubjects(roots)
 	sortAll(roots)
 	return roots
@@ -89,14 +111,23 @@ func References(msgs []Message) []*Node {
 
 // link is steps 1 and 2: it returns all that nothing stands above.
 func link(msgs []Message) (roots []*Node) {
-	byID := make(map[string]*Node, len(msgs))
+	byID := make(map[uint64]*Node, len(msgs))
 	all := make([]*Node, 0, len(msgs))
-	node := func(id string) *Node {
+	var room []Node
+	add := func() *Node {
+		if len(room) == 0 {
+			room = make([]Node, max(len(msgs)/8, 16))
+		}
+		n := &room[0]
+		room = room[1:]
+		all = append(all, n)
+		return n
+	}
+	node := func(id uint64) *Node {
 		n := byID[id]
 		if n == nil {
-			n = &Node{}
+			n = add()
 			byID[id] = n
-			all = append(all, n)
 		}
 		return n
 	}
@@ -104,14 +135,14 @@ func link(msgs []Message) (roots []*Node) {
 	for i := range msgs {
 		m := &msgs[i]
 		// Of two with the same identifier the first has it.
-		if m.ID != "" {
+		if m.ID != 0 {
 			if n := node(m.ID); n.Message == nil {
 				n.Message, own[i] = m, n
 				continue
 			}
 		}
-		own[i] = &Node{Message: m}
-		all = append(all, own[i])
+		own[i] = add()
+		own[i].Message = m
 	}
 	for i := range msgs {
 		var above *Node
@@ -163,7 +194,7 @@ func prune(nodes []*Node, top bool) []*Node {
 		case !top || len(n.Children) == 1:
 			out = append(out, n.Children...)
 		default:
-			slices.SortStableFunc(n.Children, byDate)
+			sortByDate(n.Children)
 			out = append(out, n)
 		}
 	}
@@ -172,10 +203,10 @@ func prune(nodes []*Node, top bool) []*Node {
 
 // joinSubjects is step 5.
 func joinSubjects(roots []*Node) []*Node {
-	table := map[string]*Node{}
+	table := make(map[uint64]*Node, len(roots))
 	for _, n := range roots {
 		m := n.first()
-		if m.Subject == "" {
+		if m.Subject == 0 {
 			continue
 		}
 		old := table[m.Subject]
@@ -183,12 +214,10 @@ func joinSubjects(roots []*Node) []*Node {
 			table[m.Subject] = n
 		}
 	}
-	gone := map[*Node]bool{}
-	made := map[*Node]*Node{} // a new parent, in the place of the node it was made for
 	for _, n := range roots {
 		m := n.first()
 		into := table[m.Subject]
-		if m.Subject == "" || into == n {
+		if m.Subject == 0 || into == n {
 			continue
 		}
 		switch {
@@ -198,18 +227,18 @@ func joinSubjects(roots []*Node) []*Node {
 			into.Children = append(into.Children, n)
 		default:
 			both := &Node{Children: []*Node{into, n}}
-			made[into] = both
+			into.made = both
 			table[m.Subject] = both
 		}
-		gone[n] = true
+		n.gone = true
 	}
 	out := roots[:0]
 	for _, n := range roots {
-		if gone[n] {
+		if n.gone {
 			continue
 		}
-		if both := made[n]; both != nil {
-			n = both
+		if n.made != nil {
+			n = n.made
 		}
 		out = append(out, n)
 	}
@@ -221,7 +250,7 @@ func sortAll(nodes []*Node) {
 	for _, n := range nodes {
 		sortAll(n.Children)
 	}
-	slices.SortStableFunc(nodes, byDate)
+	sortByDate(nodes)
 }
 
 // MessageIDs returns the message identifiers in a References or In-Reply-To
@@ -254,4 +283,14 @@ func clean(id string) string {
 		return id
 	}
 	return strings.NewReplacer(`"`, "", `\`, "", " ", "", "\t", "").Replace(id)
+}
+
+// Key is a number that stands for a message identifier or a subject; 0 for "".
+// Two that are different have different ones, but for one pair in 2^64.
+func Key(s string) uint64 {
+	if s == "" {
+		return 0
+	}
+	sum := sha256.Sum256([]byte(s))
+	return max(binary.LittleEndian.Uint64(sum[:]), 1)
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"pgregory.net/rapid"
 )
@@ -51,27 +50,36 @@ func show(nodes []*Node) string {
 	return b.String()
 }
 
-func at(minute int) time.Time { return time.Date(2026, 11, 22, 0, minute, 0, 0, time.UTC) }
+// msg is a Message whose identifiers and subject are given as texts.
+func msg(num uint32, id string, refs []string, sent int64, subject string, reply bool) Message {
+	m := Message{Num: num, ID: Key(id), Sent: sent, Subject: Key(subject), Reply: reply}
+	for _, r := range refs {
+		m.Refs = append(m.Refs, Key(r))
+	}
+	return m
+}
+
+func at(minute int) int64 { return 60 * int64(minute) }
 
 func TestReferences(t *testing.T) {
 	for name, c := range map[string]struct {
 		msgs []Message
 		want string
 	}{
-		"replies": {[]Message{{1, "a", nil, at(1), "", false}, {2, "b", []string{"a"}, at(3), "", false}, {3, "c", []string{"a"}, at(2), "", false}}, "(1(3)(2))"},
-		"a loop is cut": {[]Message{{1, "a", nil, at(3), "", false}, {2, "b", []string{"a", "c"}, at(1), "", false}, {3, "c", []string{"b"}, at(2), "", false}},
+		"replies": {[]Message{msg(1, "a", nil, at(1), "", false), msg(2, "b", []string{"a"}, at(3), "", false), msg(3, "c", []string{"a"}, at(2), "", false)}, "(1(3)(2))"},
+		"a loop is cut": {[]Message{msg(1, "a", nil, at(3), "", false), msg(2, "b", []string{"a", "c"}, at(1), "", false), msg(3, "c", []string{"b"}, at(2), "", false)},
 			"(3(2))(1)"},
-		"what nobody has makes room":    {[]Message{{1, "b", []string{"a"}, at(1), "", false}}, "(1)"},
-		"but holds brothers together":   {[]Message{{1, "b", []string{"a"}, at(2), "", false}, {2, "c", []string{"a"}, at(1), "", false}}, "(-(2)(1))"},
-		"subjects join":                 {[]Message{{1, "a", nil, at(1), "X", false}, {2, "b", nil, at(2), "X", true}}, "(1(2))"},
-		"equal ones become brothers":    {[]Message{{1, "a", nil, at(1), "X", false}, {2, "b", nil, at(2), "X", false}}, "(-(1)(2))"},
-		"identifiers given twice":       {[]Message{{1, "a", nil, at(1), "", false}, {2, "a", nil, at(2), "", false}, {3, "b", []string{"a"}, at(3), "", false}}, "(1(3))(2)"},
-		"no subject joins nothing":      {[]Message{{1, "", nil, at(1), "", false}, {2, "", nil, at(2), "", false}}, "(1)(2)"},
-		"the reply comes first":         {[]Message{{1, "a", nil, at(1), "X", true}, {2, "b", nil, at(2), "X", false}}, "(2(1))"},
+		"what nobody has makes room":    {[]Message{msg(1, "b", []string{"a"}, at(1), "", false)}, "(1)"},
+		"but holds brothers together":   {[]Message{msg(1, "b", []string{"a"}, at(2), "", false), msg(2, "c", []string{"a"}, at(1), "", false)}, "(-(2)(1))"},
+		"subjects join":                 {[]Message{msg(1, "a", nil, at(1), "X", false), msg(2, "b", nil, at(2), "X", true)}, "(1(2))"},
+		"equal ones become brothers":    {[]Message{msg(1, "a", nil, at(1), "X", false), msg(2, "b", nil, at(2), "X", false)}, "(-(1)(2))"},
+		"identifiers given twice":       {[]Message{msg(1, "a", nil, at(1), "", false), msg(2, "a", nil, at(2), "", false), msg(3, "b", []string{"a"}, at(3), "", false)}, "(1(3))(2)"},
+		"no subject joins nothing":      {[]Message{msg(1, "", nil, at(1), "", false), msg(2, "", nil, at(2), "", false)}, "(1)(2)"},
+		"the reply comes first":         {[]Message{msg(1, "a", nil, at(1), "X", true), msg(2, "b", nil, at(2), "X", false)}, "(2(1))"},
 		"nothing":                       {nil, ""},
-		"a message that names itself":   {[]Message{{1, "a", []string{"a"}, at(1), "", false}}, "(1)"},
-		"what it says counts more":      {[]Message{{1, "c", []string{"a", "b"}, at(3), "", false}, {2, "b", []string{"d"}, at(2), "", false}, {3, "d", nil, at(1), "", false}}, "(3(2(1)))"},
-		"two that nobody has, one name": {[]Message{{1, "b", []string{"a"}, at(1), "X", false}, {2, "c", []string{"a"}, at(2), "Y", false}, {3, "e", []string{"d"}, at(3), "X", false}, {4, "f", []string{"d"}, at(4), "Z", false}}, "(-(1)(2)(3)(4))"},
+		"a message that names itself":   {[]Message{msg(1, "a", []string{"a"}, at(1), "", false)}, "(1)"},
+		"what it says counts more":      {[]Message{msg(1, "c", []string{"a", "b"}, at(3), "", false), msg(2, "b", []string{"d"}, at(2), "", false), msg(3, "d", nil, at(1), "", false)}, "(3(2(1)))"},
+		"two that nobody has, one name": {[]Message{msg(1, "b", []string{"a"}, at(1), "X", false), msg(2, "c", []string{"a"}, at(2), "Y", false), msg(3, "e", []string{"d"}, at(3), "X", false), msg(4, "f", []string{"d"}, at(4), "Z", false)}, "(-(1)(2)(3)(4))"},
 	} {
 		if got := show(References(c.msgs)); got != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
@@ -80,7 +88,7 @@ func TestReferences(t *testing.T) {
 }
 
 func TestOrderedSubject(t *testing.T) {
-	got := show(OrderedSubject([]Message{{1, "", nil, at(5), "B", false}, {2, "", nil, at(2), "A", false}, {3, "", nil, at(1), "A", true}, {4, "", nil, at(9), "A", true}}))
+	got := show(OrderedSubject([]Message{msg(1, "", nil, at(5), "B", false), msg(2, "", nil, at(2), "A", false), msg(3, "", nil, at(1), "A", true), msg(4, "", nil, at(9), "A", true)}))
 	if want := "(3(2)(4))(1)"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
@@ -93,11 +101,11 @@ func TestEveryMessageOnce(t *testing.T) {
 		id := rapid.SampledFrom([]string{"", "a", "b", "c", "d", "e", "f"})
 		msgs := make([]Message, n)
 		for i := range msgs {
-			msgs[i] = Message{Num: uint32(i + 1), ID: id.Draw(rt, "id"), Date: at(rapid.IntRange(0, 5).Draw(rt, "minute")),
-				Subject: rapid.SampledFrom([]string{"", "X", "Y"}).Draw(rt, "subject"), Reply: rapid.Bool().Draw(rt, "reply")}
+			msgs[i] = Message{Num: uint32(i + 1), ID: Key(id.Draw(rt, "id")), Sent: at(rapid.IntRange(0, 5).Draw(rt, "minute")),
+				Subject: Key(rapid.SampledFrom([]string{"", "X", "Y"}).Draw(rt, "subject")), Reply: rapid.Bool().Draw(rt, "reply")}
 			for _, ref := range rapid.SliceOfN(id, 0, 4).Draw(rt, "refs") {
 				if ref != "" {
-					msgs[i].Refs = append(msgs[i].Refs, ref)
+					msgs[i].Refs = append(msgs[i].Refs, Key(ref))
 				}
 			}
 		}

@@ -1,11 +1,9 @@
-package imap
+package summary
 
 import (
 	"mime"
-	"net/mail"
 	"slices"
 	"strings"
-	"time"
 
 	"mailform/server/imap/mimetree"
 	"mailform/server/imap/wire"
@@ -30,8 +28,8 @@ func isASCII(s string) bool {
 	return true
 }
 
-// writeEnvelope writes a header as ENVELOPE shows it, RFC 9051 7.5.2.
-func writeEnvelope(w *wire.Writer, h mimetree.Header) {
+// WriteEnvelope writes a header as ENVELOPE shows it, RFC 9051 7.5.2.
+func WriteEnvelope(w *wire.Writer, h mimetree.Header) {
 	from := h.Get("From")
 	orFrom := func(name string) string {
 		if v := h.Get(name); v != "" {
@@ -90,45 +88,14 @@ func writeAddresses(w *wire.Writer, v string) {
 	w.Byte(')')
 }
 
-// dateLayouts are what stands in Date fields besides RFC 5322.
-var dateLayouts = []string{
-	time.RFC3339, time.ANSIC, time.UnixDate, time.RFC850,
-	"Mon, 2 Jan 2006 15:04:05", "2 Jan 2006 15:04:05 -0700", "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05",
-	"Mon, 2 Jan 2006 15.04.05 -0700", "Mon Jan 2 15:04:05 2006 -0700",
-}
-
-// parseDate reads a Date field; the zero time when it cannot.
-func parseDate(v string) time.Time {
-	for _, layout := range []string{"Mon, 2 Jan 2006 15:04:05 -0700", "2 Jan 2006 15:04:05 -0700"} {
-		if t, err := time.Parse(layout, v); err == nil {
-			return t
-		}
-	}
-	if t, err := mail.ParseDate(v); err == nil {
-		return t
-	}
-	if i := strings.IndexByte(v, '('); i > 0 {
-		v = strings.TrimSpace(v[:i])
-		if t, err := mail.ParseDate(v); err == nil {
-			return t
-		}
-	}
-	for _, layout := range dateLayouts {
-		if t, err := time.Parse(layout, v); err == nil {
-			return t
-		}
-	}
-	return time.Time{}
-}
-
-// writeStructure writes a part as BODYSTRUCTURE shows it, RFC 9051 7.5.2, or
+// WriteStructure writes a part as BODYSTRUCTURE shows it, RFC 9051 7.5.2, or
 // without extension data as BODY does.
-func writeStructure(w *wire.Writer, p *mimetree.Part, extended bool) {
+func WriteStructure(w *wire.Writer, p *mimetree.Part, extended bool) {
 	w.Byte('(')
 	defer w.Byte(')')
 	if p.Multipart() {
 		for _, c := range p.Children { // without spaces: some clients trip over them
-			writeStructure(w, c, extended)
+			WriteStructure(w, c, extended)
 		}
 		w.Byte(' ')
 		w.String(p.Subtype)
@@ -167,9 +134,9 @@ func writeStructure(w *wire.Writer, p *mimetree.Part, extended bool) {
 			inner = &mimetree.Part{Type: "text", Subtype: "plain"}
 		}
 		w.Byte(' ')
-		writeEnvelope(w, inner.Fields)
+		WriteEnvelope(w, inner.Fields)
 		w.Byte(' ')
-		writeStructure(w, inner, extended)
+		WriteStructure(w, inner, extended)
 		w.Byte(' ')
 		w.Num(uint64(p.Lines))
 	}

@@ -1,4 +1,4 @@
-package imap
+package summary
 
 import (
 	"io"
@@ -13,13 +13,9 @@ const (
 	previewRead  = 16 << 10
 )
 
-// preview returns the beginning of a message's text, RFC 8970: of the first
+// Preview returns the beginning of a message's text, RFC 8970: of the first
 // plain text, or else of the first HTML.
-func (c *content) preview() (string, error) {
-	tree, err := c.structure()
-	if err != nil {
-		return "", err
-	}
+func Preview(tree *mimetree.Part, at io.ReaderAt) string {
 	var best *mimetree.Part
 	tree.Walk(func(p *mimetree.Part) {
 		if p.Type != "text" || p.Multipart() || p.Subtype != "plain" && p.Subtype != "html" {
@@ -33,12 +29,13 @@ func (c *content) preview() (string, error) {
 		}
 	})
 	if best == nil {
-		return "", nil
+		return ""
 	}
-	r, _ := mimetree.CharsetReader(best.Params["charset"], mimetree.Decoded(best.Encoding(), c.reader(best.Body)))
+	body := io.NewSectionReader(at, best.Body.Start, best.Body.Len())
+	r, _ := mimetree.CharsetReader(best.Params["charset"], mimetree.Decoded(best.Encoding(), body))
 	b, err := io.ReadAll(io.LimitReader(r, previewRead))
 	if err != nil && len(b) == 0 {
-		return "", nil // a character set that breaks off
+		return "" // a character set that breaks off
 	}
 	text := mimetree.ToUTF8(b)
 	if len(b) == previewRead {
@@ -47,7 +44,7 @@ func (c *content) preview() (string, error) {
 	if best.Subtype == "html" {
 		text = stripHTML(text)
 	}
-	return squeeze(text), nil
+	return squeeze(text)
 }
 
 // squeeze makes a text one line of bounded length; quoted lines are left out.

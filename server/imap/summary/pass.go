@@ -1,0 +1,295 @@
+package summary
+
+import (
+	"context"
+	"crypto/cipher"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"mailform/server/store"
+)
+
+// piece is a stretch of a mailbox: the messages within a run, or those between
+// two of them.
+type piece struct {
+	run  *runName // nil: there is none yet
+	msgs []*store.Message
+	// write says that the run does not stay as it is.
+	write bool
+}
+
+// mailbox brings the runs of a mailbox up to date. With tidy nothing stays of
+// messages that are gone.
+func (k *Keeper) mailbox(ctx context.Context, b boxKey, info store.MailboxInfo, key cipher.AEAD, tidy bool) error {
+	s, err := k.state(b)
+	if err != nil {
+		return err
+	}
+	if tidy {
+		if err := k.sweep(b, s); err != nil {
+			return err
+		}
+	}
+	runs := k.runsOf(s)
+	if info.Messages == 0 {
+		return k.replace(b, s, runs, nil)
+	}
+	last := store.UID(0)
+	if n := len(runs); n > 0 {
+		last = runs[n-1].last
+	}
+	due := int(info.Messages)-sumOf(runs) >= k.cfg.Least || int(info.UIDNext)-1-int(last) >= k.cfg.Least
+	same := s.uidNext == info.UIDNext && s.messages == info.Messages
+	if !due && (!tidy || same || len(runs) == 0) {
+		return nil
+	}
+	snap, watch, err := k.cfg.Store.Open(ctx, b.account, info.Name)
+	if errors.Is(err, store.ErrNoMailbox) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	watch.Close()
+	if snap.Info.UIDValidity != b.id {
+		return nil // another one has the name now
+	}
+	pieces, err := k.survey(ctx, b, s, snap.Messages, key, tidy)
+	if err != nil {
+		return err
+	}
+	w := &writer{k: k, box: b, state: s, key: key, make: newMaker()}
+	defer w.old.open(nil)
+	for i := 0; i < len(pieces); {
+		j := i
+		for j < len(pieces) && pieces[j].write && (j == i || len(pieces[j].msgs) < maxRun && len(pieces[j-1].msgs) < maxRun) {
+			j++
+		}
+		if j > i {
+			if err := w.sequence(ctx, pieces[i:j]); err != nil {
+				return err
+			}
+		}
+		i = max(j, i+1)
+	}
+	if tidy {
+		k.mu.Lock()
+		s.uidNext, s.messages = snap.Info.UIDNext, snap.Info.Messages
+		k.mu.Unlock()
+	}
+	return nil
+}
+
+// sweep removes files that are no runs in use: what a crash has left.
+func (k *Keeper) sweep(b boxKey, s *box) error {
+	entries, err := os.ReadDir(k.dir(b))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, n := range k.runsOf(s) {
+		used[n.String()] = true
+	}
+	for _, e := range entries {
+		if !used[e.Name()] {
+			if err := os.Remove(filepath.Join(k.dir(b), e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// survey says which stretches a mailbox has and which are to be written.
+func (k *Keeper) survey(ctx context.Context, b boxKey, s *box, msgs []*store.Message, key cipher.AEAD, tidy bool) ([]piece, error) {
+	var pieces []piece
+	next := store.UID(0)
+	gap := func(upTo store.UID, final bool) {
+		list := between(msgs, next, upTo)
+		for len(list) >= maxRun {
+			pieces = append(pieces, piece{msgs: list[:maxRun], write: true})
+			list = list[maxRun:]
+		}
+		if len(list) > 0 {
+			pieces = append(pieces, piece{msgs: list, write: !final || len(list) >= k.cfg.Least})
+		}
+	}
+	for _, name := range k.runsOf(s) {
+		inside := between(msgs, name.first, name.last)
+		have, err := k.count(ctx, b, name, inside, key)
+		if errors.Is(err, errRun) || errors.Is(err, fs.ErrNotExist) {
+			k.cfg.Logger.Warn("summary: a file is made anew", "account", b.account, "err", err)
+			if err := k.replace(b, s, []runName{name}, nil); err != nil {
+				return nil, err
+			}
+			continue // a gap
+		}
+		if err != nil {
+			return nil, err
+		}
+		if name.first > 0 {
+			gap(name.first-1, false)
+		}
+		next = name.last + 1
+		pieces = append(pieces, piece{run: &name, msgs: inside, write: have < len(inside) || tidy && have < int(name.count)})
+	}
+	gap(^store.UID(0), true)
+	absorb(pieces)
+	return pieces, nil
+}
+
+// count returns how many of some messages a run has.
+func (k *Keeper) count(ctx context.Context, b boxKey, name runName, msgs []*store.Message, key cipher.AEAD) (n int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	r, err := openRun(k.dir(b), name, b.id, key)
+	if err != nil {
+		return 0, err
+	}
+	c := &cursor{}
+	c.open(r)
+	defer c.open(nil)
+	for _, m := range msgs {
+		found, err := c.seek(m)
+		if err != nil {
+			return 0, err
+		}
+		if found {
+			n++
+		}
+	}
+	return n, nil
+}
+
+// absorb has runs written anew together with what comes beside them, when they
+// are not much larger: so there are few, and none is written often.
+func absorb(pieces []piece) {
+	for i := range pieces {
+		if !pieces[i].write || len(pieces[i].msgs) >= maxRun {
+			continue
+		}
+		size := len(pieces[i].msgs)
+		for j := i - 1; j >= 0; j-- {
+			n := len(pieces[j].msgs)
+			if size+n > maxRun || n >= 4*size && !pieces[j].write {
+				break
+			}
+			pieces[j].write = true
+			size += n
+		}
+	}
+	// What is left over at the end comes along.
+	if n := len(pieces); n > 1 && pieces[n-2].write && pieces[n-1].run == nil && len(pieces[n-2].msgs)+len(pieces[n-1].msgs) <= maxRun {
+		pieces[n-1].write = true
+	}
+}
+
+// writer writes the runs of a mailbox.
+type writer struct {
+	k     *Keeper
+	box   boxKey
+	state *box
+	key   cipher.AEAD
+	make  *maker
+	old   cursor
+}
+
+// sequence writes pieces that stand side by side, and then does away with the
+// runs that they were.
+func (w *writer) sequence(ctx context.Context, pieces []piece) (err error) {
+	var made, gone []runName
+	defer func() {
+		if err != nil { // nobody knows of them
+			for _, n := range made {
+				err = errors.Join(err, os.Remove(filepath.Join(w.k.dir(w.box), n.String())))
+			}
+		}
+	}()
+	b := &builder{box: w.box.id}
+	flush := func() error {
+		if b.count == 0 {
+			return nil
+		}
+		dir := w.k.dir(w.box)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		n, err := b.write(dir, w.state.next, w.key)
+		w.state.next++
+		if err != nil {
+			return err
+		}
+		made = append(made, n)
+		b = &builder{box: w.box.id}
+		return nil
+	}
+	for _, p := range pieces {
+		w.old.open(nil)
+		if p.run != nil {
+			r, err := openRun(w.k.dir(w.box), *p.run, w.box.id, w.key)
+			if err != nil {
+				return err
+			}
+			w.old.open(r)
+			gone = append(gone, *p.run)
+		}
+		for _, m := range p.msgs {
+			e, err := w.entry(ctx, m)
+			if err != nil {
+				return err
+			}
+			if b.add(&e); b.full() {
+				if err := flush(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return err
+	}
+	w.old.open(nil)
+	err = w.k.replace(w.box, w.state, gone, made)
+	made = nil
+	return err
+}
+
+// entry takes a message's entry from the run in which it was, or makes it.
+func (w *writer) entry(ctx context.Context, m *store.Message) (entry, error) {
+	if err := ctx.Err(); err != nil {
+		return entry{}, err
+	}
+	if w.old.run != nil {
+		if found, err := w.old.seek(m); err == nil && found {
+			if e, err := w.old.entry(); err == nil {
+				return e, nil
+			}
+		}
+	}
+	r, err := w.k.cfg.Store.Read(ctx, *m)
+	if err == nil {
+		at, ok := r.(io.ReaderAt)
+		if !ok {
+			err = errors.New("the store's reader cannot read at a place")
+		}
+		var e entry
+		if err == nil {
+			e, err = w.make.make(m, at)
+		}
+		if err = errors.Join(err, r.Close()); err == nil {
+			return e, nil
+		}
+	}
+	if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) {
+		// It is gone, or cannot be read: nothing is kept but that it is there.
+		return entry{uid: m.UID, guard: guardOf(m), sent: Sent{Unix: unknownDate}}, nil
+	}
+	return entry{}, err
+}

@@ -1,0 +1,178 @@
+// Package summary keeps what mail programs ask of all messages of a mailbox at
+// once: envelope, body structure, the usual header fields, preview, and what
+// messages are sorted and threaded by. It is a cache, filled behind deliveries:
+// losing it costs the time to read the messages again.
+//
+// What stands in it is made here too, so that a message that is not in the cache
+// is answered by the same code. A Keeper has a folder for each mailbox; in it are
+// runs, files of messages in the order of their UIDs that never change. Within a
+// run each kind of value has its own blocks, so that a SORT by date reads dates
+// and nothing else. A Reader goes through them beside a command; what it does not
+// find, or finds damaged, the caller reads from the message.
+//
+// It imports server/search (to fold text), server/store, and of server/imap
+// mimetree, threads and wire.
+package summary
+
+import (
+	"net/mail"
+	"strings"
+	"time"
+
+	"mailform/server/imap/mimetree"
+	"mailform/server/imap/threads"
+	"mailform/server/search"
+	"mailform/server/store"
+)
+
+// Version is raised whenever a value comes out otherwise than before: what an
+// older version has written is thrown away and made anew.
+const Version = 1
+
+// Text is a kind of text that messages are sorted by.
+type Text uint8
+
+// The texts, RFC 5256 and RFC 5957.
+const (
+	BySubject Text = iota
+	ByFrom
+	ByTo
+	ByCc
+	ByDisplayFrom
+	ByDisplayTo
+	texts
+)
+
+// TextOf returns what a message is sorted by, in the form that is compared.
+func TextOf(h mimetree.Header, by Text) string {
+	switch by {
+	case BySubject:
+		base, _ := threads.BaseSubject(mimetree.DecodeWords(h.Get("Subject")))
+		return search.Fold(base)
+	case ByFrom:
+		return search.Fold(firstMailbox(h.Get("From")))
+	case ByTo:
+		return search.Fold(firstMailbox(h.Get("To")))
+	case ByCc:
+		return search.Fold(firstMailbox(h.Get("Cc")))
+	case ByDisplayFrom:
+		return search.Fold(display(h.Get("From")))
+	default:
+		return search.Fold(display(h.Get("To")))
+	}
+}
+
+// firstMailbox is the local part of the first address.
+func firstMailbox(v string) string {
+	if list := mimetree.ParseAddresses(v); len(list) > 0 {
+		return list[0].Mailbox // or a group's name
+	}
+	return ""
+}
+
+// display is how a person sees the first address, RFC 5957.
+func display(v string) string {
+	list := mimetree.ParseAddresses(v)
+	switch {
+	case len(list) == 0:
+		return ""
+	case list[0].Name != "":
+		return mimetree.DecodeWords(list[0].Name)
+	case list[0].Host != "":
+		return list[0].Mailbox + "@" + list[0].Host
+	}
+	return mimetree.DecodeWords(list[0].Mailbox) // a group's name
+}
+
+// Thread is what decides to which thread a message belongs.
+type Thread struct {
+	ID      uint64   // of its message identifier, see threads.Key; 0: none
+	Subject uint64   // of its base subject; 0: it is empty
+	Reply   bool     // the subject says that it is a reply or a forward
+	Refs    []uint64 // of the messages it refers to, in their order
+}
+
+// ThreadOf returns where a message belongs.
+func ThreadOf(h mimetree.Header) (t Thread) {
+	base, reply := threads.BaseSubject(mimetree.DecodeWords(h.Get("Subject")))
+	t.Subject, t.Reply = threads.Key(search.Fold(base)), reply
+	if ids := threads.MessageIDs(h.Get("Message-Id")); len(ids) > 0 {
+		t.ID = threads.Key(ids[0])
+	}
+	refs := threads.MessageIDs(h.Get("References"))
+	if len(refs) == 0 {
+		// Of In-Reply-To only the first is taken.
+		if refs = threads.MessageIDs(h.Get("In-Reply-To")); len(refs) > 1 {
+			refs = refs[:1]
+		}
+	}
+	for _, r := range refs {
+		t.Refs = append(t.Refs, threads.Key(r))
+	}
+	return t
+}
+
+// Sent is when a message was sent, in the zone that its Date field names.
+type Sent struct {
+	Unix   int64 // seconds; undated when there is no date that can be read
+	Offset int32 // of the zone, seconds east
+}
+
+const undated = -1 << 63
+
+// SentOf reads the Date field.
+func SentOf(h mimetree.Header) Sent {
+	t := ParseDate(h.Get("Date"))
+	if t.IsZero() {
+		return Sent{Unix: undated}
+	}
+	_, offset := t.Zone()
+	return Sent{t.Unix(), int32(offset)}
+}
+
+// Time returns the time; the zero time when there is none.
+func (s Sent) Time() time.Time {
+	if s.Unix == undated {
+		return time.Time{}
+	}
+	return time.Unix(s.Unix, 0).In(time.FixedZone("", int(s.Offset)))
+}
+
+// Or is when the message was sent, or else when it arrived, RFC 5256 2.2, in seconds.
+func (s Sent) Or(m *store.Message) int64 {
+	if s.Unix == undated {
+		return m.InternalDate.Unix()
+	}
+	return s.Unix
+}
+
+// dateLayouts are what stands in Date fields besides RFC 5322.
+var dateLayouts = []string{
+	time.RFC3339, time.ANSIC, time.UnixDate, time.RFC850,
+	"Mon, 2 Jan 2006 15:04:05", "2 Jan 2006 15:04:05 -0700", "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05",
+	"Mon, 2 Jan 2006 15.04.05 -0700", "Mon Jan 2 15:04:05 2006 -0700",
+}
+
+// ParseDate reads a Date field; the zero time when it cannot.
+func ParseDate(v string) time.Time {
+	for _, layout := range []string{"Mon, 2 Jan 2006 15:04:05 -0700", "2 Jan 2006 15:04:05 -0700"} {
+		if t, err := time.Parse(layout, v); err == nil {
+			return t
+		}
+	}
+	if t, err := mail.ParseDate(v); err == nil {
+		return t
+	}
+	if i := strings.IndexByte(v, '('); i > 0 {
+		v = strings.TrimSpace(v[:i])
+		if t, err := mail.ParseDate(v); err == nil {
+			return t
+		}
+	}
+	for _, layout := range dateLayouts {
+		if t, err := time.Parse(layout, v); err == nil {
+			return t
+		}
+	}
+	return time.Time{}
+}
