@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"mailform/plan"
+	"mailform/server/manifest"
 	"mailform/specs"
 )
 
@@ -149,5 +150,36 @@ func (p *Provider) Schedule(s plan.Scheduling) ([]plan.Resource, []plan.Object, 
 		r.Attrs["names"] = plan.Strings(names...)
 		desired = append(desired, grouped(r, there[host])...)
 	}
-	return desired, s.Observed, nil, nil
+	return follow(desired), s.Observed, nil, nil
+}
+
+// follow lets what waits for a host's certificate wait for the one that holds its
+// name. Other providers do not know how the names are spread, and name the first.
+func follow(desired []plan.Resource) []plan.Resource {
+	holder := map[string]plan.Address{} // by host and name
+	for _, r := range desired {
+		if n := groupOf(r.Address); n > 1 && r.Provider == Name {
+			for _, name := range r.Attrs["names"].Texts() {
+				holder[r.Attrs["host"].Str()+" "+name] = r.Address
+			}
+		}
+	}
+	if len(holder) == 0 {
+		return desired
+	}
+	for i, r := range desired {
+		at := slices.IndexFunc(r.DependsOn, func(a plan.Address) bool { return groupOf(a) == 1 })
+		if at < 0 || r.Provider == Name {
+			continue
+		}
+		name := r.Attrs["name"].Str()
+		if domain, ok := strings.CutPrefix(name, "_mta-sts."); ok {
+			name = manifest.MTASTSName(domain) // where the policy is that it announces
+		}
+		if a, ok := holder[r.DependsOn[at].Segments()[1]+" "+name]; ok {
+			desired[i].DependsOn = slices.Clone(r.DependsOn)
+			desired[i].DependsOn[at] = a
+		}
+	}
+	return desired
 }

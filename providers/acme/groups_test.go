@@ -116,6 +116,64 @@ func TestManyNames(t *testing.T) {
 	}
 }
 
+// What is said of a name waits for the certificate that holds it, which need not be
+// the host's first.
+func TestRecordsWaitForTheirCertificate(t *testing.T) {
+	w := newWorld(t, acmesim.Config{RejectNonces: -1})
+	s := manyWebNames(150)
+	s.Domains[0].MTASTS = &specs.MTASTS{Mode: "enforce", MaxAge: day}
+	second := *s.Domains[0]
+	second.Name, second.Discovery = "zz.acme.example", true
+	s.Domains = append(s.Domains, &second)
+	desired, _ := w.p.Declare(s)
+	records, diags := w.dns.Declare(s)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	all := slices.Concat(records, desired)
+	before := fmt.Sprint(all)
+	got, _, _, _ := w.p.Schedule(plan.Scheduling{Now: w.now, Desired: slices.Clone(all)})
+	if fmt.Sprint(all) != before {
+		t.Error("the wishes of others were changed in their place")
+	}
+	waits := map[plan.Address][]plan.Address{}
+	for _, r := range got {
+		for _, a := range r.DependsOn {
+			if a.Kind() == "cert" {
+				waits[r.Address] = append(waits[r.Address], a)
+			}
+		}
+	}
+	for record, cert := range map[plan.Address]plan.Address{
+		"dns/acme.example/mta-sts":       "cert/mx1", // mta-sts.acme.example sorts before w…
+		"dns/zz.acme.example/mta-sts":    "cert/mx1", // and mta-sts.zz.acme.example
+		"dns/zz.acme.example/autoconfig": "cert/mx1",
+		"dns/acme.example/web/w000":      "cert/mx1",
+		"dns/acme.example/web/w296":      "cert/mx1/2",
+	} {
+		if got := waits[record]; len(got) != 1 || got[0] != cert {
+			t.Errorf("%s waits for %v, want %s", record, got, cert)
+		}
+	}
+	// A policy whose name came late is in the second certificate.
+	late := *s.Domains[0]
+	late.Name = "late.acme.example"
+	s.Domains = append(s.Domains, &late)
+	full := manyWebNames(100)
+	there, _ := w.p.Declare(full)
+	var observed []plan.Object
+	for _, r := range there {
+		observed = append(observed, plan.Object{Address: r.Address, Provider: Name, Attrs: r.Attrs})
+	}
+	records, _ = w.dns.Declare(s)
+	desired, _ = w.p.Declare(s)
+	got, _, _, _ = w.p.Schedule(plan.Scheduling{Now: w.now, Desired: slices.Concat(records, desired), Observed: observed})
+	i := slices.IndexFunc(got, func(r plan.Resource) bool { return r.Address == "dns/late.acme.example/mta-sts" })
+	if !slices.Contains(got[i].DependsOn, "cert/mx1/2") || slices.Contains(got[i].DependsOn, "cert/mx1") {
+		t.Errorf("a late policy waits for %v", got[i].DependsOn)
+	}
+}
+
 // The host that goes takes its certificates along.
 func TestDestroyedHostNeedsNoRemoval(t *testing.T) {
 	gone := []plan.Change{{Address: "cert/mx1", Action: plan.Delete}, {Address: "cert/mx1/2", Action: plan.Delete}, {Address: "cert/mx2/2", Action: plan.Delete}}

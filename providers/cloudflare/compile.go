@@ -30,7 +30,7 @@ const (
 // server answers.
 func announces(a plan.Address) bool {
 	switch role(a) {
-	case "mta-sts", "srv", "tlsa":
+	case "mta-sts", "srv", "tlsa", "web", "autoconfig", "autodiscover":
 		return true
 	}
 	return false

@@ -200,7 +200,7 @@ func TestTransactionsByPlan(t *testing.T) {
 			p := w.apply(s, how{})
 			batches, records := 0, 0
 			for _, op := range p.Ops {
-				if op.Kind == opWrite {
+				if op.Kind == opAnnounce {
 					batches++
 					records += len(op.Addresses)
 				}

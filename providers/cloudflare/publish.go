@@ -21,7 +21,7 @@ func (d *declaration) mtaSTS(dom *specs.Domain, h *specs.Host) {
 	if dom.MTASTS == nil {
 		return
 	}
-	served := d.leadTo(h, dom.Name, manifest.MTASTSName(dom.Name), plan.Resource{
+	host := d.leadTo(h, dom.Name, manifest.MTASTSName(dom.Name), plan.Resource{
 		Address: plan.Addr("dns", dom.Name, "mta-sts-host"),
 		Effect:  "senders find the host with the TLS policy of " + dom.Name,
 		Origin:  dom.MTASTS.Range,
@@ -33,7 +33,14 @@ func (d *declaration) mtaSTS(dom *specs.Domain, h *specs.Host) {
 	d.text(dom.Name, []string{"mta-sts"}, "_mta-sts."+dom.Name,
 		plan.String("v=STSv1; id="+policyID(dom.MTASTS, h.Hostname)),
 		effect, dom.MTASTS.Range,
-		plan.Addr("server", h.Name), plan.Addr("cert", h.Name), served)
+		append(served(h), host)...)
+}
+
+// served is what must be there before somebody is led to a name of a host's by HTTPS:
+// the server, and the certificate that holds the name. Where a host has several the
+// provider of certificates knows which.
+func served(h *specs.Host) []plan.Address {
+	return []plan.Address{plan.Addr("server", h.Name), plan.Addr("cert", h.Name)}
 }
 
 // policyID is the id of a policy: 1 to 32 letters and digits that change exactly
@@ -84,9 +91,10 @@ func (d *declaration) discovery(dom *specs.Domain, h *specs.Host) {
 		{"autoconfig", manifest.AutoconfigName(dom.Name)}, {"autodiscover", manifest.AutodiscoverName(dom.Name)},
 	} {
 		d.leadTo(h, dom.Name, w.name, plan.Resource{
-			Address: plan.Addr("dns", dom.Name, w.slot),
-			Effect:  "mail programs find their settings for " + dom.Name,
-			Origin:  dom.Range,
+			Address:   plan.Addr("dns", dom.Name, w.slot),
+			DependsOn: served(h),
+			Effect:    "mail programs find their settings for " + dom.Name,
+			Origin:    dom.Range,
 		}, false)
 	}
 }

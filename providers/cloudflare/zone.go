@@ -35,7 +35,7 @@ func (d *declaration) web(z *specs.Zone, w *specs.Web) {
 		effect += " through Cloudflare"
 	}
 	d.leadTo(h, z.Name, name, plan.Resource{
-		Address: plan.Addr("dns", z.Name, "web", w.Name), Effect: effect, Origin: w.Range,
+		Address: plan.Addr("dns", z.Name, "web", w.Name), DependsOn: served(h), Effect: effect, Origin: w.Range,
 	}, w.Proxied)
 }
 
