@@ -190,6 +190,7 @@ func buildDisk(n *node) Disk {
 
 func (l *loader) buildDomain(b *built, n *node) *builtDomain {
 	d := &Domain{Name: n.label(), Host: get[string](n, "host"), CatchAll: get[string](n, "catch_all"),
+		QuotaBytes: get[int64](n, "quota"), QuotaMessages: get[int64](n, "quota_messages"),
 		Discovery: get[bool](n, "discovery"), DANE: get[bool](n, "dane"), Range: rangeOf(n.header)}
 	out := &builtDomain{Domain: d, n: n, mailboxes: map[*Mailbox]*node{}, aliases: map[*Alias]*node{}}
 	mx, _ := n.one("mx")
@@ -212,7 +213,7 @@ func (l *loader) buildDomain(b *built, n *node) *builtDomain {
 		d.TLSRPT = &TLSRPT{Reports: recipients(r, "reports", d.Name), Range: rangeOf(r.header)}
 	}
 	for _, m := range n.blocks["mailbox"] {
-		box := &Mailbox{Local: m.label(), Name: get[string](m, "name"), QuotaBytes: get[int64](m, "quota"),
+		box := &Mailbox{Local: m.label(), Name: get[string](m, "name"), QuotaBytes: get[int64](m, "quota"), QuotaMessages: get[int64](m, "quota_messages"),
 			PasswordHash: get[string](m, "password_hash"), Aliases: list[string](m, "aliases"), Range: rangeOf(m.header)}
 		sort.Strings(box.Aliases)
 		b.spec.keep(box.PasswordHash)

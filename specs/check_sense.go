@@ -252,6 +252,14 @@ func (l *loader) checkQuotas(b *built, d *builtDomain) {
 		l.warnAt(codeSmallQuota, n.at("quota"), n.header, fmt.Sprintf("a message of %s does not fit %s", formatSize(message), andOthers(small)),
 			fmt.Sprintf("The server accepts messages of up to %s (server.max_message_size), which is more than the quota holds even when it is empty.", formatSize(message)))
 	}
+	if d.QuotaBytes > 0 && d.QuotaBytes < message {
+		l.warnAt(codeSmallQuota, d.n.at("quota"), d.n.header, fmt.Sprintf("a message of %s does not fit %s", formatSize(message), d.Name),
+			fmt.Sprintf("The server accepts messages of up to %s (server.max_message_size), which is more than the domain's quota holds even when it is empty.", formatSize(message)))
+	}
+	if disk > 0 && d.QuotaBytes > disk {
+		l.warnAt(codeLargeQuota, d.n.at("quota"), d.n.header, fmt.Sprintf("the quota of %s is larger than the disk", d.Name),
+			fmt.Sprintf("The mail is on the %s disk of host %q, which has %s. A full disk stops everyone's mail; a quota stops one domain in time.", which, d.Host, formatSize(disk)))
+	}
 	if len(large) > 0 {
 		n := d.mailboxes[large[0]]
 		l.warnAt(codeLargeQuota, n.at("quota"), n.header, fmt.Sprintf("the quota of %s is larger than the disk", andOthers(large)),

@@ -292,6 +292,8 @@ func coreCases() []codeCase {
 		{codeNeedsFiling, "provider \"alicloud\" { region = \"cn-hangzhou\" }\n" + strings.Replace(fmt.Sprintf(instance, ""), "  instance", "  allow \"web\" { port = \"400-500\" }\n  instance", 1), `"400-500"`, "port 443 needs an ICP filing in cn-hangzhou"},
 		{codeManyReports, domainWith("dmarc { reports = [\"alice\", \"abuse\", \"postmaster\"] }"), `["alice", "abuse", "postmaster"]`, "RFC 7489 6.2"},
 		{codeSmallQuota, mailboxWith("quota = \"49MiB\""), `"49MiB"`, "a message of 50MiB does not fit alice"},
+		{codeSmallQuota, strings.Replace(mailboxWith(""), "mailbox \"alice\"", "quota = \"20MiB\"\n  mailbox \"alice\"", 1), `"20MiB"`, "does not fit"},
+		{codeLargeQuota, strings.Replace(fmt.Sprintf(instance, ""), `mailbox "alice" {}`, "quota = \"41GiB\"\n  mailbox \"alice\" {}", 1), `"41GiB"`, "the quota of "},
 		{codeLargeQuota, strings.Replace(fmt.Sprintf(instance, ""), `mailbox "alice" {}`, "mailbox \"alice\" { quota = \"41GiB\" }\n  mailbox \"bob\" { quota = \"1TiB\" }", 1), `"41GiB"`, "the quota of alice and one more is larger"},
 	}
 }

@@ -17,6 +17,9 @@ func domainSchema() *blockSchema {
 		Attrs: []attrSchema{
 			{Name: "host", Kind: kindString, DefaultIs: "the only host of the spec", Example: `"mx1"`, Doc: "Name of the host that serves the domain."},
 			{Name: "catch_all", Kind: kindLocal, DefaultIs: "unknown recipients are refused", Example: `"alice"`, Doc: "Mailbox that receives mail for every other local part."},
+			{Name: "quota", Kind: kindSize, DefaultIs: "no limit", ZeroIs: "no limit", Min: 1 << 20, Max: 1 << 50, Example: `"500GiB"`,
+				Doc: "How much mail all mailboxes of the domain may hold together, removed ones that are kept included; 0 is no limit. Mail that does not fit is refused as when a mailbox is full."},
+			{Name: "quota_messages", Kind: kindInt, DefaultIs: "no limit", ZeroIs: "no limit", Min: 0, Max: 1_000_000_000, Example: "5000000", Doc: "How many messages they may hold together; 0 is no limit."},
 			{Name: "discovery", Kind: kindBool, Default: cty.False,
 				Doc: "Publishes where the mail is for programs that set themselves up from an address: SRV records (RFC 6186) and the names autoconfig and autodiscover, which the host serves on port 443."},
 			{Name: "dane", Kind: kindBool, Default: cty.False,
@@ -84,6 +87,7 @@ func domainSchema() *blockSchema {
 				Attrs: []attrSchema{
 					{Name: "name", Kind: kindString, MaxLen: 128, Example: `"Alice Liddell"`, Doc: "The person's name."},
 					{Name: "quota", Kind: kindSize, DefaultIs: "no limit", ZeroIs: "no limit", Min: 1 << 20, Max: 1 << 50, Example: `"10GiB"`, Doc: "How much mail it may hold; 0 is no limit."},
+					{Name: "quota_messages", Kind: kindInt, DefaultIs: "no limit", ZeroIs: "no limit", Min: 0, Max: 1_000_000_000, Example: "500000", Doc: "How many messages it may hold; 0 is no limit."},
 					{Name: "password_hash", Kind: kindPHC, Sensitive: true, DefaultIs: "a password is made on the host and shown once", Example: "var.alice",
 						Doc: "An argon2id hash as mailform hash-password prints it."},
 					{Name: "aliases", Kind: kindLocal, List: true, Example: `["a", "sales"]`, Doc: "Further local parts of this domain."},

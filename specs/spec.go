@@ -186,7 +186,10 @@ type Domain struct {
 	Mailboxes []*Mailbox // sorted by Local; postmaster and abuse delivery are always resolved, see Aliases
 	Aliases   []*Alias   // sorted by Local; includes postmaster and abuse when nothing else serves them
 	CatchAll  string     // local part of a mailbox; "" refuses unknown recipients
-	Range     Range
+	// QuotaBytes and QuotaMessages bound what all mailboxes hold together; 0: no limit.
+	QuotaBytes    int64
+	QuotaMessages int64
+	Range         Range
 }
 
 // MX is the domain's mail exchanger record.
@@ -238,12 +241,14 @@ type TLSRPT struct {
 
 // Mailbox is one person's mailbox.
 type Mailbox struct {
-	Local        string   // local part, lower case
-	Name         string   // the person's name
-	QuotaBytes   int64    // 0: no limit
-	PasswordHash string   // PHC string (argon2id); "" lets the host make the first password
-	Aliases      []string // further local parts
-	Range        Range
+	Local      string // local part, lower case
+	Name       string // the person's name
+	QuotaBytes int64  // 0: no limit
+	// QuotaMessages is how many messages it may hold; 0: no limit.
+	QuotaMessages int64
+	PasswordHash  string   // PHC string (argon2id); "" lets the host make the first password
+	Aliases       []string // further local parts
+	Range         Range
 }
 
 // Alias forwards a local part.

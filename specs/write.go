@@ -371,6 +371,12 @@ func (w *writer) domain(schema *blockSchema, d *Domain, several bool) {
 			b.attr("host", d.Host)
 		}
 		b.attr("catch_all", d.CatchAll)
+		if d.QuotaBytes > 0 {
+			b.attr("quota", d.QuotaBytes)
+		}
+		if d.QuotaMessages > 0 {
+			b.attr("quota_messages", d.QuotaMessages)
+		}
 		b.attr("discovery", d.Discovery)
 		b.attr("dane", d.DANE)
 		b.optional("mx", func(b body) { b.attr("priority", d.MX.Priority) })
@@ -405,6 +411,9 @@ func (w *writer) domain(schema *blockSchema, d *Domain, several bool) {
 				b.attr("name", m.Name)
 				if m.QuotaBytes > 0 {
 					b.attr("quota", m.QuotaBytes)
+				}
+				if m.QuotaMessages > 0 {
+					b.attr("quota_messages", m.QuotaMessages)
 				}
 				b.attr("password_hash", m.PasswordHash)
 				b.attr("aliases", m.Aliases)

@@ -148,6 +148,9 @@ host "mx2" {
 domain "acme.example" {
   host      = "mx1"
   catch_all = "alice"
+
+  quota          = "500GiB"
+  quota_messages = 5000000
   discovery = true
   dane      = true
 
@@ -185,6 +188,7 @@ domain "acme.example" {
   mailbox "alice" {
     name          = "Alice \"A.\" Liddell $${x} %%{y}"
     quota         = "1536MiB"
+    quota_messages = 1000
     password_hash = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE"
     aliases       = ["a", "sales"]
   }

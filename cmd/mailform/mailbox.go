@@ -143,6 +143,9 @@ func specLines(domain string, r manifest.Restored) string {
 	if m.QuotaBytes > 0 {
 		attr("quota", quotaText(m.QuotaBytes))
 	}
+	if m.QuotaMessages > 0 {
+		attr("quota_messages", fmt.Sprint(m.QuotaMessages))
+	}
 	if len(m.Aliases) > 0 {
 		var names []string
 		for _, n := range m.Aliases {

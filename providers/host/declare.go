@@ -196,6 +196,8 @@ func declareDomain(h *specs.Host, d *specs.Domain) []plan.Resource {
 				"quota_bytes": plan.Int(b.QuotaBytes),
 				"aliases":     sorted(b.Aliases),
 				"password":    password,
+
+				"quota_messages": limit(b.QuotaMessages),
 			},
 			ReplaceOn: []string{"host"},
 			Protected: mailboxProtected,

@@ -176,7 +176,7 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 		for _, b := range d.Mailboxes {
 			add(mailboxAddr(b.Local, d.Name), kindMailbox, plan.Attrs{
 				"host": plan.String(t.host), "name": plan.String(b.Name), "quota_bytes": plan.Int(b.QuotaBytes),
-				"aliases": sorted(b.Aliases), "password": observedPassword(f.Passwords[b.Local+"@"+d.Name]),
+				"quota_messages": limit(b.QuotaMessages), "aliases": sorted(b.Aliases), "password": observedPassword(f.Passwords[b.Local+"@"+d.Name]),
 			}, nil, mailboxProtected)
 		}
 		for _, a := range d.Aliases {

@@ -24,7 +24,7 @@ func (p *Provider) convergeRequest(claim manifest.Claim, v plan.Value) (manifest
 		for _, bv := range dv.Field("mailboxes").Items() {
 			b := manifest.Mailbox{
 				Local: bv.Field("local").Str(), Name: bv.Field("name").Str(), QuotaBytes: bv.Field("quota_bytes").Num(),
-				Aliases: bv.Field("aliases").Texts(),
+				QuotaMessages: bv.Field("quota_messages").Num(), Aliases: bv.Field("aliases").Texts(),
 			}
 			var keep string
 			if b.PasswordHash, keep = p.secretOrKeep(bv.Field("password").Fingerprint()); keep != "" {

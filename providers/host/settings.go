@@ -62,7 +62,7 @@ func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
 		if d.Host != h.Name {
 			continue
 		}
-		md := manifest.Domain{Name: d.Name, Discovery: d.Discovery}
+		md := manifest.Domain{Name: d.Name, Discovery: d.Discovery, QuotaBytes: d.QuotaBytes, QuotaMessages: d.QuotaMessages}
 		if p := d.MTASTS; p != nil {
 			md.MTASTS = &manifest.MTASTS{Mode: p.Mode, MaxAgeSeconds: seconds(p.MaxAge)}
 		}
@@ -126,7 +126,21 @@ func domainValue(d manifest.Domain) plan.Value {
 	if p := d.MTASTS; p != nil {
 		v["mta_sts"] = plan.Map(map[string]plan.Value{"mode": plan.String(p.Mode), "max_age_seconds": plan.Int(p.MaxAgeSeconds)})
 	}
+	if d.QuotaBytes > 0 {
+		v["quota_bytes"] = plan.Int(d.QuotaBytes)
+	}
+	if d.QuotaMessages > 0 {
+		v["quota_messages"] = plan.Int(d.QuotaMessages)
+	}
 	return plan.Map(v)
+}
+
+// limit is a number of which 0 means that there is none.
+func limit(n int64) plan.Value {
+	if n == 0 {
+		return plan.Null()
+	}
+	return plan.Int(n)
 }
 
 func limitsValue(l *manifest.Limits) plan.Value {
@@ -270,7 +284,8 @@ func count(v plan.Value, field string) int { return int(v.Field(field).Num()) }
 
 // readDomain is the inverse of domainValue, with the domain's name in the value.
 func readDomain(v plan.Value) manifest.Domain {
-	d := manifest.Domain{Name: v.Field("name").Str(), Discovery: v.Field("discovery").True(), CatchAll: v.Field("catch_all").Str()}
+	d := manifest.Domain{Name: v.Field("name").Str(), Discovery: v.Field("discovery").True(), CatchAll: v.Field("catch_all").Str(),
+		QuotaBytes: v.Field("quota_bytes").Num(), QuotaMessages: v.Field("quota_messages").Num()}
 	if p := v.Field("mta_sts"); !p.IsNull() {
 		d.MTASTS = &manifest.MTASTS{Mode: p.Field("mode").Str(), MaxAgeSeconds: p.Field("max_age_seconds").Num()}
 	}

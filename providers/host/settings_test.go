@@ -29,6 +29,7 @@ func furnished(spec *specs.Spec) {
 	spec.Monitor = specs.Monitor{Alerts: []string{"ops@acme.example"}, DiskFreePercent: 10, QueueAge: time.Hour, Certificate: 14 * 24 * time.Hour, Metrics: "127.0.0.1:9100"}
 	spec.Domains[0].MTASTS = &specs.MTASTS{Mode: "testing", MaxAge: 7 * 24 * time.Hour}
 	spec.Domains[0].Discovery = true
+	spec.Domains[0].QuotaBytes, spec.Domains[0].QuotaMessages = 100<<30, 1_000_000
 }
 
 // What is declared reaches the host word for word, and what the host tells of it

@@ -324,10 +324,6 @@ func (d *daemon) smtpSettings(s *state) *smtp.Settings {
 	st := &smtp.Settings{
 		Hostname: s.manifest.Hostname, MaxMessageBytes: s.manifest.MaxMessageBytes, Routes: s.routes, Signer: s.keys,
 		Policy: s.manifest.Filter,
-		Quota: func(name string) int64 {
-			a, _ := s.directory.Lookup(name)
-			return a.QuotaBytes
-		},
 	}
 	if l := s.manifest.Limits; l != nil {
 		st.MaxRecipients, st.MessagesPerHour = l.RecipientsPerMessage, l.MessagesPerHour

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -83,7 +84,26 @@ func (s *state) ready(ctx context.Context, st store.Store) error {
 			return fmt.Errorf("compress messages: %w", err)
 		}
 	}
-	return ensureAccounts(ctx, st, s.directory)
+	if err := ensureAccounts(ctx, st, s.directory); err != nil {
+		return err
+	}
+	return st.SetQuotas(ctx, quotasOf(s.manifest))
+}
+
+// quotasOf are the manifest's limits that EnsureAccount does not set.
+func quotasOf(m *manifest.Manifest) store.Quotas {
+	q := store.Quotas{Domains: map[string]store.Quota{}, Messages: map[string]int64{}}
+	for _, d := range m.Domains {
+		if limit := (store.Quota{Bytes: d.QuotaBytes, Messages: d.QuotaMessages}); limit != (store.Quota{}) {
+			q.Domains[strings.ToLower(d.Name)] = limit
+		}
+		for _, b := range d.Mailboxes {
+			if b.QuotaMessages > 0 {
+				q.Messages[strings.ToLower(b.Local+"@"+d.Name)] = b.QuotaMessages
+			}
+		}
+	}
+	return q
 }
 
 // ensureAccounts makes the mailboxes of every account. The store commits those

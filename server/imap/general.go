@@ -43,7 +43,7 @@ func afterLogin() []imap.Cap {
 		imap.CapESearch, imap.CapSearchRes, imap.CapWithin, imap.CapCondStore, imap.CapQResync, imap.CapBinary,
 		imap.CapMultiAppend, imap.CapReplace, imap.CapUTF8Accept,
 		imap.CapSort, imap.CapSortDisplay, imap.CapESort, "THREAD=REFERENCES", "THREAD=ORDEREDSUBJECT",
-		imap.CapMetadata, imap.CapInProgress, imap.CapObjectID, imap.CapSaveDate, imap.CapPreview, "PARTIAL", imap.CapUnauthenticate, imap.CapQuota, "QUOTA=RES-STORAGE",
+		imap.CapMetadata, imap.CapInProgress, imap.CapObjectID, imap.CapSaveDate, imap.CapPreview, "PARTIAL", imap.CapUnauthenticate, imap.CapQuota, "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
 	}
 }
 

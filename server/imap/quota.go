@@ -1,19 +1,39 @@
 package imap
 
-// quotaRoot is the one quota root, that of the whole account.
-const quotaRoot = "User quota"
+import "mailform/server/store"
+
+// The quota roots: that of the account, and that of its domain, which all accounts
+// of the domain share. The second is there when the domain has a limit.
+const (
+	accountRoot = "User quota"
+	domainRoot  = "Domain quota"
+)
+
+func rootName(r store.QuotaRoot) string {
+	if r.Domain == "" {
+		return accountRoot
+	}
+	return domainRoot
+}
 
 // getQuota implements GETQUOTA, RFC 9208 4.1.2.
 func (s *session) getQuota(cmd *command) error {
 	cmd.p.SP()
-	root := cmd.p.AString()
+	name := cmd.p.AString()
 	if err := cmd.p.End(); err != nil {
 		return bad(err.Error())
 	}
-	if root != quotaRoot {
-		return no("NONEXISTENT", "There is no such quota root")
+	roots, err := s.store.QuotaRoots(s.ctx, s.account)
+	if err != nil {
+		return err
 	}
-	return s.writeQuota()
+	for _, r := range roots {
+		if rootName(r) == name {
+			s.writeQuota(r)
+			return nil
+		}
+	}
+	return no("NONEXISTENT", "There is no such quota root")
 }
 
 // getQuotaRoot implements GETQUOTAROOT, RFC 9208 4.1.3.
@@ -22,38 +42,48 @@ func (s *session) getQuotaRoot(cmd *command) error {
 	if err != nil {
 		return err
 	}
+	roots, err := s.store.QuotaRoots(s.ctx, s.account)
+	if err != nil {
+		return err
+	}
 	s.out.Raw("* QUOTAROOT ")
 	s.out.Mailbox(name)
-	s.out.Byte(' ')
-	s.out.Quoted(quotaRoot)
+	for _, r := range roots {
+		s.out.Byte(' ')
+		s.out.Quoted(rootName(r))
+	}
 	s.out.CRLF()
-	return s.writeQuota()
+	for _, r := range roots {
+		s.writeQuota(r)
+	}
+	return nil
 }
 
 // setQuota implements SETQUOTA: quotas stand in the spec.
 func (s *session) setQuota(*command) error { return no("NOPERM", "Quotas cannot be set here") }
 
-// writeQuota writes a QUOTA response, in KiB. Without a limit nothing is listed.
-func (s *session) writeQuota() error {
-	used, _, err := s.store.Usage(s.ctx, s.account)
-	if err != nil {
-		return err
-	}
-	limit, err := s.store.Quota(s.ctx, s.account)
-	if err != nil {
-		return err
-	}
+// writeQuota writes a QUOTA response, RFC 9208 4.2.1: octets in KiB, and messages.
+// What has no limit is not listed.
+func (s *session) writeQuota(r store.QuotaRoot) {
 	w := s.out
 	w.Raw("* QUOTA ")
-	w.Quoted(quotaRoot)
+	w.Quoted(rootName(r))
 	w.Raw(" (")
-	if limit > 0 {
+	if r.Limit.Bytes > 0 {
 		w.Raw("STORAGE ")
-		w.Num(uint64(used+1023) / 1024)
+		w.Num(uint64(r.Used.Bytes+1023) / 1024)
 		w.Byte(' ')
-		w.Num(uint64(limit / 1024))
+		w.Num(uint64(r.Limit.Bytes / 1024))
+	}
+	if r.Limit.Messages > 0 {
+		if r.Limit.Bytes > 0 {
+			w.Byte(' ')
+		}
+		w.Raw("MESSAGE ")
+		w.Num(uint64(r.Used.Messages))
+		w.Byte(' ')
+		w.Num(uint64(r.Limit.Messages))
 	}
 	w.Raw(")")
 	w.CRLF()
-	return nil
 }

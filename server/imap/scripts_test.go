@@ -2,16 +2,21 @@ package imap
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"mailform/server/store"
 )
 
 // TestScripts carries out the dialogues in testdata: one file for each family
 // of commands, as in world.talk. Besides, a line "deliver MAILBOX FLAG ..."
 // delivers to alice the message that stands in the lines behind it, each with a
-// "|" ahead, and "quota N" gives her a quota of N octets.
+// "|" ahead, "quota N" gives her a quota of N octets, and "quotas N M" gives her one
+// of N messages and her domain one of M octets.
 func TestScripts(t *testing.T) { runScripts(t) }
 
 func runScripts(t *testing.T, change ...func(*Config, *Settings)) {
@@ -51,6 +56,14 @@ func (w *world) script(text string) {
 				n = n*10 + int64(c-'0')
 			}
 			if err := w.store.EnsureAccount(context.Background(), alice, n); err != nil {
+				w.Fatal(err)
+			}
+		case len(words) == 3 && words[0] == "quotas":
+			messages, err := strconv.ParseInt(words[1], 10, 64)
+			octets, err2 := strconv.ParseInt(words[2], 10, 64)
+			_, domain, _ := strings.Cut(alice, "@")
+			q := store.Quotas{Messages: map[string]int64{alice: messages}, Domains: map[string]store.Quota{domain: {Bytes: octets}}}
+			if err := errors.Join(err, err2, w.store.SetQuotas(context.Background(), q)); err != nil {
 				w.Fatal(err)
 			}
 		default:

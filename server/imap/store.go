@@ -10,10 +10,8 @@ import (
 // Store is what the engine needs of a mail store; store.Log has it. All methods
 // may be called from many goroutines. Errors are those of package store.
 type Store interface {
-	// Usage returns the octets and messages an account holds, and Quota the
-	// octets it may hold; 0 is any number.
-	Usage(ctx context.Context, account string) (bytes, messages int64, err error)
-	Quota(ctx context.Context, account string) (bytes int64, err error)
+	// QuotaRoots returns what an account's mail counts for, the account itself first.
+	QuotaRoots(ctx context.Context, account string) ([]store.QuotaRoot, error)
 
 	// Mailboxes are sorted by name, INBOX first.
 	Mailboxes(ctx context.Context, account string) ([]store.MailboxInfo, error)

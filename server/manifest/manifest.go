@@ -104,8 +104,11 @@ type Domain struct {
 	Mailboxes []Mailbox `json:"mailboxes,omitempty"`
 	Aliases   []Alias   `json:"aliases,omitempty"`
 	CatchAll  string    `json:"catch_all,omitempty"` // local part
-	MTASTS    *MTASTS   `json:"mta_sts,omitempty"`   // served at https://mta-sts.NAME/.well-known/mta-sts.txt
-	Discovery bool      `json:"discovery,omitempty"` // autoconfig.NAME and autodiscover.NAME answer
+	// QuotaBytes and QuotaMessages bound what all mailboxes hold together; 0 is no limit.
+	QuotaBytes    int64   `json:"quota_bytes,omitempty"`
+	QuotaMessages int64   `json:"quota_messages,omitempty"`
+	MTASTS        *MTASTS `json:"mta_sts,omitempty"`   // served at https://mta-sts.NAME/.well-known/mta-sts.txt
+	Discovery     bool    `json:"discovery,omitempty"` // autoconfig.NAME and autodiscover.NAME answer
 }
 
 // MTASTS is a policy of RFC 8461; its mx is the manifest's Hostname.
@@ -123,11 +126,13 @@ type DKIMKey struct {
 
 // Mailbox is an account with an address of its own.
 type Mailbox struct {
-	Local        string   `json:"local"`
-	Name         string   `json:"name,omitempty"`
-	QuotaBytes   int64    `json:"quota_bytes,omitempty"`
-	PasswordHash string   `json:"password_hash,omitempty"` // PHC; "" uses the Credentials file
-	Aliases      []string `json:"aliases,omitempty"`
+	Local      string `json:"local"`
+	Name       string `json:"name,omitempty"`
+	QuotaBytes int64  `json:"quota_bytes,omitempty"`
+	// QuotaMessages is how many messages it may hold; 0 is no limit.
+	QuotaMessages int64    `json:"quota_messages,omitempty"`
+	PasswordHash  string   `json:"password_hash,omitempty"` // PHC; "" uses the Credentials file
+	Aliases       []string `json:"aliases,omitempty"`
 }
 
 // Alias delivers a local part to other addresses.

@@ -35,6 +35,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeStore struct {
 	before func() error
 	used   map[string]int64
+	quota  map[string]int64
+	domain store.Quota
 
 	mu         sync.Mutex
 	deliveries []delivered
@@ -65,8 +67,8 @@ func (f *fakeStore) Deliver(_ context.Context, d store.Delivery) ([]store.Messag
 	return make([]store.Message, len(d.Targets)), nil
 }
 
-func (f *fakeStore) Usage(_ context.Context, account string) (int64, int64, error) {
-	return f.used[account], 1, nil
+func (f *fakeStore) QuotaRoots(_ context.Context, account string) ([]store.QuotaRoot, error) {
+	return []store.QuotaRoot{{Used: store.Quota{Bytes: f.used[account], Messages: 1}, Limit: store.Quota{Bytes: f.quota[account]}}, {Domain: "example.com", Limit: f.domain}}, nil
 }
 
 func (f *fakeStore) Mailboxes(_ context.Context, account string) ([]store.MailboxInfo, error) {

@@ -73,14 +73,9 @@ func TestReceiveFromAnotherServer(t *testing.T) {
 }
 
 func TestRecipientsAreDecidedAtRcpt(t *testing.T) {
-	r := start(t, func(_ *Config, st *Settings) {
-		st.Quota = func(account string) int64 {
-			if account == "bob@example.com" {
-				return 1000
-			}
-			return 0
-		}
-	})
+	r := start(t)
+	r.store.quota = map[string]int64{"bob@example.com": 1000}
+	r.store.domain = store.Quota{Bytes: 2000}
 	r.store.used = map[string]int64{"bob@example.com": 900}
 	dialTo(t, r.mx).do(`
 		S: 220 *
@@ -119,6 +114,12 @@ func TestRecipientsAreDecidedAtRcpt(t *testing.T) {
 		C: MAIL FROM:<x@sender.example> SIZE=101
 		S: 250 *
 		C: RCPT TO:<bob@example.com>
+		S: 452 4.2.2 *
+		C: RSET
+		S: 250 *
+		C: MAIL FROM:<x@sender.example> SIZE=2001
+		S: 250 *
+		C: RCPT TO:<alice@example.com>
 		S: 452 4.2.2 *
 		C: RSET
 		S: 250 *

@@ -145,23 +145,18 @@ func (s *session) recipient(to string) *smtp.SMTPError {
 	return reply(250, "2.1.5", "Recipient OK")
 }
 
-// overQuota finds a full mailbox here, where it can be refused by itself; at the
+// overQuota finds a full mailbox or domain here, where it can be refused by itself; at the
 // end of the message it would take the others with it.
 func (s *session) overQuota(tx *transaction, to route.Result) (bool, error) {
-	if tx.settings.Quota == nil {
-		return false, nil
-	}
 	for _, d := range to.Deliveries {
-		quota := tx.settings.Quota(d.Account)
-		if quota <= 0 {
-			continue
-		}
-		used, _, err := s.srv.cfg.Store.Usage(s.srv.ctx, d.Account)
+		roots, err := s.srv.cfg.Store.QuotaRoots(s.srv.ctx, d.Account)
 		if err != nil {
 			return false, err
 		}
-		if used+max(tx.size, 1) > quota {
-			return true, nil
+		for _, r := range roots {
+			if r.Limit.Bytes > 0 && r.Used.Bytes+max(tx.size, 1) > r.Limit.Bytes || r.Limit.Messages > 0 && r.Used.Messages >= r.Limit.Messages {
+				return true, nil
+			}
 		}
 	}
 	return false, nil

@@ -54,7 +54,7 @@ func (k Kind) String() string {
 // Store is what of store.Store this package uses.
 type Store interface {
 	Deliver(ctx context.Context, d store.Delivery) ([]store.Message, error)
-	Usage(ctx context.Context, account string) (bytes int64, messages int64, err error)
+	QuotaRoots(ctx context.Context, account string) ([]store.QuotaRoot, error)
 	Mailboxes(ctx context.Context, account string) ([]store.MailboxInfo, error)
 	CreateMailbox(ctx context.Context, account, name, specialUse string) (store.MailboxInfo, error)
 }
@@ -80,11 +80,10 @@ type Settings struct {
 	Hostname        string // FQDN for the greeting and the Received lines
 	MaxMessageBytes int64  // 0: 50 MiB
 	Routes          *route.Table
-	Quota           func(account string) int64 // octets; 0 is no limit; may be nil
-	Signer          Signer                     // may be nil
-	MaxRecipients   int                        // of a message; 0: 100 on MX, 500 on Submission
-	MessagesPerHour int                        // that one account may submit; 0: 1,000
-	Policy          *manifest.Filter           // what is asked of Config.Filter; nil refuses nothing
+	Signer          Signer           // may be nil
+	MaxRecipients   int              // of a message; 0: 100 on MX, 500 on Submission
+	MessagesPerHour int              // that one account may submit; 0: 1,000
+	Policy          *manifest.Filter // what is asked of Config.Filter; nil refuses nothing
 	// TLS has the certificate. While it is nil STARTTLS is not offered and
 	// connections to ports with implicit TLS are closed.
 	TLS *tls.Config

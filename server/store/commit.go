@@ -87,7 +87,7 @@ func (l *Log) loop() {
 
 // commit makes first, and all that waits with it, durable.
 func (l *Log) commit(first *request) {
-	b := &batch{stage: newStage(l.ix), buf: l.buf[:0]}
+	b := &batch{stage: newStage(l.ix, &l.quotas), buf: l.buf[:0]}
 	l.batch++
 	if err := l.ready(); err != nil {
 		first.err = err
@@ -120,6 +120,7 @@ func (l *Log) commit(first *request) {
 			l.ix.apply(t)
 			l.tell(t)
 		}
+		l.quotas.settle(b.stage)
 	}
 	for _, r := range b.requests {
 		r.err = err

@@ -47,13 +47,13 @@ func (l *Log) Import(ctx context.Context, account string, list []Incoming) (out 
 		if err != nil {
 			return err
 		}
-		var wanted int64
+		var wanted Quota
 		for _, x := range bodies {
 			if x != nil {
-				wanted += x.size()
+				wanted = wanted.plus(Quota{x.size(), 1})
 			}
 		}
-		if err := a.room(wanted); err != nil {
+		if err := t.room(a, wanted.Bytes, wanted.Messages); err != nil {
 			return err
 		}
 		out = make([]*Message, len(list))

@@ -81,6 +81,7 @@ type Log struct {
 	format   atomic.Int64 // as it is noted
 	formats  sync.Mutex   // held while the note of the format is written
 
+	quotas      quotas
 	checkpoints checkpoints
 	damage      damageList
 	compaction  compactions
@@ -138,6 +139,13 @@ func Open(dir string, o Options) (*Log, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), l.seg.close(), lock.Close())
 	}
+	l.quotas.count(func(yield func(string, Quota) bool) {
+		for name, a := range l.ix.accounts {
+			if !yield(name, Quota{a.bytes, a.count}) {
+				return
+			}
+		}
+	})
 	go l.loop()
 	o.Logger.Info("store: opened", "dir", dir, "accounts", len(l.ix.accounts), "queued", len(l.ix.queue),
 		"log_segments", len(l.seg.ids(kindLog)), "body_segments", len(l.seg.ids(kindBody)), "damage", len(l.Damage()))

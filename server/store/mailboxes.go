@@ -71,7 +71,7 @@ func (l *Log) EmptyAccount(ctx context.Context, name string) error {
 		for _, n := range a.all() {
 			b := a.box(n)
 			for _, uid := range b.uids() {
-				a.bytes -= b.message(uid).Size
+				a.add(-b.message(uid).Size, -1)
 			}
 			a.names[n] = nil
 			t.op(&opBoxGone{name, b.id})
@@ -239,7 +239,7 @@ func (l *Log) DeleteMailbox(ctx context.Context, account, name string) error {
 			}
 		}
 		for _, uid := range b.uids() {
-			a.bytes -= b.message(uid).Size
+			a.add(-b.message(uid).Size, -1)
 		}
 		a.names[name] = nil
 		t.op(&opBoxGone{account, b.id})

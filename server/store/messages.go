@@ -102,14 +102,13 @@ func (l *Log) keep(x *body) error {
 
 // checkDelivery says whether the delivery can be made, to all its targets.
 func (t *txn) checkDelivery(d Delivery, size int64) error {
-	wanted := map[string]int64{}
+	wanted := demand{t: t}
 	for _, target := range d.Targets {
 		a, err := t.account(target.Account)
 		if err != nil {
 			return err
 		}
-		wanted[a.name] += size + int64(len(target.Prefix))
-		if err := a.room(wanted[a.name]); err != nil {
+		if err := wanted.room(a, Quota{size + int64(len(target.Prefix)), 1}); err != nil {
 			return err
 		}
 	}
@@ -117,13 +116,6 @@ func (t *txn) checkDelivery(d Delivery, size int64) error {
 		if e.ID != "" && t.stage.entry(e.ID) != nil {
 			return fmt.Errorf("queue entry %d: the id %s is taken", i, e.ID)
 		}
-	}
-	return nil
-}
-
-func (a *stagedAccount) room(wanted int64) error {
-	if a.quota > 0 && a.bytes+wanted > a.quota {
-		return &QuotaError{Account: a.name, Limit: a.quota, Used: a.bytes, Wanted: wanted}
 	}
 	return nil
 }
@@ -158,7 +150,7 @@ func (t *txn) append(a *stagedAccount, b *stagedBox, m *Message) {
 	b.uidNext++
 	b.changed[m.UID] = m
 	b.added = append(b.added, m.UID)
-	a.bytes += m.Size
+	a.add(m.Size, 1)
 	if n := len(t.Ops); n > 0 {
 		if o, ok := t.Ops[n-1].(*opAdd); ok && o.Account == a.name && o.Box == b.id {
 			o.Messages = append(o.Messages, m)
@@ -193,10 +185,13 @@ func (l *Log) appendable(account, mailbox string, size int64) error {
 	if a.names[mailbox] == nil {
 		return fmt.Errorf("%s: %w", mailbox, ErrNoMailbox)
 	}
-	if a.quota > 0 && a.bytes+max(size, 0) > a.quota {
-		return &QuotaError{Account: account, Limit: a.quota, Used: a.bytes, Wanted: max(size, 0)}
+	wanted := Quota{Bytes: max(size, 0)} // it may come in the place of another message
+	if err := (Quota{a.quota, l.quotas.messages(account)}).room(Quota{a.bytes, a.count}, wanted, account, ""); err != nil {
+		return err
 	}
-	return nil
+	domain := domainOf(account)
+	limit, used := l.quotas.of(domain)
+	return limit.room(used, wanted, account, domain)
 }
 
 // Open implements Store.
@@ -376,7 +371,7 @@ func (l *Log) transfer(ctx context.Context, account, from string, uids []UID, to
 			}
 		}
 		if !move {
-			if err := a.room(size); err != nil {
+			if err := t.room(a, size, int64(len(src))); err != nil {
 				return err
 			}
 		}
@@ -410,7 +405,7 @@ func (t *txn) expunge(a *stagedAccount, b *stagedBox, uids []UID) {
 	}
 	a.modseq++
 	for _, uid := range uids {
-		a.bytes -= b.message(uid).Size
+		a.add(-b.message(uid).Size, -1)
 		b.changed[uid] = nil
 	}
 	t.op(&opExpunge{a.name, b.id, a.modseq, uids})

@@ -16,6 +16,8 @@ type stage struct {
 	ix       *index
 	accounts map[string]*stagedAccount
 	queue    map[string]*QueueEntry // nil: removed
+	quotas   *quotas
+	domains  map[string]*Quota // what is held of them
 }
 
 type stagedAccount struct {
@@ -23,6 +25,8 @@ type stagedAccount struct {
 	name   string
 	quota  int64
 	bytes  int64
+	count  int64
+	domain *Quota // what is held of its domain, shared with the others
 	modseq ModSeq
 	lastID uint32
 	names  map[string]*stagedBox // nil: no such mailbox
@@ -42,8 +46,8 @@ type stagedBox struct {
 	added      []UID
 }
 
-func newStage(ix *index) *stage {
-	return &stage{ix: ix, accounts: map[string]*stagedAccount{}, queue: map[string]*QueueEntry{}}
+func newStage(ix *index, q *quotas) *stage {
+	return &stage{ix: ix, accounts: map[string]*stagedAccount{}, queue: map[string]*QueueEntry{}, quotas: q, domains: map[string]*Quota{}}
 }
 
 // account returns the account, or nil when there is none.
@@ -56,7 +60,7 @@ func (s *stage) account(name string) *stagedAccount {
 		return nil
 	}
 	a := &stagedAccount{
-		base: base, name: name, quota: base.quota, bytes: base.bytes, modseq: base.modseq, lastID: base.lastID,
+		base: base, name: name, quota: base.quota, bytes: base.bytes, count: base.count, domain: s.domain(domainOf(name)), modseq: base.modseq, lastID: base.lastID,
 		names: map[string]*stagedBox{}, boxes: map[uint32]*stagedBox{}, subs: map[string]bool{},
 	}
 	s.accounts[name] = a
@@ -64,7 +68,7 @@ func (s *stage) account(name string) *stagedAccount {
 }
 
 func (s *stage) newAccount(name string, quota int64) *stagedAccount {
-	a := &stagedAccount{name: name, quota: quota,
+	a := &stagedAccount{name: name, quota: quota, domain: s.domain(domainOf(name)),
 		names: map[string]*stagedBox{}, boxes: map[uint32]*stagedBox{}, subs: map[string]bool{}}
 	s.accounts[name] = a
 	return a

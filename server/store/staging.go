@@ -77,7 +77,7 @@ func (l *Log) AppendStaged(ctx context.Context, account, mailbox string, msgs []
 		return nil, 0, fmt.Errorf("%w: %w", ErrNoMailbox, err)
 	}
 	bodies := make([]*body, len(msgs))
-	var size int64
+	size, n := int64(0), int64(len(msgs))
 	for i, m := range msgs {
 		s, ok := m.Body.(*stagedBody)
 		if !ok || s.log != l || s.body == nil {
@@ -103,8 +103,9 @@ func (l *Log) AppendStaged(ctx context.Context, account, mailbox string, msgs []
 				return fmt.Errorf("UID %d: %w", replaced.UID, ErrNoMessage)
 			}
 			size -= old.Size
+			n--
 		}
-		if err := a.room(size); err != nil {
+		if err := t.room(a, size, n); err != nil {
 			return err
 		}
 		validity = b.id

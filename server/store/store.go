@@ -27,7 +27,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 )
@@ -45,21 +44,6 @@ var (
 	ErrDamaged       = errors.New("stored data is damaged")
 	ErrInUse         = errors.New("store is in use by another process")
 )
-
-// QuotaError is the ErrQuota that says whose quota it was.
-type QuotaError struct {
-	Account string
-	Limit   int64 // octets
-	Used    int64 // octets before the delivery
-	Wanted  int64 // octets the delivery would add
-}
-
-func (e *QuotaError) Error() string {
-	return fmt.Sprintf("%s: quota exceeded: %d of %d octets are used, %d more were to come", e.Account, e.Used, e.Limit, e.Wanted)
-}
-
-// Is makes errors.Is(err, ErrQuota) true.
-func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
 // UID, UIDValidity and ModSeq are IMAP's, RFC 9051 2.3.1 and RFC 7162.
 type (
@@ -204,6 +188,12 @@ type Store interface {
 	Usage(ctx context.Context, account string) (bytes int64, messages int64, err error)
 	// Quota returns the octets an account may hold; 0 is no quota.
 	Quota(ctx context.Context, account string) (int64, error)
+	// SetQuotas sets the limits on domains and on numbers of messages, in the place of
+	// all that were set before. They hold until the store is closed.
+	SetQuotas(ctx context.Context, q Quotas) error
+	// QuotaRoots returns what an account's mail counts for: the account itself and,
+	// when that has a limit, its domain.
+	QuotaRoots(ctx context.Context, account string) ([]QuotaRoot, error)
 
 	Mailboxes(ctx context.Context, account string) ([]MailboxInfo, error)
 	Mailbox(ctx context.Context, account, name string) (MailboxInfo, error)

@@ -35,6 +35,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"large body", testLargeBody},
 		{"broken body", testBrokenBody},
 		{"quota", testQuota},
+		{"quotas of domains", testDomainQuota},
+		{"quotas of messages", testMessageQuota},
 		{"append", testAppend},
 		{"import", testImport},
 		{"flags", testFlags},

@@ -254,7 +254,7 @@ func (c *completion) domain(d *specs.Domain) {
 		switch a.Kind() {
 		case "mailbox":
 			d.Mailboxes = append(d.Mailboxes, &specs.Mailbox{
-				Local: local, Name: o.Attrs["name"].Str(), QuotaBytes: o.Attrs["quota_bytes"].Num(), Aliases: o.Attrs["aliases"].Texts(),
+				Local: local, Name: o.Attrs["name"].Str(), QuotaBytes: o.Attrs["quota_bytes"].Num(), QuotaMessages: o.Attrs["quota_messages"].Num(), Aliases: o.Attrs["aliases"].Texts(),
 			})
 			if o.Attrs["password"].Fingerprint() != "" {
 				c.note("%s@%s has a password_hash, which the host does not tell: put it into the spec, or a new password is made", local, d.Name)
@@ -267,6 +267,10 @@ func (c *completion) domain(d *specs.Domain) {
 	slices.SortFunc(d.Aliases, func(a, b *specs.Alias) int { return cmp.Compare(a.Local, b.Local) })
 	if o, ok := c.get("catch-all", d.Name); ok {
 		d.CatchAll = o.Attrs["mailbox"].Str()
+	}
+	if server, ok := c.get("server", d.Host); ok {
+		v := server.Attrs["domains"].Field(d.Name)
+		d.QuotaBytes, d.QuotaMessages = v.Field("quota_bytes").Num(), v.Field("quota_messages").Num()
 	}
 	implied := c.implied(d)
 	d.Aliases = slices.DeleteFunc(d.Aliases, func(a *specs.Alias) bool {
