@@ -15,7 +15,7 @@ func Contains(src Source, fields Field, text string) (bool, error) {
 	}
 	found := false
 	tail := ""
-	err := Extract(src, func(field Field, piece string) bool {
+	err := Extract(src, func(field Field, piece string, more bool) bool {
 		if field&fields == 0 {
 			return true
 		}
@@ -24,7 +24,9 @@ func Contains(src Source, fields Field, text string) (bool, error) {
 			found = strings.Contains(piece, needle)
 			return !found
 		}
-		piece = tail + piece
+		if more {
+			piece = tail + piece
+		}
 		found = strings.Contains(piece, needle)
 		tail = piece[max(0, len(piece)-len(needle)+1):]
 		return !found

@@ -18,8 +18,9 @@ type Source interface {
 
 // Extract calls f with the folded text of a message, piece by piece: a header
 // field at once, a body in pieces that break between words where there is a
-// space within 32 KiB. A false from f ends it. The error is the source's.
-func Extract(src Source, f func(field Field, text string) bool) error {
+// space within 32 KiB. more says that a piece continues the last one. A false from
+// f ends it. The error is the source's.
+func Extract(src Source, f func(field Field, text string, more bool) bool) error {
 	tree, err := mimetree.Parse(src)
 	if err != nil {
 		return err
@@ -31,13 +32,15 @@ func Extract(src Source, f func(field Field, text string) bool) error {
 
 type extraction struct {
 	src  Source
-	f    func(Field, string) bool
+	f    func(Field, string, bool) bool
+	more bool // the part has given a piece of its text
 	done bool
 }
 
 func (x *extraction) give(field Field, text string) {
 	if !x.done && text != "" {
-		x.done = !x.f(field, text)
+		x.done = !x.f(field, text, field == Body && x.more)
+		x.more = field == Body
 	}
 }
 
@@ -74,6 +77,7 @@ func isAttachment(p *mimetree.Part) bool {
 }
 
 func (x *extraction) text(p *mimetree.Part) {
+	x.more = false
 	raw := mimetree.Decoded(p.Encoding(), io.NewSectionReader(x.src, p.Body.Start, p.Body.Len()))
 	r, err := mimetree.CharsetReader(p.Params["charset"], raw)
 	if err == nil && p.Subtype == "html" {
@@ -93,16 +97,29 @@ func (x *extraction) pieces(r io.Reader) {
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if err != nil {
-			x.give(Body, Fold(mimetree.ToUTF8(buf)))
+			x.give(Body, fold(buf))
 			return
 		}
 		if len(buf) < cap(buf) {
 			continue
 		}
 		cut := lastBreak(buf)
-		x.give(Body, Fold(mimetree.ToUTF8(buf[:cut])))
+		x.give(Body, fold(buf[:cut]))
 		buf = buf[:copy(buf[:cap(buf)], buf[cut:])]
 	}
+}
+
+// fold is Fold for octets, which it may change.
+func fold(b []byte) string {
+	for i, c := range b {
+		if c >= utf8.RuneSelf {
+			return Fold(mimetree.ToUTF8(b))
+		}
+		if c >= 'a' && c <= 'z' {
+			b[i] = c - ('a' - 'A')
+		}
+	}
+	return string(b)
 }
 
 // lastBreak is where b can be cut: behind its last white space, or else between

@@ -65,7 +65,7 @@ func Open(dir string, log *slog.Logger) (*Index, error) {
 		}
 		s, err := openSegment(x.path(number), number)
 		if errors.Is(err, errSegment) {
-			log.Warn("search: a file of the index is damaged; its messages are indexed anew", "file", x.path(number))
+			log.Warn("search: a file of the index is damaged, or of an earlier version; its messages are indexed anew", "file", x.path(number))
 			if err := os.Remove(x.path(number)); err != nil {
 				return nil, err
 			}
@@ -139,26 +139,20 @@ func (x *Index) has(ref store.BodyRef) bool {
 // Add indexes a body that the index does not have. What it cannot understand of
 // it is not found; an error is the store's, and nothing is added.
 func (x *Index) Add(ref store.BodyRef, src Source) error {
-	words := map[string]Field{}
-	if err := Extract(src, func(field Field, text string) bool {
-		eachWord(text, func(w word) {
-			if have := words[w.text]; have&field == 0 {
-				words[w.text] = have | field
-			}
-		})
+	m := x.memory
+	m.begin()
+	if err := Extract(src, func(field Field, text string, more bool) bool {
+		x.mu.Lock() // searches go on between two pieces
+		defer x.mu.Unlock()
+		m.text(field, text, more)
 		return true
 	}); err != nil {
 		return err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	m := x.memory
-	n := uint32(len(m.bodies))
-	m.bodies = append(m.bodies, ref)
+	m.end(ref)
 	x.places[ref] = true
-	for w, field := range words {
-		m.add(w, n, field)
-	}
 	if len(m.bodies) >= memoryBodies || m.octets >= memoryOctets {
 		return x.flush()
 	}
@@ -176,7 +170,7 @@ func (x *Index) flush() error {
 	if len(x.memory.bodies) == 0 {
 		return nil
 	}
-	s, err := x.write(x.memory.encode(nil))
+	s, err := x.write(x.memory.encode(), nil)
 	if err != nil {
 		return err
 	}
@@ -187,11 +181,15 @@ func (x *Index) flush() error {
 
 // write makes a segment's file and opens it. It is not synced: one that a loss of
 // power leaves damaged is noticed by its checksum.
-func (x *Index) write(data []byte) (*segment, error) {
+func (x *Index) write(e *encoder, replaces []uint64) (*segment, error) {
 	number := x.next
 	x.next++
 	tmp := x.path(number) + ".new"
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(e.writeTo(f, replaces), f.Close()); err != nil {
 		return nil, errors.Join(err, os.Remove(tmp))
 	}
 	if err := os.Rename(tmp, x.path(number)); err != nil {
@@ -208,10 +206,7 @@ func (x *Index) write(data []byte) (*segment, error) {
 // Find looks for a folded text in some fields.
 func (x *Index) Find(fields Field, text string) (*Hits, error) {
 	q := newQuery(fields, text)
-	h := &Hits{found: Maybe, all: len(q.words) == 0}
-	if q.exact {
-		h.found = Yes
-	}
+	h := &Hits{all: len(q.words) == 0}
 	if h.all {
 		return h, nil
 	}
@@ -227,12 +222,11 @@ func (x *Index) Find(fields Field, text string) (*Hits, error) {
 	h.memory = x.memory.search(q)
 	x.mu.Unlock()
 	for i := range h.segments {
-		set, err := h.segments[i].search(q)
-		if err != nil {
+		s, ok := &h.segments[i], false
+		if s.yes, s.maybe, ok = match(q, s.len(), s.flags, s.lists); !ok {
 			h.Close()
-			return nil, err
+			return nil, errSegment
 		}
-		h.segments[i].set = set
 	}
 	return h, nil
 }
@@ -281,14 +275,14 @@ func (x *Index) merge(list []*segment, alive func(store.BodyRef) bool) error {
 	for _, s := range list {
 		replaces = append(replaces, s.number)
 	}
-	data, err := merged(list, alive, replaces)
+	data, err := merged(list, alive)
 	if err != nil {
 		return err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if data != nil {
-		s, err := x.write(data)
+		s, err := x.write(data, replaces)
 		if err != nil {
 			return err
 		}

@@ -7,9 +7,9 @@ import (
 	"mailform/server/store"
 )
 
-// merged is the file of one segment made of several, without bodies that are
-// gone; nil when nothing is left.
-func merged(list []*segment, alive func(store.BodyRef) bool, replaces []uint64) ([]byte, error) {
+// merged is one segment made of several, without bodies that are gone; nil when
+// nothing is left.
+func merged(list []*segment, alive func(store.BodyRef) bool) (*encoder, error) {
 	type origin struct{ list, body int }
 	var bodies []store.BodyRef
 	from := map[store.BodyRef]origin{}
@@ -37,12 +37,12 @@ func merged(list []*segment, alive func(store.BodyRef) bool, replaces []uint64) 
 	for n, ref := range bodies {
 		o := from[ref]
 		places[o.list][o.body] = int32(n)
-		e.body(ref)
+		e.body(indexed{ref, list[o.list].flags(o.body)})
 	}
 	from = nil
 
 	at := make([]int, len(list)) // the next word of each
-	var postings []posting
+	var postings []occurrence
 	for {
 		var next []byte
 		for k, s := range list {
@@ -60,23 +60,22 @@ func merged(list []*segment, alive func(store.BodyRef) bool, replaces []uint64) 
 			if at[k] == s.countWords() || !bytes.Equal(s.wordAt(at[k]), next) {
 				continue
 			}
-			if err := postingsOf(s.posting(at[k]), s.len(), func(body int, fields Field) {
-				if n := places[k][body]; n >= 0 {
-					postings = append(postings, posting{uint32(n), fields})
+			c := newCursor(s.posting(at[k]), s.len())
+			for c.next(); c.body < s.len(); c.next() {
+				if n := places[k][c.body]; n >= 0 {
+					postings = append(postings, occurrence{uint32(n), c.fields, c.positions})
 				}
-			}); err != nil {
-				return nil, err
+			}
+			if c.broken {
+				return nil, errSegment
 			}
 			at[k]++
 		}
 		if len(postings) == 0 {
 			continue
 		}
-		slices.SortFunc(postings, func(a, b posting) int { return int(a.body) - int(b.body) })
 		e.word(next)
-		for _, p := range postings {
-			e.posting(int(p.body), p.fields)
-		}
+		e.list(postings)
 	}
-	return e.finish(replaces), nil
+	return e, nil
 }

@@ -9,9 +9,11 @@
 //
 // A search in IMAP is for a part of the text (RFC 9051 6.4.4), not for words: the
 // dictionary is one run of octets, so that all words with a part in them are found
-// by going through it once. Where words alone do not decide, because a query has
-// more than one or punctuation, the index says "maybe" and the message is read.
-// Chinese and Japanese, which have no spaces, are indexed by pairs of characters.
+// by going through it once. Where words stand is in the index, too, so that it
+// decides about phrases; only where a query has punctuation, where the words are
+// in other fields as well, or far down in a very long text, it says "maybe" and the
+// message is read. Chinese and Japanese, which have no spaces, are indexed by pairs
+// of characters.
 //
 // It imports server/store and server/imap/mimetree.
 package search

@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/text/encoding/simplifiedchinese"
 	"pgregory.net/rapid"
 
@@ -181,18 +185,58 @@ func TestIndexAgrees(t *testing.T) {
 	})
 }
 
-// A word that is longer than the index keeps is found by its beginning, and as
-// a whole.
+// A word of any length is found by any part of it: by up to 32 characters in the
+// index, by more of them after reading.
 func TestLongWord(t *testing.T) {
 	x := open(t, t.TempDir())
 	defer func() { must(t, x.Close()) }()
-	long := strings.Repeat("abcdefghij", 10)
+	var b strings.Builder
+	for i := range 500 {
+		fmt.Fprintf(&b, "%dx", i*7919)
+	}
+	long := b.String() // of 3,200 characters: the index has 2,080
 	must(t, x.Add(ref(0), message("Subject: s", "see "+long+" there")))
-	for text, want := range map[string]Verdict{"see " + long: Maybe, " " + long: Maybe, long: Maybe, long[:30]: Yes, long[:60] + "x": No, "see " + long[:64] + "x": Maybe} {
-		h, err := x.Find(Body, Fold(text))
+	must(t, x.Add(ref(1), message("Subject: s", "see "+long[:500]+" there")))
+	for _, c := range []struct {
+		text      string
+		long, mid Verdict
+	}{
+		{"see " + long, Maybe, Maybe}, {long[:30], Yes, Yes}, {long[:60], Maybe, Maybe}, {long[:60] + "y", Maybe, Maybe}, {long[:20] + "y", Maybe, No},
+		{long[468:500], Yes, Yes}, {long[470:500] + " there", Maybe, Yes}, {long[460:501], Maybe, Maybe}, {long[470:501], Yes, No}, {long[1000:1020], Yes, No},
+		{long[3000:3020], Maybe, No}, {"see " + long[:20], Yes, Yes}, {" " + long[:20], Maybe, Maybe}, {"see " + long[1:20], Maybe, No}, {"e " + long[:20], Yes, Yes},
+	} {
+		h, err := x.Find(Body, Fold(c.text))
 		must(t, err)
-		if v := h.Of(ref(0)); v != want {
-			t.Errorf("%q: %d, want %d", text, v, want)
+		if a, b := h.Of(ref(0)), h.Of(ref(1)); a != c.long || b != c.mid {
+			t.Errorf("%.80q: %d and %d, want %d and %d", c.text, a, b, c.long, c.mid)
+		}
+		h.Close()
+	}
+}
+
+// A phrase is decided without reading, unless it is far down, or may be elsewhere.
+func TestPhrases(t *testing.T) {
+	x := open(t, t.TempDir())
+	defer func() { must(t, x.Close()) }()
+	far := strings.Repeat("filler ", maxIndex) + "the end is near"
+	must(t, x.Add(ref(0), message("Subject: the end", "one two\n three, four 中文搜索 five 六")))
+	must(t, x.Add(ref(1), message("Subject: s", far)))
+	must(t, x.Add(ref(2), message("Subject: s\nContent-Type: multipart/mixed; boundary=x", "--x\n\nending one\n--x\n\ntwo begins\n--x--")))
+	for _, c := range []struct {
+		fields Field
+		text   string
+		want   [3]Verdict
+	}{
+		{Body, "one two three", [3]Verdict{Yes, No, No}}, {Body, "ne two thr", [3]Verdict{Yes, No, No}}, {All, "three four", [3]Verdict{No, No, No}},
+		{All, "three, four", [3]Verdict{Maybe, No, No}}, {Body, "two one", [3]Verdict{No, No, No}}, {All, "中文搜索 five 六", [3]Verdict{Yes, No, No}},
+		{All, "文搜索 five", [3]Verdict{Yes, No, No}}, {All, "中搜", [3]Verdict{No, No, No}}, {All, "搜索five", [3]Verdict{No, No, No}},
+		{All, "the end", [3]Verdict{Yes, Maybe, No}}, {All, "end is near", [3]Verdict{No, Maybe, No}}, {All, "filler filler the", [3]Verdict{No, Maybe, No}},
+		{Body, "s filler", [3]Verdict{No, Maybe, No}}, {Body, "s one", [3]Verdict{No, No, No}}, {All, "one two", [3]Verdict{Yes, No, No}},
+	} {
+		h, err := x.Find(c.fields, Fold(c.text))
+		must(t, err)
+		if got := [3]Verdict{h.Of(ref(0)), h.Of(ref(1)), h.Of(ref(2))}; got != c.want {
+			t.Errorf("%q: %v, want %v", c.text, got, c.want)
 		}
 		h.Close()
 	}
@@ -234,13 +278,19 @@ func TestDamage(t *testing.T) {
 }
 
 func FuzzSegment(f *testing.F) {
+	file := func(b *builder, replaces []uint64) []byte {
+		var out bytes.Buffer
+		must(f, b.encode().writeTo(&out, replaces))
+		return out.Bytes()
+	}
 	b := newBuilder()
-	b.bodies = []store.BodyRef{ref(1), ref(2)}
-	b.add("ONE", 0, Body)
-	b.add("TWO", 1, Subject)
-	b.add("TWO", 0, Subject)
-	f.Add(b.encode([]uint64{7}))
-	f.Add(newBuilder().encode(nil))
+	for i, text := range []string{"ONE TWO", "TWO, ONE 中文"} {
+		b.begin()
+		b.text(Body, text, false)
+		b.end(ref(i))
+	}
+	f.Add(file(b, []uint64{7}))
+	f.Add(file(newBuilder(), nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := decodeSegment(data)
 		if err != nil {
@@ -248,9 +298,17 @@ func FuzzSegment(f *testing.F) {
 		}
 		for i := range s.countWords() {
 			_ = s.wordAt(i)
-			_ = postingsOf(s.posting(i), s.len(), func(int, Field) {})
+			c := newCursor(s.posting(i), s.len())
+			for c.next(); c.body < s.len(); c.next() {
+				p := places{rest: c.positions}
+				for p.next(); p.index != math.MaxInt; p.next() {
+				}
+			}
 		}
-		_, _ = s.search(newQuery(All, "TW"))
+		for _, text := range []string{"TW", "TWO ONE", "E", "中文"} {
+			q := newQuery(All, text)
+			_, _, _ = match(q, s.len(), s.flags, s.lists)
+		}
 	})
 }
 
@@ -259,11 +317,11 @@ func FuzzExtract(f *testing.F) {
 	f.Add([]byte("Content-Type: multipart/mixed; boundary=a\r\n\r\n--a\r\n\r\nx\r\n--a--"))
 	f.Fuzz(func(t *testing.T, m []byte) {
 		n := 0
-		if err := Extract(bytes.NewReader(m), func(_ Field, text string) bool {
+		if err := Extract(bytes.NewReader(m), func(_ Field, text string, _ bool) bool {
 			n += len(text)
-			eachWord(text, func(w word) {
-				if w.text == "" || !strings.Contains(text, w.text) {
-					t.Fatalf("word %q of %q", w.text, text)
+			eachRun(text, apart, func(from, to int, k kind, chars int, _ gap) {
+				if from >= to || chars < 1 || chars > to-from {
+					t.Fatalf("a run of %d characters from %d to %d of %q", chars, from, to, text)
 				}
 			})
 			return true
@@ -276,41 +334,74 @@ func FuzzExtract(f *testing.F) {
 	})
 }
 
-// BenchmarkFind looks for words in 100,000 messages.
+// cpu is the time that the process has had, which says more on a busy machine.
+func cpu(t testing.TB) time.Duration {
+	var u unix.Rusage
+	must(t, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkFind looks for words and phrases in 100,000 messages; the words of some
+// phrases are in all of them.
 func BenchmarkFind(b *testing.B) {
-	x := open(b, b.TempDir())
-	defer x.Close()
+	dir := b.TempDir()
+	x := open(b, dir)
 	rng := rand.New(rand.NewPCG(3, 4))
 	zipf := rand.NewZipf(rng, 1.2, 10, 200_000)
 	const n = 100_000
+	mail := 0
+	at := func(i int) store.BodyRef { return store.BodyRef{Segment: 1, Offset: int64(i) * 8, Size: 100} }
+	before := cpu(b)
 	for i := range n {
 		var text strings.Builder
-		for range 150 {
-			fmt.Fprintf(&text, "w%dx ", zipf.Uint64())
+		for k := range 12 {
+			for range 12 {
+				fmt.Fprintf(&text, "w%dx ", zipf.Uint64())
+			}
+			fmt.Fprintf(&text, "\nthe quick brown fox jumps over the lazy dog number %d.\n中文邮件第%d号\n", (i*31+k)%1000, i%5000)
 		}
-		must(b, x.Add(ref(i), message(fmt.Sprintf("From: p%d@example.org\nSubject: s%d", i%500, i), text.String())))
+		m := message(fmt.Sprintf("From: p%d@example.org\nSubject: s%d", i%500, i), text.String())
+		mail += m.Len()
+		must(b, x.Add(at(i), m))
 	}
+	spent := cpu(b) - before
 	for more := true; more; {
 		var err error
 		more, err = x.Tidy(func(store.BodyRef) bool { return true })
 		must(b, err)
 	}
+	must(b, x.Close())
+	x = open(b, dir)
+	defer x.Close()
 	size := 0
 	for _, s := range x.segments {
 		size += len(s.data)
 	}
-	for _, c := range []struct{ name, text string }{{"rare", "W99999X"}, {"common", "W1X"}, {"part", "123"}, {"two", "W77X W88X"}} {
+	for _, c := range []struct{ name, text string }{{"rare", "W99999X"}, {"common", "W1X"}, {"part", "123"}, {"two", "W77X W88X"},
+		{"phrase", "JUMPS OVER THE LAZY DOG NUMBER 123"}, {"phrase-in-all", "THE QUICK BROWN FOX"}, {"phrase-in-none", "THE LAZY FOX"}, {"Chinese", "邮件第123"}, {"Chinese-in-all", "中文邮件"}} {
 		b.Run(c.name, func(b *testing.B) {
+			var times []time.Duration
+			before := cpu(b)
+			maybe := 0
 			for b.Loop() {
+				begun := time.Now()
 				h, err := x.Find(All, c.text)
 				must(b, err)
+				maybe = 0
 				for i := range n {
-					_ = h.Of(ref(i))
+					if h.Of(at(i)) == Maybe {
+						maybe++
+					}
 				}
 				h.Close()
+				times = append(times, time.Since(begun))
 			}
-			b.ReportMetric(float64(size)/n, "index-octets/message")
-			b.ReportMetric(float64(len(x.segments)), "segments")
+			b.ReportMetric(float64((cpu(b)-before).Microseconds())/1000/float64(len(times)), "cpu-ms")
+			slices.Sort(times)
+			b.ReportMetric(float64(times[len(times)*95/100].Microseconds())/1000, "p95-ms")
+			b.ReportMetric(float64(maybe), "to-read")
+			b.ReportMetric(float64(size)/float64(mail)*100, "%-of-mail")
+			b.ReportMetric(float64(spent.Microseconds())/n, "cpu-µs/message-added")
 		})
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"os"
-	"slices"
 	"sort"
 
 	"golang.org/x/sys/unix"
@@ -18,20 +17,29 @@ import (
 // A segment is one file, never changed once it is there:
 //
 //	magic     8 octets
-//	bodies    24 octets each: segment, offset, size, ascending
+//	bodies    24 octets each: segment, offset, size with flags in its upper two
+//	          bits, ascending by what they are without these
 //	words     each behind an octet 0, ascending, with an octet 0 at the end
 //	starts    for each word 4 octets: where it begins in words
 //	places    for each word, and once more, 8 octets: where its postings begin
-//	postings  for each word: the bodies that have it, ascending: the difference
-//	          to the one before as a varint, and its fields as an octet
+//	postings  for each word: where it is, see postings.go
 //	replaces  8 octets each: the numbers of the segments that it was merged of
 //	trailer   the five lengths in octets, and the CRC32C of all before it
 //
 // All numbers are little-endian.
 const (
-	magic       = "MFSRCH1\n"
+	magic       = "MFSRCH2\n"
 	bodySize    = 24
 	trailerSize = 5*8 + 4
+)
+
+// bodyFlags are what an index does not know of a body.
+type bodyFlags uint8
+
+const (
+	long      bodyFlags = 1 << iota // the places of all its words
+	cut                             // all its words
+	flagShift = 62
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -56,9 +64,12 @@ func (s *segment) len() int { return len(s.bodies) / bodySize }
 func (s *segment) body(i int) store.BodyRef {
 	b := s.bodies[i*bodySize:]
 	return store.BodyRef{
-		Segment: binary.LittleEndian.Uint64(b), Offset: int64(binary.LittleEndian.Uint64(b[8:])), Size: int64(binary.LittleEndian.Uint64(b[16:])),
+		Segment: binary.LittleEndian.Uint64(b), Offset: int64(binary.LittleEndian.Uint64(b[8:])), Size: int64(binary.LittleEndian.Uint64(b[16:]) & (1<<flagShift - 1)),
 	}
 }
+
+// flags are what is known of a body beside its words.
+func (s *segment) flags(i int) bodyFlags { return bodyFlags(s.bodies[i*bodySize+23] >> 6) }
 
 func compareRefs(a, b store.BodyRef) int {
 	switch {
@@ -140,20 +151,10 @@ func (s *segment) scan(needle []byte, f func(i int)) {
 	}
 }
 
-// postingsOf calls f for each body of a posting list.
-func postingsOf(list []byte, bodies int, f func(body int, fields Field)) error {
-	for body := -1; len(list) > 0; {
-		delta, n := binary.Uvarint(list)
-		if n <= 0 || n == len(list) || delta == 0 || delta > uint64(bodies) {
-			return errSegment
-		}
-		if body += int(delta); body >= bodies {
-			return errSegment
-		}
-		f(body, Field(list[n]))
-		list = list[n+1:]
-	}
-	return nil
+// lists returns the posting lists of the words that a word of a query means.
+func (s *segment) lists(w word) (lists [][]byte) {
+	s.each(w, func(i int) { lists = append(lists, s.posting(i)) })
+	return lists
 }
 
 // openSegment maps a file and checks all of it.
@@ -236,113 +237,4 @@ func (s *segment) check(left int) error {
 		place = p
 	}
 	return nil
-}
-
-// builder gathers what a segment is made of.
-type builder struct {
-	bodies []store.BodyRef // ascending
-	terms  map[string][]posting
-	octets int // about what it takes of memory
-}
-
-type posting struct {
-	body   uint32
-	fields Field
-}
-
-func newBuilder() *builder { return &builder{terms: map[string][]posting{}} }
-
-// add indexes a word of the last body.
-func (b *builder) add(w string, body uint32, field Field) {
-	list := b.terms[w]
-	if n := len(list); n > 0 && list[n-1].body == body {
-		list[n-1].fields |= field
-		return
-	}
-	if list == nil {
-		w = string([]byte(w)) // not a part of a text of many
-		b.octets += len(w) + 64
-	}
-	b.octets += 8
-	b.terms[w] = append(list, posting{body, field})
-}
-
-// encode makes the file. Bodies are put in order, and with them the postings.
-func (b *builder) encode(replaces []uint64) []byte {
-	order := make([]uint32, len(b.bodies)) // by place: the number that a body had
-	for i := range order {
-		order[i] = uint32(i)
-	}
-	slices.SortFunc(order, func(x, y uint32) int { return compareRefs(b.bodies[x], b.bodies[y]) })
-	place := make([]uint32, len(order))
-	for i, was := range order {
-		place[was] = uint32(i)
-	}
-	names := make([]string, 0, len(b.terms))
-	for w := range b.terms {
-		names = append(names, w)
-	}
-	slices.Sort(names)
-
-	e := &encoder{}
-	for _, was := range order {
-		e.body(b.bodies[was])
-	}
-	for _, w := range names {
-		list := b.terms[w]
-		for i := range list {
-			list[i].body = place[list[i].body]
-		}
-		slices.SortFunc(list, func(x, y posting) int { return int(x.body) - int(y.body) })
-		e.word([]byte(w))
-		for _, p := range list {
-			e.posting(int(p.body), p.fields)
-		}
-	}
-	return e.finish(replaces)
-}
-
-// encoder writes a segment's parts in their order.
-type encoder struct {
-	bodies, words, starts, places, postings []byte
-	last                                    int
-}
-
-func (e *encoder) body(r store.BodyRef) {
-	e.bodies = binary.LittleEndian.AppendUint64(e.bodies, r.Segment)
-	e.bodies = binary.LittleEndian.AppendUint64(e.bodies, uint64(r.Offset))
-	e.bodies = binary.LittleEndian.AppendUint64(e.bodies, uint64(r.Size))
-}
-
-func (e *encoder) word(w []byte) {
-	e.words = append(e.words, 0)
-	e.starts = binary.LittleEndian.AppendUint32(e.starts, uint32(len(e.words)))
-	e.words = append(e.words, w...)
-	e.places = binary.LittleEndian.AppendUint64(e.places, uint64(len(e.postings)))
-	e.last = -1
-}
-
-func (e *encoder) posting(body int, fields Field) {
-	e.postings = binary.AppendUvarint(e.postings, uint64(body-e.last))
-	e.postings = append(e.postings, byte(fields))
-	e.last = body
-}
-
-func (e *encoder) finish(replaces []uint64) []byte {
-	if len(e.words) > 0 {
-		e.words = append(e.words, 0)
-	}
-	e.places = binary.LittleEndian.AppendUint64(e.places, uint64(len(e.postings)))
-	parts := [][]byte{e.bodies, e.words, e.starts, e.places, e.postings}
-	out := []byte(magic)
-	for _, p := range parts {
-		out = append(out, p...)
-	}
-	for _, n := range replaces {
-		out = binary.LittleEndian.AppendUint64(out, n)
-	}
-	for _, p := range parts {
-		out = binary.LittleEndian.AppendUint64(out, uint64(len(p)))
-	}
-	return binary.LittleEndian.AppendUint32(out, crc32.Checksum(out, castagnoli))
 }

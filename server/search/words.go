@@ -5,86 +5,135 @@ import (
 	"unicode/utf8"
 )
 
-// maxWord is how many characters of a word are indexed; a longer one is found by
-// its first ones.
-const maxWord = 64
+const (
+	// A letter word of up to maxWord characters is a word of the index. Of a longer
+	// one, pieces of that length are, each overlap characters further on, with a mark
+	// where they are not its beginning or its end: so each part of up to overlap
+	// characters is in one of them.
+	maxWord = 64
+	overlap = 32
+	mark    = "\x01"
+	// maxPieces bounds them; what is behind is known to be there, but not what it is.
+	maxPieces = 64
+)
 
 // kind is how a character takes part in words.
 type kind uint8
 
 const (
 	outside kind = iota // between words
+	space               // between words, and nothing to be seen
 	letter              // a part of a word
 	dense               // of a script without spaces: indexed in pairs
 )
 
-func kindOf(r rune) kind {
-	switch {
-	case r < 0x80:
-		if r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			return letter
+// ascii has the kinds of the first 128 characters: w is a letter, s a space.
+const ascii = ".........sssss..................s...............wwwwwwwwww......" +
+	".wwwwwwwwwwwwwwwwwwwwwwwwww......wwwwwwwwwwwwwwwwwwwwwwwwww....."
+
+func kindAt(s string, i int) (kind, int) {
+	if c := s[i]; c < utf8.RuneSelf {
+		switch ascii[c] {
+		case 'w':
+			return letter, 1
+		case 's':
+			return space, 1
 		}
-		return outside
-	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar):
-		return dense
-	case unicode.In(r, unicode.Letter, unicode.Mark, unicode.Number):
-		return letter
+		return outside, 1
 	}
-	return outside
+	r, n := utf8.DecodeRuneInString(s[i:])
+	switch {
+	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar):
+		return dense, n
+	case unicode.In(r, unicode.Letter, unicode.Mark, unicode.Number):
+		return letter, n
+	case unicode.IsSpace(r):
+		return space, n
+	}
+	return outside, n
 }
 
-// word is one word of a text. Of a run of dense characters each pair is a word,
-// and a single one.
-type word struct {
-	text string
-	// first and last say that nothing stands before and behind it in the text: as a
-	// query it may be the end, and the beginning, of a longer word.
-	first, last bool
-	cut         bool // not all of it
-}
+// gap is what stands between a word and the one before.
+type gap uint8
 
-// eachWord calls f for the words of folded text.
-func eachWord(s string, f func(word)) {
+const (
+	apart  gap = iota // something that is to be seen, or no word
+	spaced            // only white space
+	joined            // nothing: the scripts are different, or the pairs overlap
+)
+
+// eachRun calls f for the runs of letters and those of dense characters in folded
+// text, s[from:to]. before is what stands ahead of it, and the result what stands
+// behind its last run.
+func eachRun(s string, before gap, f func(from, to int, k kind, chars int, g gap)) gap {
 	for i := 0; i < len(s); {
-		r, n := utf8.DecodeRuneInString(s[i:])
-		k := kindOf(r)
-		if k == outside {
+		k, n := kindAt(s, i)
+		if k <= space {
+			if k == outside {
+				before = apart
+			} else if before == joined {
+				before = spaced
+			}
 			i += n
 			continue
 		}
-		end, chars, limit := i+n, 1, i+n
-		for end < len(s) {
-			r, n := utf8.DecodeRuneInString(s[end:])
-			if kindOf(r) != k {
+		start, chars := i, 1
+		for i += n; i < len(s); chars++ {
+			next, n := kindAt(s, i)
+			if next != k {
 				break
 			}
-			end += n
-			if chars++; chars <= maxWord {
-				limit = end
-			}
+			i += n
 		}
-		if k == letter {
-			f(word{s[i:limit], i == 0, end == len(s), chars > maxWord})
-		} else {
-			pairs(s[i:end], i == 0, end == len(s), f)
-		}
-		i = end
+		f(start, i, k, chars, before)
+		before = joined
 	}
+	return before
 }
 
-func pairs(run string, first, last bool, f func(word)) {
+// eachPair calls f for each two characters of a dense run that follow each other,
+// or for the only one.
+func eachPair(run string, f func(pair string)) {
 	_, n := utf8.DecodeRuneInString(run)
 	if n == len(run) {
-		f(word{run, first, last, false})
+		f(run)
 		return
 	}
 	for a := 0; ; {
 		_, n := utf8.DecodeRuneInString(run[a:])
 		_, m := utf8.DecodeRuneInString(run[a+n:])
-		// A pair is never a part of a longer word.
-		f(word{text: run[a : a+n+m]})
+		f(run[a : a+n+m])
 		if a += n; a+m == len(run) {
 			return
 		}
 	}
+}
+
+// eachPiece calls f for the marked pieces of a letter word of more than maxWord
+// characters. whole is false when there are too many.
+func eachPiece(word string, f func(piece string)) (whole bool) {
+	from := 0
+	for n := range maxPieces {
+		to := skip(word, from, maxWord)
+		piece := word[from:to]
+		if n > 0 {
+			piece = mark + piece
+		}
+		if to == len(word) {
+			f(piece)
+			return true
+		}
+		f(piece + mark)
+		from = skip(word, from, overlap)
+	}
+	return false
+}
+
+// skip is where the n characters from an octet on end.
+func skip(s string, from, n int) int {
+	for ; n > 0 && from < len(s); n-- {
+		_, size := utf8.DecodeRuneInString(s[from:])
+		from += size
+	}
+	return from
 }
