@@ -382,3 +382,38 @@ func TestWebNames(t *testing.T) {
 		t.Errorf("after apply there is still %s", got)
 	}
 }
+
+// Whatever stands in the CA's place, a person reads one line of it, and what to do.
+func TestPagesInsteadOfAnswers(t *testing.T) {
+	page := "<!DOCTYPE html><html><head><title>Down for\n maintenance</title></head><body>" + strings.Repeat("<p>nothing to see</p>\n", 5000) + "</body></html>"
+	for _, c := range []struct {
+		name, path, kind, body string
+		status                 int
+		class                  plan.ErrorClass
+		got, fix               string
+	}{
+		{"the CA's front", "/order-plz", "text/html", page, 503, plan.ErrTransient, `503 Service Unavailable: a web page in place of the API's answer, "Down for maintenance"`, "the CA has a problem or is being maintained"},
+		{"a guest network", "/dir", "text/html; charset=utf-8", strings.Replace(page, "Down for", "Log in for", 1), 200, plan.ErrFatal, `200 OK: a web page in place of the API's answer, "Log in for maintenance"`, "log in to the network"},
+		{"a proxy", "/dir", "text/html", "<h1>Access denied</h1>", 403, plan.ErrFatal, `403 Forbidden: a web page in place of the API's answer, "Access denied"`, "HTTPS_PROXY"},
+		{"plain words", "/order-plz", "text/plain", "no healthy upstream\n", 502, plan.ErrTransient, `502 Bad Gateway: "no healthy upstream" in place of the API's answer`, "later"},
+		{"nothing", "/order-plz", "", "", 500, plan.ErrTransient, "500 Internal Server Error", "later"},
+		{"no end of JSON", "/order-plz", "application/json", `{"x":"` + strings.Repeat("y", 100000), 200, plan.ErrTransient, "yyyy", "run the same command again"},
+	} {
+		w := newWorld(t, acmesim.Config{Intercept: func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != c.path || r.Method == http.MethodHead {
+				return false
+			}
+			w.Header().Set("Content-Type", c.kind)
+			w.WriteHeader(c.status)
+			w.Write([]byte(c.body))
+			return true
+		}})
+		e := asError(t, w.run(w.plan(testSpec())))
+		if e.Class != c.class || !strings.Contains(e.Got, c.got) || !strings.Contains(e.Fix, c.fix) {
+			t.Errorf("%s: class %q\n got %s\nwant %s\n fix %s", c.name, e.Class, e.Got, c.got, e.Fix)
+		}
+		if text := e.Error() + e.Fix; len(text) > 900 || strings.Contains(text, "\n") || strings.Contains(text, "<p>") {
+			t.Errorf("%s: %d bytes: %.300s", c.name, len(text), text)
+		}
+	}
+}

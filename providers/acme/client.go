@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/go-acme/lego/v4/acme/api"
 
 	"mailform/plan"
+	"mailform/providers/internal/webpage"
 )
 
 const userAgent = "mailform"
@@ -173,8 +175,30 @@ func (t *boundTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	t.saw(res.StatusCode, res.Header.Get("Retry-After"))
+	// lego would put all of it into its error.
+	if kind := res.Header.Get("Content-Type"); strings.Contains(kind, "html") || res.StatusCode >= 400 && !strings.Contains(kind, "json") {
+		start, _ := io.ReadAll(io.LimitReader(res.Body, webpage.Enough)) // what cannot be read says nothing
+		res.Body.Close()
+		stop()
+		cancel()
+		page := webpage.Describe(kind, start)
+		if line := webpage.Line(string(start), 100); page == "" && line != "" {
+			page = strconv.Quote(line) + " in place of the API's answer"
+		}
+		return nil, &pageError{res.StatusCode, r.Method + " " + r.URL.String(), page}
+	}
 	res.Body = &boundBody{ReadCloser: res.Body, done: func() { stop(); cancel() }}
 	return res, nil
+}
+
+// pageError is a web page, or other text, that came in place of the CA's answer.
+type pageError struct {
+	status     int
+	sent, page string
+}
+
+func (e *pageError) Error() string {
+	return strings.TrimSuffix(strings.TrimSpace(strconv.Itoa(e.status)+" "+http.StatusText(e.status))+": "+e.page, ": ")
 }
 
 type boundBody struct {

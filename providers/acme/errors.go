@@ -14,6 +14,7 @@ import (
 	"github.com/go-acme/lego/v4/acme"
 
 	"mailform/plan"
+	"mailform/providers/internal/webpage"
 )
 
 const errorNamespace = "urn:ietf:params:acme:error:"
@@ -58,12 +59,16 @@ func (p *Provider) explain(c *client, step string, err error) error {
 		untrust    x509.UnknownAuthorityError
 		hostname   x509.HostnameError
 		unreached  *url.Error
+		page       *pageError
 	)
 	has := errors.As(err, &problem)
 	kind := ""
 	if has {
 		describe(e, problem)
 		kind = strings.TrimPrefix(problem.Type, errorNamespace)
+	}
+	if errors.As(err, &page) {
+		e.Sent, e.Got = page.sent, page.Error()
 	}
 	switch {
 	case errors.As(err, &validation):
@@ -77,6 +82,11 @@ func (p *Provider) explain(c *client, step string, err error) error {
 		p.limited(e, wait)
 	case status == http.StatusServiceUnavailable && wait > 0:
 		p.busy(e, wait)
+	case page != nil && page.status >= 500:
+		e.Fix = "the CA has a problem or is being maintained (Let's Encrypt: https://letsencrypt.status.io); run the same command again later: it continues where this one stopped"
+	case page != nil:
+		e.Class, e.Code = plan.ErrFatal, "MF5305"
+		e.Fix = "somebody between this machine and the CA answers in its place: log in to the network if it wants that (open any page in a browser), and look at HTTPS_PROXY and the directory's URL; then run the same command again"
 	case has && (problem.HTTPStatus >= 500 || kind == "serverInternal" || kind == "badNonce"):
 		e.Fix = "the CA has a problem (Let's Encrypt: https://letsencrypt.status.io); run the same command again later"
 	case has:
@@ -95,8 +105,14 @@ func (p *Provider) explain(c *client, step string, err error) error {
 	case errors.Is(err, context.Canceled):
 		e.Code = "MF5306"
 	}
+	if text := err.Error(); e.Got == "" && len(text) > maxWords { // lego quotes what it cannot read
+		e.Got = webpage.Line(text, maxWords)
+	}
 	return e
 }
+
+// maxWords bounds what is shown of an error that is not the CA's own, in characters.
+const maxWords = 300
 
 // describe puts the CA's problem document into an error.
 func describe(e *plan.Error, p *acme.ProblemDetails) {

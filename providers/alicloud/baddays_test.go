@@ -2,6 +2,9 @@ package alicloud
 
 import (
 	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -116,5 +119,47 @@ func TestAQuotaIsNamedAndWhatWasMadeIsUsed(t *testing.T) {
 	c.apply(p, testSpec(withDisk))
 	if n := len(c.sim.Inventory()); n != 8 {
 		t.Errorf("there are %v", c.sim.Inventory())
+	}
+}
+
+// TestPagesInsteadOfAnswers: a web page of the vendor's front, of a proxy, or of a
+// network that wants its guests to log in is told by its title.
+func TestPagesInsteadOfAnswers(t *testing.T) {
+	for _, tc := range []struct {
+		status      int
+		read, write plan.ErrorClass
+		fix         string
+	}{
+		{503, plan.ErrTransient, plan.ErrAmbiguous, "run the same command again"},
+		{200, plan.ErrFatal, plan.ErrAmbiguous, "a network that wants its guests to log in"},
+		{403, plan.ErrFatal, plan.ErrAmbiguous, "HTTPS_PROXY"},
+	} {
+		c := newCloud(t)
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			w.WriteHeader(tc.status)
+			w.Write([]byte("<html><head><title>Guest &amp; Wi-Fi</title></head>" + strings.Repeat("<p>words</p>\n", 10000)))
+		}))
+		defer srv.Close()
+		c.url = srv.URL
+		p := c.provider()
+		_, err := p.Observe(t.Context(), plan.Scope{Stack: "acme-mail"})
+		_, errBucket := p.Do(t.Context(), plan.Op{Kind: opCreateBucket, Addresses: []plan.Address{"backup/acme-backup"},
+			Inputs: plan.Attrs{"name": plan.String("acme-backup"), "region": plan.String("cn-hongkong")}}, "t", nil)
+		_, errWrite := p.Do(t.Context(), plan.Op{Kind: opCreateVpc, Addresses: []plan.Address{"host/mx1/network"}, Inputs: plan.Attrs{"cidr": plan.String("10.0.0.0/16")}}, "t", nil)
+		for i, err := range []error{err, errBucket, errWrite} {
+			var e *plan.Error
+			class := tc.write
+			if i == 0 {
+				class = tc.read
+			}
+			if !errors.As(err, &e) || e.Class != class || !strings.Contains(e.Got, `a web page in place of the API's answer, "Guest & Wi-Fi"`) || !strings.Contains(e.Fix, tc.fix) {
+				t.Errorf("%d: %d: class %q: %v; %s", tc.status, i, plan.ClassOf(err), err, fixOf(err))
+				continue
+			}
+			if text := e.Error() + e.Fix; len(text) > 700 || strings.Contains(text, "<p>") {
+				t.Errorf("%d: %d bytes: %.200s", tc.status, len(text), text)
+			}
+		}
 	}
 }

@@ -117,7 +117,7 @@ func explain(step string, err error) error {
 		}
 		e.Fix = "run the same command again; it first finds out whether the operation took effect"
 		if f.kind == malformed && f.status < 500 {
-			e.Fix = "check that " + f.to.String() + " is Alibaba Cloud's endpoint and no proxy answers in its place"
+			e.Fix = "check that " + f.to.String() + " is Alibaba Cloud's endpoint and nobody answers in its place: a proxy (HTTPS_PROXY), or a network that wants its guests to log in (open any page in a browser); then run the same command again"
 		}
 	}
 	return e

@@ -82,6 +82,8 @@ func (a *api) sendOSS(ctx context.Context, q ossRequest, resp any, cred Credenti
 	f.status, f.retryAfter = rt.status, rt.retryAfter
 	var refusal *bucket.Error
 	switch {
+	case rt.page != "":
+		f.kind, f.err = malformed, errors.New(rt.page)
 	case errors.As(err, &refusal) && refusal.Code != "":
 		f.kind, f.code, f.message, f.request = refused, clean(refusal.Code, 100), clean(refusal.Message, 300), clean(refusal.RequestID, 64)
 	case errors.As(err, &refusal):

@@ -2,6 +2,7 @@ package alicloud
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 	sdkerrors "github.com/aliyun/alibaba-cloud-sdk-go/sdk/errors"
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/requests"
 	"github.com/aliyun/alibaba-cloud-sdk-go/sdk/responses"
+
+	"mailform/providers/internal/webpage"
 )
 
 const (
@@ -185,7 +188,7 @@ func (a *api) send(ctx context.Context, req request, resp response, cred Credent
 	switch {
 	case err == nil:
 		if resp.requestID() == "" {
-			f.kind, f.err = malformed, errors.New("the answer carries no request id")
+			f.kind, f.err = malformed, errors.New(cmp.Or(rt.page, "the answer carries no request id"))
 			return f
 		}
 		if l, ok := resp.(listing); ok && !l.listed() {
@@ -208,7 +211,9 @@ func (a *api) send(ctx context.Context, req request, resp response, cred Credent
 		}
 		// A body that could not be read to its end is a lost answer too.
 		f.kind, f.err = malformed, bare(err)
-		if rt.truncated.Load() {
+		if rt.page != "" {
+			f.err = errors.New(rt.page)
+		} else if rt.truncated.Load() {
 			f.kind = lost
 		}
 	}
@@ -273,6 +278,7 @@ type roundTripper struct {
 	truncated  atomic.Bool
 	status     int
 	retryAfter time.Duration
+	page       string // what web page came in place of an answer; "" for none
 }
 
 func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -296,6 +302,14 @@ func (t *roundTripper) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("redirected with status %d, which the API never does", resp.StatusCode)
 	}
 	resp.Body = &boundedBody{body: resp.Body, left: maxAnswer, truncated: &t.truncated}
+	if kind := resp.Header.Get("Content-Type"); strings.Contains(kind, "html") {
+		start, _ := io.ReadAll(io.LimitReader(resp.Body, webpage.Enough)) // what cannot be read has no title
+		t.page = webpage.Describe(kind, start)
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(start), resp.Body), resp.Body}
+	}
 	return resp, nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/cloudflare/cloudflare-go/v6/option"
 
 	"mailform/plan"
+	"mailform/providers/internal/webpage"
 )
 
 const rateLimitFix = "wait: Cloudflare allows 1,200 calls in 5 minutes for everything that uses this account, and refuses all of them for 5 minutes after that"
@@ -126,6 +127,9 @@ func (c *client) checkAnswer(req *http.Request, next option.MiddlewareNext) (*ht
 		return res, nil
 	}
 	e := classify(res.StatusCode, envelope.Errors, effect, err)
+	if page := webpage.Describe(res.Header.Get("Content-Type"), body); page != "" && err != nil {
+		e = pageInstead(res.StatusCode, page, effect)
+	}
 	if e.Class == plan.ErrThrottled {
 		e.RetryAfter = cmp.Or(retryAfter(res.Header.Get("Retry-After"), c.now()), reset)
 	}
@@ -137,6 +141,25 @@ func (c *client) checkAnswer(req *http.Request, next option.MiddlewareNext) (*ht
 		e.Got += " (ray " + ray + ")"
 	}
 	return nil, e
+}
+
+// pageInstead is what a web page in place of an answer means: trouble at the vendor's
+// front, or somebody in between who answers for it.
+func pageInstead(status int, page string, effect bool) *plan.Error {
+	e := &plan.Error{Code: "MF5217", Got: strings.TrimSpace(strconv.Itoa(status)+" "+http.StatusText(status)) + ": " + page}
+	switch {
+	case status == http.StatusTooManyRequests:
+		e.Class, e.Fix = plan.ErrThrottled, rateLimitFix
+		return e
+	case status >= 500:
+		e.Class, e.Fix = plan.ErrTransient, "run the same command again; https://www.cloudflarestatus.com says whether the API has a problem"
+	default:
+		e.Fix = "somebody between this machine and Cloudflare answers in its place: log in to the network if it wants that (open any page in a browser), and look at HTTPS_PROXY and, if it is set, CLOUDFLARE_BASE_URL; then run the same command again"
+	}
+	if effect {
+		e.Class = plan.ErrAmbiguous
+	}
+	return e
 }
 
 // classify decides what an unsuccessful answer means. malformed is why the body

@@ -365,6 +365,48 @@ func TestLateLists(t *testing.T) {
 	}
 }
 
+// A web page in place of an answer: of the vendor's front, of a proxy, of a network
+// that wants its guests to log in. A person reads its title and what to do.
+func TestPagesInsteadOfAnswers(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{})
+	p := w.plan(testSpec(), how{})
+	for _, c := range []struct {
+		status      int
+		title       string
+		read, write plan.ErrorClass
+		got, fix    string
+	}{
+		{503, "Sorry", plan.ErrTransient, plan.ErrAmbiguous, `503 Service Unavailable: a web page in place of the API's answer, "Sorry"`, "cloudflarestatus.com"},
+		{200, "Hotel", plan.ErrFatal, plan.ErrAmbiguous, `200 OK: a web page in place of the API's answer, "Hotel"`, "log in to the network"},
+		{403, "Blocked", plan.ErrFatal, plan.ErrAmbiguous, `403 Forbidden: a web page`, "HTTPS_PROXY"},
+		{429, "Slow", plan.ErrThrottled, plan.ErrThrottled, `429 Too Many Requests: a web page`, "wait"},
+	} {
+		page := "<html><head><title>" + c.title + "</title></head>" + strings.Repeat("<p>words</p>", 10000) + "</html>"
+		srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Content-Type", "text/html")
+			rw.WriteHeader(c.status)
+			rw.Write([]byte(page))
+		}))
+		defer srv.Close()
+		behind, err := New(Config{Token: testToken, BaseURL: srv.URL, Stack: testStack})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = behind.Observe(t.Context(), plan.Scope{Stack: testStack})
+		_, errWrite := behind.Do(t.Context(), p.Ops[0], "token", nil)
+		for i, err := range []error{err, errWrite} {
+			var e *plan.Error
+			if !errors.As(err, &e) || e.Class != []plan.ErrorClass{c.read, c.write}[i] || !strings.Contains(e.Got, c.got) || !strings.Contains(e.Fix, c.fix) {
+				t.Errorf("%d: %v\n%+v", c.status, err, e)
+				continue
+			}
+			if text := e.Error() + e.Fix; len(text) > 700 || strings.Contains(text, "<p>") {
+				t.Errorf("%d: %d bytes: %.200s", c.status, len(text), text)
+			}
+		}
+	}
+}
+
 func TestRetryAfter(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for value, want := range map[string]time.Duration{
