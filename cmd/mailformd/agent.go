@@ -105,6 +105,7 @@ func agentCommands(version string) []*cobra.Command {
 		command("observe", "print what is on this host", observe((*agent.Agent).Observe)),
 		command("look", "look at the way to other servers now, and print what is on this host", observe((*agent.Agent).LookAndObserve)),
 		command("install", "make this mailformd the host's", request((*agent.Agent).Install)),
+		command("mount", "make a data disk the place of the mail and the keys", request((*agent.Agent).Mount)),
 		command("keys", "make and delete signing keys", request((*agent.Agent).Keys)),
 		command("host-key", "make an SSH host key of this host's own, or end the one it takes the place of", request((*agent.Agent).HostKey)),
 		command("csr", "make a TLS key and its signing request", requestText((*agent.Agent).CSR)),

@@ -23,7 +23,7 @@ func (a *Agent) AccountKey(ctx context.Context, req manifest.AccountRequest) ([]
 		return nil, err
 	}
 	defer unlock()
-	if err := a.claim(req.Claim, false); err != nil {
+	if err := a.claimKeys(req.Claim); err != nil {
 		return nil, err
 	}
 	sum := sha256.Sum256([]byte(req.Directory))
@@ -75,7 +75,7 @@ func (a *Agent) Order(ctx context.Context, req manifest.OrderRequest) (manifest.
 		return none, err
 	}
 	defer unlock()
-	if err := a.claim(req.Claim, false); err != nil {
+	if err := a.claimKeys(req.Claim); err != nil {
 		return none, err
 	}
 	path := a.orderFile(req.Name)

@@ -42,10 +42,13 @@ type Config struct {
 type Agent struct {
 	Config
 	uid int // owner of what is root's: our own user
+	// effect is told of each effect of a move of keys before it happens; tests end
+	// the agent there.
+	effect func(what string)
 }
 
 // New returns an agent.
-func New(c Config) *Agent { return &Agent{Config: c, uid: os.Geteuid()} }
+func New(c Config) *Agent { return &Agent{Config: c, uid: os.Geteuid(), effect: func(string) {}} }
 
 // Error is a refusal or failure that the sender tells apart by its exit code.
 type Error struct {

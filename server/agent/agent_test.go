@@ -44,6 +44,7 @@ type machine struct {
 	tools      Tools        // nil: those of fakeDisk
 	real       string       // a device that the mount unit really mounts
 	before     func(string) // called before, and after, each effect outside the agent
+	moving     func(string) // called before each effect of a move of keys
 	hashed     int
 }
 
@@ -70,7 +71,7 @@ func (m *machine) write(p, text string, mode os.FileMode) {
 }
 
 func (m *machine) agent() *Agent {
-	return New(Config{
+	a := New(Config{
 		Layout: m.layout, Version: "1.0", Executable: m.path("/usr/local/lib/mailform/.upload-test"),
 		Systemd: m, Tools: m, Daemon: daemon{m}, Prober: m,
 		NewPassword: func() (string, error) { m.hashed++; return fmt.Sprintf("first-password-%d", m.hashed), nil },
@@ -80,6 +81,10 @@ func (m *machine) agent() *Agent {
 		Now:          func() time.Time { return m.now },
 		Sleep:        func(_ context.Context, d time.Duration) error { m.now = m.now.Add(d); return nil },
 	})
+	if m.moving != nil {
+		a.effect = m.moving
+	}
+	return a
 }
 
 func (m *machine) Available(context.Context) error { return nil }
@@ -101,7 +106,7 @@ func (m *machine) DaemonReload(context.Context) error {
 	m.point("daemon-reload")
 	defer m.point("daemon-reload")
 	entries, err := os.ReadDir(m.layout.UnitDir())
-	if err != nil {
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	m.loaded = map[string]bool{}
@@ -281,6 +286,13 @@ func wanted() manifest.ConvergeRequest {
 
 func (m *machine) install() {
 	m.t.Helper()
+	m.bare()
+	m.makeKeys()
+}
+
+// bare is a machine with nothing but the program.
+func (m *machine) bare() {
+	m.t.Helper()
 	a := m.agent()
 	sum, err := fileSHA256(a.Executable)
 	if err != nil {
@@ -290,7 +302,12 @@ func (m *machine) install() {
 		m.t.Fatal(err)
 	}
 	m.write("/usr/local/lib/mailform/.upload-test", "the program", 0o755) // the next agent() runs from here
-	if _, err := a.Keys(context.Background(), manifest.KeysRequest{Claim: claim(), Keys: []manifest.DKIMWanted{{Domain: "acme.example", Selector: "mf1-ed25519", Algorithm: "ed25519"}}}); err != nil {
+}
+
+// makeKeys asks for the signing key that wanted names.
+func (m *machine) makeKeys() {
+	m.t.Helper()
+	if _, err := m.agent().Keys(context.Background(), manifest.KeysRequest{Claim: claim(), Keys: []manifest.DKIMWanted{{Domain: "acme.example", Selector: "mf1-ed25519", Algorithm: "ed25519"}}}); err != nil {
 		m.t.Fatal(err)
 	}
 }

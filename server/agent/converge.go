@@ -86,6 +86,10 @@ func (c *converge) run(ctx context.Context) error {
 	if err := keepSecrets(&want, old, c.req); err != nil {
 		return err
 	}
+	returned, err := c.returnKeys(ctx)
+	if err != nil {
+		return err
+	}
 	items, err := a.settledItems(ctx, &want)
 	if err != nil {
 		return err
@@ -107,7 +111,7 @@ func (c *converge) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if switched { // into another StateDir
+	if switched || returned { // into another StateDir
 		changed, err := a.settle(ctx, a.baseItems(), c.emit, false)
 		c.changed = c.changed || changed
 		if err != nil {
@@ -149,7 +153,7 @@ func (c *converge) run(ctx context.Context) error {
 	if err := c.service(ctx, items); err != nil {
 		return err
 	}
-	if err := c.endUse(&want); err != nil {
+	if err := errors.Join(c.endUse(&want), a.noteKept()); err != nil {
 		return err
 	}
 	if err := c.access(ctx); err != nil {
@@ -159,6 +163,16 @@ func (c *converge) run(ctx context.Context) error {
 		return a.arm(ctx, c.trial)
 	}
 	return errors.Join(removeDurably(a.Layout.RevertedFile()), a.served())
+}
+
+// returnKeys sees to the data disk before anything else when the keys are on it and
+// it is not mounted: nothing can be said of the rest without them. It reports whether
+// StateDir is another folder than before.
+func (c *converge) returnKeys(ctx context.Context) (switched bool, err error) {
+	if away, err := c.a.keysAway(); err != nil || !away || c.req.DryRun {
+		return false, err
+	}
+	return c.storage(ctx)
 }
 
 // dryManifest says what a converge would change in the manifest and about the
@@ -218,7 +232,7 @@ func (a *Agent) settledItems(ctx context.Context, m *manifest.Manifest) ([]item,
 		}
 	}
 	if len(missing) > 0 {
-		return nil, failf(manifest.ExitFailed, "signing keys are missing: %s", strings.Join(missing, ", "))
+		return nil, failf(manifest.ExitFailed, "signing keys are missing: %s; the next plan makes new ones", strings.Join(missing, ", "))
 	}
 	if path := a.Layout.CertKey(m.Host); fileExists(path) {
 		items = append(items, &accessItem{a, path})

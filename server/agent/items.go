@@ -63,17 +63,17 @@ func checkAll(items []item) error {
 
 // baseItems are what every other thing rests on: the user and the folders.
 func (a *Agent) baseItems() []item {
-	return []item{
+	items := []item{
 		a.file(a.Layout.SysusersFile(), sysusersConf, 0o644),
 		&userItem{a},
 		&dirItem{a, a.Layout.VersionsDir(), 0o755, -1, false},
 		&dirItem{a, a.Layout.ConfigDir(), 0o750, 0, true},
-		&dirItem{a, a.Layout.TLSDir(), 0o750, 0, true},
-		&dirItem{a, a.Layout.DKIMDir(), 0o750, 0, true},
-		&dirItem{a, a.Layout.ACMEDir(), 0o700, -1, false},
 		&dirItem{a, a.Layout.StateDir(), 0o750, 0, true},
-		&storeItem{dirItem{a, a.Layout.StoreDir(), 0o700, 1, true}},
 	}
+	for _, k := range a.keyDirs() {
+		items = append(items, &keyDirItem{k})
+	}
+	return append(items, &storeItem{dirItem{a, a.Layout.StoreDir(), 0o700, 1, true}})
 }
 
 // ids returns the service's user and group, -1 while they do not exist.

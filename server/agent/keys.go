@@ -103,7 +103,7 @@ func (a *Agent) Keys(ctx context.Context, req manifest.KeysRequest) (manifest.Ke
 		return out, err
 	}
 	defer unlock()
-	if err := a.claim(req.Claim, false); err != nil {
+	if err := a.claimKeys(req.Claim); err != nil {
 		return out, err
 	}
 	for _, w := range req.Keys {
@@ -120,8 +120,10 @@ func (a *Agent) Keys(ctx context.Context, req manifest.KeysRequest) (manifest.Ke
 		}
 		out.Keys = append(out.Keys, pub)
 	}
-	out.Retired, err = a.retireKeys(req.Retire)
-	return out, err
+	if out.Retired, err = a.retireKeys(req.Retire); err != nil {
+		return out, err
+	}
+	return out, a.noteKept()
 }
 
 func (a *Agent) signingKey(w manifest.DKIMWanted, replace bool) (crypto.Signer, error) {

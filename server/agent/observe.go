@@ -50,12 +50,11 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if f.Lease, err = a.lease(); err != nil {
 		return nil, err
 	}
-	if f.DKIM, err = a.publicKeys(); err != nil {
+	keys, err := a.keysKnown()
+	if err != nil {
 		return nil, err
 	}
-	if f.Certificates, err = a.certificates(); err != nil {
-		return nil, err
-	}
+	f.DKIM, f.Certificates = keys.DKIM, keys.Certificates
 	retained, err := a.readRetained()
 	if err != nil {
 		return nil, err
@@ -92,8 +91,8 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 		f.Reach, purged = running.Reach, running.Purged
 	}
 	f.Retained = retainedFacts(retained, purged)
-	if m == nil {
-		return f, nil
+	if f.Storage, err = a.storageFacts(m); err != nil || m == nil {
+		return f, err
 	}
 	if f.Service.Drift, err = a.drift(ctx, m, sum, f.Service); err != nil {
 		return nil, err
@@ -101,9 +100,6 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	f.Service.Drift = append(f.Service.Drift, useDrift(m, f.DKIM)...)
 	if trial != nil {
 		f.Service.Drift = append(f.Service.Drift, "a change is not confirmed yet")
-	}
-	if f.Storage, err = a.storageFacts(m); err != nil {
-		return nil, err
 	}
 	creds, err := a.readCredentials()
 	if err != nil {

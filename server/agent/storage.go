@@ -39,11 +39,13 @@ const (
 const MountUnit = "var-lib-mailform.mount"
 
 // storageRecord is StorageFile. It is written before the file system is made, so
-// that a half-made one is known for what it is.
+// that a half-made one is known for what it is, and once more when it is in use: what
+// is unreadable on a disk from then on is damage, and nothing is made in its place.
 type storageRecord struct {
 	Serial string `json:"serial"`
 	UUID   string `json:"uuid"`
 	Kind   string `json:"kind"`
+	InUse  bool   `json:"in_use,omitempty"`
 }
 
 // storage is what there is to see of a data disk.
@@ -55,6 +57,8 @@ type storage struct {
 	mount  *mount  // what StateDir is a mount of; nil when it is a plain folder
 	here   bool    // the mount is of the disk
 	moving bool
+	some   bool // keys are on a data disk
+	keys   bool // all keys are
 	record storageRecord
 }
 
@@ -64,6 +68,9 @@ func (a *Agent) lookAtStorage(serial string) (storage, error) {
 		return s, err
 	}
 	var err error
+	if s.some, s.keys, err = a.keysOnDisk(); err != nil {
+		return s, err
+	}
 	if s.mount, err = a.mountAt(a.Layout.StateDir()); err != nil || serial == "" {
 		if !a.mountedByUs() {
 			s.mount = nil
@@ -94,7 +101,7 @@ func (a *Agent) mountedByUs() bool {
 func (a *Agent) storageDrift(s storage) []string {
 	dir := a.Layout.StateDir()
 	switch {
-	case s.serial == "" && s.mount == nil && !s.moving:
+	case s.serial == "" && s.mount == nil && !s.moving && !s.some:
 		return nil
 	case s.serial == "":
 		return []string{dir + " is on a data disk that is not asked for"}
@@ -112,6 +119,14 @@ func (a *Agent) storageDrift(s storage) []string {
 	if s.moving {
 		out = append(out, "the move to the data disk is not finished")
 	}
+	if !s.keys {
+		out = append(out, "the keys are not on the data disk")
+	} else if a.keysUnsettled() {
+		out = append(out, "the move of the keys is not finished")
+	}
+	if s.record != s.inUse() {
+		out = append(out, "that it is in use is not noted")
+	}
 	if diff, err := a.mountUnit(s.holds).check(); err != nil {
 		out = append(out, err.Error())
 	} else if diff != "" {
@@ -120,18 +135,39 @@ func (a *Agent) storageDrift(s storage) []string {
 	return out
 }
 
+// inUse is the record of a disk that is in use.
+func (s storage) inUse() storageRecord {
+	return storageRecord{Serial: s.serial, UUID: s.holds.uuid, Kind: s.holds.kind, InUse: true}
+}
+
 func gib(n int64) string { return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30)) }
 
-// facts tells of the disk that the applied manifest names; nil without one.
+// storageFacts tells of the disk that the applied manifest names, or else of the one
+// that is in use; nil without one.
 func (a *Agent) storageFacts(m *manifest.Manifest) (*manifest.Storage, error) {
-	if m.DataDisk == "" {
+	var record storageRecord
+	if _, err := readJSON(a.Layout.StorageFile(), &record); err != nil {
+		return nil, err
+	}
+	serial := ""
+	if m != nil {
+		serial = m.DataDisk
+	}
+	unnamed := serial == "" && record.InUse
+	if unnamed {
+		serial = record.Serial
+	}
+	if serial == "" {
 		return nil, nil
 	}
-	s, err := a.lookAtStorage(m.DataDisk)
+	s, err := a.lookAtStorage(serial)
 	if err != nil {
 		return nil, err
 	}
-	f := &manifest.Storage{Serial: s.serial, Kind: s.holds.kind, UUID: s.holds.uuid, Bytes: s.holds.bytes, Drift: a.storageDrift(s)}
+	f := &manifest.Storage{Serial: s.serial, Kind: s.holds.kind, UUID: s.holds.uuid, Bytes: s.holds.bytes, Keys: s.some, Drift: a.storageDrift(s)}
+	if unnamed && m != nil {
+		f.Drift = append(f.Drift, "the manifest does not name it")
+	}
 	if s.disk != nil {
 		f.Device, f.DeviceBytes = s.disk.device, s.disk.bytes
 	}
@@ -179,12 +215,27 @@ func (c *converge) storage(ctx context.Context) (switched bool, err error) {
 		c.step("data disk", "unchanged", "")
 		return false, c.tidy()
 	case s.here:
-		return false, c.growDisk(ctx, s)
+		return false, errors.Join(c.growDisk(ctx, s), c.settleOnDisk(ctx, s.serial))
 	}
 	if err := c.enterDisk(ctx, s); err != nil {
 		return false, fmt.Errorf("data disk %s: %w", s.disk.device, err)
 	}
-	return true, nil
+	return true, c.settleOnDisk(ctx, s.serial)
+}
+
+// settleOnDisk notes that the disk, which is mounted now, is in use, and moves the
+// keys to it.
+func (c *converge) settleOnDisk(ctx context.Context, serial string) error {
+	s, err := c.a.lookAtStorage(serial)
+	if err != nil {
+		return err
+	}
+	if s.record != s.inUse() {
+		if err := writeJSON(c.a.Layout.StorageFile(), s.inUse(), 0o644); err != nil {
+			return err
+		}
+	}
+	return c.keepKeys(ctx, serial)
 }
 
 // tidy forgets what StateDir was before it moved.
@@ -217,9 +268,13 @@ func (c *converge) growDisk(ctx context.Context, s storage) error {
 	return removeDurably(a.Layout.MovingFile())
 }
 
-// leaveDisk takes the disk out of StateDir. What is on it stays on it.
+// leaveDisk takes the disk out of StateDir. The mail on it stays on it; the keys come
+// back, since this machine goes on using them.
 func (c *converge) leaveDisk(ctx context.Context) error {
 	a := c.a
+	if err := c.bringKeysBack(ctx); err != nil {
+		return err
+	}
 	if err := a.stopService(ctx); err != nil {
 		return err
 	}
@@ -240,7 +295,7 @@ func (c *converge) leaveDisk(ctx context.Context) error {
 			return err
 		}
 	}
-	c.step("data disk", "changed", "no longer in use; what is on it stays on it")
+	c.step("data disk", "changed", "no longer in use; the mail on it stays on it")
 	return nil
 }
 
@@ -340,7 +395,7 @@ func (c *converge) leaveVanished(ctx context.Context, s storage) error {
 // fileSystem returns the disk's file system and makes it on a blank disk.
 func (c *converge) fileSystem(ctx context.Context, s storage) (content, error) {
 	a := c.a
-	ours := s.record.Serial == s.serial
+	ours := s.record.Serial == s.serial && !s.record.InUse
 	switch {
 	case len(a.parts(s.disk)) > 0:
 		return content{}, failf(manifest.ExitConflict, "it has %s on it; mailform uses a whole disk, and only a blank one", strings.Join(a.parts(s.disk), ", "))
@@ -411,6 +466,13 @@ func (c *converge) fillDisk(ctx context.Context, s storage) (err error) {
 	if whole {
 		if owner.Stack != c.req.Stack || owner.Host != c.req.Host {
 			return failf(manifest.ExitOwned, "the disk holds the mail of host %q of stack %q, not of %q of %q", owner.Host, owner.Stack, c.req.Host, c.req.Stack)
+		}
+		keys := filepath.Join(dir, filepath.Base(a.Layout.KeysDir()))
+		if err := a.keysConflict(keys, s.serial); err != nil {
+			return err
+		}
+		if err := a.secureKeys(keys); err != nil { // while nobody but root gets here
+			return err
 		}
 		if !s.moving {
 			if mail, err := hasFiles(a.Layout.StoreDir()); err != nil {

@@ -287,7 +287,8 @@ func TestDiskOutlivesTheMachine(t *testing.T) {
 
 	m := newMachine(t)
 	m.attach(disk)
-	m.install()
+	m.bare()
+	m.mustMount()
 	res := m.mustConverge(onDisk())
 	if len(res.Passwords) > 0 || m.read1(m.layout.CredentialsFile()) != passwords {
 		t.Error("passwords were made anew")

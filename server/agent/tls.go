@@ -49,7 +49,7 @@ func (a *Agent) CSR(ctx context.Context, req manifest.CSRRequest) ([]byte, error
 		return nil, err
 	}
 	defer unlock()
-	if err := a.claim(req.Claim, false); err != nil {
+	if err := a.claimKeys(req.Claim); err != nil {
 		return nil, err
 	}
 	key, err := a.keyForRequest(req)
@@ -139,7 +139,7 @@ func (a *Agent) InstallCert(ctx context.Context, req manifest.CertRequest) (mani
 		return none, err
 	}
 	defer unlock()
-	if err := a.claim(req.Claim, false); err != nil {
+	if err := a.claimKeys(req.Claim); err != nil {
 		return none, err
 	}
 	key, pending, err := a.keyFor(req.Name, chain[0])
@@ -166,6 +166,9 @@ func (a *Agent) InstallCert(ctx context.Context, req manifest.CertRequest) (mani
 	}
 	cert, err := a.certificate(req.Name)
 	if err != nil {
+		return none, err
+	}
+	if err := a.noteKept(); err != nil {
 		return none, err
 	}
 	if changed {
@@ -292,7 +295,7 @@ func (a *Agent) RemoveCert(ctx context.Context, req manifest.CertRemoval) (manif
 		return none, err
 	}
 	defer unlock()
-	if err := a.claim(req.Claim, false); err != nil {
+	if err := a.claimKeys(req.Claim); err != nil {
 		return none, err
 	}
 	removed := none
@@ -308,7 +311,7 @@ func (a *Agent) RemoveCert(ctx context.Context, req manifest.CertRemoval) (manif
 		return none, err
 	}
 	if removed.Changed {
-		return removed, a.reloadIfRunning(ctx)
+		return removed, errors.Join(a.noteKept(), a.reloadIfRunning(ctx))
 	}
 	return removed, nil
 }
@@ -378,9 +381,14 @@ func (a *Agent) certificate(name string) (*manifest.Certificate, error) {
 	sum, spki := sha256.Sum256(leaf.Raw), sha256.Sum256(leaf.RawSubjectPublicKeyInfo)
 	names := append([]string{}, leaf.DNSNames...)
 	sort.Strings(names)
+	onDisk, err := keyDir{a: a, name: "tls", path: a.Layout.TLSDir()}.linked()
+	if err != nil {
+		return nil, err
+	}
 	return &manifest.Certificate{
 		Name: name, Names: names, Key: kindOf(leaf.PublicKey), Issuer: leaf.Issuer.String(),
 		Directory: meta.Directory, RenewalInfo: meta.Extra[manifest.MetaRenewalInfo], SerialHex: hex.EncodeToString(leaf.SerialNumber.Bytes()),
 		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, SHA256: hex.EncodeToString(sum[:]), SPKI: hex.EncodeToString(spki[:]),
+		OnDisk: onDisk,
 	}, nil
 }

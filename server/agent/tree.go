@@ -118,6 +118,8 @@ func copyTree(ctx context.Context, from, to, but string) error {
 			if err := copyDurably(path, target); err != nil {
 				return err
 			}
+		case d.Type()&fs.ModeSymlink != 0:
+			return copyLink(path, target)
 		default:
 			return fmt.Errorf("%s is neither a file nor a folder", path)
 		}
@@ -130,6 +132,25 @@ func copyTree(ctx context.Context, from, to, but string) error {
 		if err := syncDir(d); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// copyLink copies a link as what it says: those in our folders stay within them.
+func copyLink(from, to string) error {
+	target, err := os.Readlink(from)
+	if err != nil {
+		return err
+	}
+	if err := os.Symlink(target, to); err != nil {
+		return err
+	}
+	fi, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+		return os.Lchown(to, int(st.Uid), int(st.Gid))
 	}
 	return nil
 }

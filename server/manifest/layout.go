@@ -67,6 +67,15 @@ func (l Layout) MovedStateDir() string { return l.at("/var/lib/mailform.moved") 
 func (l Layout) StorageFile() string { return l.at("/etc/mailform/storage.json") }
 func (l Layout) MovingFile() string  { return l.at("/etc/mailform/moving") }
 
+// KeysDir holds the keys of a host with a data disk: TLSDir, DKIMDir and ACMEDir are
+// then links to folders of the same names in it.
+func (l Layout) KeysDir() string { return l.at("/var/lib/mailform/keys") }
+
+// KeysMovingFile is there while keys move to a data disk or back from it. KeptFile is
+// what is publicly known of the keys on a data disk, for while it is not mounted.
+func (l Layout) KeysMovingFile() string { return l.at("/etc/mailform/keys-moving.json") }
+func (l Layout) KeptFile() string       { return l.at("/etc/mailform/kept.json") }
+
 // DiskDir is where a disk is mounted while it is looked at.
 func (l Layout) DiskDir() string { return l.at("/run/mailform-disk") }
 

@@ -285,6 +285,7 @@ type Storage struct {
 	Kind        string `json:"kind,omitempty"`    // of its file system: "ext4" or "xfs"
 	UUID        string `json:"uuid,omitempty"`    // of its file system
 	Mounted     bool   `json:"mounted,omitempty"` // at Layout.StateDir
+	Keys        bool   `json:"keys,omitempty"`    // the host's keys are on it, in Layout.KeysDir
 	DeviceBytes int64  `json:"device_bytes,omitempty"`
 	Bytes       int64  `json:"bytes,omitempty"`      // that the file system covers
 	FreeBytes   int64  `json:"free_bytes,omitempty"` // for the service's use
@@ -306,6 +307,8 @@ type Certificate struct {
 	NotAfter    time.Time `json:"not_after"`
 	SHA256      string    `json:"sha256"` // of the leaf
 	SPKI        string    `json:"spki"`   // SHA-256 of the leaf's SubjectPublicKeyInfo, hex: the data of a "3 1 1" TLSA record (RFC 6698 2.1)
+	// OnDisk says that it is on the data disk and outlives the machine.
+	OnDisk bool `json:"on_disk,omitempty"`
 }
 
 // Service is the state of mailformd as a service.

@@ -41,6 +41,20 @@ type Installed struct {
 	Lease   *Lease `json:"lease,omitempty"`
 }
 
+// MountRequest makes a data disk the place of the mail and the keys, before anything
+// else is made on a new machine. Its keys come into use when it brings any.
+type MountRequest struct {
+	Claim
+	Serial string `json:"serial"` // of the disk
+}
+
+// Mounted answers a MountRequest: what is there now.
+type Mounted struct {
+	Storage      Storage       `json:"storage"`
+	DKIM         []DKIMPublic  `json:"dkim,omitempty"`
+	Certificates []Certificate `json:"certificates,omitempty"`
+}
+
 // KeysRequest asks for signing keys; missing ones are made, retired ones deleted.
 type KeysRequest struct {
 	Claim
