@@ -56,7 +56,7 @@ func hostSchema() *blockSchema {
 				},
 				Blocks: []*blockSchema{
 					{
-						Name: "system_disk", Doc: "The disk the machine starts from. The mail is on it, too, unless there is a data_disk.",
+						Name: "system_disk", Doc: "The disk the machine starts from. The mail and the keys are on it, too, unless there is a data_disk.",
 						Attrs: []attrSchema{
 							{Name: "category", Kind: kindString, Default: text("cloud_essd"), Choices: diskCategories(), Doc: "The vendor's disk category."},
 							{Name: "size", Kind: kindGiB, Default: text("40GiB"), Min: 20, Max: 2048, Doc: "Whole GiB. It can grow and never shrink."},
@@ -64,7 +64,7 @@ func hostSchema() *blockSchema {
 						},
 					},
 					{
-						Name: "data_disk", Doc: "A disk of its own for the mail. It outlives the instance: when the instance is replaced, the mail stays where it is.",
+						Name: "data_disk", Doc: "A disk of its own for the mail and the keys (DKIM, TLS with certificates, ACME accounts). It outlives the instance: when the instance is replaced, the mail stays where it is, the next one signs with the same selectors and serves the same certificate. The keys are in its snapshots, too: use encrypted.",
 						Example: "data_disk {\n  size = \"200GiB\"\n\n  snapshots {\n    keep = \"14d\"\n  }\n}",
 						Attrs: []attrSchema{
 							{Name: "category", Kind: kindString, Default: text("cloud_essd"), Choices: diskCategories(), Doc: "The vendor's disk category."},

@@ -132,7 +132,7 @@ type Disk struct {
 	Encrypted bool // with the account's default KMS key; decided at creation
 }
 
-// DataDisk is the disk the mail is on. It outlives the instance.
+// DataDisk is the disk the mail and the keys are on. It outlives the instance.
 type DataDisk struct {
 	Disk
 	Snapshots *Snapshots // nil: none are made

@@ -101,12 +101,15 @@ func (g *barrier) fault(c alicloudsim.Call) alicloudsim.Fault {
 }
 
 // newShell starts a world and writes a spec for it.
-func newShell(t *testing.T, g *barrier) (*world.World, shell) {
+func newShell(t *testing.T, g *barrier, change ...func(*world.Config)) (*world.World, shell) {
 	t.Helper()
 	dir := t.TempDir()
 	cfg := world.Config{Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}, Roles: []string{"mail-backup"}}
 	if g != nil {
 		cfg.CloudFault = g.fault
+	}
+	for _, c := range change {
+		c(&cfg)
 	}
 	w, err := world.Start(context.Background(), cfg)
 	if err != nil {

@@ -44,6 +44,9 @@ func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
 		}
 		if h.Instance != nil {
 			r.Within = plan.Addr("host", h.Name, "instance")
+			if h.Instance.DataDisk != nil { // its key is there, too
+				r.Within = diskAddr(h.Name)
+			}
 		}
 		for _, n := range names {
 			if z := plan.Addr("zone", zoneOf(s, n)); !slices.Contains(r.DependsOn, z) {
@@ -54,6 +57,8 @@ func (p *Provider) Declare(s *specs.Spec) ([]plan.Resource, specs.Diagnostics) {
 	}
 	return out, nil
 }
+
+func diskAddr(host string) plan.Address { return plan.Addr("host", host, "data-disk") }
 
 // published reports whether the DNS names the key of a host's certificate (a TLSA
 // record), so that renewals keep it. All other renewals make a new key.
@@ -117,12 +122,13 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	var at []plan.Address
 	var before time.Duration
 	own := map[string]string{} // hosts' own names
+	made := map[string]bool{}  // hosts whose machine mailform makes
 	for _, r := range scope.Desired {
 		if groupOf(r.Address) != 1 {
 			continue
 		}
 		host := r.Attrs["host"].Str()
-		own[host] = first(r.Attrs["names"].Texts())
+		own[host], made[host] = first(r.Attrs["names"].Texts()), r.Within != ""
 		var err error // one tls block says it for all
 		if before, err = time.ParseDuration(r.Attrs["renew_before"].Str()); err != nil {
 			return out, fmt.Errorf("observe %s: %w", r.Address, err)
@@ -138,8 +144,15 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	out.Calls = calls
 	for i, c := range certs {
 		host := at[i].Segments()[1]
+		var home plan.Address
+		switch {
+		case made[host] && c.OnDisk:
+			home = diskAddr(host)
+		case made[host]:
+			home = plan.Addr("host", host, "instance")
+		}
 		out.Objects = append(out.Objects, plan.Object{
-			Address: at[i], Provider: Name, Kind: kindCertificate, ID: c.SerialHex, Owner: plan.Ours,
+			Address: at[i], Within: home, Provider: Name, Kind: kindCertificate, ID: c.SerialHex, Owner: plan.Ours,
 			Attrs: plan.Attrs{
 				"host": plan.String(host), "names": plan.Strings(headed(c.Names, own[host])...),
 				"key": plan.String(c.Key), "directory": plan.String(c.Directory), "renewal_info": plan.String(c.RenewalInfo),
@@ -226,6 +239,11 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 		if c.After["keep_key"].True() {
 			request = "make a signing request for the TLS key on "
 		}
+		asked := plan.Attrs{"names": c.After["names"], "key": c.After["key"], "keep_key": c.After["keep_key"]}
+		if c.Action == plan.Create && slices.Contains(c.DependsOn, diskAddr(host.Str())) {
+			// The disk may bring one that could not be seen before it was mounted.
+			asked["adopt"], asked["directory"], asked["renew_before"] = plan.Bool(true), c.After["directory"], c.After["renew_before"]
+		}
 		obtain := plan.Attrs{"names": c.After["names"], "directory": c.After["directory"], "csr": plan.Unknown(a, "csr")}
 		if len(all) > 1 {
 			obtain["beside"] = plan.Strings(all...) // their challenge records go up together
@@ -234,8 +252,7 @@ func (p *Provider) Compile(changes []plan.Change) []plan.Op {
 			obtain["replaces"] = plan.String(replacedID(c.Before["renewal_info"].Str()))
 		}
 		ops = append(ops,
-			op(opRequest, request+host.Str(), 1,
-				plan.Attrs{"names": c.After["names"], "key": c.After["key"], "keep_key": c.After["keep_key"]}),
+			op(opRequest, request+host.Str(), 1, asked),
 			op(opObtain, "get the certificate for "+first(c.After["names"].Texts()), 20, obtain, id(opRequest)),
 			op(opInstall, "install the certificate on "+host.Str(), 1,
 				plan.Attrs{"directory": c.After["directory"], "chain": plan.Unknown(a, "chain"), "renewal_info": plan.Unknown(a, "renewal_info")}, id(opObtain)),
@@ -262,6 +279,13 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 	var out plan.Attrs
 	switch op.Kind {
 	case opRequest:
+		if c, err := p.brought(ctx, op); err != nil {
+			return plan.Result{}, err
+		} else if c != nil {
+			progress("the data disk has brought a certificate that is good until "+c.NotAfter.UTC().Format("2006-01-02"), 0, 0)
+			out = plan.Attrs{"csr": plan.String("")}
+			break
+		}
 		csr, err := p.cfg.Hosts.CertificateRequest(ctx, host, name, names, op.Inputs["key"].Str(), op.Inputs["keep_key"].True())
 		if err != nil {
 			return plan.Result{}, err
@@ -271,12 +295,25 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		}
 		out = plan.Attrs{"csr": plan.String(string(csr))}
 	case opObtain:
+		if nothingToDo(op.Inputs["csr"]) {
+			p.gather.end(string(op.Addresses[0])) // nobody has to wait for its records
+			out = plan.Attrs{"chain": plan.String(""), "renewal_info": plan.String("")}
+			break
+		}
 		chain, ask, err := p.obtain(ctx, op, progress)
 		if err != nil {
 			return plan.Result{}, err
 		}
 		out = plan.Attrs{"chain": plan.String(string(chain)), "renewal_info": plan.String(ask)}
 	case opInstall:
+		if nothingToDo(op.Inputs["chain"]) {
+			c := p.installed(host, name)
+			if c == nil {
+				return plan.Result{}, p.failure(op.Title, fmt.Errorf("the certificate that the data disk had brought is gone"))
+			}
+			out = outputs(c.NotAfter, c.SerialHex, c.SPKI)
+			break
+		}
 		leaf, err := parseChain([]byte(op.Inputs["chain"].Str()))
 		if err != nil {
 			return plan.Result{}, p.failure(op.Title, err)
@@ -311,11 +348,8 @@ func (p *Provider) Resolve(_ context.Context, op plan.Op, _ plan.Token) (plan.Ve
 		return plan.NotDone, plan.Result{}, nil // it was never known: nothing was sent
 	}
 	serial := hex.EncodeToString(leaf.SerialNumber.Bytes())
-	found, _ := p.cfg.Hosts.Certificates(op.Inputs["host"].Str())
-	for _, c := range found {
-		if c.Name == certName(op.Addresses[0]) && c.SerialHex == serial {
-			return plan.Done, plan.Result{Outputs: map[plan.Address]plan.Attrs{op.Addresses[0]: outputsOf(leaf)}}, nil
-		}
+	if c := p.installed(op.Inputs["host"].Str(), certName(op.Addresses[0])); c != nil && c.SerialHex == serial {
+		return plan.Done, plan.Result{Outputs: map[plan.Address]plan.Attrs{op.Addresses[0]: outputsOf(leaf)}}, nil
 	}
 	return plan.NotDone, plan.Result{}, nil
 }

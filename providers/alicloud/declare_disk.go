@@ -51,6 +51,7 @@ func declareDisk(h *specs.Host) []plan.Resource {
 			},
 			ReplaceOn: []string{"disk"},
 			Outputs:   []string{"serial"},
+			SameAs:    map[string]plan.Ref{"serial": {Address: data, Attr: "serial"}},
 			Within:    instance,
 			Effect:    "the instance sees the disk with the mail of " + h.Hostname,
 		},

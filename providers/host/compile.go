@@ -13,6 +13,7 @@ import (
 const (
 	opConnect    = "host.Connect"
 	opInstall    = "host.Install"
+	opMount      = "host.Mount"
 	opKeys       = "host.Keys"
 	opConverge   = "host.Converge"
 	opVerify     = "host.Verify"
@@ -114,6 +115,11 @@ func (h *hostChanges) compile(deleteMail bool) []plan.Op {
 		}
 		add(plan.Op{Kind: opInstall, Title: "install mailformd on " + h.host, Addresses: []plan.Address{h.agent.Address}, Seconds: 10})
 	}
+	if disk := h.mounting(); disk != nil {
+		// Who waits for the agent waits for the keys that the disk brings, too.
+		add(plan.Op{Kind: opMount, Title: "mount the data disk of " + h.host, Addresses: []plan.Address{disk.Address, h.agent.Address},
+			Inputs: plan.Attrs{"serial": disk.After["serial"]}, Seconds: 5})
+	}
 	for _, op := range h.hostKeyOps() {
 		add(op)
 	}
@@ -137,6 +143,22 @@ func (h *hostChanges) compile(deleteMail bool) []plan.Op {
 			Inputs: plan.Attrs{"keys": keys}, Seconds: 1})
 	}
 	return ops
+}
+
+// mounting is the data disk that has to be there before anything is asked for on this
+// host: on a machine that is new, or when another disk takes the place of one that is
+// gone. A disk that is added to a host which serves comes with the server's settings.
+func (h *hostChanges) mounting() *plan.Change {
+	i := slices.IndexFunc(h.things, func(c plan.Change) bool { return c.Kind == kindStorage && c.Blocked == nil })
+	if i < 0 || h.server == nil || h.server.Blocked != nil {
+		return nil
+	}
+	made := func(c plan.Change) bool { return c.Action == plan.Create || c.Action == plan.Replace }
+	disk := &h.things[i]
+	if made(*h.agent) || disk.Pending() && (made(*h.server) || disk.Action == plan.Replace) {
+		return disk
+	}
+	return nil
 }
 
 // remove takes mailform off a machine that was there before. One that mailform

@@ -61,9 +61,9 @@ func on(h *specs.Host, r plan.Resource) plan.Resource {
 	return r
 }
 
-// kept completes a resource that lives where the mail is: on the data disk, which
-// outlives the machine, when there is one. What a new machine is told of it comes
-// with the server's settings.
+// kept completes a resource that lives where the mail and the keys are: on the data
+// disk, which outlives the machine, when there is one. What a new machine is told of
+// it comes with the server's settings.
 func kept(h *specs.Host, r plan.Resource) plan.Resource {
 	r = on(h, r)
 	if h.Instance != nil && h.Instance.DataDisk != nil {
@@ -114,8 +114,9 @@ func (p *Provider) declareHost(spec *specs.Spec, h *specs.Host) []plan.Resource 
 	return append(rs, on(h, server))
 }
 
-// declareStorage wants the mail on the host's data disk. The server brings it
-// about as a part of its settings, before anything else.
+// declareStorage wants the mail and the keys on the host's data disk. On a machine on
+// which nothing serves yet it is mounted before a key is made; otherwise the server
+// brings it about as a part of its settings, before anything else.
 func declareStorage(h *specs.Host) plan.Resource {
 	d := h.Instance.DataDisk
 	return plan.Resource{
@@ -128,7 +129,7 @@ func declareStorage(h *specs.Host) plan.Resource {
 		},
 		DependsOn: []plan.Address{diskAddr(h.Name)}, // it may be growing
 		Protected: storageProtected,
-		Effect:    "the mail of " + h.Hostname + " is on its own disk, which outlives the machine",
+		Effect:    "the mail and the keys of " + h.Hostname + " are on a disk of their own, which outlives the machine",
 		Origin:    d.Range,
 	}
 }
@@ -172,7 +173,7 @@ func signingKeys(d *specs.Domain) []signingKey {
 func declareDomain(h *specs.Host, d *specs.Domain) []plan.Resource {
 	var rs []plan.Resource
 	for _, k := range signingKeys(d) {
-		rs = append(rs, on(h, plan.Resource{
+		rs = append(rs, kept(h, plan.Resource{
 			Address: dkimAddr(d.Name, k.selector), Kind: kindKey,
 			Attrs:      plan.Attrs{"host": plan.String(h.Name), "algorithm": plan.String(k.algorithm), "rotate": plan.String(days(d.DKIM.Rotate))},
 			CreateOnly: []string{"rotate"}, // for Schedule

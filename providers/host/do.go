@@ -27,6 +27,8 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		return plan.Result{}, err
 	case opInstall:
 		return p.install(ctx, t, progress)
+	case opMount:
+		return p.mount(ctx, t, op)
 	case opKeys:
 		return p.makeKeys(ctx, t, op)
 	case opConverge:
@@ -103,6 +105,32 @@ func (p *Provider) install(ctx context.Context, t target, progress plan.Progress
 
 func installedOutputs(t target, arch string) plan.Result {
 	return plan.Result{Outputs: map[plan.Address]plan.Attrs{agentAddr(t.host): {"arch": plan.String(arch)}}}
+}
+
+// mount brings the data disk to a machine. What is on it is known from then on.
+func (p *Provider) mount(ctx context.Context, t target, op plan.Op) (plan.Result, error) {
+	claim, err := p.claimNow(ctx, t)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	b, err := p.agent(ctx, t, op.Title, paths.Binary(), "mount", manifest.MountRequest{Claim: claim, Serial: op.Inputs["serial"].Str()}, nil)
+	if err != nil {
+		return plan.Result{}, err
+	}
+	var done manifest.Mounted
+	if err := json.Unmarshal(b, &done); err != nil {
+		return plan.Result{}, badAnswer(t, "mount", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f := &manifest.Facts{Owner: &manifest.Owner{Stack: p.Stack, Host: t.host}}
+	if have := p.facts[t.host]; have != nil && have.Owner != nil {
+		known := *have
+		f = &known
+	}
+	f.Storage, f.DKIM, f.Certificates = &done.Storage, done.DKIM, done.Certificates
+	p.facts[t.host] = f
+	return plan.Result{}, nil
 }
 
 func (p *Provider) makeKeys(ctx context.Context, t target, op plan.Op) (plan.Result, error) {
@@ -269,6 +297,9 @@ func (p *Provider) Resolve(ctx context.Context, op plan.Op, _ plan.Token) (plan.
 	case opInstall:
 		b, err := p.Agents.Agent(f.Arch)
 		done, result = err == nil && b.SHA256 == f.Agent.SHA256, installedOutputs(t, f.Arch)
+	case opMount:
+		s := f.Storage
+		done = s != nil && s.Serial == op.Inputs["serial"].Str() && s.Mounted && s.Keys && len(s.Drift) == 0
 	case opKeys:
 		keys, _ := wantedKeys(op.Inputs["keys"])
 		done = !slices.ContainsFunc(keys, func(k manifest.DKIMWanted) bool { return !hasKey(f, k) })

@@ -160,15 +160,14 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 		add(dkimAddr(k.Domain, k.Selector), kindKey, keyAttrs(t.host, k, f.Manifest),
 			plan.Attrs{"txt": plan.String(k.TXT)}, keyProtected)
 	}
-	m := f.Manifest
-	if m == nil {
-		return objects
-	}
-	settings := len(objects)
 	if s := f.Storage; s != nil {
 		add(storageAddr(t.host), kindStorage, plan.Attrs{
 			"host": plan.String(t.host), "serial": plan.String(s.Serial), "size_gib": plan.Int((s.Bytes + 1<<29) >> 30), "drift": plan.Strings(s.Drift...),
 		}, nil, storageProtected)
+	}
+	m := f.Manifest
+	if m == nil {
+		return lostWith(t, objects, f.Storage)
 	}
 	add(serverAddr(t.host), kindServer, p.serverAttrs(f, label, wanted),
 		plan.Attrs{"ready": plan.Bool(len(f.Service.Drift) == 0)}, "", certAddr(t.host))
@@ -186,21 +185,26 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 			add(catchAllAddr(d.Name), kindCatchAll, plan.Attrs{"host": plan.String(t.host), "mailbox": plan.String(d.CatchAll)}, nil, "")
 		}
 	}
+	return lostWith(t, objects, f.Storage)
+}
+
+// lostWith says of everything on a machine that mailform made what it is lost with.
+func lostWith(t target, objects []plan.Object, s *manifest.Storage) []plan.Object {
 	if t.created {
-		for i := settings; i < len(objects); i++ {
-			objects[i].Within = whereFound(t.host, objects[i].Kind, f.Storage)
+		for i := range objects {
+			objects[i].Within = whereFound(t.host, objects[i].Kind, s)
 		}
 	}
 	return objects
 }
 
 // whereFound is what an object on a machine that mailform made is lost with, "" for
-// where it is declared. Mail that is yet to move to a data disk is lost with the machine.
+// where it is declared. What is yet to move to a data disk is lost with the machine.
 func whereFound(host, kind string, s *manifest.Storage) plan.Address {
 	switch {
-	case kind == kindServer:
+	case kind == kindServer || kind == kindAgent:
 		return ""
-	case s != nil && s.Mounted:
+	case s != nil && (s.Mounted || s.Keys) && (kind != kindKey || s.Keys):
 		return diskAddr(host)
 	}
 	return plan.Addr("host", host, "instance")

@@ -57,11 +57,24 @@ func newScheduler(in plan.Scheduling) *scheduler {
 	for i := range s.observed {
 		o := &s.observed[i]
 		s.found[o.Address] = o
+	}
+	s.believe()
+	for i := range s.observed {
+		o := &s.observed[i]
+		s.found[o.Address] = o
 		if isKey(o.Address) && o.Provider == Name {
 			s.known = append(s.known, o.Address)
 		}
 	}
 	return s
+}
+
+// home is what a host's signing keys are lost with.
+func (s *scheduler) home(host string) plan.Address {
+	if storage, ok := s.wants[storageAddr(host)]; ok {
+		return storage.Within
+	}
+	return s.wants[agentAddr(host)].Within
 }
 
 func isKey(a plan.Address) bool {
@@ -241,7 +254,6 @@ func (s *scheduler) settle(domain string, p keyPlan) {
 	}
 	s.keys[p.host][domain] = append(s.keys[p.host][domain], p)
 	if p.key {
-		agent := s.wants[agentAddr(p.host)]
 		r := plan.Resource{
 			Address: address, Provider: Name, Kind: kindKey,
 			Attrs:      plan.Attrs{"host": plan.String(p.host), "algorithm": plan.String(p.algorithm), "at_once": plan.String(atOnceWhy(p))},
@@ -249,7 +261,7 @@ func (s *scheduler) settle(domain string, p keyPlan) {
 			ReplaceOn:  []string{"algorithm", "host"},
 			Outputs:    []string{"txt"},
 			DependsOn:  []plan.Address{agentAddr(p.host)},
-			Within:     agent.Within,
+			Within:     s.home(p.host),
 			Protected:  keyProtected,
 			Waits:      p.waits,
 			Effect:     p.effect,
