@@ -17,10 +17,10 @@ import (
 // The connection ends after each of many numbers of bytes of everything that goes
 // between mailform and a machine, from the first connection to the end of the
 // converge. The run itself or the next one comes to the same end, and a third has
-// nothing to do. MAILFORM_CRASH=full cuts at ten times as many places.
+// nothing to do. MAILFORM_CRASH=everything cuts at ten times as many places.
 func TestConnectionCutAnywhere(t *testing.T) {
 	points := int64(8)
-	if os.Getenv("MAILFORM_CRASH") == "full" {
+	if os.Getenv("MAILFORM_CRASH") == "everything" {
 		points *= 10
 	}
 	var installed int64 // bytes up to then: nearly all of them are the upload
