@@ -8,7 +8,7 @@ import (
 func (l *loader) buildServer(b *built) {
 	n, _ := b.root.one("server")
 	s := &b.spec.Server
-	*s = Server{MaxMessageBytes: get[int64](n, "max_message_size"), Range: rangeOf(n.header)}
+	*s = Server{MaxMessageBytes: get[int64](n, "max_message_size"), SCRAM: get[bool](n, "scram"), Range: rangeOf(n.header)}
 	limits, _ := n.one("limits")
 	s.Limits = Limits{
 		Connections: int(get[int64](limits, "connections")), ConnectionsPerClient: int(get[int64](limits, "connections_per_client")),

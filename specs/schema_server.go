@@ -19,6 +19,8 @@ func serverSchema() *blockSchema {
 		Example: "server {\n  max_message_size = \"50MiB\"\n}",
 		Attrs: []attrSchema{
 			{Name: "max_message_size", Kind: kindSize, Default: text("50MiB"), Min: 64 << 10, Max: 1 << 30, Doc: "Larger messages are refused."},
+			{Name: "scram", Kind: kindBool, Default: cty.True,
+				Doc: "Let programs log in by SCRAM-SHA-256, which does not show the server the password and binds the login to the TLS connection (-PLUS). It needs keys beside the argon2id hash, with which a thief of the host's files guesses a weak password faster. They are made with a password that is made on the host, and of a `password_hash` when its owner logs in by other means for the first time. `false` removes them."},
 		},
 		Blocks: []*blockSchema{limitsSchema(), filterSchema(), pop3Schema(), storageSchema(), {
 			Name: "relay", Doc: "A smarthost that takes mail for other domains. Alibaba Cloud closes outbound port 25 by default, so most need one or ask for the port to be opened.",

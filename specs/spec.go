@@ -269,6 +269,7 @@ type TLS struct {
 // Server is the mail server's settings.
 type Server struct {
 	MaxMessageBytes int64 // default 50 MiB
+	SCRAM           bool  // logins by SCRAM-SHA-256 are offered; default true
 	Limits          Limits
 	Filter          Filter
 	POP3            *POP3 // nil: mailboxes are not fetched by POP3

@@ -474,6 +474,7 @@ func (w *writer) zone(schema *blockSchema, z *Zone, several bool) {
 func (w *writer) server(schema *blockSchema, s *Server) {
 	w.optional(schema, nil, func(b body) {
 		b.attr("max_message_size", s.MaxMessageBytes)
+		b.attr("scram", s.SCRAM)
 		b.optional("limits", func(b body) {
 			b.attr("connections", s.Limits.Connections)
 			b.attr("connections_per_client", s.Limits.ConnectionsPerClient)

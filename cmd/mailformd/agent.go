@@ -43,6 +43,7 @@ func newAgent(version string) (*agent.Agent, error) {
 		Prober:       agent.Ports{Dial: (&net.Dialer{}).DialContext},
 		NewPassword:  account.GeneratePassword,
 		HashPassword: account.HashPassword,
+		SCRAMKeys:    account.SCRAMKeys,
 		Rand:         rand.Reader,
 		Now:          time.Now,
 		Sleep: func(ctx context.Context, d time.Duration) error {

@@ -271,7 +271,7 @@ func (l *lab) spec() *specs.Spec {
 			},
 			Aliases: []*specs.Alias{{Local: "postmaster", To: []string{"alice@acme.example"}}},
 		}},
-		Server: specs.Server{MaxMessageBytes: 50 << 20, Relay: &specs.Relay{Host: "relay.example", Port: 587, Username: "u", Password: canaryRelay}},
+		Server: specs.Server{MaxMessageBytes: 50 << 20, SCRAM: true, Relay: &specs.Relay{Host: "relay.example", Port: 587, Username: "u", Password: canaryRelay}},
 	}
 }
 

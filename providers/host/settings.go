@@ -16,6 +16,7 @@ func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
 	m := &manifest.Manifest{
 		Hostname:        h.Hostname,
 		MaxMessageBytes: spec.Server.MaxMessageBytes,
+		NoSCRAM:         !spec.Server.SCRAM,
 		Web:             servesWeb(spec, h),
 	}
 	if l := spec.Server.Limits; l.Connections+l.ConnectionsPerClient+l.RecipientsPerMessage+l.MessagesPerHour > 0 {
@@ -101,6 +102,7 @@ func settingsAttrs(m *manifest.Manifest) plan.Attrs {
 		"relay":             relayValue(m.Relay),
 		"pop3":              pop3Value(m.POP3),
 		"store":             storeValue(m.Store),
+		"scram":             scramValue(m.NoSCRAM),
 		"web":               plan.Bool(m.Web),
 		"backup":            backupValue(m.Backup),
 		"monitor":           monitorValue(m.Monitor),
@@ -167,6 +169,15 @@ func pop3Value(p *manifest.POP3) plan.Value {
 		return plan.Null()
 	}
 	return plan.Map(map[string]plan.Value{"exclusive": plan.Bool(p.Exclusive)})
+}
+
+// scramValue is null where SCRAM is offered, as it is on hosts that were converged
+// by versions that do not know it.
+func scramValue(off bool) plan.Value {
+	if off {
+		return plan.Bool(false)
+	}
+	return plan.Null()
 }
 
 func readPOP3(v plan.Value) *manifest.POP3 {
@@ -242,7 +253,7 @@ func secretValue(fingerprint string) plan.Value {
 func readSettings(v plan.Value) manifest.Manifest {
 	m := manifest.Manifest{
 		Hostname: v.Field("hostname").Str(), MaxMessageBytes: v.Field("max_message_bytes").Num(),
-		POP3: readPOP3(v.Field("pop3")), Store: readStore(v.Field("store")), Web: v.Field("web").True(), DataDisk: v.Field("data_disk").Str(),
+		POP3: readPOP3(v.Field("pop3")), NoSCRAM: !v.Field("scram").IsNull(), Store: readStore(v.Field("store")), Web: v.Field("web").True(), DataDisk: v.Field("data_disk").Str(),
 		HardenSSH: v.Field("harden_ssh").True(), Firewall: readFirewall(v.Field("firewall")),
 		Tuning: readTuning(v.Field("tuning")),
 	}

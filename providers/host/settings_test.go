@@ -21,6 +21,7 @@ func furnished(spec *specs.Spec) {
 	spec.Server.Filter = specs.Filter{DNSBL: []string{"zen.example"}, Greylist: true, DMARC: true, Attachments: []string{"js", "exe"}}
 	spec.Server.Storage = specs.Storage{Compress: true}
 	spec.Server.POP3 = &specs.POP3{Exclusive: true}
+	spec.Server.SCRAM = false
 	spec.Hosts[0].SSH.Harden, spec.Hosts[0].Firewall, spec.Hosts[0].Tune = true, true, true
 	spec.Hosts[0].SSH.From = []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}
 	spec.Hosts[0].Allow = []specs.Allow{{Name: "game", Protocol: "udp", FromPort: 8000, ToPort: 8010, From: spec.Hosts[0].SSH.From}}

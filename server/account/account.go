@@ -1,6 +1,11 @@
 // Package account knows who may log in: the accounts of the manifest, their
-// argon2id password hashes, and how to check a password without letting a
-// crowd of guesses take the machine's memory.
+// argon2id password hashes, how to check a password without letting a crowd of
+// guesses take the machine's memory, and the server's side of SCRAM-SHA-256.
+//
+// SCRAM needs keys of its own, which a hash does not give. They are made with a
+// password that is born on the host, or when its owner logs in with it by other
+// means for the first time; until then a login by SCRAM fails as with a wrong
+// password.
 //
 // It imports server/manifest and nothing else of mailform.
 package account
@@ -14,6 +19,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +42,11 @@ type Options struct {
 	CacheFor time.Duration
 	// CacheSize is how many accounts the cache holds; default 10,000.
 	CacheSize int
-	Now       func() time.Time // default time.Now
+	// KeyFile keeps the keys for SCRAM that are learned at logins; "" keeps them in
+	// memory only.
+	KeyFile string
+	Logger  *slog.Logger     // default none
+	Now     func() time.Time // default time.Now
 }
 
 // Authenticator checks logins against a Directory that may be exchanged at any time.
@@ -46,6 +56,7 @@ type Authenticator struct {
 	slots     chan struct{}
 	dummy     string // hash to work on when the login is unknown
 	cacheKey  [32]byte
+	learned   *keyFile
 
 	mu    sync.Mutex
 	cache map[string]verified // by account address
@@ -72,22 +83,46 @@ func NewAuthenticator(d *Directory, opt Options) (*Authenticator, error) {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
+	if opt.Logger == nil {
+		opt.Logger = slog.New(slog.DiscardHandler)
+	}
 	a := &Authenticator{opt: opt, slots: make(chan struct{}, opt.Parallel), cache: map[string]verified{}}
 	if _, err := rand.Read(a.cacheKey[:]); err != nil {
 		return nil, fmt.Errorf("make the cache key: %w", err)
 	}
 	p := phc{time: hashTime, memory: hashMemory, threads: hashThreads, salt: a.cacheKey[:hashSalt], key: make([]byte, hashKey)}
 	a.dummy = p.String() // no password derives to it, and checking one takes the usual time
-	a.directory.Store(d)
+	var err error
+	if a.learned, err = openKeyFile(opt.KeyFile, opt.Logger); err != nil {
+		return nil, err
+	}
+	a.SetDirectory(d)
 	return a, nil
 }
 
 // SetDirectory exchanges the accounts. Logins under way end with the old ones;
 // what the cache knows stays true, because it is bound to the hash.
-func (a *Authenticator) SetDirectory(d *Directory) { a.directory.Store(d) }
+func (a *Authenticator) SetDirectory(d *Directory) {
+	a.directory.Store(d)
+	a.learned.keep(d)
+}
 
 // Directory returns the accounts now in use.
 func (a *Authenticator) Directory() *Directory { return a.directory.Load() }
+
+// keysOf returns the account that logs in by SCRAM as login and its keys. For one
+// that cannot do so known is false, and the keys are nobody's but always the same.
+func (a *Authenticator) keysOf(login string) (address string, keys *scramKeys, known bool) {
+	account, _ := a.directory.Load().Lookup(login)
+	nobody := a.learned.nobody(login)
+	if keys = account.keys; keys == nil {
+		keys = a.learned.of(account)
+	}
+	if keys == nil {
+		return "", nobody, false
+	}
+	return account.Address, keys, true
+}
 
 // Authenticate returns the account name for a login and its password.
 // ErrCredentials means that they are wrong; any other error says nothing about them.
@@ -123,6 +158,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, login, password string
 		return "", ErrCredentials
 	}
 	a.remember(account.Address, mac)
+	a.learned.learn(account, password)
 	return account.Address, nil
 }
 

@@ -32,6 +32,7 @@ type Config struct {
 	Prober       Prober
 	NewPassword  func() (string, error)       // makes a first password
 	HashPassword func(string) (string, error) // text -> PHC string
+	SCRAMKeys    func(string) (string, error) // text -> manifest.Credentials.SCRAM
 	Rand         io.Reader                    // crypto/rand.Reader
 	Now          func() time.Time
 	Sleep        func(context.Context, time.Duration) error

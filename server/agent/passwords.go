@@ -18,6 +18,9 @@ func (a *Agent) readCredentials() (manifest.Credentials, error) {
 	if c.Hashes == nil {
 		c.Hashes = map[string]string{}
 	}
+	if c.SCRAM == nil {
+		c.SCRAM = map[string]string{}
+	}
 	return c, nil
 }
 
@@ -53,6 +56,7 @@ func (a *Agent) firstPasswords(ctx context.Context, m *manifest.Manifest) (map[s
 				// The spec has taken over: the host's password must not work again
 				// when the spec lets go.
 				delete(creds.Hashes, addr)
+				delete(creds.SCRAM, addr)
 				delete(unseen, addr)
 				changed = true
 			case b.PasswordHash == "" && (!has || unseen[addr]):
@@ -60,17 +64,21 @@ func (a *Agent) firstPasswords(ctx context.Context, m *manifest.Manifest) (map[s
 			}
 		}
 	}
+	if m.NoSCRAM && len(creds.SCRAM) > 0 {
+		clear(creds.SCRAM)
+		changed = true
+	}
 	if len(want) == 0 && !changed {
 		return nil, nil
 	}
-	texts, hashes, err := a.hashNew(ctx, want)
+	made, err := a.newPasswords(ctx, want, !m.NoSCRAM)
 	if err != nil {
 		return nil, err
 	}
 	out := map[string]string{}
 	for i, addr := range want {
-		out[addr] = texts[i]
-		creds.Hashes[addr] = hashes[i]
+		out[addr] = made[i].text
+		made[i].keep(&creds, addr)
 		unseen[addr] = true
 	}
 	creds.Unseen = creds.Unseen[:0]
@@ -80,27 +88,42 @@ func (a *Agent) firstPasswords(ctx context.Context, m *manifest.Manifest) (map[s
 	return out, a.writeCredentials(creds)
 }
 
-// hashNew makes and hashes passwords on all processors: hashing is slow on purpose.
-func (a *Agent) hashNew(ctx context.Context, addrs []string) (texts, hashes []string, err error) {
-	texts, hashes = make([]string, len(addrs)), make([]string, len(addrs))
-	for i := range addrs {
-		if texts[i], err = a.NewPassword(); err != nil {
-			return nil, nil, err
+// newPassword is a password and what is kept of it.
+type newPassword struct{ text, hash, scram string }
+
+// keep makes it the password of a mailbox.
+func (p newPassword) keep(creds *manifest.Credentials, addr string) {
+	creds.Hashes[addr] = p.hash
+	delete(creds.SCRAM, addr)
+	if p.scram != "" {
+		creds.SCRAM[addr] = p.scram
+	}
+}
+
+// newPasswords makes and hashes passwords on all processors: hashing is slow on purpose.
+func (a *Agent) newPasswords(ctx context.Context, addrs []string, scram bool) ([]newPassword, error) {
+	made := make([]newPassword, len(addrs))
+	for i := range made {
+		var err error
+		if made[i].text, err = a.NewPassword(); err != nil {
+			return nil, err
 		}
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range addrs {
-		g.Go(func() error {
+	for i := range made {
+		g.Go(func() (err error) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			var err error
-			hashes[i], err = a.HashPassword(texts[i])
+			p := &made[i]
+			if p.hash, err = a.HashPassword(p.text); err == nil && scram {
+				p.scram, err = a.SCRAMKeys(p.text)
+			}
 			return err
 		})
 	}
-	return texts, hashes, g.Wait()
+	return made, g.Wait()
 }
 
 // PasswordsReceived records that the given first passwords have arrived.
@@ -149,16 +172,16 @@ func (a *Agent) password(ctx context.Context, addr string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	texts, hashes, err := a.hashNew(ctx, []string{addr})
+	made, err := a.newPasswords(ctx, []string{addr}, !m.NoSCRAM)
 	if err != nil {
 		return "", err
 	}
-	creds.Hashes[addr] = hashes[0]
+	made[0].keep(&creds, addr)
 	creds.Unseen = slices.DeleteFunc(creds.Unseen, func(u string) bool { return u == addr })
 	if err := a.writeCredentials(creds); err != nil {
 		return "", err
 	}
-	return texts[0], a.reloadIfRunning(ctx)
+	return made[0].text, a.reloadIfRunning(ctx)
 }
 
 // LeasedPassword is Password on behalf of a run of mailform, under its lease.

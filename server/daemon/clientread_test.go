@@ -14,6 +14,7 @@ import (
 func TestClientNeomutt(t *testing.T) {
 	c := newClients(t, "neomutt", "script")
 	k := c.user("bob@example.com", "bob's secret")
+	c.user("alice@example.com", "alice's secret") // with her first login the server knows what SCRAM needs
 	rc := func(name, password string) string {
 		return c.file(name+".rc", fmt.Sprintf(`set from = "%[1]s@example.com"
 set realname = "%[1]s"
@@ -47,6 +48,9 @@ set message_cachedir = "%[6]s/cache"
 	send("second")
 	send("third")
 	c.expect("INBOX", c.holds(k, "INBOX"), []string{"first grüße", "second", "third"})
+	if !strings.Contains(c.logs.String(), `"account":"alice@example.com","mechanism":"SCRAM-SHA-256"`) {
+		t.Errorf("neomutt does not take SCRAM to send; log:\n%s", c.logs)
+	}
 
 	// Neomutt reads mail at a terminal only.
 	interactive := func(user string, mailbox string, keys ...string) {
@@ -70,6 +74,24 @@ set message_cachedir = "%[6]s/cache"
 	c.expect("Archive", c.holds(k, "Archive"), []string{"second"})
 	interactive(bob, local, "<copy-message>=Drafts<enter><exit>")
 	c.expect("Drafts", c.holds(k, "Drafts"), []string{"first grüße"})
+}
+
+// msmtp sends by SCRAM-SHA-256, and who has a wrong password is told so.
+func TestClientMsmtp(t *testing.T) {
+	c := newClients(t, "msmtp")
+	k := c.user("bob@example.com", "bob's secret")
+	send := func(service, starttls, password string, codes ...int) string {
+		t.Helper()
+		rc := c.file("msmtprc", fmt.Sprintf("account default\nhost localhost\nport %s\nfrom bob@example.com\nuser bob@example.com\npassword \"%s\"\nauth scram-sha-256\ntls on\ntls_starttls %s\ntls_trust_file %s\n",
+			c.port(service), password, starttls, c.ca))
+		return c.run("Subject: by "+service+"\n\nHello\n", []string{"msmtp", "-C", rc, "bob@example.com"}, codes...)
+	}
+	send("submission", "on", "bob's secret")
+	send("submissions", "off", "bob's secret")
+	if out := send("submissions", "off", "guess", 77); !strings.Contains(out, "535 5.7.8") { // EX_NOPERM
+		t.Errorf("a wrong password: %s", out)
+	}
+	c.expect("INBOX", c.holds(k, "INBOX"), []string{"by submission", "by submissions"})
 }
 
 // fetchmail takes mail away by POP3 and by IMAP, and knows what it has seen when it leaves it there.

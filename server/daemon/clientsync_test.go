@@ -203,6 +203,9 @@ SyncState *
 			c.mails(k)
 			remove := func(folder, name string) { d.flag(folder, name, "ST") }
 			c.twoWay(k, d, remove, func() { c.run("", []string{"mbsync", "-c", rc, "-a"}) })
+			if !strings.Contains(c.logs.String(), `"mechanism":"SCRAM-SHA-256"`) {
+				t.Errorf("mbsync does not take SCRAM (of libsasl2-modules); log:\n%s", c.logs)
+			}
 		})
 	}
 }

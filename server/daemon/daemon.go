@@ -255,11 +255,11 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 	if err := s.ready(ctx, d.store); err != nil {
 		return err
 	}
-	accounts, err := account.NewAuthenticator(s.directory, account.Options{Now: d.cfg.Now})
+	accounts, err := account.NewAuthenticator(s.directory, account.Options{KeyFile: d.cfg.Layout.LoginKeysFile(), Logger: d.log.With("part", "account"), Now: d.cfg.Now})
 	if err != nil {
 		return err
 	}
-	d.auth = &authenticator{accounts: accounts, penalties: limits.NewPenalties(limits.PenaltyOptions{Now: d.cfg.Now}), sleep: d.cfg.Sleep}
+	d.auth = &authenticator{accounts: accounts, penalties: limits.NewPenalties(limits.PenaltyOptions{Now: d.cfg.Now}), scramless: scramless{now: d.cfg.Now, clients: map[netip.Prefix]time.Time{}}, sleep: d.cfg.Sleep}
 	d.state.Store(s)
 	d.conns = newConns(s.manifest.Limits, d.cfg.Local, d.cfg.Now)
 	if d.queue, err = queue.New(queue.Config{
@@ -323,7 +323,7 @@ func spoolDir(l manifest.Layout) (string, error) {
 func (d *daemon) smtpSettings(s *state) *smtp.Settings {
 	st := &smtp.Settings{
 		Hostname: s.manifest.Hostname, MaxMessageBytes: s.manifest.MaxMessageBytes, Routes: s.routes, Signer: s.keys,
-		Policy: s.manifest.Filter,
+		Policy: s.manifest.Filter, SCRAM: d.offered(s),
 	}
 	if l := s.manifest.Limits; l != nil {
 		st.MaxRecipients, st.MessagesPerHour = l.RecipientsPerMessage, l.MessagesPerHour
@@ -335,7 +335,7 @@ func (d *daemon) smtpSettings(s *state) *smtp.Settings {
 }
 
 func (d *daemon) imapSettings(s *state) *imap.Settings {
-	st := &imap.Settings{Hostname: s.manifest.Hostname, MaxMessageBytes: s.manifest.MaxMessageBytes}
+	st := &imap.Settings{Hostname: s.manifest.Hostname, MaxMessageBytes: s.manifest.MaxMessageBytes, SCRAM: d.offered(s)}
 	if s.certs.host != nil {
 		st.TLS = d.tls
 	}
@@ -343,7 +343,7 @@ func (d *daemon) imapSettings(s *state) *imap.Settings {
 }
 
 func (d *daemon) pop3Settings(s *state) *pop3.Settings {
-	st := &pop3.Settings{Exclusive: s.manifest.POP3 != nil && s.manifest.POP3.Exclusive}
+	st := &pop3.Settings{Exclusive: s.manifest.POP3 != nil && s.manifest.POP3.Exclusive, SCRAM: d.offered(s)}
 	if s.certs.host != nil {
 		st.TLS = d.tls
 	}

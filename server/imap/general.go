@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-imap/v2"
+
+	"mailform/server/account"
 )
 
 // capabilities returns what is offered in the session's state, RFC 9051 6.1.1.
@@ -17,7 +19,9 @@ func (s *session) capabilities() string {
 			l = append(l, imap.CapStartTLS)
 		}
 		if s.c.mayLogIn() {
-			l = append(l, imap.AuthCap("PLAIN"), imap.AuthCap("LOGIN"))
+			for _, name := range account.Mechanisms(s.c.showsSCRAM(), s.c.secure) {
+				l = append(l, imap.AuthCap(name))
+			}
 		} else {
 			l = append(l, imap.CapLoginDisabled)
 		}

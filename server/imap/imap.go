@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"mailform/server/accept"
+	"mailform/server/account"
 	"mailform/server/imap/summary"
 	"mailform/server/imap/wire"
 	"mailform/server/search"
@@ -35,6 +36,9 @@ type Settings struct {
 	// TLS has the certificate. While it is nil STARTTLS is not offered and
 	// connections to ports with implicit TLS are closed.
 	TLS *tls.Config
+	// SCRAM lets people log in by SCRAM-SHA-256; nil does not. Its exchanges take
+	// their time to say no.
+	SCRAM account.SCRAMLogins
 }
 
 // Timeouts bound how long a client may take. Zero fields take the defaults.

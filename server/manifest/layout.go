@@ -100,6 +100,10 @@ func (l Layout) SummaryDir() string { return l.at("/var/lib/mailform/store/summa
 // The mail store leaves it alone, and losing it only delays some mail.
 func (l Layout) GreylistFile() string { return l.at("/var/lib/mailform/store/greylist") }
 
+// LoginKeysFile is what the daemon has learned at logins: keys for SCRAM. The mail
+// store leaves it alone, and losing it only makes clients log in once without SCRAM.
+func (l Layout) LoginKeysFile() string { return l.at("/var/lib/mailform/store/login-keys") }
+
 // MonitorFile is what the daemon has told about itself. Losing it only repeats a mail.
 func (l Layout) MonitorFile() string { return l.at("/var/lib/mailform/store/monitor.json") }
 

@@ -25,6 +25,7 @@ type Manifest struct {
 	Relay           *Relay   `json:"relay,omitempty"`
 	POP3            *POP3    `json:"pop3,omitempty"`      // nil: ports 110 and 995 are not served
 	Store           *Store   `json:"store,omitempty"`     // nil: messages are kept as they are
+	NoSCRAM         bool     `json:"no_scram,omitempty"`  // SCRAM-SHA-256 is not offered, and no keys for it are kept
 	Web             bool     `json:"web,omitempty"`       // port 443 (ServicesOf, WebNames): MTA-STS policies and set-up of mail programs
 	DataDisk        string   `json:"data_disk,omitempty"` // serial number of the disk the mail is on; "" when that is the system disk
 	Backup          *Backup  `json:"backup,omitempty"`
@@ -146,6 +147,7 @@ type Alias struct {
 type Credentials struct {
 	Format int               `json:"format"`
 	Hashes map[string]string `json:"hashes"`           // address -> PHC string
+	SCRAM  map[string]string `json:"scram,omitempty"`  // address -> account.SCRAMKeys of the same password
 	Unseen []string          `json:"unseen,omitempty"` // addresses whose first password nobody is known to have received
 }
 

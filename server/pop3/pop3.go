@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"mailform/server/accept"
+	"mailform/server/account"
 	"mailform/server/limits"
 	"mailform/server/store"
 )
@@ -37,6 +38,9 @@ type Settings struct {
 	// TLS has the certificate. While it is nil STLS is not offered and connections
 	// to the port with implicit TLS are closed.
 	TLS *tls.Config
+	// SCRAM lets people log in by SCRAM-SHA-256; nil does not. Its exchanges take
+	// their time to say no.
+	SCRAM account.SCRAMLogins
 }
 
 // Timeouts bound how long a client may take. Zero fields take the defaults.

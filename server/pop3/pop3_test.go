@@ -358,7 +358,7 @@ func TestAuth(t *testing.T) {
 	c.say("*", "-ERR authentication is given up")
 	c.say("AUTH PLAIN !", "-ERR the response is not base64")
 	c.say("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("bob\x00"+alice+"\x00"+secret)), "-ERR the response is not one of PLAIN for oneself")
-	c.say("AUTH CRAM-MD5", "-ERR PLAIN and LOGIN are offered")
+	c.say("AUTH CRAM-MD5", "-ERR PLAIN, LOGIN are offered")
 	c.say("USER broken", "+OK now the password")
 	c.say("PASS x", "-ERR [SYS/TEMP] a login is not possible now, try again later")
 	c.say("PASS x", "-ERR USER comes first")

@@ -1,7 +1,6 @@
 package pop3
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -9,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"mailform/server/account"
 )
 
 // session is what one client does: RFC 1939's AUTHORIZATION state until drop is
@@ -159,7 +156,7 @@ func (s *session) capa(_ []string) {
 	caps := []string{"TOP", "UIDL", "RESP-CODES", "AUTH-RESP-CODE", "PIPELINING", "UTF8 USER", "EXPIRE NEVER"}
 	if s.drop == nil {
 		if s.mayLogin() {
-			caps = append(caps, "USER", "SASL PLAIN LOGIN")
+			caps = append(caps, "USER", "SASL "+strings.Join(s.mechanisms(), " "))
 		}
 		if !s.secure && s.st.TLS != nil {
 			caps = append(caps, "STLS")
@@ -202,111 +199,7 @@ func (s *session) pass(args []string) {
 	}
 	user := s.user
 	s.user = ""
-	s.login(user, args[0])
-}
-
-// auth is RFC 5034's AUTH; without arguments it lists the mechanisms, as some
-// old programs still ask.
-func (s *session) auth(args []string) {
-	if len(args) == 0 {
-		s.ok("")
-		fmt.Fprint(s.w, "PLAIN\r\nLOGIN\r\n.\r\n")
-		return
-	}
-	var initial *string
-	if len(args) == 2 {
-		initial = &args[1]
-	}
-	var user, password string
-	var ok bool
-	switch strings.ToUpper(args[0]) {
-	case "PLAIN":
-		var text string
-		if text, ok = s.challenge("", initial); ok {
-			parts := strings.Split(text, "\x00") // RFC 4616: authzid, authcid, password
-			if ok = len(parts) == 3 && (parts[0] == "" || parts[0] == parts[1]); ok {
-				user, password = parts[1], parts[2]
-			} else {
-				s.err("", "the response is not one of PLAIN for oneself")
-			}
-		}
-	case "LOGIN":
-		if user, ok = s.challenge("Username:", initial); ok {
-			password, ok = s.challenge("Password:", nil)
-		}
-	default:
-		s.err("", "PLAIN and LOGIN are offered")
-	}
-	if ok {
-		s.login(user, password)
-	}
-}
-
-// challenge sends a challenge, unless the answer came with the command, and
-// returns the answer. When there is none it has answered the command.
-func (s *session) challenge(text string, initial *string) (string, bool) {
-	if initial == nil {
-		fmt.Fprintf(s.w, "+ %s\r\n", base64.StdEncoding.EncodeToString([]byte(text)))
-		line, err := s.line(maxSASL, s.deadline())
-		if err != nil {
-			if errors.Is(err, errTooLong) {
-				s.err("", "the response is too long")
-			}
-			s.over = true
-			return "", false
-		}
-		if line == "*" {
-			s.err("", "authentication is given up")
-			return "", false
-		}
-		initial = &line
-	} else if *initial == "=" {
-		return "", true
-	}
-	b, err := base64.StdEncoding.DecodeString(*initial)
-	if err != nil {
-		s.err("", "the response is not base64")
-		return "", false
-	}
-	return string(b), true
-}
-
-func (s *session) login(user, password string) {
-	name, err := s.srv.cfg.Auth(s.ctx, user, password, s.remote)
-	if err != nil {
-		if !errors.Is(err, account.ErrCredentials) {
-			s.log.Warn("login", "user", user, "err", err)
-			s.err("SYS/TEMP", "a login is not possible now, try again later")
-			return
-		}
-		s.badAuth++
-		s.log.Info("login failed", "user", user, "count", s.badAuth)
-		s.err("AUTH", "the name or the password is wrong")
-		s.over = s.badAuth >= s.srv.cfg.MaxBadAuth
-		return
-	}
-	most := s.srv.cfg.MaxSessions
-	if s.st.Exclusive {
-		most = 1
-	}
-	if !s.srv.enter(name, most) {
-		s.err("IN-USE", "another session has this mailbox, try again later")
-		return
-	}
-	s.account = name
-	drop, err := openMaildrop(s.ctx, s.srv.cfg.Store, name)
-	if err != nil {
-		s.log.Error("open the mailbox", "account", name, "err", err)
-		s.srv.leave(name)
-		s.account = ""
-		s.err("SYS/TEMP", "the mailbox cannot be opened now, try again later")
-		return
-	}
-	s.drop = drop
-	s.log = s.log.With("account", name)
-	s.log.Info("login", "tls", s.secure, "messages", len(drop.msgs))
-	n, bytes := drop.stat()
-	s.ok(fmt.Sprintf("%d messages (%d octets)", n, bytes))
+	s.login("PASS", user, args[0])
 }
 
 func (s *session) stat(_ []string) {

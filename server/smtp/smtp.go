@@ -8,7 +8,7 @@
 // not offered: addresses and header fields would have to be downgraded or bounced
 // at servers without it, and domains are written in punycode everywhere.
 //
-// It imports server/accept, server/account (for its errors), server/filter, server/limits,
+// It imports server/accept, server/account, server/filter, server/limits,
 // server/mailauth, server/manifest, server/route and server/store.
 package smtp
 
@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"mailform/server/accept"
+	"mailform/server/account"
 	"mailform/server/filter"
 	"mailform/server/limits"
 	"mailform/server/manifest"
@@ -87,6 +88,9 @@ type Settings struct {
 	// TLS has the certificate. While it is nil STARTTLS is not offered and
 	// connections to ports with implicit TLS are closed.
 	TLS *tls.Config
+	// SCRAM lets people log in by SCRAM-SHA-256; nil does not. Its exchanges take
+	// their time to say no.
+	SCRAM account.SCRAMLogins
 
 	mxTLS *tls.Config
 }

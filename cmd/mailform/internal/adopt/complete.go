@@ -157,6 +157,7 @@ func ports(s string) (from, to int, err error) {
 func (c *completion) server(a plan.Attrs) {
 	s := &c.spec.Server
 	s.MaxMessageBytes = a["max_message_bytes"].Num()
+	s.SCRAM = a["scram"].IsNull()
 	if l := a["limits"]; !l.IsNull() {
 		s.Limits = specs.Limits{
 			Connections: count(l, "connections"), ConnectionsPerClient: count(l, "connections_per_client"),
