@@ -325,6 +325,7 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		if err := p.cfg.Hosts.InstallCertificate(ctx, host, name, []byte(op.Inputs["chain"].Str()), meta); err != nil {
 			return plan.Result{}, err
 		}
+		p.tidy(ctx, progress)
 		out = outputsOf(leaf)
 	case opRemove:
 		if err := p.cfg.Hosts.RemoveCertificate(ctx, host, name); err != nil {

@@ -133,5 +133,8 @@ func (g *gathering) leave(ctx context.Context, r *round) error {
 	if !last || !r.up {
 		return nil
 	}
-	return g.dns.CleanUp(ctx, r.records)
+	if err := g.dns.CleanUp(ctx, r.records); err != nil {
+		return &leftError{r.records, err}
+	}
+	return nil
 }

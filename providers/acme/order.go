@@ -229,8 +229,9 @@ func (o *order) prove(ctx context.Context) (err error) {
 	defer func() {
 		clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanUpTimeout)
 		defer cancel()
-		if e := down(clean); e != nil && err == nil {
-			o.progress(fmt.Sprintf("challenge records could not be taken down; the next plan deletes them (%v)", e), 0, 0)
+		var left *leftError
+		if e := down(clean); errors.As(e, &left) {
+			o.p.left.add(left.records, left.err)
 		}
 	}()
 	if err != nil {

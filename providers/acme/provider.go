@@ -86,6 +86,7 @@ type Provider struct {
 	cfg     Config
 	visible *watcher
 	gather  *gathering
+	left    leftovers
 }
 
 var _ plan.Provider = (*Provider)(nil)
