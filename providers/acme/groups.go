@@ -150,7 +150,31 @@ func (p *Provider) Schedule(s plan.Scheduling) ([]plan.Resource, []plan.Object, 
 		r.Attrs["names"] = plan.Strings(names...)
 		desired = append(desired, grouped(r, there[host])...)
 	}
-	return follow(desired), s.Observed, nil, nil
+	return afterCAA(follow(desired)), s.Observed, nil, nil
+}
+
+// afterCAA lets certificates wait for the CAA records of their names' zones, which say
+// who may issue them.
+func afterCAA(desired []plan.Resource) []plan.Resource {
+	records := map[plan.Address]string{} // zone or domain by address
+	for _, r := range desired {
+		if seg := r.Address.Segments(); len(seg) == 4 && seg[0] == "dns" && seg[2] == "caa" {
+			records[r.Address] = seg[1]
+		}
+	}
+	for i, r := range desired {
+		if r.Provider != Name || groupOf(r.Address) == 0 {
+			continue
+		}
+		deps := slices.Clone(r.DependsOn)
+		for _, a := range slices.Sorted(maps.Keys(records)) {
+			if slices.ContainsFunc(r.Attrs["names"].Texts(), func(n string) bool { return n == records[a] || strings.HasSuffix(n, "."+records[a]) }) {
+				deps = append(deps, a)
+			}
+		}
+		desired[i].DependsOn = deps
+	}
+	return desired
 }
 
 // follow lets what waits for a host's certificate wait for the one that holds its

@@ -99,6 +99,9 @@ func (e *deadError) Error() string { return e.why }
 // else a new one. Where it is found is written down on the host before anything is
 // done with it, so that whoever comes next continues it.
 func (o *order) finish(ctx context.Context, csr *x509.CertificateRequest) ([]byte, error) {
+	if err := o.permitted(ctx); err != nil {
+		return nil, err
+	}
 	known, err := o.p.cfg.Hosts.Order(ctx, o.host, o.name, o.directory)
 	if err != nil {
 		return nil, err

@@ -65,6 +65,7 @@ type Hosts interface {
 // Config is everything the provider needs from outside.
 type Config struct {
 	Directory string         // URL; "" for Let's Encrypt. http:// works, for simulations
+	Issuer    string         // the CA's name in CAA records, as the spec says it; "" when it does not
 	Contact   string         // e-mail address for the account; may be ""
 	EAB       EAB            // for CAs that want one; the zero EAB for none
 	Roots     *x509.CertPool // for the directory's TLS; nil for the system's

@@ -162,9 +162,10 @@ type unreachableError struct{ err error }
 func (e *unreachableError) Error() string { return e.err.Error() }
 func (e *unreachableError) Unwrap() error { return e.err }
 
-// ask gets the TXT records of a name from one server, over TCP when UDP is too small.
-func (w *watcher) ask(ctx context.Context, server, fqdn string) ([]string, error) {
-	m := new(dns.Msg).SetQuestion(dns.Fqdn(fqdn), dns.TypeTXT)
+// exchange asks one server, over TCP when UDP is too small. That there is no such
+// name is an answer.
+func (w *watcher) exchange(ctx context.Context, server, name string, kind uint16) (*dns.Msg, error) {
+	m := new(dns.Msg).SetQuestion(dns.Fqdn(name), kind)
 	m.SetEdns0(1232, false)
 	client := &dns.Client{Timeout: w.timeout}
 	res, _, err := client.ExchangeContext(ctx, m, server)
@@ -177,8 +178,16 @@ func (w *watcher) ask(ctx context.Context, server, fqdn string) ([]string, error
 	}
 	switch res.Rcode {
 	case dns.RcodeSuccess, dns.RcodeNameError:
-	default:
-		return nil, fmt.Errorf("%s answers with %s", server, dns.RcodeToString[res.Rcode])
+		return res, nil
+	}
+	return nil, fmt.Errorf("%s answers with %s", server, dns.RcodeToString[res.Rcode])
+}
+
+// ask gets the TXT records of a name from one server.
+func (w *watcher) ask(ctx context.Context, server, fqdn string) ([]string, error) {
+	res, err := w.exchange(ctx, server, fqdn, dns.TypeTXT)
+	if err != nil {
+		return nil, err
 	}
 	var texts []string
 	var alias *aliasError

@@ -233,7 +233,7 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	if err := w.startInside(); err != nil {
 		return nil, err
 	}
-	if w.ca, err = acmesim.New(acmesim.Config{ResolverAddr: w.names.Addr(), Log: c.Log, Refuse: c.Refuse}); err != nil {
+	if w.ca, err = acmesim.New(acmesim.Config{ResolverAddr: w.names.Addr(), Log: c.Log, Refuse: c.Refuse, Issuers: issuers()}); err != nil {
 		return nil, err
 	}
 	if err := w.startAPI(); err != nil {
@@ -561,3 +561,13 @@ func (w *World) hostEnvironment(instance string) []string {
 }
 
 var _ station = (*hostsim.Host)(nil)
+
+// issuers are the names in CAA records of all authorities that a spec may name: the
+// simulated one stands in for whichever it does.
+func issuers() []string {
+	var out []string
+	for _, a := range specs.Authorities() {
+		out = append(out, a.CAA)
+	}
+	return out
+}

@@ -53,6 +53,9 @@ type Config struct {
 	// AccountKeys makes the authority insist on accounts bound to one made on its web
 	// site (RFC 8555 7.3.4): MAC keys, base64url, by key identifier. nil wants none.
 	AccountKeys map[string]string
+	// Issuers are its names in CAA records, as its directory tells them. Pebble does not
+	// look at CAA records. nil means "ca.example".
+	Issuers []string
 	// AskAgain is how soon it wants to be asked again about a renewal (RFC 9773 4.3):
 	// 0 means Pebble's own six hours.
 	AskAgain time.Duration
@@ -83,6 +86,9 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Log == nil {
 		cfg.Log = io.Discard
 	}
+	if cfg.Issuers == nil {
+		cfg.Issuers = []string{"ca.example"}
+	}
 	if cfg.Addr == "" {
 		cfg.Addr = "127.0.0.1:0"
 	}
@@ -103,7 +109,7 @@ func New(cfg Config) (*Server, error) {
 	})
 	// The ports are those of HTTP-01 and TLS-ALPN-01, which nobody here uses.
 	validator := va.New(logger, 80, 443, false, cfg.ResolverAddr, store)
-	front := wfe.New(logger, store, validator, authority, []string{"ca.example"}, false, cfg.AccountKeys != nil, 0, 0)
+	front := wfe.New(logger, store, validator, authority, cfg.Issuers, false, cfg.AccountKeys != nil, 0, 0)
 
 	root := authority.GetRootCert(0)
 	if root == nil {

@@ -116,6 +116,7 @@ func (s *Session) providers(roots *x509.CertPool) ([]plan.Provider, error) {
 	s.closers = append(s.closers, s.hosts.Close)
 	s.certs, err = acme.New(acme.Config{
 		Directory:  first(spec.ACME.Directory, getenv("MAILFORM_ACME_DIRECTORY")),
+		Issuer:     spec.ACME.Issuer,
 		Contact:    spec.Stack.Contact,
 		EAB:        binding(spec, getenv),
 		Roots:      roots,
