@@ -187,6 +187,9 @@ func largeMailbox(o options, peers []*peer, t *table, _ string) error {
 			return fmt.Errorf("%s: filling: %w", p.name, err)
 		}
 		sessions[p] = s
+		if err := p.settle(); err != nil {
+			return err
+		}
 	}
 	for _, c := range []struct {
 		commands string // one a line
@@ -199,8 +202,16 @@ func largeMailbox(o options, peers []*peer, t *table, _ string) error {
 		{"FETCH 1:* BODY.PEEK[HEADER.FIELDS (FROM TO SUBJECT DATE)]", 1},
 		{`SEARCH FROM "sender7@"`, 1},
 		{`SEARCH SUBJECT "topic 77"`, 1},
-		{"SORT (DATE) UTF-8 ALL", 1},
-		{"THREAD REFERENCES UTF-8 ALL", 1},
+		{"FETCH 1:* BODYSTRUCTURE", 1},
+		{"FETCH 1:* PREVIEW", 1},
+		{"SORT (DATE) UTF-8 ALL", 3},
+		{"SORT (ARRIVAL) UTF-8 ALL", 3},
+		{"SORT (SIZE) UTF-8 ALL", 3},
+		{"SORT (SUBJECT) UTF-8 ALL", 3},
+		{"SORT (REVERSE FROM DATE) UTF-8 ALL", 3},
+		{"SORT (TO CC) UTF-8 ALL", 3},
+		{"THREAD REFERENCES UTF-8 ALL", 3},
+		{"THREAD ORDEREDSUBJECT UTF-8 ALL", 3},
 		{"STORE 1:* +FLAGS.SILENT ($Done)\nSTORE 1:* -FLAGS.SILENT ($Done)", 1},
 		{`SEARCH TEXT "jumps over the lazy dog number 123"`, 1},
 	} {

@@ -116,6 +116,23 @@ func (p *peer) cpu() (time.Duration, error) {
 	return sum, nil
 }
 
+// settle waits until the peer has done what it does behind deliveries.
+func (p *peer) settle() error {
+	last, err := p.cpu()
+	for range 300 {
+		if err != nil {
+			return err
+		}
+		time.Sleep(time.Second)
+		var now time.Duration
+		if now, err = p.cpu(); now-last <= 20*time.Millisecond {
+			return err
+		}
+		last = now
+	}
+	return fmt.Errorf("%s does not come to rest", p.name)
+}
+
 // private is the memory of all processes of the peer that nobody shares, in bytes.
 func (p *peer) private() (int64, error) {
 	tree, err := p.tree()

@@ -147,6 +147,7 @@ type fetcher struct {
 	r    *fetchRequest
 	sums *summary.Reader // nil: the messages are read
 	buf  []byte
+	refs []uint64
 
 	m       *store.Message
 	content *content // of m, once it was needed
@@ -229,8 +230,6 @@ func (f *fetcher) one(place int, m *store.Message) (err error) {
 			w.Raw("EMAILID (")
 			w.Raw(m.ObjectID)
 			w.Byte(')')
-		case fetchThreadID:
-			w.Raw("THREADID NIL")
 		case fetchSaveDate:
 			w.Raw("SAVEDATE ")
 			w.Date(m.SaveDate)
@@ -273,6 +272,12 @@ func (f *fetcher) item(item *fetchItem) error {
 		}
 		w.Raw("ENVELOPE ")
 		summary.WriteEnvelope(w, h)
+	case fetchThreadID:
+		h, err := c.header()
+		if err != nil {
+			return err
+		}
+		f.writeThreadID(summary.ThreadOf(h))
 	case fetchStructure, fetchBody:
 		tree, err := c.structure()
 		if err != nil {
@@ -315,6 +320,10 @@ func (f *fetcher) item(item *fetchItem) error {
 	return nil
 }
 
+func (f *fetcher) writeThreadID(t summary.Thread) {
+	f.out.Raw("THREADID (" + threadID(threadKeyOf(t, f.m)) + ")")
+}
+
 // fromSummary answers an item from the message's summary, if it is kept.
 func (f *fetcher) fromSummary(item *fetchItem) bool {
 	w := f.out
@@ -326,15 +335,21 @@ func (f *fetcher) fromSummary(item *fetchItem) bool {
 			w.Raw("ENVELOPE ")
 			w.Bytes(v)
 		}
+	case fetchThreadID:
+		var t summary.Thread
+		if t, ok = f.sums.Thread(f.refs[:0]); ok {
+			f.refs = t.Refs[:0]
+			f.writeThreadID(t)
+		}
 	case fetchStructure:
 		if v, ok = f.sums.Structure(w.UTF8); ok {
 			w.Raw("BODYSTRUCTURE ")
 			w.Bytes(v)
 		}
 	case fetchPreview:
-		if v, ok = f.sums.Preview(); ok {
+		if v, ok = f.sums.Preview(w.UTF8); ok {
 			w.Raw("PREVIEW ")
-			w.String(string(v))
+			w.Bytes(v)
 		}
 	case fetchSection:
 		if v, ok = f.sums.Fields(f.buf[:0], &item.fields); ok {

@@ -22,9 +22,9 @@ const (
 	fetchSize
 	fetchModSeq
 	fetchEmailID
-	fetchThreadID
 	fetchSaveDate
-	fetchEnvelope
+	fetchEnvelope // from here on the message is read
+	fetchThreadID
 	fetchStructure // BODYSTRUCTURE
 	fetchBody      // BODY without a section
 	fetchPreview
@@ -69,7 +69,7 @@ func (r *fetchRequest) add(i fetchItem) {
 		r.has[i.kind] = true
 	}
 	switch i.kind {
-	case fetchEnvelope, fetchStructure, fetchPreview:
+	case fetchEnvelope, fetchThreadID, fetchStructure, fetchPreview:
 		i.summed = true
 	case fetchSection:
 		if sec := i.section; len(sec.Part) == 0 && len(sec.HeaderFields) > 0 {

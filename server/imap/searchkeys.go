@@ -121,6 +121,9 @@ func (q *query) key() searchKey {
 		p.SP()
 		id := p.AString()
 		if name == "THREADID" {
+			if key, ok := parseThreadID(id); ok {
+				return &threadKey{key: key}
+			}
 			return constKey(false)
 		}
 		return emailKey(id)

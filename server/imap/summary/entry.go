@@ -147,7 +147,7 @@ func (k *maker) make(m *store.Message, src io.ReaderAt) (entry, error) {
 		k.data = b
 		e.values[colFields] = b[start:]
 	}
-	k.text(&e, colPreview, preview, maxText)
+	k.wired(&e, colPreview, func(w *wire.Writer) { w.String(preview) })
 	return e, nil
 }
 

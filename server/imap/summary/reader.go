@@ -224,9 +224,6 @@ func (r *Reader) Sent() (Sent, bool) {
 // the next Seek.
 func (r *Reader) Text(by Text) ([]byte, bool) { return plain(r.value(colTexts + column(by))) }
 
-// Preview returns what PREVIEW shows.
-func (r *Reader) Preview() ([]byte, bool) { return plain(r.value(colPreview)) }
-
 func plain(v []byte) ([]byte, bool) {
 	if len(v) == 0 || v[0] != isKept {
 		return nil, false
@@ -239,6 +236,9 @@ func (r *Reader) Envelope(utf8 bool) ([]byte, bool) { return formOf(r.value(colE
 
 // Structure returns what BODYSTRUCTURE shows.
 func (r *Reader) Structure(utf8 bool) ([]byte, bool) { return formOf(r.value(colStructure), utf8) }
+
+// Preview returns what PREVIEW shows.
+func (r *Reader) Preview(utf8 bool) ([]byte, bool) { return formOf(r.value(colPreview), utf8) }
 
 // Fields appends to dst what BODY[HEADER.FIELDS (...)] shows.
 func (r *Reader) Fields(dst []byte, want *FieldSet) ([]byte, bool) {

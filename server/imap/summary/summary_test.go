@@ -351,7 +351,7 @@ func FuzzValues(f *testing.F) {
 			r.cur.pos = i
 			r.Envelope(true)
 			r.Structure(false)
-			r.Preview()
+			r.Preview(false)
 			r.Text(ByCc)
 			r.Thread(nil)
 			r.Fields(nil, &all)

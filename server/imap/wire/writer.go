@@ -137,13 +137,14 @@ func (w *Writer) Num(n uint64) {
 func (w *Writer) Quoted(s string) {
 	w.grow()
 	w.b = append(w.b, '"')
+	from := 0
 	for i := range len(s) {
 		if s[i] == '"' || s[i] == '\\' {
-			w.b = append(w.b, '\\')
+			w.b = append(append(w.b, s[from:i]...), '\\')
+			from = i
 		}
-		w.b = append(w.b, s[i])
 	}
-	w.b = append(w.b, '"')
+	w.b = append(append(w.b, s[from:]...), '"')
 }
 
 // String writes s as a quoted string where it can be one, else as a literal.
