@@ -220,6 +220,13 @@ func (l *loader) buildDomain(b *built, n *node) *builtDomain {
 		d.Mailboxes = append(d.Mailboxes, box)
 		out.mailboxes[box] = m
 	}
+	for _, r := range n.blocks["retention"] {
+		box := get[string](r, "mailbox")
+		if strings.EqualFold(box, "INBOX") {
+			box = "INBOX"
+		}
+		d.Retention = append(d.Retention, Retention{Name: r.label(), Mailbox: box, After: get[time.Duration](r, "after"), Range: rangeOf(r.header)})
+	}
 	for _, a := range n.blocks["alias"] {
 		alias := &Alias{Local: a.label(), To: recipients(a, "to", d.Name), Range: rangeOf(a.header)}
 		d.Aliases = append(d.Aliases, alias)

@@ -35,6 +35,34 @@ func (l *loader) checkPolicies(b *built) {
 	}
 }
 
+// checkRetention finds rules that speak of the same mailbox, and those that touch
+// what people have not dealt with.
+func (l *loader) checkRetention(b *built) {
+	for _, d := range b.domains {
+		seen, names := map[string]*node{}, map[string]*node{}
+		for i, n := range d.n.blocks["retention"] {
+			r := d.Retention[i]
+			if f := names[r.Name]; f != nil && r.Name != "" {
+				l.errorAt(codeRepeatedBlock, n.labels[0].at, n.header, fmt.Sprintf("a second rule %q", r.Name), fmt.Sprintf("There may be one; the first is at %s.", rangeOf(f.header)))
+				continue
+			}
+			names[r.Name] = n
+			if r.Mailbox == "" {
+				continue
+			}
+			if f := seen[r.Mailbox]; f != nil {
+				l.errorAt(codeRepeatedBlock, n.at("mailbox"), n.header, fmt.Sprintf("a second rule for %s", r.Mailbox), fmt.Sprintf("There may be one; the first is at %s.", rangeOf(f.header)))
+				continue
+			}
+			seen[r.Mailbox] = n
+			if !slices.Contains([]string{"Trash", "Junk"}, r.Mailbox) {
+				l.warnAt(codeRetainedMail, n.at("mailbox"), n.header, fmt.Sprintf("mail in %s is deleted after %s, read or not", r.Mailbox, formatDuration(r.After)),
+					fmt.Sprintf("That goes for every mailbox of %s, and for what is there already. Only a backup has it then.", d.Name))
+			}
+		}
+	}
+}
+
 // shortPolicy is the default max_age.
 const shortPolicy = 7 * 24 * time.Hour
 
@@ -51,6 +79,7 @@ func (l *loader) checkTLSReports(d *builtDomain) {
 // checkOperation finds what is wrong with how the system is run.
 func (l *loader) checkOperation(b *built) {
 	l.checkLimits(b)
+	l.checkRetention(b)
 	l.checkBackup(b)
 	l.checkLock(b)
 	l.checkMonitor(b)

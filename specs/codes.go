@@ -127,6 +127,7 @@ const (
 	codeLateRenewal        = "MF1533"
 	codeWideGlob           = "MF1534"
 	codeIdleFirewall       = "MF1535"
+	codeRetainedMail       = "MF1536"
 )
 
 // Codes lists every code this package reports, in order.
@@ -251,5 +252,6 @@ func Codes() []Code {
 		{codeLateRenewal, "Certificates are reported before they are due for renewal."},
 		{codeWideGlob, "A glob covers everything."},
 		{codeIdleFirewall, "A firewall block for a machine whose firewall mailform does not manage."},
+		{codeRetainedMail, "A retention rule deletes mail that nobody has thrown away."},
 	}
 }

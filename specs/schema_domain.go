@@ -1,6 +1,12 @@
 package specs
 
-import "github.com/zclconf/go-cty/cty"
+import (
+	"regexp"
+
+	"github.com/zclconf/go-cty/cty"
+)
+
+var mailboxNameForm = &form{regexp.MustCompile(`^[^%*\x00-\x1f\x7f/]([^%*\x00-\x1f\x7f]*[^%*\x00-\x1f\x7f/])?$`), "is not a mailbox's name", `Write it as mail programs show it, levels with slashes between: "Lists/Old".`}
 
 func domainSchema() *blockSchema {
 	return &blockSchema{
@@ -91,6 +97,18 @@ func domainSchema() *blockSchema {
 					{Name: "password_hash", Kind: kindPHC, Sensitive: true, DefaultIs: "a password is made on the host and shown once", Example: "var.alice",
 						Doc: "An argon2id hash as mailform hash-password prints it."},
 					{Name: "aliases", Kind: kindLocal, List: true, Example: `["a", "sales"]`, Doc: "Further local parts of this domain."},
+				},
+			},
+			{
+				Name: "retention", Many: true,
+				Labels: []labelSchema{{"name", kindName, "The rule's name."}},
+				Doc: "Takes messages out of one mailbox of each account of the domain some time after they came into it (their save date, RFC 8514, not the date they were sent). " +
+					"The host looks every hour; a clock that jumps ahead is not believed for a day.",
+				Example: "retention \"trash\" {\n  mailbox = \"Trash\"\n  after   = \"30d\"\n}",
+				Attrs: []attrSchema{
+					{Name: "mailbox", Kind: kindString, Required: true, MaxLen: 1000, Form: mailboxNameForm, Example: `"Trash"`,
+						Doc: "Archive, Drafts, Junk, Sent and Trash mean the mailbox of that use, whatever people have named it; else the mailbox of exactly that name, without those below it."},
+					{Name: "after", Kind: kindDuration, Required: true, Min: day, Max: 36500 * day, Example: `"30d"`, Doc: "How long a message stays."},
 				},
 			},
 			{

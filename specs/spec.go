@@ -176,13 +176,14 @@ type Domain struct {
 	Name      string // lower-case punycode, no trailing dot
 	Host      string // name of the Host that serves it
 	MX        MX
-	SPF       *SPF       // nil: not managed (spf block with manage = false)
-	DKIM      *DKIM      // nil: nothing is signed and no key published (manage = false)
-	DMARC     *DMARC     // nil: not managed (manage = false)
-	MTASTS    *MTASTS    // nil: no policy is published
-	TLSRPT    *TLSRPT    // nil: no reports are asked for
-	Discovery bool       // SRV records and autoconfig names for mail programs
-	DANE      bool       // TLSA records for the host's certificate key; needs a signed zone
+	SPF       *SPF    // nil: not managed (spf block with manage = false)
+	DKIM      *DKIM   // nil: nothing is signed and no key published (manage = false)
+	DMARC     *DMARC  // nil: not managed (manage = false)
+	MTASTS    *MTASTS // nil: no policy is published
+	TLSRPT    *TLSRPT // nil: no reports are asked for
+	Discovery bool    // SRV records and autoconfig names for mail programs
+	DANE      bool    // TLSA records for the host's certificate key; needs a signed zone
+	Retention []Retention
 	Mailboxes []*Mailbox // sorted by Local; postmaster and abuse delivery are always resolved, see Aliases
 	Aliases   []*Alias   // sorted by Local; includes postmaster and abuse when nothing else serves them
 	CatchAll  string     // local part of a mailbox; "" refuses unknown recipients
@@ -236,6 +237,15 @@ type MTASTS struct {
 // TLSRPT asks senders for reports about TLS, RFC 8460.
 type TLSRPT struct {
 	Reports []string // full addresses
+	Range   Range
+}
+
+// Retention takes messages out of a mailbox of each account when they have been in
+// it for some time.
+type Retention struct {
+	Name    string
+	Mailbox string // see manifest.Retention
+	After   time.Duration
 	Range   Range
 }
 

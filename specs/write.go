@@ -419,6 +419,12 @@ func (w *writer) domain(schema *blockSchema, d *Domain, several bool) {
 				b.attr("aliases", m.Aliases)
 			})
 		}
+		for _, r := range d.Retention {
+			b.block("retention", []string{r.Name}, func(b body) {
+				b.attr("mailbox", r.Mailbox)
+				b.attr("after", r.After)
+			})
+		}
 		for _, a := range d.Aliases {
 			if !a.Implicit {
 				b.block("alias", []string{a.Local}, func(b body) { b.attr("to", locals(d, a.To)) })

@@ -149,6 +149,16 @@ domain "acme.example" {
   host      = "mx1"
   catch_all = "alice"
 
+  retention "bin" {
+    mailbox = "Trash"
+    after   = "30d"
+  }
+
+  retention "in" {
+    mailbox = "INBOX"
+    after   = "1095d"
+  }
+
   quota          = "500GiB"
   quota_messages = 5000000
   discovery = true

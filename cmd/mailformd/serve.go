@@ -194,6 +194,18 @@ manifest:    %s
 			return err
 		}
 	}
+	for _, r := range st.Retention {
+		last := "not yet looked at"
+		if !r.Last.IsZero() {
+			last = fmt.Sprintf("%d messages removed since the start, last look %s UTC", r.Removed, r.Last.UTC().Format(time.DateTime))
+		}
+		if r.Failed != "" {
+			last += "; failed: " + r.Failed
+		}
+		if _, err := fmt.Fprintf(w, "retention:   %s of %s, %s: %s\n", r.Rule, r.Domain, r.Mailbox, last); err != nil {
+			return err
+		}
+	}
 	for _, a := range st.Alerts {
 		if _, err := fmt.Fprintf(w, "alert:       %s\n", a); err != nil {
 			return err

@@ -92,7 +92,7 @@ func (p *Provider) declareHost(spec *specs.Spec, h *specs.Host) []plan.Resource 
 		Attrs:     settingsAttrs(settings),
 		Outputs:   []string{"ready"},
 		DependsOn: []plan.Address{certAddr(h.Name)},
-		Effect:    h.Name + " answers as " + h.Hostname + " on ports " + portsOf(settings),
+		Effect:    h.Name + " answers as " + h.Hostname + " on ports " + portsOf(settings) + expiry(settings),
 		Origin:    h.Range,
 	}
 	server.Attrs["version"] = plan.String(p.Version)

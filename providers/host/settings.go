@@ -1,7 +1,9 @@
 package host
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"mailform/plan"
@@ -67,6 +69,10 @@ func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
 		if p := d.MTASTS; p != nil {
 			md.MTASTS = &manifest.MTASTS{Mode: p.Mode, MaxAgeSeconds: seconds(p.MaxAge)}
 		}
+		for _, r := range d.Retention {
+			md.Retention = append(md.Retention, manifest.Retention{Name: r.Name, Mailbox: r.Mailbox, AfterSeconds: seconds(r.After)})
+		}
+		slices.SortFunc(md.Retention, func(a, b manifest.Retention) int { return strings.Compare(a.Name, b.Name) })
 		for _, k := range signingKeys(d) {
 			md.DKIM = append(md.DKIM, manifest.DKIMKey{Selector: k.selector, Algorithm: k.algorithm})
 		}
@@ -128,6 +134,13 @@ func domainValue(d manifest.Domain) plan.Value {
 	if p := d.MTASTS; p != nil {
 		v["mta_sts"] = plan.Map(map[string]plan.Value{"mode": plan.String(p.Mode), "max_age_seconds": plan.Int(p.MaxAgeSeconds)})
 	}
+	if len(d.Retention) > 0 {
+		rules := map[string]plan.Value{}
+		for _, r := range d.Retention {
+			rules[r.Name] = plan.Map(map[string]plan.Value{"mailbox": plan.String(r.Mailbox), "after_seconds": plan.Int(r.AfterSeconds)})
+		}
+		v["retention"] = plan.Map(rules)
+	}
 	if d.QuotaBytes > 0 {
 		v["quota_bytes"] = plan.Int(d.QuotaBytes)
 	}
@@ -143,6 +156,20 @@ func limit(n int64) plan.Value {
 		return plan.Null()
 	}
 	return plan.Int(n)
+}
+
+// expiry says in words what the retention rules of a host delete; "" without any.
+func expiry(m *manifest.Manifest) string {
+	var parts []string
+	for _, d := range m.Domains {
+		for _, r := range d.Retention {
+			parts = append(parts, fmt.Sprintf("%s of everyone at %s after %s", r.Mailbox, d.Name, age(r.AfterSeconds)))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "; messages are deleted from " + strings.Join(parts, ", from ")
 }
 
 func limitsValue(l *manifest.Limits) plan.Value {
@@ -300,6 +327,11 @@ func readDomain(v plan.Value) manifest.Domain {
 	if p := v.Field("mta_sts"); !p.IsNull() {
 		d.MTASTS = &manifest.MTASTS{Mode: p.Field("mode").Str(), MaxAgeSeconds: p.Field("max_age_seconds").Num()}
 	}
+	rules := v.Field("retention")
+	for _, name := range rules.FieldNames() {
+		r := rules.Field(name)
+		d.Retention = append(d.Retention, manifest.Retention{Name: name, Mailbox: r.Field("mailbox").Str(), AfterSeconds: r.Field("after_seconds").Num()})
+	}
 	for _, state := range []string{"sign", "idle"} {
 		for _, key := range v.Field(state).Texts() {
 			k := parseKey(key)
@@ -307,4 +339,16 @@ func readDomain(v plan.Value) manifest.Domain {
 		}
 	}
 	return d
+}
+
+// age is a time in words: "30 days", or hours where it is none of whole days.
+func age(seconds int64) string {
+	const hour, day = 3600, 24 * 3600
+	switch {
+	case seconds == day:
+		return "1 day"
+	case seconds%day == 0:
+		return fmt.Sprintf("%d days", seconds/day)
+	}
+	return fmt.Sprintf("%d hours", seconds/hour)
 }

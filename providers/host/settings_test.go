@@ -30,6 +30,7 @@ func furnished(spec *specs.Spec) {
 	spec.Monitor = specs.Monitor{Alerts: []string{"ops@acme.example"}, DiskFreePercent: 10, QueueAge: time.Hour, Certificate: 14 * 24 * time.Hour, Metrics: "127.0.0.1:9100"}
 	spec.Domains[0].MTASTS = &specs.MTASTS{Mode: "testing", MaxAge: 7 * 24 * time.Hour}
 	spec.Domains[0].Discovery = true
+	spec.Domains[0].Retention = []specs.Retention{{Name: "junk", Mailbox: "Junk", After: 7 * 24 * time.Hour}, {Name: "bin", Mailbox: "Trash", After: 30 * 24 * time.Hour}}
 	spec.Domains[0].QuotaBytes, spec.Domains[0].QuotaMessages = 100<<30, 1_000_000
 }
 

@@ -88,12 +88,13 @@ type daemon struct {
 	conns   *conns
 	tls     *tls.Config
 
-	backups  *backup.Runner // nil: this kind of store cannot be backed up
-	monitor  *monitor.Monitor
-	metrics  *monitor.Exporter
-	reach    *reach
-	purge    *purge
-	accepted map[string]*atomic.Int64 // connections, by service
+	backups   *backup.Runner // nil: this kind of store cannot be backed up
+	monitor   *monitor.Monitor
+	metrics   *monitor.Exporter
+	reach     *reach
+	purge     *purge
+	retention *retention
+	accepted  map[string]*atomic.Int64 // connections, by service
 
 	reloading sync.Mutex
 	state     atomic.Pointer[state]
@@ -149,7 +150,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	serve("summaries", func() error { return d.sums.Load().Run(queueCtx) })
 	serve("monitor", func() error { return d.monitor.Run(queueCtx) })
 	serve("reach", func() error { return d.reach.run(queueCtx) })
-	serve("purge", func() error { return d.purge.run(queueCtx) })
+	serve("expiry", func() error { return d.expire(queueCtx) })
 	serve("compaction", func() error {
 		t := time.NewTicker(compactEvery)
 		defer t.Stop()
@@ -512,6 +513,7 @@ func (d *daemon) status(ctx context.Context) (manifest.Status, error) {
 	st.Alerts, st.LastBackup = d.monitor.Conditions(), d.lastBackup()
 	st.QueueOldest, st.Reach = oldest(entries), d.reach.last()
 	st.Purged = d.purge.purged()
+	st.Retention = d.retention.status(s.manifest)
 	if d.backups != nil {
 		st.BackupEverySeconds = int64(d.backups.Status().Every / time.Second)
 	}

@@ -28,7 +28,7 @@ func (d *daemon) watch(s *state) (err error) {
 			return err
 		}
 	}
-	d.reach, d.purge = newReach(d.cfg), newPurge(d)
+	d.reach, d.purge, d.retention = newReach(d.cfg), newPurge(d), newRetention(d)
 	d.reach.set(s.manifest)
 	d.metrics = monitor.NewExporter(d.log.With("part", "metrics"), d.collect)
 	d.monitor, err = monitor.New(monitor.Config{

@@ -104,6 +104,9 @@ func (l Layout) GreylistFile() string { return l.at("/var/lib/mailform/store/gre
 // store leaves it alone, and losing it only makes clients log in once without SCRAM.
 func (l Layout) LoginKeysFile() string { return l.at("/var/lib/mailform/store/login-keys") }
 
+// AgesFile is the time by which mail is deleted for its age. Losing it delays that by a day.
+func (l Layout) AgesFile() string { return l.at("/var/lib/mailform/store/ages.json") }
+
 // MonitorFile is what the daemon has told about itself. Losing it only repeats a mail.
 func (l Layout) MonitorFile() string { return l.at("/var/lib/mailform/store/monitor.json") }
 

@@ -110,6 +110,31 @@ type Domain struct {
 	QuotaMessages int64   `json:"quota_messages,omitempty"`
 	MTASTS        *MTASTS `json:"mta_sts,omitempty"`   // served at https://mta-sts.NAME/.well-known/mta-sts.txt
 	Discovery     bool    `json:"discovery,omitempty"` // autoconfig.NAME and autodiscover.NAME answer
+	// Retention are the mailboxes from which messages go by themselves.
+	Retention []Retention `json:"retention,omitempty"`
+}
+
+// Retention is a rule for a mailbox of each account of a domain: messages that came
+// into it longer ago are expunged.
+type Retention struct {
+	Name string `json:"name"` // of the rule
+	// Mailbox is Archive, Drafts, Junk, Sent or Trash for the one of that use
+	// (RFC 6154), whatever its name is, else the mailbox of that name.
+	Mailbox      string `json:"mailbox"`
+	AfterSeconds int64  `json:"after_seconds"` // at least MinRetention
+}
+
+// MinRetention is the shortest time that a rule may keep messages, in seconds.
+const MinRetention = 24 * 60 * 60
+
+// Retains is what has become of a rule since the daemon was started.
+type Retains struct {
+	Domain  string    `json:"domain"`
+	Rule    string    `json:"rule"`
+	Mailbox string    `json:"mailbox"`
+	Last    time.Time `json:"last,omitzero"` // when it was applied last; zero: not yet
+	Removed int64     `json:"removed"`       // messages
+	Failed  string    `json:"failed,omitempty"`
 }
 
 // MTASTS is a policy of RFC 8461; its mx is the manifest's Hostname.
@@ -351,6 +376,8 @@ type Status struct {
 	BackupEverySeconds int64 `json:"backup_every_seconds,omitempty"`
 	// Purged are the retained mailboxes whose time was over and whose mail is gone.
 	Purged []string `json:"purged,omitempty"`
+	// Retention says what the rules have removed since Started.
+	Retention []Retains `json:"retention,omitempty"`
 	// Reach is nil until it was looked at for the first time.
 	Reach *Reach `json:"reach,omitempty"`
 }

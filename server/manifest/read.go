@@ -164,6 +164,12 @@ func (m *Manifest) Validate() error {
 		if p := d.MTASTS; p != nil && !slices.Contains([]string{"testing", "enforce", "none"}, p.Mode) {
 			return fmt.Errorf("manifest: bad MTA-STS mode %q of %s", p.Mode, d.Name)
 		}
+		for _, r := range d.Retention {
+			// What would be deleted for the want of a number must not be.
+			if r.Mailbox == "" || r.AfterSeconds < MinRetention {
+				return fmt.Errorf("manifest: bad retention rule %q of %s", r.Name, d.Name)
+			}
+		}
 		for _, k := range d.DKIM {
 			if !ValidSelector(k.Selector) {
 				return fmt.Errorf("manifest: bad selector %q of %s", k.Selector, d.Name)

@@ -413,6 +413,19 @@ func (t *txn) expunge(a *stagedAccount, b *stagedBox, uids []UID) {
 
 // Expunge implements Store.
 func (l *Log) Expunge(ctx context.Context, account, mailbox string, uids []UID) ([]UID, error) {
+	return l.expunge(ctx, account, mailbox, uids, func(m *Message) bool { return hasFlag(m.Flags, `\Deleted`) })
+}
+
+// ExpungeOld implements Store.
+func (l *Log) ExpungeOld(ctx context.Context, account, mailbox string, uids []UID, before time.Time) ([]UID, error) {
+	if len(uids) == 0 {
+		return nil, nil
+	}
+	return l.expunge(ctx, account, mailbox, uids, func(m *Message) bool { return m.SaveDate.Before(before) })
+}
+
+// expunge removes those of the given messages that go; nil uids means all.
+func (l *Log) expunge(ctx context.Context, account, mailbox string, uids []UID, goes func(*Message) bool) ([]UID, error) {
 	mailbox, err := cleanName(mailbox)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoMailbox, err)
@@ -429,7 +442,7 @@ func (l *Log) Expunge(ctx context.Context, account, mailbox string, uids []UID) 
 			uids = b.uids()
 		}
 		for _, uid := range uids {
-			if m := b.message(uid); m != nil && hasFlag(m.Flags, `\Deleted`) {
+			if m := b.message(uid); m != nil && goes(m) {
 				out = append(out, uid)
 			}
 		}

@@ -251,6 +251,9 @@ type Store interface {
 	// Expunge removes those of the given messages that have \Deleted at that
 	// moment, RFC 4315 2.1; nil uids means all that have it.
 	Expunge(ctx context.Context, account, mailbox string, uids []UID) ([]UID, error)
+	// ExpungeOld removes those of the given messages that came into the mailbox before
+	// a moment (their SaveDate, RFC 8514), whatever their flags.
+	ExpungeOld(ctx context.Context, account, mailbox string, uids []UID, before time.Time) ([]UID, error)
 
 	// Queue returns all entries, oldest NextTry first.
 	Queue(ctx context.Context) ([]QueueEntry, error)

@@ -41,6 +41,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"import", testImport},
 		{"flags", testFlags},
 		{"expunge", testExpunge},
+		{"expunge what is old", testExpungeOld},
 		{"copy and move", testCopyMove},
 		{"watch", testWatch},
 		{"watch is never too late", testWatchOrder},

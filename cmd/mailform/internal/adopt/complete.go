@@ -271,6 +271,10 @@ func (c *completion) domain(d *specs.Domain) {
 	}
 	if server, ok := c.get("server", d.Host); ok {
 		v := server.Attrs["domains"].Field(d.Name)
+		for _, name := range v.Field("retention").FieldNames() {
+			r := v.Field("retention").Field(name)
+			d.Retention = append(d.Retention, specs.Retention{Name: name, Mailbox: r.Field("mailbox").Str(), After: span(r, "after_seconds")})
+		}
 		d.QuotaBytes, d.QuotaMessages = v.Field("quota_bytes").Num(), v.Field("quota_messages").Num()
 	}
 	implied := c.implied(d)
