@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"strconv"
 	"sync"
 	"time"
 
@@ -81,9 +82,24 @@ type box struct {
 	runs []runName // in the order of UIDs; replaced, never changed
 	next uint32    // the next run's number
 	used time.Time
-	// What the mailbox was when nothing was kept that it did not have.
-	uidNext  store.UID
-	messages uint32
+	// gone is how many messages had left the mailbox when the runs had none of
+	// them; -1: not known.
+	gone int64
+}
+
+// cleanFile holds a box's gone, so that not every mailbox is gone through at start.
+const cleanFile = "clean"
+
+// goneFrom is how many messages have left a mailbox so far.
+func goneFrom(i store.MailboxInfo) int64 { return int64(i.UIDNext) - 1 - int64(i.Messages) }
+
+// clean notes that the runs have none of the messages that have left.
+func (k *Keeper) clean(b boxKey, s *box, gone int64) error {
+	if s.gone == gone || len(k.runsOf(s)) == 0 {
+		return nil
+	}
+	s.gone = gone
+	return os.WriteFile(filepath.Join(k.dir(b), cleanFile), strconv.AppendInt(nil, gone, 10), 0o600)
 }
 
 // NewKeeper returns a keeper; Run makes it work.
@@ -320,23 +336,46 @@ func boxName(id uint32) string { return fmt.Sprintf("%08x", id) }
 
 func (k *Keeper) dir(b boxKey) string { return filepath.Join(k.accountDir(b.account), boxName(b.id)) }
 
-// state returns what is known of a mailbox's files, looking at its folder when that is nothing.
+// state returns what is known of a mailbox's files, looking at its folder when
+// that is nothing.
 func (k *Keeper) state(b boxKey) (*box, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	s := k.boxes[b]
 	if s == nil {
-		runs, _, err := listRuns(k.dir(b))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		k.mu.Unlock() // commits do not wait for the disk
+		fresh, err := readBox(k.dir(b))
+		k.mu.Lock()
+		if err != nil {
 			return nil, err
 		}
-		s = &box{runs: runs, next: 1}
-		for _, n := range runs {
-			s.next = max(s.next, n.number+1)
+		if s = k.boxes[b]; s == nil {
+			s = fresh
+			k.boxes[b] = s
 		}
-		k.boxes[b] = s
 	}
 	s.used = k.cfg.Now()
+	return s, nil
+}
+
+func readBox(dir string) (*box, error) {
+	runs, _, err := listRuns(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	s := &box{runs: runs, next: 1, gone: -1}
+	for _, n := range runs {
+		s.next = max(s.next, n.number+1)
+	}
+	if len(runs) == 0 {
+		return s, nil
+	}
+	// What cannot be read there is found out again.
+	if text, err := os.ReadFile(filepath.Join(dir, cleanFile)); err == nil {
+		if n, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+			s.gone = n
+		}
+	}
 	return s, nil
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/cipher"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 
 	"mailform/server/store"
 )
@@ -15,10 +18,10 @@ import (
 // piece is a stretch of a mailbox: the messages within a run, or those between
 // two of them.
 type piece struct {
-	run  *runName // nil: there is none yet
-	msgs []*store.Message
-	// write says that the run does not stay as it is.
-	write bool
+	run   *runName // nil: there is none yet
+	msgs  []*store.Message
+	dead  bool // the run has others, too
+	write bool // the run does not stay as it is
 }
 
 // mailbox brings the runs of a mailbox up to date. With tidy nothing stays of
@@ -37,13 +40,12 @@ func (k *Keeper) mailbox(ctx context.Context, b boxKey, info store.MailboxInfo, 
 	if info.Messages == 0 {
 		return k.replace(b, s, runs, nil)
 	}
-	last := store.UID(0)
-	if n := len(runs); n > 0 {
-		last = runs[n-1].last
+	due := int(info.Messages)-sumOf(runs) >= k.cfg.Least
+	if n := len(runs); n > 0 && s.gone != goneFrom(info) {
+		// Some that were kept may be gone: then more than that are missing.
+		due = due || tidy || int(info.UIDNext)-1-int(runs[n-1].last) >= k.cfg.Least
 	}
-	due := int(info.Messages)-sumOf(runs) >= k.cfg.Least || int(info.UIDNext)-1-int(last) >= k.cfg.Least
-	same := s.uidNext == info.UIDNext && s.messages == info.Messages
-	if !due && (!tidy || same || len(runs) == 0) {
+	if !due {
 		return nil
 	}
 	snap, watch, err := k.cfg.Store.Open(ctx, b.account, info.Name)
@@ -75,12 +77,12 @@ func (k *Keeper) mailbox(ctx context.Context, b boxKey, info store.MailboxInfo, 
 		}
 		i = max(j, i+1)
 	}
-	if tidy {
-		k.mu.Lock()
-		s.uidNext, s.messages = snap.Info.UIDNext, snap.Info.Messages
-		k.mu.Unlock()
+	for _, p := range pieces {
+		if p.dead && !p.write {
+			return nil
+		}
 	}
-	return nil
+	return k.clean(b, s, goneFrom(snap.Info))
 }
 
 // sweep removes files that are no runs in use: what a crash has left.
@@ -92,7 +94,7 @@ func (k *Keeper) sweep(b boxKey, s *box) error {
 	if err != nil {
 		return err
 	}
-	used := map[string]bool{}
+	used := map[string]bool{cleanFile: true}
 	for _, n := range k.runsOf(s) {
 		used[n.String()] = true
 	}
@@ -137,7 +139,8 @@ func (k *Keeper) survey(ctx context.Context, b boxKey, s *box, msgs []*store.Mes
 			gap(name.first-1, false)
 		}
 		next = name.last + 1
-		pieces = append(pieces, piece{run: &name, msgs: inside, write: have < len(inside) || tidy && have < int(name.count)})
+		dead := have < int(name.count)
+		pieces = append(pieces, piece{run: &name, msgs: inside, dead: dead, write: have < len(inside) || tidy && dead})
 	}
 	gap(^store.UID(0), true)
 	absorb(pieces)
@@ -217,6 +220,9 @@ func (w *writer) sequence(ctx context.Context, pieces []piece) (err error) {
 		if b.count == 0 {
 			return nil
 		}
+		if err := roomFor(w.k.cfg.Dir, b.octets); err != nil {
+			return err
+		}
 		dir := w.k.dir(w.box)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
@@ -259,6 +265,24 @@ func (w *writer) sequence(ctx context.Context, pieces []piece) (err error) {
 	err = w.k.replace(w.box, w.state, gone, made)
 	made = nil
 	return err
+}
+
+// leaveFree is how much of a disk is left to others.
+const leaveFree = 256 << 20
+
+// roomFor says whether a disk has room for a cache.
+func roomFor(dir string, octets int) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	if free := int64(st.Bavail) * int64(st.Bsize); free < leaveFree+int64(octets) {
+		return fmt.Errorf("%d octets are free on the disk: they are left for mail", free)
+	}
+	return nil
 }
 
 // entry takes a message's entry from the run in which it was, or makes it.

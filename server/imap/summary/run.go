@@ -224,24 +224,34 @@ func label(box, number uint32, c column, block int) []byte {
 // run is an open one.
 type run struct {
 	runName
-	file *os.File
+	file readCloser
 	box  uint32
 	key  cipher.AEAD
 	head []byte // all of it and the directory
 	n    int    // blocks
 }
 
+type readCloser interface {
+	io.ReaderAt
+	io.Closer
+}
+
 // openRun opens a run and checks its head; errRun when it cannot be used.
-func openRun(dir string, name runName, box uint32, key cipher.AEAD) (_ *run, err error) {
+func openRun(dir string, name runName, box uint32, key cipher.AEAD) (*run, error) {
 	f, err := os.Open(filepath.Join(dir, name.String()))
 	if err != nil {
 		return nil, err
 	}
-	r := &run{runName: name, file: f, box: box, key: key}
-	if err := r.readHead(); err != nil {
+	r, err := newRun(f, name, box, key)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", f.Name(), err), f.Close())
 	}
 	return r, nil
+}
+
+func newRun(f readCloser, name runName, box uint32, key cipher.AEAD) (*run, error) {
+	r := &run{runName: name, file: f, box: box, key: key}
+	return r, r.readHead()
 }
 
 func (r *run) readHead() error {

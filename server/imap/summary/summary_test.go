@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -152,7 +153,7 @@ func (f *fixture) known() (n int) {
 func (f *fixture) files() (names []string, octets []byte) {
 	f.Helper()
 	if err := filepath.WalkDir(f.k.cfg.Dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || d.Name() == cleanFile {
 			return err
 		}
 		b, err := os.ReadFile(path)
@@ -292,6 +293,66 @@ func TestOtherMessagesWithTheSameUIDs(t *testing.T) {
 	g.expect(400)
 }
 
+// What another version has written is made anew.
+func TestOtherVersion(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.deliver("INBOX", 300)
+	f.expect(300)
+	names, b := f.files()
+	binary.LittleEndian.PutUint32(b[len(magic):], Version+1)
+	dir, blocks := headSize+2*(perBlock+int(columns)*perPlace), 2
+	if binary.LittleEndian.Uint32(b[len(magic)+12:]) != uint32(blocks) {
+		t.Fatal("the head is not as it was")
+	}
+	binary.LittleEndian.PutUint32(b[headSize-4:], headSum(b[:dir]))
+	if err := os.WriteFile(names[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.restart(f.k.cfg.Dir)
+	if n := f.known(); n != 0 {
+		t.Errorf("%d messages are known by another version's values", n)
+	}
+	f.expect(300)
+}
+
+// A mailbox in which nothing has changed is not gone through after a restart.
+func TestStartLooksAtLittle(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.deliver("INBOX", 1000)
+	f.expect(1000)
+	f.expunge(3)
+	f.deliver("INBOX", 10)
+	if err := f.k.Tidy(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	f.deliver("INBOX", 10)
+	opened := &countingStore{Log: f.st}
+	f.restart(f.k.cfg.Dir)
+	f.k.cfg.Store = opened
+	for i, want := range []int{0, 0, 1, 1} {
+		if i == 2 {
+			f.expunge(700)
+		}
+		f.k.Check(alice)
+		f.k.Catch(context.Background())
+		if opened.n != want {
+			t.Errorf("look %d: %d mailboxes were opened, want %d", i, opened.n, want)
+		}
+	}
+}
+
+type countingStore struct {
+	*store.Log
+	n int
+}
+
+func (s *countingStore) Open(ctx context.Context, account, mailbox string) (store.Snapshot, store.Watch, error) {
+	s.n++
+	return s.Log.Open(ctx, account, mailbox)
+}
+
 // With a key nothing can be read without it; what was in the clear is made anew,
 // and where there is no key for an account nothing is kept.
 func TestSealed(t *testing.T) {
@@ -357,6 +418,63 @@ func FuzzValues(f *testing.F) {
 			r.Fields(nil, &all)
 		}
 	})
+}
+
+// inMemory is a file's octets.
+type inMemory struct{ *bytes.Reader }
+
+func (inMemory) Close() error { return nil }
+
+// FuzzRun takes any octets for a run whose head is not damaged.
+func FuzzRun(f *testing.F) {
+	b, k := &builder{box: 7}, newMaker()
+	for i := range 5 {
+		e, err := k.make(&store.Message{UID: store.UID(2*i + 1), Size: int64(len(text(i)))}, strings.NewReader(text(i)))
+		if err != nil {
+			f.Fatal(err)
+		}
+		b.add(&e)
+	}
+	dir := f.TempDir()
+	name, err := b.write(dir, 1, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	whole, err := os.ReadFile(filepath.Join(dir, name.String()))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole, name.count)
+	f.Add(whole[:headSize+4], uint32(0))
+	f.Fuzz(func(t *testing.T, data []byte, count uint32) {
+		blocks := (int64(count) + blockLen - 1) / blockLen
+		if head := headSize + blocks*(perBlock+int64(columns)*perPlace); int64(len(data)) >= head {
+			binary.LittleEndian.PutUint32(data[headSize-4:], headSum(data[:head]))
+		}
+		r, err := newRun(inMemory{bytes.NewReader(data)}, runName{1, 1 << 20, count, 1}, 7, nil)
+		if err != nil {
+			return
+		}
+		c := &cursor{}
+		c.open(r)
+		for uid := store.UID(1); uid < 1<<20; uid += uid/3 + 1 {
+			if found, err := c.seek(&store.Message{UID: uid}); err == nil && found {
+				_, _ = c.entry()
+			}
+		}
+	})
+}
+
+// BenchmarkPass is what a message of 4 KiB costs behind its delivery, all in all.
+func BenchmarkPass(b *testing.B) {
+	f := newFixture(b)
+	f.deliver("INBOX", 8192)
+	for b.Loop() {
+		f.restart(b.TempDir())
+		f.k.Check(alice)
+		f.k.Catch(context.Background())
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/8192/float64(b.N), "µs/message")
 }
 
 // BenchmarkMake is what a message costs behind its delivery, without reading it.
