@@ -129,6 +129,9 @@ func (h *hostChanges) compile(deleteMail bool) []plan.Op {
 	}
 	if addrs := h.converging(); len(addrs) > 0 {
 		inputs := plan.Attrs{"manifest": h.manifest()}
+		if take := h.taking(); len(take.Items()) > 0 {
+			inputs["take"] = take
+		}
 		if keys, insist := h.hurried(); len(keys) > 0 {
 			inputs["records"], inputs["insist"] = plan.List(keys...), plan.Bool(insist)
 		}

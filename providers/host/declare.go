@@ -20,6 +20,7 @@ const (
 	kindMailbox  = "mailbox"
 	kindAlias    = "alias"
 	kindCatchAll = "catch-all"
+	kindFile     = "file" // something that is not ours and stands in the place of ours
 )
 
 // Why things are not deleted without being named.

@@ -210,6 +210,7 @@ func (p *Provider) converge(ctx context.Context, t target, op plan.Op, progress 
 	if err != nil {
 		return plan.Result{}, err
 	}
+	req.Take = readTaking(op.Inputs["take"])
 	var result *manifest.ConvergeResult
 	var unconfirmed error
 	lines := func(line []byte, answer io.Writer) error {
@@ -311,7 +312,8 @@ func (p *Provider) Resolve(ctx context.Context, op plan.Op, _ plan.Token) (plan.
 		done = !slices.ContainsFunc(keys, func(k manifest.DKIMWanted) bool { return hasKey(f, k) })
 	case opConverge:
 		req, err := p.convergeRequest(p.claim(t.host), op.Inputs["manifest"])
-		done, result = err == nil && served(req, f), ready(t, true)
+		req.Take = readTaking(op.Inputs["take"])
+		done, result = err == nil && served(req, f) && takenOver(req, f), ready(t, true)
 	}
 	if !done {
 		return plan.NotDone, plan.Result{}, nil

@@ -160,6 +160,7 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 		add(dkimAddr(k.Domain, k.Selector), kindKey, keyAttrs(t.host, k, f.Manifest),
 			plan.Attrs{"txt": plan.String(k.TXT)}, keyProtected)
 	}
+	objects = append(objects, foreignObjects(t, f)...)
 	if s := f.Storage; s != nil {
 		add(storageAddr(t.host), kindStorage, plan.Attrs{
 			"host": plan.String(t.host), "serial": plan.String(s.Serial), "size_gib": plan.Int((s.Bytes + 1<<29) >> 30), "drift": plan.Strings(s.Drift...),
@@ -204,6 +205,7 @@ func whereFound(host, kind string, s *manifest.Storage) plan.Address {
 	switch {
 	case kind == kindServer || kind == kindAgent:
 		return ""
+	case kind == kindFile: // on the system's disk
 	case s != nil && (s.Mounted || s.Keys) && (kind != kindKey || s.Keys):
 		return diskAddr(host)
 	}

@@ -145,7 +145,7 @@ func agentError(t target, step, command string, out outcome) error {
 	e := &plan.Error{Code: "MF5410", Step: step + " on " + t.String(), Sent: "mailformd " + command, Got: text}
 	switch out.status {
 	case manifest.ExitConflict:
-		e.Class, e.Code, e.Fix = plan.ErrBlocked, "MF5411", "mailform overwrites nothing that it did not make. Move it away, then run the same command again."
+		e.Class, e.Code, e.Fix = plan.ErrBlocked, "MF5411", "mailform overwrites nothing that it did not make. Where a name for --take is given, `mailform plan` shows it field by field. Otherwise move it away, then run the same command again."
 	case manifest.ExitOwned:
 		e.Class, e.Code, e.Fix = plan.ErrBlocked, "MF5412", "Use another machine, or let the other stack give this one up: `mailform destroy` in its folder."
 	case manifest.ExitFenced:

@@ -19,6 +19,7 @@ func (p *Provider) Schedule(in plan.Scheduling) (desired []plan.Resource, observ
 	if in.Destroy {
 		return in.Desired, in.Observed, nil, nil
 	}
+	in.Desired = foreignWishes(in.Desired, in.Observed)
 	s := newScheduler(in)
 	for _, domain := range s.domains() {
 		s.domain(domain)

@@ -19,7 +19,7 @@ import (
 // ours, and the firewall has a table of its own.
 
 // FirewallUnit loads the firewall at boot, before the network is there.
-const FirewallUnit = "mailformd-firewall.service"
+const FirewallUnit = manifest.FirewallUnit
 
 // includesDropIns finds the line of sshd_config that reads the folder our file is in.
 var includesDropIns = regexp.MustCompile(`(?im)^[ \t]*Include[ \t].*/?sshd_config\.d/\*\.conf`)
@@ -148,7 +148,7 @@ func (c *converge) access(ctx context.Context) error {
 					return err
 				}
 			}
-			if err := removeDurably(path); err != nil {
+			if err := a.dropFile(path); err != nil {
 				return err
 			}
 		}

@@ -46,6 +46,7 @@ type Agent struct {
 	// effect is told of each effect of a move of keys before it happens; tests end
 	// the agent there.
 	effect func(what string)
+	taking []manifest.Taken // what this run may take over
 }
 
 // New returns an agent.
@@ -56,6 +57,8 @@ type Error struct {
 	Code int // one of manifest.Exit…
 	Msg  string
 	Err  error
+	// Foreign is set for a conflict with something that can be taken over by that name.
+	Foreign string
 }
 
 func (e *Error) Error() string {
@@ -117,8 +120,16 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 	if err := a.noteFolder(filepath.Dir(a.Layout.SysusersFile())); err != nil {
 		return out, err
 	}
-	changed, err := a.settle(ctx, a.baseItems(), func(manifest.AgentEvent) {}, false)
+	// The program first: where something is in the way, it is what tells the next
+	// plan of it.
+	if err := (&dirItem{a, a.Layout.VersionsDir(), 0o755, -1, false}).apply(ctx); err != nil {
+		return out, err
+	}
+	switched, err := a.switchVersion(ctx, sum)
 	if err != nil {
+		return out, err
+	}
+	if err := mkdirAll(a.Layout.ConfigDir(), 0o750); err != nil {
 		return out, err
 	}
 	if req.Lease != nil {
@@ -126,7 +137,7 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 			return out, err
 		}
 	}
-	switched, err := a.switchVersion(ctx, sum)
+	changed, err := a.settle(ctx, a.baseItems(), func(manifest.AgentEvent) {}, false)
 	if err != nil {
 		return out, err
 	}

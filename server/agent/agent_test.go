@@ -91,6 +91,13 @@ func (m *machine) agent() *Agent {
 func (m *machine) Available(context.Context) error { return nil }
 func (m *machine) Sysusers(_ context.Context, file string) error {
 	m.calls = append(m.calls, "sysusers")
+	if text, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(text), "g ") {
+		m.write("/etc/group", fmt.Sprintf("mailform:x:%s:\n", strings.Fields(string(text))[2]), 0o644)
+		return nil
+	}
+	if accountLine(m.layout.PasswdFile(), User) != nil {
+		return nil
+	}
 	m.write("/etc/passwd", fmt.Sprintf("root:x:0:0::/:\nmailform:x:%d:%d:mailform mail server:/var/lib/mailform:/usr/sbin/nologin\n", os.Getuid(), os.Getgid()), 0o644)
 	m.write("/etc/group", fmt.Sprintf("mailform:x:%d:\n", os.Getgid()), 0o644)
 	_, err := os.Stat(file)
@@ -634,7 +641,7 @@ func TestForeignUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = a.Install(context.Background(), manifest.InstallRequest{Claim: claim(), SHA256: sum})
-	if ExitCode(err) != manifest.ExitConflict || !strings.Contains(err.Error(), "user mailform with the home /home/mailform") {
+	if ExitCode(err) != manifest.ExitConflict || !strings.Contains(err.Error(), "there is a user mailform, uid 77, gid 77, home /home/mailform") {
 		t.Errorf("got %v", err)
 	}
 }

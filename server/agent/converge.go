@@ -31,6 +31,7 @@ func (a *Agent) Converge(ctx context.Context, req manifest.ConvergeRequest, emit
 		return res, err
 	}
 	defer unlock()
+	a.taking = req.Take
 	if err := a.Systemd.Available(ctx); err != nil {
 		return res, err
 	}

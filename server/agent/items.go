@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +63,7 @@ func checkAll(items []item) error {
 // baseItems are what every other thing rests on: the user and the folders.
 func (a *Agent) baseItems() []item {
 	items := []item{
+		&accountItem{a},
 		a.file(a.Layout.SysusersFile(), sysusersConf, 0o644),
 		&userItem{a},
 		&dirItem{a, a.Layout.VersionsDir(), 0o755, -1, false},
@@ -187,6 +187,19 @@ func (f *fileItem) check() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	found, err := f.foreign()
+	if err != nil {
+		return "", err
+	}
+	if found != nil {
+		switch asked, err := f.a.asked(found); {
+		case err != nil:
+			return "", err
+		case !asked:
+			return "", f.a.foreign(found.Name, f.path+" exists")
+		}
+		return fmt.Sprintf("is taken over from %s; what is there is kept as %s…", found.Owner, filepath.Base(f.path)+manifest.SavedSuffix), nil
+	}
 	if !fi.Mode().IsRegular() {
 		return "", conflict(f.path, "it is not a file of mailform's")
 	}
@@ -194,18 +207,27 @@ func (f *fileItem) check() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !bytes.HasPrefix(b, []byte(Header)) {
-		return "", conflict(f.path, "mailform did not write it")
-	}
 	if string(b) != f.content {
 		return "its content differs", nil
 	}
 	return accessDiff(fi, f.mode, f.a.uid, -1), nil
 }
 
-func (f *fileItem) apply(context.Context) error {
+func (f *fileItem) apply(ctx context.Context) error {
 	if err := mkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 		return err
+	}
+	found, err := f.foreign()
+	if err != nil {
+		return err
+	}
+	if found != nil {
+		if asked, err := f.a.asked(found); err != nil || !asked {
+			return errors.Join(err, f.a.foreign(found.Name, f.path+" exists"))
+		}
+		if err := f.save(ctx, found); err != nil {
+			return err
+		}
 	}
 	f.changed = true
 	return writeFile(f.path, []byte(f.content), f.mode, -1)

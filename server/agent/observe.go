@@ -82,6 +82,9 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.Foreign, err = a.foreignThings(m); err != nil {
+		return nil, err
+	}
 	var running *manifest.Status
 	if f.Service, running, err = a.service(ctx); err != nil {
 		return nil, err
@@ -237,6 +240,7 @@ func (a *Agent) drift(ctx context.Context, m *manifest.Manifest, sum string, s m
 	for _, it := range items {
 		diff, err := it.check()
 		switch {
+		case isForeign(err): // told apart: Facts.Foreign
 		case err != nil:
 			out = append(out, err.Error())
 		case diff != "":
@@ -244,7 +248,7 @@ func (a *Agent) drift(ctx context.Context, m *manifest.Manifest, sum string, s m
 		}
 	}
 	doors, _, _, err := a.accessDrift(ctx, m)
-	if err != nil {
+	if err != nil && !isForeign(err) {
 		doors = []string{err.Error()}
 	}
 	return append(append(out, doors...), a.serviceDrift(m, sum, s)...), nil

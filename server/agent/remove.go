@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"mailform/server/manifest"
 )
@@ -23,12 +24,8 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := a.claim(req.Claim, false); err != nil {
 		return out, err
 	}
-	units := append(a.unitItems(manifest.EveryService()), a.revertItems()...)
-	for _, u := range units {
-		if _, err := u.check(); err != nil {
-			return out, err
-		}
-	}
+	// What stands in our places and is not ours stays.
+	units := slices.DeleteFunc(append(a.unitItems(manifest.EveryService()), a.revertItems()...), func(u *fileItem) bool { return existsAt(u.path) && !u.ours() })
 	if err := a.binaryConflict(); err != nil {
 		return out, err
 	}
@@ -41,13 +38,17 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := a.removeStorage(ctx, req.Purge, &out); err != nil {
 		return out, err
 	}
+	var back []takenRecord
 	remove := func(path string) error {
-		err := os.Remove(path)
+		if !existsAt(path) {
+			return nil
+		}
+		r, err := a.giveBack(path)
 		if err == nil {
 			out.Paths = append(out.Paths, path)
 		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+		if r != nil {
+			back, out.Restored = append(back, *r), append(out.Restored, r.Path)
 		}
 		return err
 	}
@@ -72,16 +73,22 @@ func (a *Agent) Remove(ctx context.Context, req manifest.RemoveRequest) (manifes
 	if err := a.Systemd.DaemonReload(ctx); err != nil {
 		return out, err
 	}
-	if err := remove(a.Layout.SysusersFile()); err != nil {
+	if err := a.resumeTaken(ctx, back); err != nil {
 		return out, err
+	}
+	if f := a.file(a.Layout.SysusersFile(), sysusersConf, 0o644); f.ours() {
+		if err := remove(f.path); err != nil {
+			return out, err
+		}
 	}
 	if err := a.removeFolders(); err != nil {
 		return out, err
 	}
-	for _, dir := range []string{a.Layout.ConfigDir(), a.Layout.RunDir()} {
-		if err := removeAll(dir); err != nil {
-			return out, err
-		}
+	if err := a.removeConfig(out.Restored, removeAll); err != nil {
+		return out, err
+	}
+	if err := removeAll(a.Layout.RunDir()); err != nil {
+		return out, err
 	}
 	// Now the program, and last the mark that the host is ours: a removal that is
 	// cut off earlier can be begun again, and one that is cut off here leaves
@@ -146,6 +153,26 @@ func (a *Agent) removeStorage(ctx context.Context, purge bool, out *manifest.Rem
 	return nil
 }
 
+// removeConfig removes our folder, but for what was in it before it was ours.
+func (a *Agent) removeConfig(restored []string, removeAll func(string) error) error {
+	dir := a.Layout.ConfigDir()
+	if !slices.ContainsFunc(restored, func(path string) bool { return filepath.Dir(path) == dir }) {
+		return removeAll(dir)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if path := filepath.Join(dir, e.Name()); !slices.Contains(restored, path) {
+			if err := removeAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // stopUnits stops and disables what exists of our units.
 func (a *Agent) stopUnits(ctx context.Context) error {
 	names := append([]string{ServiceUnit}, socketUnits(manifest.EveryService())...)
@@ -156,6 +183,9 @@ func (a *Agent) stopUnits(ctx context.Context) error {
 	}
 	var there []string
 	for i, n := range names {
+		if f := (&fileItem{a: a, path: filepath.Join(a.Layout.UnitDir(), n)}); existsAt(f.path) && !f.ours() {
+			continue // somebody else's
+		}
 		if states[i].LoadState != "not-found" {
 			there = append(there, n)
 		}

@@ -2,9 +2,6 @@ package agent
 
 import (
 	"context"
-	"errors"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -90,12 +87,9 @@ func (c *converge) strays(ctx context.Context) error {
 		return err
 	}
 	for _, p := range strays {
-		if err := os.Remove(a.socketFile(p)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := a.dropFile(a.socketFile(p)); err != nil {
 			return err
 		}
-	}
-	if err := syncDir(a.Layout.UnitDir()); err != nil {
-		return err
 	}
 	if err := a.Systemd.DaemonReload(ctx); err != nil {
 		return err

@@ -36,7 +36,7 @@ const (
 )
 
 // MountUnit mounts the data disk at StateDir; systemd prescribes its name.
-const MountUnit = "var-lib-mailform.mount"
+const MountUnit = manifest.MountUnit
 
 // storageRecord is StorageFile. It is written before the file system is made, so
 // that a half-made one is known for what it is, and once more when it is in use: what

@@ -349,11 +349,14 @@ func (a *Agent) restoreFile(ctx context.Context, s savedFile, booting bool) (boo
 				return false, err
 			}
 		}
-		return true, removeDurably(s.Path)
+		return true, a.dropFile(s.Path)
 	}
 	was, err := os.ReadFile(filepath.Join(a.Layout.TrialDir(), s.Saved))
 	if err != nil {
 		return false, err
+	}
+	if a.takenOver(a.foreignName(s.Path)) != nil && !strings.HasPrefix(string(was), Header) && (&fileItem{a: a, path: s.Path}).ours() {
+		return true, a.dropFile(s.Path) // the change has taken it over
 	}
 	is, err := os.ReadFile(s.Path)
 	if err == nil && string(is) == string(was) {

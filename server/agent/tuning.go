@@ -216,7 +216,7 @@ func (u *tunedItem) check() (string, error) {
 }
 
 func (u *tunedItem) apply(ctx context.Context) error {
-	return u.undo(ctx, removeDurably)
+	return u.undo(ctx, u.a.dropFile)
 }
 
 // untune takes one of our files away, with what it does. The old values go first: a

@@ -42,7 +42,7 @@ func (a *Agent) socketFile(p manifest.ServicePort) string {
 func (a *Agent) strayServices(m *manifest.Manifest) []manifest.ServicePort {
 	wanted := manifest.ServicesOf(m)
 	return slices.DeleteFunc(manifest.EveryService(), func(p manifest.ServicePort) bool {
-		return slices.Contains(wanted, p) || !fileExists(a.socketFile(p))
+		return slices.Contains(wanted, p) || !(&fileItem{a: a, path: a.socketFile(p)}).ours()
 	})
 }
 

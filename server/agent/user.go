@@ -27,9 +27,6 @@ type userItem struct{ a *Agent }
 func (u *userItem) name() string { return "user " + User }
 
 func (u *userItem) check() (string, error) {
-	if home, ok := homeOf(u.a.Layout.PasswdFile(), User); ok && home != userHome {
-		return "", failf(manifest.ExitConflict, "conflict: there is a user %s with the home %s, and mailform did not make it; rename it and run again", User, home)
-	}
 	if uid, gid := u.a.ids(); uid < 0 || gid < 0 {
 		return "does not exist", nil
 	}
@@ -105,11 +102,11 @@ func (a *Agent) removeUser(ctx context.Context, purge bool, out *manifest.Remove
 			return err
 		}
 	}
-	if home, ok := homeOf(a.Layout.PasswdFile(), User); ok && home != userHome {
+	if home, ok := homeOf(a.Layout.PasswdFile(), User); ok && home != userHome || a.takenOver(manifest.ForeignUser) != nil {
 		return nil
 	}
 	if err := a.Systemd.RemoveUser(ctx, User); err != nil {
 		out.Kept = append(out.Kept, fmt.Sprintf("user %s: %v", User, err))
 	}
-	return nil
+	return a.groupBack(ctx)
 }

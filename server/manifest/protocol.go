@@ -148,6 +148,8 @@ type ConvergeRequest struct {
 	KeepRelayPassword string            `json:"keep_relay_password,omitempty"`
 	KeepBackupSecret  string            `json:"keep_backup_secret,omitempty"`
 	DryRun            bool              `json:"dry_run,omitempty"`
+	// Take names what stands in mailform's places and is to be taken over.
+	Take []Taken `json:"take,omitempty"`
 }
 
 // AgentEvent is one line of converge's output. The last one has a Result
@@ -217,6 +219,8 @@ type RemoveRequest struct {
 type Removed struct {
 	Paths []string `json:"paths"`          // what was deleted
 	Kept  []string `json:"kept,omitempty"` // what was left, and why
+	// Restored is what had been taken over and is back in its place.
+	Restored []string `json:"restored,omitempty"`
 }
 
 // PasswordRequest asks for a new password for a mailbox; the answer is its text.
