@@ -69,6 +69,8 @@ func testMain(m *testing.M) int {
 //	                      as they are at first, or both as they should be
 //	broken HOST, mended HOST
 //	                      a folder stands on the host where a file of ours should, or is gone
+//	banned HOST 'ADDRESS SECONDS'…
+//	                      the host's firewall drops these clients
 //	inventory N           that many things exist in the vendors' accounts
 //	sub FILE OLD NEW      replaces text in a file; \n is a new line
 //	hold FOLDER, release  somebody else takes the stack's lock, and gives it back
@@ -96,6 +98,7 @@ func TestScripts(t *testing.T) {
 			"zone":      scriptZone,
 			"broken":    scriptBroken,
 			"mended":    scriptMended,
+			"banned":    scriptBanned,
 			"sub":       scriptSub,
 			"hold":      scriptHold,
 			"release":   scriptRelease,
@@ -257,6 +260,17 @@ func sysusersOf(ts *testscript.TestScript, neg bool, args []string) string {
 	}
 	ts.Fatalf("no host %s", args[0])
 	return ""
+}
+
+func scriptBanned(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: banned HOST ADDRESS SECONDS…")
+	}
+	file := filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(sysusersOf(ts, neg, args[:1])))), "run/nft-inet-mailform_bans")
+	if _, err := os.Stat(file); err != nil {
+		ts.Fatalf("the host has no table of bans: %v", err)
+	}
+	ts.Check(os.WriteFile(file, []byte(strings.Join(args[1:], "\n")+"\n"), 0o600))
 }
 
 func scriptInventory(ts *testscript.TestScript, neg bool, args []string) {

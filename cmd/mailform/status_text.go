@@ -116,6 +116,9 @@ func (a *app) showHost(v hostView) {
 	if all := len(v.Blocklists); all > 0 && listed == 0 {
 		row("blocklists", "on none of "+count(all, "list"), plain)
 	}
+	if v.Banned > 0 {
+		row("banned", count(v.Banned, "client")+": mailform bans", plain)
+	}
 	row("mailboxes", fmt.Sprint(v.Mailboxes), plain)
 	for _, r := range v.Retired {
 		row("retired", fmt.Sprintf("%s, its mail is kept for %s more", r.Address, count(r.DaysLeft, "day")), plain)

@@ -53,6 +53,7 @@ type hostView struct {
 	Retired      []retiredView     `json:"retired"`              // mailboxes that were removed and whose mail is kept
 	LastBackup   *time.Time        `json:"last_backup"`          // null when there is none
 	BackupEvery  int64             `json:"backup_every_seconds"` // 0: no backups are configured
+	Banned       int               `json:"banned"`               // clients that the host's own firewall drops; see mailform bans
 	Alerts       []string          `json:"alerts"`               // what is wrong at the moment, in words
 
 	now time.Time // the host's clock
@@ -126,6 +127,7 @@ func viewHost(h session.HostStatus) hostView {
 	v.System, v.now, v.UpSeconds = strings.TrimSpace(f.OS+" "+f.OSVersion+" "+f.Arch), f.Now, f.UpSeconds
 	v.Version, v.Service = f.Agent.Version, f.Service.Active
 	v.Ports = append(v.Ports, f.Service.Ports...)
+	v.Banned = f.Banned
 	for _, d := range f.Disks {
 		if d.Bytes > 0 {
 			v.Disks = append(v.Disks, diskView{d.What, d.Bytes, d.FreeBytes, int(100 * float64(d.FreeBytes) / float64(d.Bytes))})

@@ -123,6 +123,8 @@ func agentCommands(version string) []*cobra.Command {
 		leases(command),
 		password,
 		command("new-password", "make a new password for a mailbox, under a lease", requestText((*agent.Agent).LeasedPassword)),
+		command("lift-ban", "end a client's ban, for a run of mailform", liftBan),
+		bansCommand(version),
 		command("restore-mailbox", "put a removed mailbox back with its mail", request((*agent.Agent).RestoreMailbox)),
 	}
 }

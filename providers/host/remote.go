@@ -48,7 +48,8 @@ func systemdVersion() []string { return []string{"systemctl", "show", "--propert
 func onlyReads(command string) bool {
 	switch command {
 	case commandLine("uname", "-sm"), commandLine("sha256sum", paths.Binary()), commandLine(systemdVersion()...),
-		commandLine(paths.Binary(), "observe"), commandLine(paths.Binary(), "status", "--json"), commandLine(paths.Binary(), "read-logs"):
+		commandLine(paths.Binary(), "observe"), commandLine(paths.Binary(), "status", "--json"), commandLine(paths.Binary(), "read-logs"),
+		commandLine(paths.Binary(), "bans", "--json"):
 		return true
 	}
 	return false

@@ -21,6 +21,9 @@ import (
 // FirewallUnit loads the firewall at boot, before the network is there.
 const FirewallUnit = manifest.FirewallUnit
 
+// firewallUnits are all units of the firewall's.
+var firewallUnits = []string{FirewallUnit, manifest.BansSocketUnit, manifest.BansServiceUnit}
+
 // includesDropIns finds the line of sshd_config that reads the folder our file is in.
 var includesDropIns = regexp.MustCompile(`(?im)^[ \t]*Include[ \t].*/?sshd_config\.d/\*\.conf`)
 
@@ -34,6 +37,7 @@ PermitRootLogin prohibit-password
 // access is what the manifest wants of the machine's doors.
 type access struct {
 	ssh, rules, unit *fileItem // nil: not wanted
+	socket, service  *fileItem // of the bans
 	advice           []string  // what is wanted and cannot be had here
 }
 
@@ -49,7 +53,8 @@ func (a *Agent) access(m *manifest.Manifest) access {
 	}
 	if len(m.Firewall) > 0 {
 		if a.Tools.Has("nft") {
-			out.rules = a.file(a.Layout.FirewallFile(), firewallText(m.Firewall), 0o644)
+			out.rules = a.file(a.Layout.FirewallFile(), firewallText(m.Firewall)+bansText(m), 0o644)
+			out.socket, out.service = a.bansUnits(m)
 			out.unit = a.file(filepath.Join(a.Layout.UnitDir(), FirewallUnit), firewallUnitText(), 0o644)
 		} else {
 			out.advice = append(out.advice, "the host has no firewall of its own: nft is not installed")
@@ -59,12 +64,16 @@ func (a *Agent) access(m *manifest.Manifest) access {
 }
 
 func (x access) files() []*fileItem {
-	return slices.DeleteFunc([]*fileItem{x.ssh, x.rules, x.unit}, func(f *fileItem) bool { return f == nil })
+	return slices.DeleteFunc([]*fileItem{x.ssh, x.rules, x.unit, x.socket, x.service}, func(f *fileItem) bool { return f == nil })
 }
 
 // accessFiles are all files that access may want.
 func (a *Agent) accessFiles() []string {
-	return []string{a.Layout.SSHDropIn(), a.Layout.FirewallFile(), filepath.Join(a.Layout.UnitDir(), FirewallUnit)}
+	out := []string{a.Layout.SSHDropIn(), a.Layout.FirewallFile()}
+	for _, unit := range firewallUnits {
+		out = append(out, filepath.Join(a.Layout.UnitDir(), unit))
+	}
+	return out
 }
 
 // accessDrift says in words what a converge would change; ssh and firewall say
@@ -101,6 +110,15 @@ func (a *Agent) accessDrift(ctx context.Context, m *manifest.Manifest) (drift []
 	return drift, ssh, firewall, nil
 }
 
+// stopKnown stops a unit that systemd may not have heard of yet.
+func (a *Agent) stopKnown(ctx context.Context, unit string) error {
+	states, err := a.Systemd.Units(ctx, unit)
+	if err != nil || states[0].LoadState == "not-found" {
+		return err
+	}
+	return a.Systemd.Stop(ctx, unit)
+}
+
 // ours reports whether the file is there and begins with Header.
 func (f *fileItem) ours() bool {
 	b, err := os.ReadFile(f.path)
@@ -108,7 +126,11 @@ func (f *fileItem) ours() bool {
 }
 
 func (a *Agent) firewallLoaded(ctx context.Context) bool {
-	return a.Tools.Has("nft") && a.Tools.Run(ctx, "nft", "list", "table", "inet", "mailform") == nil
+	return a.tableLoaded(ctx, "mailform") && a.tableLoaded(ctx, "mailform_bans")
+}
+
+func (a *Agent) tableLoaded(ctx context.Context, name string) bool {
+	return a.Tools.Has("nft") && a.Tools.Run(ctx, "nft", "list", "table", "inet", name) == nil
 }
 
 // access brings the doors to what is wanted. It is the last thing of a converge,
@@ -143,10 +165,8 @@ func (c *converge) access(ctx context.Context) error {
 	}
 	for _, path := range a.accessFiles() {
 		if f := (&fileItem{a: a, path: path}); !keep[path] && f.ours() {
-			if path != a.Layout.SSHDropIn() && path != a.Layout.FirewallFile() {
-				if err := a.Systemd.Disable(ctx, FirewallUnit); err != nil {
-					return err
-				}
+			if err := a.endUnit(ctx, path); err != nil {
+				return err
 			}
 			if err := a.dropFile(path); err != nil {
 				return err
@@ -174,6 +194,9 @@ func (c *converge) access(ctx context.Context) error {
 				return err
 			}
 		}
+		if err := a.loadBans(ctx); err != nil {
+			return err
+		}
 		c.step("firewall", "changed", strings.Join(drift, "; "))
 	}
 	return nil
@@ -181,13 +204,38 @@ func (c *converge) access(ctx context.Context) error {
 
 // loadFirewall makes the kernel's table what the file says; without one there is none.
 func (a *Agent) loadFirewall(ctx context.Context) error {
-	if fileExists(a.Layout.FirewallFile()) {
-		return a.Tools.Run(ctx, "nft", "-f", a.Layout.FirewallFile())
+	text, err := os.ReadFile(a.Layout.FirewallFile())
+	there := err == nil
+	if there {
+		if err := a.Tools.Run(ctx, "nft", "-f", a.Layout.FirewallFile()); err != nil {
+			return err
+		}
+	} else if a.tableLoaded(ctx, "mailform") {
+		if err := a.Tools.Run(ctx, "nft", "delete", "table", "inet", "mailform"); err != nil {
+			return err
+		}
 	}
-	if !a.firewallLoaded(ctx) {
+	if bans := there && strings.Contains(string(text), bansTable); bans || !a.tableLoaded(ctx, "mailform_bans") {
 		return nil
 	}
-	return a.Tools.Run(ctx, "nft", "delete", "table", "inet", "mailform")
+	return a.Tools.Run(ctx, "nft", "delete", "table", "inet", "mailform_bans")
+}
+
+// endUnit stops and disables the unit of a file that goes; other files are none.
+func (a *Agent) endUnit(ctx context.Context, path string) error {
+	unit := filepath.Base(path)
+	if !slices.Contains(firewallUnits, unit) {
+		return nil
+	}
+	if unit != FirewallUnit { // which runs at boot only
+		if err := a.stopKnown(ctx, unit); err != nil {
+			return err
+		}
+	}
+	if unit == manifest.BansServiceUnit { // which its socket starts
+		return nil
+	}
+	return a.Systemd.Disable(ctx, unit)
 }
 
 // resumeAccess lets what a change of the doors has touched read its old files again.
@@ -197,7 +245,7 @@ func (a *Agent) resumeAccess(ctx context.Context, r *trialRecord) error {
 		failed = append(failed, a.reloadSSH(ctx))
 	}
 	if r.Firewall {
-		failed = append(failed, a.loadFirewall(ctx))
+		failed = append(failed, a.loadFirewall(ctx), a.loadBans(ctx))
 	}
 	return errors.Join(failed...)
 }
@@ -207,10 +255,8 @@ func (a *Agent) removeAccess(ctx context.Context, remove func(string) error) err
 	ssh, rules := fileExists(a.Layout.SSHDropIn()), fileExists(a.Layout.FirewallFile())
 	for _, path := range a.accessFiles() {
 		if f := (&fileItem{a: a, path: path}); f.ours() {
-			if filepath.Base(path) == FirewallUnit {
-				if err := a.Systemd.Disable(ctx, FirewallUnit); err != nil {
-					return err
-				}
+			if err := a.endUnit(ctx, path); err != nil {
+				return err
 			}
 			if err := remove(path); err != nil {
 				return err

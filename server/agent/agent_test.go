@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,9 +37,11 @@ type machine struct {
 	poison  string          // the content of a version that never becomes ready
 	deaf    int             // a port that does not answer
 
-	sshReads   string // our part of what the SSH server has read
-	sshRefuses string // a line that sshd -t refuses
-	table      string // what nft has loaded for us
+	sshReads   string           // our part of what the SSH server has read
+	sshRefuses string           // a line that sshd -t refuses
+	table      string           // what nft has loaded for us
+	banned     map[string]int64 // nil: the table of bans is not loaded
+	lifted     []string         // what the daemon was told to forget
 	withoutNFT bool
 	disks      []*fakeDisk
 	tools      Tools        // nil: those of fakeDisk
@@ -267,6 +270,11 @@ func (d daemon) Status(context.Context) (manifest.Status, error) {
 func (d daemon) Look(ctx context.Context) (manifest.Status, error) {
 	d.m.calls = append(d.m.calls, "look")
 	return d.Status(ctx)
+}
+
+func (d daemon) Lift(_ context.Context, a netip.Addr) error {
+	d.m.lifted = append(d.m.lifted, a.String())
+	return nil
 }
 
 func (d daemon) Reload(ctx context.Context) (manifest.Status, error) {

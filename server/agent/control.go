@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -19,6 +21,8 @@ type Daemon interface {
 	Reload(context.Context) (manifest.Status, error)
 	// Look makes the daemon look now at its way to other servers, and waits for it.
 	Look(context.Context) (manifest.Status, error)
+	// Lift makes the daemon forget that a client guessed passwords.
+	Lift(context.Context, netip.Addr) error
 }
 
 // Control is the Daemon behind a control socket.
@@ -37,6 +41,12 @@ func (c Control) Reload(ctx context.Context) (manifest.Status, error) {
 // Look implements Daemon.
 func (c Control) Look(ctx context.Context) (manifest.Status, error) {
 	return c.do(ctx, http.MethodPost, "/v1/look")
+}
+
+// Lift implements Daemon.
+func (c Control) Lift(ctx context.Context, a netip.Addr) error {
+	_, err := c.do(ctx, http.MethodPost, "/v1/lift?address="+url.QueryEscape(a.String()))
+	return err
 }
 
 func (c Control) do(ctx context.Context, method, path string) (manifest.Status, error) {

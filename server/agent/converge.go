@@ -160,6 +160,9 @@ func (c *converge) run(ctx context.Context) error {
 	if err := c.access(ctx); err != nil {
 		return err
 	}
+	if err := a.admitPeers(ctx, &want); err != nil {
+		return err
+	}
 	if c.trial != nil {
 		return a.arm(ctx, c.trial)
 	}

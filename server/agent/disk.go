@@ -21,6 +21,8 @@ import (
 type Tools interface {
 	Has(program string) bool
 	Run(ctx context.Context, program string, args ...string) error
+	// Output is Run for what a program prints.
+	Output(ctx context.Context, program string, args ...string) ([]byte, error)
 }
 
 // Programs are the Tools found in PATH.
@@ -43,6 +45,11 @@ func (Programs) Run(ctx context.Context, program string, args ...string) error {
 		err = fmt.Errorf("%s (%w)", strings.Join(lines[max(0, len(lines)-3):], "; "), err)
 	}
 	return fmt.Errorf("%s %s: %w", program, strings.Join(args, " "), err)
+}
+
+// Output implements Tools.
+func (Programs) Output(ctx context.Context, program string, args ...string) ([]byte, error) {
+	return run(ctx, program, args...)
 }
 
 // disk is a block device that is attached.

@@ -95,6 +95,20 @@ func (m *machine) Has(program string) bool {
 	return program == "mkfs.ext4" || program == "nft" && !m.withoutNFT || filepath.Base(program) == "sshd" && m.active["ssh.service"]
 }
 
+// Output implements Tools for nft -j list table.
+func (m *machine) Output(_ context.Context, program string, args ...string) ([]byte, error) {
+	if m.banned == nil {
+		return nil, errors.New("No such file or directory")
+	}
+	sets := map[bool][]string{}
+	for client, seconds := range m.banned {
+		v6 := strings.Contains(client, ":")
+		sets[v6] = append(sets[v6], fmt.Sprintf(`{"elem": {"val": %q, "timeout": 600, "expires": %d}}`, client, seconds))
+	}
+	return fmt.Appendf(nil, `{"nftables": [{"metainfo": {"version": "1.0.6"}}, {"table": {"family": "inet", "name": "mailform_bans"}}, {"set": {"name": "banned4", "elem": [%s]}}, {"set": {"name": "banned6", "elem": [%s]}}]}`,
+		strings.Join(sets[false], ", "), strings.Join(sets[true], ", ")), nil
+}
+
 // Run implements Tools.
 func (m *machine) Run(ctx context.Context, program string, args ...string) error {
 	m.calls = append(m.calls, program)
@@ -110,11 +124,21 @@ func (m *machine) Run(ctx context.Context, program string, args ...string) error
 		case "-f":
 			b, err := os.ReadFile(last)
 			m.table = string(b)
+			if strings.Contains(m.table, "add table inet mailform_bans\n") && m.banned == nil {
+				m.banned = map[string]int64{}
+			}
 			return err
 		case "delete":
-			m.table = ""
+			switch {
+			case args[1] == "element":
+				delete(m.banned, strings.Trim(last, "{ }"))
+			case last == "mailform":
+				m.table = ""
+			default:
+				m.banned = nil
+			}
 		case "list":
-			if m.table == "" {
+			if last == "mailform" && m.table == "" || last == "mailform_bans" && m.banned == nil {
 				return errors.New("No such file or directory")
 			}
 		}

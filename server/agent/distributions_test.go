@@ -115,6 +115,7 @@ var directives = map[string]int{
 	"ProtectProc": 247, "ProcSubset": 247, "RestrictAddressFamilies": 211, "RestrictNamespaces": 233, "RestrictRealtime": 231, "RestrictSUIDSGID": 242,
 	"LockPersonality": 235, "MemoryDenyWriteExecute": 231, "RemoveIPC": 232, "SystemCallArchitectures": 0, "SystemCallFilter": 0,
 	"ListenStream": 0, "FileDescriptorName": 227, "Service": 0, "Backlog": 0, "KeepAlive": 216,
+	"ListenDatagram": 0, "SocketUser": 214, "SocketGroup": 214, "SocketMode": 0, "RemoveOnStop": 214,
 	"OnActiveSec": 0, "AccuracySec": 209, "Unit": 0,
 	"What": 0, "Where": 0, "Options": 0,
 }
@@ -128,7 +129,8 @@ func TestDirectivesAreKnown(t *testing.T) {
 	m := newMachine(t)
 	a := m.agent()
 	files := append(a.unitItems(manifest.EveryService()), a.revertItems()...)
-	files = append(files, a.mountUnit(content{kind: "ext4", uuid: "0"}))
+	socket, service := a.bansUnits(&manifest.Manifest{})
+	files = append(files, a.mountUnit(content{kind: "ext4", uuid: "0"}), socket, service)
 	newer := map[string]bool{}
 	for _, f := range files {
 		for line := range strings.Lines(f.content) {

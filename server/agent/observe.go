@@ -104,6 +104,9 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if trial != nil {
 		f.Service.Drift = append(f.Service.Drift, "a change is not confirmed yet")
 	}
+	if bans, err := a.Bans(ctx); err == nil { // a table that is not loaded is drift
+		f.Banned = len(bans.Bans)
+	}
 	creds, err := a.readCredentials()
 	if err != nil {
 		return nil, err

@@ -37,6 +37,11 @@ func (l loopTools) Run(ctx context.Context, program string, args ...string) erro
 	return Programs{}.Run(ctx, program, args...)
 }
 
+// Output implements Tools.
+func (l loopTools) Output(ctx context.Context, program string, args ...string) ([]byte, error) {
+	return Programs{}.Output(ctx, program, args...)
+}
+
 // loopDevice is an image of a size in bytes as a block device.
 func loopDevice(t *testing.T, size int64) (device, image string) {
 	t.Helper()

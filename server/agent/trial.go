@@ -340,7 +340,7 @@ func (a *Agent) restoreFile(ctx context.Context, s savedFile, booting bool) (boo
 		unit := filepath.Base(s.Path)
 		if !booting && strings.HasSuffix(unit, ".socket") {
 			// The service in memory may require it: see strays.
-			if err := a.Systemd.Stop(ctx, unit); err != nil {
+			if err := a.stopKnown(ctx, unit); err != nil {
 				return false, err
 			}
 		}

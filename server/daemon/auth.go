@@ -22,6 +22,7 @@ type authenticator struct {
 	accounts  *account.Authenticator
 	penalties *limits.Penalties
 	scramless scramless
+	banner    *banner
 	sleep     func(ctx context.Context, d time.Duration) error
 }
 
@@ -37,8 +38,13 @@ func (a *authenticator) login(ctx context.Context, user, password string, remote
 	return name, a.weigh(ctx, remote, err)
 }
 
+// blocked says that a client is not listened to now. One that goes on is banned.
 func (a *authenticator) blocked(remote netip.Addr) bool {
-	return !isLocal(remote) && a.penalties.Blocked(remote)
+	if isLocal(remote) || !a.penalties.Blocked(remote) {
+		return false
+	}
+	a.banner.ban(remote, "failed logins")
+	return true
 }
 
 func isLocal(remote netip.Addr) bool { return !remote.IsValid() || remote.IsLoopback() }
@@ -51,6 +57,7 @@ func (a *authenticator) weigh(ctx context.Context, remote netip.Addr, err error)
 	wait := failDelay
 	if !isLocal(remote) {
 		wait = a.penalties.Fail(remote)
+		a.blocked(remote)
 	}
 	if err := a.sleep(ctx, wait); err != nil {
 		return err
@@ -133,4 +140,10 @@ func (l *scramless) forget(a netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.clients, client)
+}
+
+// lift listens to a client again.
+func (a *authenticator) lift(remote netip.Addr) {
+	a.penalties.Forgive(remote)
+	a.banner.lift(remote)
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
@@ -76,6 +77,15 @@ func (d *daemon) control() *http.Server {
 		if _, err := d.reach.again(r.Context()); err != nil {
 			return // nobody waits for the answer any more
 		}
+		d.answerStatus(r.Context(), w)
+	})
+	mux.HandleFunc("POST /v1/lift", func(w http.ResponseWriter, r *http.Request) {
+		addr, err := netip.ParseAddr(r.FormValue("address"))
+		if err != nil {
+			http.Error(w, "the address cannot be read", http.StatusBadRequest)
+			return
+		}
+		d.auth.lift(addr)
 		d.answerStatus(r.Context(), w)
 	})
 	mux.HandleFunc("POST /v1/backup", d.backupNow)

@@ -260,7 +260,8 @@ func (d *daemon) assemble(ctx context.Context, s *state, spool string) error {
 	if err != nil {
 		return err
 	}
-	d.auth = &authenticator{accounts: accounts, penalties: limits.NewPenalties(limits.PenaltyOptions{Now: d.cfg.Now}), scramless: scramless{now: d.cfg.Now, clients: map[netip.Prefix]time.Time{}}, sleep: d.cfg.Sleep}
+	d.auth = &authenticator{accounts: accounts, penalties: limits.NewPenalties(limits.PenaltyOptions{Now: d.cfg.Now}), scramless: scramless{now: d.cfg.Now, clients: map[netip.Prefix]time.Time{}}, sleep: d.cfg.Sleep,
+		banner: newBanner(d.cfg.Now, d.cfg.Layout.BansSocket(), d.log.With("part", "limits"))}
 	d.state.Store(s)
 	d.conns = newConns(s.manifest.Limits, d.cfg.Local, d.cfg.Now)
 	if d.queue, err = queue.New(queue.Config{
@@ -381,6 +382,7 @@ func (d *daemon) serveListeners(serve func(what string, f func() error)) {
 		for _, l := range d.cfg.Listeners[p.Name] {
 			limited := &limits.Listener{Listener: l, Conns: d.conns.users, Refused: func(a netip.Addr) {
 				d.log.Warn("too many connections", "service", p.Name, "remote", a.String())
+				d.auth.banner.refused(a)
 			}}
 			counted := accepting{limited, d.accepted[p.Name]}
 			switch p.Name {

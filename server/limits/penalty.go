@@ -76,6 +76,14 @@ func (p *Penalties) Fail(a netip.Addr) time.Duration {
 	return min(time.Duration(score*float64(p.opt.PerFail)), p.opt.MaxDelay)
 }
 
+// Forgive forgets a client's failures.
+func (p *Penalties) Forgive(a netip.Addr) {
+	client, _ := Prefixes(a)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.clients, client)
+}
+
 func (p *Penalties) faded(client netip.Prefix, now time.Time) float64 {
 	c, ok := p.clients[client]
 	if !ok {

@@ -238,6 +238,8 @@ type Facts struct {
 	// negative, beyond what the asking took. Who asked fills it in.
 	AheadSeconds int64   `json:"ahead_seconds,omitempty"`
 	Service      Service `json:"service"`
+	// Banned is how many clients the host's own firewall drops.
+	Banned int `json:"banned,omitempty"`
 	// Foreign is what stands in the places of what mailform would make.
 	Foreign []Foreign `json:"foreign,omitempty"`
 	// Versions are the mailformds on the host, the newest first.

@@ -86,8 +86,49 @@ func (s *supervisor) sshd(args []string) reply {
 // tableFile is what nft has loaded. It is gone after a boot.
 func (h *Host) tableFile() string { return h.path("/run/nft-inet-mailform") }
 
-// nft carries out what is needed of nft(8), for one table.
+// BannedFile holds who is banned, an address and seconds a line, while the table of
+// bans is loaded. It is gone after a boot.
+func (h *Host) BannedFile() string { return h.path("/run/nft-inet-mailform_bans") }
+
+// bans carries out what is needed of nft(8) for the table of bans.
+func (s *supervisor) bans(args []string) reply {
+	file := s.host.BannedFile()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return failed("Error: No such file or directory\n%s", strings.Join(args, " "))
+	}
+	switch {
+	case args[0] == "delete" && args[1] == "table":
+		err = os.Remove(file)
+	case args[0] == "delete":
+		client := strings.Trim(args[len(args)-1], "{ }")
+		var left strings.Builder
+		for line := range strings.Lines(string(b)) {
+			if !strings.HasPrefix(line, client+" ") {
+				left.WriteString(line)
+			}
+		}
+		err = os.WriteFile(file, []byte(left.String()), 0o600)
+	case args[0] == "-j":
+		var sets [2][]string
+		for line := range strings.Lines(string(b)) {
+			f := strings.Fields(line)
+			i := strings.Count(f[0], ":")
+			sets[min(i, 1)] = append(sets[min(i, 1)], fmt.Sprintf(`{"elem": {"val": %q, "timeout": 86400, "expires": %s}}`, f[0], f[1]))
+		}
+		return reply{Stdout: fmt.Sprintf(`{"nftables": [{"set": {"name": "banned4", "elem": [%s]}}, {"set": {"name": "banned6", "elem": [%s]}}]}`, strings.Join(sets[0], ", "), strings.Join(sets[1], ", "))}
+	}
+	if err != nil {
+		return failed("%v", err)
+	}
+	return reply{}
+}
+
+// nft carries out what is needed of nft(8), for two tables.
 func (s *supervisor) nft(args []string) reply {
+	if slices.Contains(args, "mailform_bans") {
+		return s.bans(args)
+	}
 	switch strings.Join(args[:min(len(args), 4)], " ") {
 	case "list table inet mailform":
 		b, err := os.ReadFile(s.host.tableFile())
@@ -113,6 +154,13 @@ func (s *supervisor) nft(args []string) reply {
 	}
 	if err := os.WriteFile(s.host.tableFile(), b, 0o600); err != nil {
 		return failed("%v", err)
+	}
+	if strings.Contains(string(b), "\nadd table inet mailform_bans\n") {
+		f, err := os.OpenFile(s.host.BannedFile(), os.O_CREATE|os.O_WRONLY, 0o600)
+		if err != nil {
+			return failed("%v", err)
+		}
+		f.Close()
 	}
 	return reply{}
 }
