@@ -158,7 +158,8 @@ func allGood(v value) bool {
 }
 
 // checkReports warns about report addresses whose domain must first agree
-// (RFC 7489 7.1): without the record there, receivers send nothing.
+// (RFC 7489 7.1): without the record there, receivers send nothing. A domain or zone
+// of the spec gets that record.
 func (l *loader) checkReports(b *built, d *builtDomain) {
 	if d.DMARC == nil || d.Name == "" {
 		return
@@ -170,10 +171,16 @@ func (l *loader) checkReports(b *built, d *builtDomain) {
 			continue
 		}
 		_, at := splitAddress(full(r, d.Name))
-		if within(at, d.Name) || within(d.Name, at) {
+		if !NeedsConsent(d.Name, at) || b.holds(at) {
 			continue
 		}
 		l.warnAt(codeReportsElsewhere, it.at, n.header, fmt.Sprintf("%s must agree to receive these reports", at),
-			fmt.Sprintf("Receivers send reports to another domain only if it publishes a TXT record \"v=DMARC1\" at %s._report._dmarc.%s (RFC 7489 7.1).", d.Name, at))
+			fmt.Sprintf("Receivers send reports to another domain only if it publishes a TXT record \"v=DMARC1\" at %s (RFC 7489 7.1). It is not in this spec, so that its owner must do that; services for such reports have it for everybody: dig TXT %[1]s", ConsentName(d.Name, at)))
 	}
+}
+
+// holds reports whether a name lies in a domain or a zone of the spec.
+func (b *built) holds(name string) bool {
+	return slices.ContainsFunc(b.domains, func(d *builtDomain) bool { return d.Name != "" && within(name, d.Name) }) ||
+		slices.ContainsFunc(b.zones, func(z *builtZone) bool { return z.Name != "" && within(name, z.Name) })
 }

@@ -14,13 +14,14 @@ import (
 // MX records have transactions of their own: they are published only once the
 // server answers, and withdrawn before anything else goes. So have other records
 // that say something about the server, because nothing that the server needs may
-// have to wait for them. What is merely removed has its own, too, so that a record
+// have to wait for them, and nothing that goes after it may go with them. What is merely removed has its own, too, so that a record
 // which goes before its key is destroyed never has to wait for another record whose
 // key is yet to be made.
 const (
 	opWrite      = "WriteRecords"
 	opRemove     = "RemoveRecords"
 	opAnnounce   = "AnnounceServer"
+	opRetract    = "RetractServer"
 	opPublishMX  = "PublishMX"
 	opWithdrawMX = "WithdrawMX"
 	opForget     = "ForgetRecords"
@@ -143,6 +144,8 @@ func (p *Provider) edits(c plan.Change) map[groupKey]edit {
 	remove, write := opRemove, opWrite
 	if c.Before["type"].Str() == "MX" {
 		remove = opWithdrawMX
+	} else if announces(c.Address) {
+		remove = opRetract
 	}
 	if c.After["type"].Str() == "MX" {
 		write = opPublishMX
@@ -301,7 +304,7 @@ func release(c plan.Change, theirs []string) *plan.Value {
 // same name, where the vendor executes deletes first: one A record cannot become
 // another's while the first is there.
 func adoptRemovals(groups map[groupKey][]edit) {
-	for _, pair := range [][2]string{{opRemove, opWrite}, {opRemove, opAnnounce}, {opWithdrawMX, opPublishMX}} {
+	for _, pair := range [][2]string{{opRemove, opWrite}, {opRemove, opAnnounce}, {opRetract, opWrite}, {opRetract, opAnnounce}, {opWithdrawMX, opPublishMX}} {
 		for key, removals := range groups {
 			if key.kind != pair[0] {
 				continue
@@ -386,6 +389,8 @@ func batchOp(k groupKey, zoneName string, edits []edit) plan.Op {
 		op.Title = fmt.Sprintf("remove %s from zone %s", count(n, "DNS record"), zoneName)
 	case opAnnounce:
 		op.Title = fmt.Sprintf("tell others about the server: write %s in zone %s", count(n, "DNS record"), zoneName)
+	case opRetract:
+		op.Title = fmt.Sprintf("tell others no more about the server: remove %s from zone %s", count(n, "DNS record"), zoneName)
 	case opForget:
 		op.Title = fmt.Sprintf("take our mark off %s in zone %s", count(n, "DNS record"), zoneName)
 	case opPublishMX:

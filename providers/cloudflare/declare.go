@@ -235,11 +235,29 @@ func (d *declaration) domain(dom *specs.Domain) {
 	if dom.DMARC != nil {
 		d.text(dom.Name, []string{"dmarc"}, "_dmarc."+dom.Name, plan.String(dmarcText(dom.DMARC)),
 			"receivers know what to do with forged mail from "+dom.Name, dom.DMARC.Range)
+		d.consent(dom)
 	}
 	if dom.TLSRPT != nil {
 		d.text(dom.Name, []string{"tls-rpt"}, "_smtp._tls."+dom.Name,
 			plan.String("v=TLSRPTv1; rua="+mailtoURIs(dom.TLSRPT.Reports)),
 			"senders report about TLS with "+dom.Name, dom.TLSRPT.Range)
+	}
+}
+
+// consent wants the records by which other domains of the spec agree to receive a
+// domain's DMARC reports (RFC 7489 7.1). Others have to do that themselves, which is
+// said where the spec is read.
+func (d *declaration) consent(dom *specs.Domain) {
+	seen := map[string]bool{}
+	for _, address := range dom.DMARC.Reports {
+		at := address[strings.LastIndexByte(address, '@')+1:]
+		holder := d.spec.Holder(at)
+		if seen[at] || holder == "" || !specs.NeedsConsent(dom.Name, at) {
+			continue
+		}
+		seen[at] = true
+		d.text(holder, []string{"dmarc-report", at, dom.Name}, specs.ConsentName(dom.Name, at), plan.String("v=DMARC1"),
+			at+" agrees to receive the DMARC reports about "+dom.Name, dom.DMARC.Range)
 	}
 }
 

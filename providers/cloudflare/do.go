@@ -198,7 +198,7 @@ func readOp(op plan.Op) (zone, addressed, error) {
 		}
 	}
 	switch op.Kind {
-	case opWrite, opRemove, opAnnounce, opPublishMX, opWithdrawMX, opForget:
+	case opWrite, opRemove, opAnnounce, opRetract, opPublishMX, opWithdrawMX, opForget:
 	default:
 		return bad(fmt.Sprintf("this provider has no operation %q", op.Kind))
 	}

@@ -341,3 +341,72 @@ func TestForget(t *testing.T) {
 		}
 	}
 }
+
+// Reports about one domain to an address at another are sent only where that one
+// agrees: the domains and zones of the spec do, by a record that comes and goes with
+// the wish.
+func TestDMARCReportsElsewhere(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{Zones: []cloudflaresim.Zone{{Name: "acme.example"}, {Name: "second.example"}, {Name: "reports.example"}}})
+	s := testSpec()
+	second := *s.Domains[0]
+	second.Name = "second.example"
+	second.DMARC = &specs.DMARC{Policy: "reject", Reports: []string{"rua@acme.example", "more@acme.example", "x@sub.second.example", "rua@in.reports.example", "rua@elsewhere.example"}}
+	s.Domains = append(s.Domains, &second)
+	s.Zones = []*specs.Zone{{Name: "reports.example", Web: []specs.Web{{Name: "www", Host: "mx1"}}}}
+	agreements := func() (out []string) {
+		for _, zone := range []string{"acme.example", "second.example", "reports.example"} {
+			for _, line := range w.lines(zone) {
+				if strings.Contains(line, "_report.") {
+					out = append(out, line)
+				}
+			}
+		}
+		return out
+	}
+	// One that somebody has written already is as good.
+	w.sim.Seed("acme.example", cloudflaresim.Record{Type: "TXT", Name: "second.example._report._dmarc.acme.example", Content: `"v=DMARC1;"`, TTL: 300})
+	w.apply(s, how{})
+	expect(t, "agreements", agreements(), []string{
+		"TXT second.example._report._dmarc.acme.example v=DMARC1; [mf1:acme-mail:acme.example/dmarc-report/acme.example/second.example]",
+		"TXT second.example._report._dmarc.in.reports.example v=DMARC1 [mf1:acme-mail:reports.example/dmarc-report/in.reports.example/second.example]",
+	})
+	second.DMARC.Reports = nil
+	w.apply(s, how{})
+	expect(t, "without reports", agreements(), nil)
+}
+
+// What says something about a server goes before it, and what the server needed goes
+// after it, in every zone: two zones with both must not wait for each other.
+func TestTwoZonesWithWebAndCAAGo(t *testing.T) {
+	w := newWorld(t, cloudflaresim.Config{Zones: []cloudflaresim.Zone{{Name: "acme.example"}, {Name: "second.example"}}})
+	s := testSpec()
+	for _, name := range []string{"acme.example", "second.example"} {
+		s.Zones = append(s.Zones, &specs.Zone{Name: name, CAA: []string{"letsencrypt.org"}, Web: []specs.Web{{Name: "www", Host: "mx1"}}})
+	}
+	s.Domains[0].MTASTS = &specs.MTASTS{Mode: "enforce", MaxAge: 24 * time.Hour}
+	desired, _ := w.p.Declare(s)
+	w.apply(s, how{})
+	observed, err := w.p.Observe(t.Context(), plan.Scope{Stack: testStack, Desired: desired})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rs, os := w.elsewhere(desired)
+	for i := range rs {
+		if rs[i].Address == "cert/mx1" { // as the provider of certificates wants it
+			rs[i].DependsOn = []plan.Address{"dns/acme.example/caa/letsencrypt.org", "dns/second.example/caa/letsencrypt.org"}
+		}
+	}
+	p, diags := plan.Build(plan.Input{
+		Stack: testStack, Desired: append(desired, rs...), Observed: append(observed.Objects, os...), Destroy: true,
+		Compilers: map[string]func([]plan.Change) []plan.Op{Name: w.p.Compile, "elsewhere": func([]plan.Change) []plan.Op { return nil }},
+	})
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if err := w.run(p); err != nil {
+		t.Fatal(err)
+	}
+	for _, zone := range []string{"acme.example", "second.example"} {
+		expect(t, "left", w.lines(zone), nil)
+	}
+}

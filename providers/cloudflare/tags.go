@@ -5,9 +5,10 @@ import "strings"
 // tagVersion is what the records of a role begin with, where these are tag lists:
 // DMARC (RFC 7489 6.4), MTA-STS (RFC 8461 3.1) and TLSRPT (RFC 8460 3).
 var tagVersion = map[string]string{
-	"dmarc":   "v=DMARC1",
-	"mta-sts": "v=STSv1",
-	"tls-rpt": "v=TLSRPTv1",
+	"dmarc":        "v=DMARC1",
+	"dmarc-report": "v=DMARC1",
+	"mta-sts":      "v=STSv1",
+	"tls-rpt":      "v=TLSRPTv1",
 }
 
 // canonicalTags gives a tag list its canonical spacing, so that a record a person

@@ -192,6 +192,7 @@ var variables = []struct {
 	with    string
 }{
 	{regexp.MustCompile(`\$argon2id\$[^"]*`), "HASH"},
+	{regexp.MustCompile(`SCRAM-SHA-256\$[^"]*`), "HASH"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.]*(Z|[+-]\d\d:\d\d)`), "TIME"},
 	{regexp.MustCompile(`SHA256:[A-Za-z0-9+/]{43}`), "FINGERPRINT"},
 	{regexp.MustCompile(`ssh-ed25519 AAAA[A-Za-z0-9+/=]+`), "KEY"},

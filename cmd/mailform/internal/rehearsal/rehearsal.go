@@ -4,6 +4,7 @@
 package rehearsal
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -168,7 +169,8 @@ func (r *Rehearsal) adjust(s *specs.Spec) { Untie(s, r.World) }
 func Untie(s *specs.Spec, w *world.World) {
 	s.AliCloud.ECSEndpoint, s.AliCloud.VPCEndpoint, s.AliCloud.OSSEndpoint = "", "", ""
 	s.Cloudflare.BaseURL, s.Resolver, s.CABundle = "", "", ""
-	s.ACME = specs.ACME{Range: s.ACME.Range}
+	// CAA records are those of the real CA, for which the simulated one stands in.
+	s.ACME = specs.ACME{Issuer: cmp.Or(s.ACME.Issuer, specs.IssuerOf(s.ACME.Directory)), Range: s.ACME.Range}
 	s.Server.Relay = nil
 	s.Lock = nil // the simulated world is nobody else's
 	for _, h := range s.Hosts {
