@@ -248,7 +248,11 @@ func (w *world) plan(s *specs.Spec) *plan.Plan {
 	}
 	seen := map[plan.Address]bool{}
 	for _, r := range desired {
-		for _, a := range r.DependsOn {
+		needs := r.DependsOn
+		if r.Within != "" {
+			needs = append(slices.Clone(needs), r.Within)
+		}
+		for _, a := range needs {
 			if !seen[a] {
 				seen[a] = true
 				desired = append(desired, plan.Resource{Address: a, Provider: "elsewhere", Kind: "thing"})
