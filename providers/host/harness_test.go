@@ -33,6 +33,7 @@ import (
 	"mailform/providers/host/hostlab"
 	"mailform/providers/host/hostsim"
 	"mailform/providers/host/sshconn"
+	"mailform/server/manifest"
 	"mailform/specs"
 )
 
@@ -248,14 +249,20 @@ func (l *lab) log() string {
 	return l.host.Log("mailformd.service")
 }
 
+// fingerprint is the machine's host key's; "" without a machine.
+func (l *lab) fingerprint() string {
+	switch {
+	case l.host != nil:
+		return ssh.FingerprintSHA256(l.host.HostKey())
+	case l.machine != nil:
+		return l.machine.Fingerprint()
+	}
+	return ""
+}
+
 // spec is one existing machine that serves a small domain.
 func (l *lab) spec() *specs.Spec {
-	pin := ""
-	if l.host != nil {
-		pin = ssh.FingerprintSHA256(l.host.HostKey())
-	} else if l.machine != nil {
-		pin = l.machine.Fingerprint()
-	}
+	pin := l.fingerprint()
 	return &specs.Spec{
 		Stack: specs.Stack{Name: "acme-mail"},
 		Hosts: []*specs.Host{{
@@ -503,9 +510,13 @@ func (a *authority) sign(csrPEM []byte) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// issue stands for the acme provider.
+// issue stands for the acme provider, also in that it takes a certificate which turns
+// out to be there.
 func (l *lab) issue(ctx context.Context, p *Provider, op plan.Op) error {
 	host := op.Addresses[0].Segments()[1]
+	if certs, _ := p.Certificates(host); slices.ContainsFunc(certs, func(c manifest.Certificate) bool { return slices.Equal(c.Names, op.Inputs["names"].Texts()) }) {
+		return nil
+	}
 	csr, err := p.CertificateRequest(ctx, host, host, op.Inputs["names"].Texts(), "ecdsa256", false)
 	if err != nil {
 		return err

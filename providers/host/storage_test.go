@@ -19,7 +19,7 @@ func (l *lab) cloudMachine(spec *specs.Spec, serial string, gib int) {
 	h.SSH.HostKey = ""
 	l.known = map[plan.Ref]plan.Value{
 		{Address: "host/mx1/address-link", Attr: "ip"}:       plan.String(l.address),
-		{Address: "host/mx1/instance", Attr: "host_key"}:     plan.String(ssh.FingerprintSHA256(l.host.HostKey())),
+		{Address: "host/mx1/instance", Attr: "host_key"}:     plan.String(l.fingerprint()),
 		{Address: "host/mx1/data-disk-link", Attr: "serial"}: plan.String(serial),
 	}
 }

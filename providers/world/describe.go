@@ -151,8 +151,11 @@ func content(path, name string, keys map[string]string) (string, error) {
 		}
 		return "a " + strings.ToLower(block.Type), nil
 	}
-	if strings.HasPrefix(name, "/var/lib/mailform/store/") {
+	switch {
+	case strings.HasPrefix(name, "/var/lib/mailform/store/"):
 		return "mail", nil
+	case name == "/etc/mailform/kept.json":
+		return "what is known of keys", nil
 	}
 	return variable(string(text)), nil
 }

@@ -241,8 +241,12 @@ func (a *Agent) settledItems(ctx context.Context, m *manifest.Manifest) ([]item,
 	if path := a.Layout.CertKey(m.Host); fileExists(path) {
 		items = append(items, &accessItem{a, path})
 	}
-	if path := a.Layout.ManifestFile(); fileExists(path) {
-		items = append(items, &accessItem{a, path})
+	// What is in StateDir may have come on a data disk, from a machine on which the
+	// service's group had another number.
+	for _, path := range []string{a.Layout.ManifestFile(), a.Layout.CredentialsFile(), a.Layout.RetainedFile()} {
+		if fileExists(path) {
+			items = append(items, &accessItem{a, path})
+		}
 	}
 	for _, u := range append(a.unitItems(manifest.ServicesOf(m)), a.revertItems()...) {
 		items = append(items, u)

@@ -445,9 +445,13 @@ func TestKeysAreSecured(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Chmod(filepath.Join(m.disks[0].files, "credentials.json"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	m.mustMount()
+	m.mustConverge(onDisk())
 	for path, want := range map[string]fs.FileMode{
-		"dkim": 0o750, "dkim/acme.example": 0o750, "dkim/acme.example/mf1-ed25519.pem": 0o640, "tls/.pending/mx1-2.pem": 0o600, "tls/.pending": 0o700, "acme": 0o700,
+		"../credentials.json": 0o640, "dkim": 0o750, "dkim/acme.example": 0o750, "dkim/acme.example/mf1-ed25519.pem": 0o640, "tls/.pending/mx1-2.pem": 0o600, "tls/.pending": 0o700, "acme": 0o700,
 	} {
 		if fi, err := os.Stat(filepath.Join(m.layout.KeysDir(), path)); err != nil || fi.Mode().Perm() != want {
 			t.Errorf("%s: %v %v, want %v", path, fi.Mode(), err, want)

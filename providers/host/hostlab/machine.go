@@ -59,13 +59,37 @@ func WithDisk(serial string, bytes int64) Option {
 		if err != nil {
 			return fmt.Errorf("losetup: %w", err)
 		}
-		device := strings.TrimSpace(string(out))
-		if err := m.bind("--bind=" + device); err != nil {
-			return err
-		}
-		// There is no udev in a container: the link is made at each boot.
-		return m.write("/etc/tmpfiles.d/lab-"+serial+".conf", fmt.Sprintf("L+ /dev/disk/by-id/virtio-%s - - - - %s\n", serial, device), 0o644)
+		return m.attach(strings.TrimSpace(string(out)), serial)
 	}
+}
+
+// WithDiskOf attaches the nth disk of another machine, which is to be off.
+func WithDiskOf(other *Machine, n int, serial string) Option {
+	return func(m *Machine) error { return m.attach(other.Disk(n), serial) }
+}
+
+// attach binds a block device and lets the machine know it as udev would, which
+// containers have not: by its serial number, and by its file system as soon as there is one.
+func (m *Machine) attach(device, serial string) error {
+	if err := m.bind("--bind=" + device); err != nil {
+		return err
+	}
+	if err := m.write("/etc/tmpfiles.d/lab-"+serial+".conf", fmt.Sprintf("L+ /dev/disk/by-id/virtio-%s - - - - %s\n", serial, device), 0o644); err != nil {
+		return err
+	}
+	const name = "lab-udev.service"
+	link := fmt.Sprintf("mkdir -p /dev/disk/by-uuid && uuid=$$(blkid -p -o value -s UUID %[1]s) && ln -sf %[1]s /dev/disk/by-uuid/$$uuid", device)
+	if err := m.write("/etc/systemd/system/"+name, fmt.Sprintf(`[Unit]
+DefaultDependencies=no
+Before=var-lib-mailform.mount
+
+[Service]
+ExecStartPre=-/bin/sh -c '%[1]s'
+ExecStart=/bin/sh -c 'until %[1]s; do sleep 0.1; done; exec sleep infinity'
+`, link), 0o644); err != nil {
+		return err
+	}
+	return m.write("/etc/systemd/system/local-fs.target.d/"+name+".conf", "[Unit]\nWants="+name+"\n", 0o644)
 }
 
 // WithSmallFolder gives a folder of the machine a file system of its own, of a size

@@ -450,7 +450,7 @@ func (d *Disk) Clone() (*Disk, error) {
 	return c, nil
 }
 
-// copyFiles copies a folder with its files and folders.
+// copyFiles copies a folder with its files, folders and links.
 func copyFiles(from, to string) error {
 	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -467,6 +467,10 @@ func copyFiles(from, to string) error {
 		target := filepath.Join(to, rel)
 		if e.IsDir() {
 			return errors.Join(os.Mkdir(target, 0o700), os.Chmod(target, info.Mode().Perm()))
+		}
+		if e.Type()&fs.ModeSymlink != 0 {
+			link, err := os.Readlink(path)
+			return errors.Join(err, os.Symlink(link, target))
 		}
 		text, err := os.ReadFile(path)
 		if err != nil {
