@@ -405,3 +405,23 @@ func BenchmarkFind(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkAdd indexes messages of 100 KB.
+func BenchmarkAdd(b *testing.B) {
+	x := open(b, b.TempDir())
+	defer x.Close()
+	var text strings.Builder
+	for i := range 1250 {
+		fmt.Fprintf(&text, "Line %d of message %d: the quick brown fox jumps over the lazy dog number %d.\n", i, i%77, i*31%1000)
+	}
+	m := message("Subject: s", text.String())
+	b.SetBytes(int64(m.Len()))
+	before := cpu(b)
+	n := 0
+	for b.Loop() {
+		_, _ = m.Seek(0, io.SeekStart)
+		must(b, x.Add(ref(n), m))
+		n++
+	}
+	b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(n), "cpu-µs/op")
+}

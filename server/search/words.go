@@ -67,6 +67,11 @@ const (
 // behind its last run.
 func eachRun(s string, before gap, f func(from, to int, k kind, chars int, g gap)) gap {
 	for i := 0; i < len(s); {
+		if s[i] == ' ' && before == joined { // between most words
+			before = spaced
+			i++
+			continue
+		}
 		k, n := kindAt(s, i)
 		if k <= space {
 			if k == outside {
@@ -79,6 +84,13 @@ func eachRun(s string, before gap, f func(from, to int, k kind, chars int, g gap
 		}
 		start, chars := i, 1
 		for i += n; i < len(s); chars++ {
+			if k == letter && s[i] < utf8.RuneSelf { // nearly always
+				if ascii[s[i]] != 'w' {
+					break
+				}
+				i++
+				continue
+			}
 			next, n := kindAt(s, i)
 			if next != k {
 				break
