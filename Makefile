@@ -45,7 +45,7 @@ bench:
 	  /^Benchmark/ { sub("^Benchmark", "", $$1); sub("-[0-9]+$$", "", $$1); printf "%-14s %-44s", pkg, $$1; \
 	    for (i = 3; i < NF; i += 2) printf " %12s %-10s", $$i, $$(i+1); print "" } \
 	  /^(FAIL|---)/ { print; bad = 1 } END { exit bad }'
-	@echo "beside Postfix and Dovecot: make bench-peers (as root; Debian's postfix, dovecot-imapd and dovecot-lmtpd)"
+	@echo "beside Postfix, Dovecot and mox: make bench-peers (as root; it installs them)"
 
 # The embedded engines that the store's index could be kept in.
 bench-engines:
@@ -55,10 +55,21 @@ bench-engines:
 	  echo "a program with $$e: $$(stat -c %s $${TMPDIR:-/tmp}/enginebench-size) octets"; done; rm -f $${TMPDIR:-/tmp}/enginebench-size
 
 # BENCH.md explains the table. As root, because the peers' users differ.
-bench-peers: bin/mailformd
-	@command -v postfix >/dev/null && [ -x /usr/lib/dovecot/lmtp ] && [ -x /usr/lib/dovecot/imap ] || \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postfix dovecot-imapd dovecot-lmtpd
+bench-peers: bin/mailformd bin/mox
+	@command -v postfix >/dev/null && [ -x /usr/lib/dovecot/lmtp ] && [ -x /usr/lib/dovecot/imap ] && [ -x /usr/lib/dovecot/pop3 ] || \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postfix dovecot-imapd dovecot-lmtpd dovecot-pop3d
 	@$(GO) run ./cmd/mailbench $(BENCHFLAGS)
+
+# What an import of 200,000 messages takes, in its process and in the server.
+bench-import: bin/mailformd
+	@$(GO) run ./cmd/mailbench -import 200000 $(BENCHFLAGS)
+
+# A peer to measure beside, in a module of its own: nothing of it gets into ours.
+# Where it cannot be had the table has no column for it.
+bin/mox:
+	@mkdir -p bin/.mox && printf 'module bench\n\ngo 1.26\n\nrequire github.com/mjl-/mox v0.0.15\n' > bin/.mox/go.mod && \
+	  printf '//go:build tools\n\npackage bench\n\nimport _ "github.com/mjl-/mox/store"\n' > bin/.mox/tools.go && cd bin/.mox && \
+	  GOFLAGS=-mod=mod CGO_ENABLED=0 $(GO) build -o ../mox github.com/mjl-/mox || echo "$@ could not be built: it is left out"
 
 lint:
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	passwd "os/user"
@@ -16,6 +17,7 @@ import (
 
 // deliveries is SMTP to mailbox: a message counts when IMAP shows it.
 func deliveries(o options, peers []*peer, t *table, dir string) error {
+	sent := 1_000_000
 	for _, c := range []struct {
 		name                        string
 		sessions, boxes, size, part int
@@ -40,7 +42,12 @@ func deliveries(o options, peers []*peer, t *table, dir string) error {
 				readers[p] = append(readers[p], s)
 			}
 		}
-		err := t.measure(c.name, o.rounds, func(p *peer, _ int) (int, error) { return total, deliver(p, readers[p], c.sessions, total, c.size) })
+		texts := newLetters(c.size, sent)
+		err := t.measure(c.name, o.rounds, func(p *peer, _ int) (int, error) {
+			texts.first += total
+			return total, deliver(p, readers[p], c.sessions, total, texts)
+		})
+		sent = texts.first + total
 		if err != nil {
 			return err
 		}
@@ -48,12 +55,12 @@ func deliveries(o options, peers []*peer, t *table, dir string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("| the floor of that: the bytes appended, one fdatasync for each %d | %s | | | |\n", c.sessions, millis(wall))
+		t.row(fmt.Sprintf("the floor of that: the bytes appended, one fdatasync for each %d", c.sessions), []string{millis(wall)})
 	}
 	return nil
 }
 
-func deliver(p *peer, readers []*imapSession, sessions, total, size int) error {
+func deliver(p *peer, readers []*imapSession, sessions, total int, texts *letters) error {
 	boxes := len(readers)
 	var before []int
 	for _, s := range readers {
@@ -77,7 +84,7 @@ func deliver(p *peer, readers []*imapSession, sessions, total, size int) error {
 				if i >= total {
 					return s.do("QUIT\r\n", "221")
 				}
-				if err := s.message(user(i%boxes), letter(i, size)); err != nil {
+				if err := s.message(user(i%boxes), texts.at(i)); err != nil {
 					return err
 				}
 			}
@@ -119,7 +126,7 @@ func floor(path string, total, shared, size, rounds int) (float64, error) {
 		}
 		burst := []byte(strings.Repeat(letter(1, size), shared))
 		start := time.Now()
-		for range total / shared {
+		for range max(total/shared, 1) {
 			if _, err := f.Write(burst); err != nil {
 				return 0, err
 			}
@@ -170,22 +177,32 @@ func fillMaildir(dir string, n int) error {
 }
 
 // largeMailbox is one client in a mailbox of many messages, with warm caches.
-func largeMailbox(o options, peers []*peer, t *table, _ string) error {
+func largeMailbox(o options, peers []*peer, t *table, dir string) error {
+	const account = "big@example.com"
+	maildir := filepath.Join(dir, "big")
+	for _, p := range peers { // who keeps mail so has it there already
+		if p.maildirs != "" {
+			maildir = filepath.Join(p.maildirs, account)
+		}
+	}
+	if err := fillMaildir(maildir, o.big); err != nil {
+		return err
+	}
 	sessions := map[*peer]*imapSession{}
 	for _, p := range peers {
-		s, err := dialIMAP(p, "big@example.com")
+		if p.fill != nil {
+			if err := p.fill(account, maildir); err != nil {
+				return fmt.Errorf("%s: filling: %w", p.name, err)
+			}
+		}
+		if err := p.settle(); err != nil {
+			return err
+		}
+		s, err := dialIMAP(p, account)
 		if err != nil {
 			return err
 		}
 		defer s.c.Close()
-		if p.maildirs != "" {
-			err = fillMaildir(filepath.Join(p.maildirs, "big@example.com"), o.big)
-		} else {
-			err = s.appendMany("INBOX", 0, o.big, bigSize)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: filling: %w", p.name, err)
-		}
 		sessions[p] = s
 		if err := p.settle(); err != nil {
 			return err
@@ -230,14 +247,21 @@ func largeMailbox(o options, peers []*peer, t *table, _ string) error {
 			}
 			return c.times * len(commands), nil
 		}
+		var able []*peer
 		for _, p := range peers { // opens the mailbox and warms the caches
 			if _, err := sessions[p].do("SELECT INBOX"); err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
-			if _, err := run(p, 0); err != nil {
+			_, err := run(p, 0)
+			if errors.As(err, new(refusal)) && p != peers[0] {
+				continue
+			}
+			if err != nil {
 				return fmt.Errorf("%s: %w", p.name, err)
 			}
+			able = append(able, p)
 		}
+		t := t.of(able)
 		if err := t.measure(name, o.rounds, run); err != nil {
 			return err
 		}
@@ -317,13 +341,17 @@ func mixedSession(p *peer, account string, round int) (int, error) {
 }
 
 // idleMemory is what a connection that is logged in and waits costs.
-func idleMemory(o options, peers []*peer, _ *table, _ string) error {
+func idleMemory(o options, peers []*peer, t *table, _ string) error {
 	name := fmt.Sprintf("private memory of each of %d idle connections with TLS", o.idle)
 	if !o.cases.MatchString(name) {
 		return nil
 	}
 	var each []string
 	for _, p := range peers {
+		if p.connections > 0 && p.connections < o.idle {
+			each = append(each, "–")
+			continue
+		}
 		for i := range accounts { // what checking a password takes is not of the connections
 			s, err := dialIMAP(p, user(i))
 			if err != nil {
@@ -359,6 +387,6 @@ func idleMemory(o options, peers []*peer, _ *table, _ string) error {
 		}
 		each = append(each, fmt.Sprintf("%d KiB", (after-before)>>10/int64(len(open))))
 	}
-	fmt.Printf("| %s | %s | %s | | |\n", name, each[0], each[1])
+	t.row(name, each)
 	return nil
 }

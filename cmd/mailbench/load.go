@@ -11,18 +11,44 @@ import (
 	"time"
 )
 
+// letters are messages of about size bytes for a measured time, in which making
+// them should take none: their headers differ, and there are a few texts. No two
+// of the benchmark have the same Message-ID.
+type letters struct {
+	texts []string
+	first int
+}
+
+func newLetters(size int, first int) *letters {
+	l := &letters{first: first}
+	for i := range 16 {
+		_, text, _ := strings.Cut(letter(1000+i, size), "\r\n\r\n")
+		l.texts = append(l.texts, text)
+	}
+	return l
+}
+
+func (l *letters) at(i int) string { return head(l.first+i) + "\r\n" + l.texts[i%len(l.texts)] }
+
 // letter is a message of about size bytes; no two have the same header.
 func letter(i, size int) string {
+	var b strings.Builder
+	b.WriteString(head(i) + "\r\n")
+	for n := 0; b.Len() < size; n++ {
+		fmt.Fprintf(&b, "Line %d of message %d: the quick brown fox jumps over the lazy dog number %d.\r\n", n, i, (i*31+n)%1000)
+	}
+	return b.String()
+}
+
+// head is the header of letter i.
+func head(i int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "From: Sender %d <sender%d@sender.example>\r\nTo: User <user@example.com>\r\nSubject: message %d of topic %d\r\nDate: %s\r\nMessage-ID: <%d.bench@sender.example>\r\n",
 		i%50, i%50, i, i%500, time.Unix(1_700_000_000+int64(i)*37, 0).UTC().Format(time.RFC1123Z), i)
 	if i%4 != 0 {
 		fmt.Fprintf(&b, "In-Reply-To: <%d.bench@sender.example>\r\nReferences: <%[1]d.bench@sender.example>\r\n", i-i%4)
 	}
-	b.WriteString("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n")
-	for n := 0; b.Len() < size; n++ {
-		fmt.Fprintf(&b, "Line %d of message %d: the quick brown fox jumps over the lazy dog number %d.\r\n", n, i, (i*31+n)%1000)
-	}
+	b.WriteString("MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n")
 	return b.String()
 }
 
@@ -110,13 +136,20 @@ func (s *imapSession) do(command string) (last string, err error) {
 		switch {
 		case strings.HasPrefix(string(line[:min(len(line), len(tag))]), tag):
 			if !strings.HasPrefix(string(line[len(tag):]), "OK") {
-				return "", fmt.Errorf("%.60q was answered with %q", command, line)
+				return "", refusal{command, string(line)}
 			}
 			return last, nil
 		case len(line) < 200 && line[0] == '*':
 			last = string(line)
 		}
 	}
+}
+
+// refusal is a command that a server does not have or does not carry out.
+type refusal struct{ command, answer string }
+
+func (r refusal) Error() string {
+	return fmt.Sprintf("%.60q was answered with %q", r.command, r.answer)
 }
 
 // messages is how many an account's INBOX has.

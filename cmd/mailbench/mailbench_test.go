@@ -1,8 +1,10 @@
 package main
 
 import (
+	"net/mail"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -56,5 +58,45 @@ func TestMedian(t *testing.T) {
 	}
 	if a, b := median(s(9, 1, 5), of), median(s(8, 2, 4, 6), of); a != 5 || b != 5 {
 		t.Errorf("got %v and %v, expected 5 and 5", a, b)
+	}
+}
+
+func TestStatus(t *testing.T) {
+	const text = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t 1 kB\n"
+	if n, err := status(text, "VmHWM:"); err != nil || n != 2<<20 {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := status(text, "VmSwap:"); err == nil {
+		t.Error("a line that is not there was read")
+	}
+}
+
+// Messages of a measured time are whole, of their size, and none has another's name.
+func TestLetters(t *testing.T) {
+	l := newLetters(4<<10, 7)
+	seen := map[string]bool{}
+	for i := range 100 {
+		m, err := mail.ReadMessage(strings.NewReader(l.at(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(l.at(i)); n < 4000 || n > 5000 {
+			t.Fatalf("%d octets", n)
+		}
+		id := m.Header.Get("Message-ID")
+		if id == "" || seen[id] {
+			t.Fatalf("Message-ID %q", id)
+		}
+		seen[id] = true
+	}
+}
+
+// A peer that cannot do a case has a dash in its column.
+func TestTableColumns(t *testing.T) {
+	a, b, c := &peer{name: "a"}, &peer{name: "b"}, &peer{name: "c"}
+	all := &table{all: []*peer{a, b, c}, peers: []*peer{a, b, c}}
+	got := all.of([]*peer{a, c}).line("x", [][]sample{{{wall: time.Second, cpu: time.Second, count: 1}}, {{wall: 3 * time.Second, cpu: 2 * time.Second, count: 1}}})
+	if want := "| x | 1000 ms, 1000 ms | – | 3000 ms, 2000 ms | –, 3.0× | –, 2.0× |\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

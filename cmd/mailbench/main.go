@@ -1,5 +1,6 @@
 // Command mailbench measures mailformd beside Postfix and Dovecot, as Debian has
-// them, on one machine and in the same minutes: `make bench-peers`.
+// them, and beside mox, on one machine and in the same minutes: `make bench-peers`;
+// and what an import takes: `make bench-import`.
 //
 // Each peer gets a scratch directory, ports of its own on loopback and the
 // configuration written here; all are ended by their process id afterwards. Rounds
@@ -8,6 +9,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -19,6 +21,8 @@ import (
 
 type options struct {
 	bin      string // mailformd
+	mox      string
+	imports  int // messages; 0 measures the peers
 	rounds   int
 	delivers int // messages per round of the SMTP cases
 	big      int // messages in the large mailbox
@@ -30,6 +34,8 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.bin, "bin", "bin/mailformd", "the server to measure")
+	flag.StringVar(&o.mox, "mox", "bin/mox", "the mox to measure, if it is there")
+	flag.IntVar(&o.imports, "import", 0, "measure nothing but the import of so many messages from a Maildir")
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; figures are their medians")
 	flag.IntVar(&o.delivers, "deliver", 1000, "messages for each round of the SMTP cases")
 	flag.IntVar(&o.big, "messages", 100_000, "messages in the large mailbox")
@@ -65,20 +71,38 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
+	stopNames, err := startNames()
+	if err != nil {
+		return err
+	}
+	defer stopNames()
 	ours, err := startMailformd(filepath.Join(dir, "mailformd"), bin, id)
 	if err != nil {
 		return err
 	}
 	defer ours.stop()
+	if o.imports > 0 {
+		return importing(o.imports, ours, dir)
+	}
 	theirs, err := startDovecot(filepath.Join(dir, "peer"), id)
 	if err != nil {
 		return err
 	}
 	defer theirs.stop()
-	peers := []*peer{ours, theirs}
-	fmt.Printf("%s, %d CPUs, %s; %s beside %s; medians of %d interleaved rounds\n\n", runtime.GOOS+"/"+runtime.GOARCH, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02 15:04 UTC"), ours.version, theirs.version, o.rounds)
+	peers, versions := []*peer{ours, theirs}, theirs.version
+	mox, err := startMox(filepath.Join(dir, "mox"), o.mox, id)
+	switch {
+	case errors.Is(err, errMissing):
+		fmt.Printf("%v; it is left out\n", err)
+	case err != nil:
+		return err
+	default:
+		defer mox.stop()
+		peers, versions = append(peers, mox), versions+" and "+mox.version
+	}
+	fmt.Printf("%s/%s, %d CPUs, %s; %s beside %s; medians of %d interleaved rounds\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02 15:04 UTC"), ours.version, versions, o.rounds)
 	t := newTable(peers)
-	for _, part := range []func(options, []*peer, *table, string) error{idleMemory, mixedLoad, deliveries, largeMailbox} {
+	for _, part := range []func(options, []*peer, *table, string) error{idleMemory, mixedLoad, collecting, deliveries, largeMailbox} {
 		if err := part(o, peers, t, dir); err != nil {
 			return err
 		}

@@ -24,7 +24,11 @@ type peer struct {
 	id      *identity
 	masters []*exec.Cmd
 
-	maildirs string // where it keeps mail, if in maildirs: one folder for each account
+	maildirs    string                                  // where it keeps mail, if in maildirs: one folder for each account
+	fill        func(account, maildir string) error     // imports a Maildir; nil when it keeps mail as one
+	importer    func(account, maildir string) *exec.Cmd // ours
+	pop3s       string                                  // host:port; "" when it is not measured
+	connections int                                     // that it takes from one client; 0 is enough
 }
 
 // tick is the unit of /proc/PID/stat on Linux, USER_HZ.
@@ -116,21 +120,59 @@ func (p *peer) cpu() (time.Duration, error) {
 	return sum, nil
 }
 
-// settle waits until the peer has done what it does behind deliveries.
+// settle waits until the peer has done what it still does behind its answers, as
+// indexing, and nothing for some ticks.
 func (p *peer) settle() error {
-	last, err := p.cpu()
-	for range 300 {
+	const still, most = 150 * time.Millisecond, 2 * time.Minute
+	for begun := time.Now(); time.Since(begun) < most; {
+		before, err := p.cpu()
 		if err != nil {
 			return err
 		}
-		time.Sleep(time.Second)
-		var now time.Duration
-		if now, err = p.cpu(); now-last <= 20*time.Millisecond {
+		time.Sleep(still)
+		after, err := p.cpu()
+		if err != nil {
 			return err
 		}
-		last = now
+		if after-before <= tick {
+			return nil
+		}
 	}
 	return fmt.Errorf("%s does not come to rest", p.name)
+}
+
+// memory is the most of it that a process of the peer has had, in bytes, summed up.
+func (p *peer) memory() (int64, error) {
+	tree, err := p.tree()
+	if err != nil {
+		return 0, err
+	}
+	var sum int64
+	for pid := range tree {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		n, err := status(string(text), "VmHWM:")
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// status reads one of the lines of /proc/PID/status, and of smaps_rollup, that
+// are of memory; in bytes.
+func status(text, name string) (int64, error) {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) == 3 && f[0] == name {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			return n << 10, err
+		}
+	}
+	return 0, fmt.Errorf("no %s", name)
 }
 
 // private is the memory of all processes of the peer that nobody shares, in bytes.
@@ -145,15 +187,12 @@ func (p *peer) private() (int64, error) {
 		if err != nil {
 			continue
 		}
-		for line := range strings.Lines(string(text)) {
-			f := strings.Fields(line)
-			if len(f) == 3 && (f[0] == "Private_Clean:" || f[0] == "Private_Dirty:") {
-				n, err := strconv.ParseInt(f[1], 10, 64)
-				if err != nil {
-					return 0, err
-				}
-				sum += n << 10
+		for _, name := range []string{"Private_Clean:", "Private_Dirty:"} {
+			n, err := status(string(text), name)
+			if err != nil {
+				return 0, err
 			}
+			sum += n
 		}
 	}
 	return sum, nil
@@ -193,7 +232,10 @@ func (p *peer) stop() {
 // answers waits until the peer's ports do.
 func (p *peer) answers(dir string) error {
 	deadline := time.Now().Add(30 * time.Second)
-	for _, addr := range []string{p.smtp, p.imaps} {
+	for _, addr := range []string{p.smtp, p.imaps, p.pop3s} {
+		if addr == "" {
+			continue
+		}
 		for {
 			c, err := net.DialTimeout("tcp", addr, time.Second)
 			if err == nil {
@@ -239,8 +281,12 @@ func freePorts(n int) ([]string, error) {
 	return ports, nil
 }
 
-func output(argv ...string) (string, error) {
-	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+func output(argv ...string) (string, error) { return outputOf("", argv...) }
+
+func outputOf(input string, argv ...string) (string, error) {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Stdin = strings.NewReader(input)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("%v: %w: %s", argv, err, out)
 	}

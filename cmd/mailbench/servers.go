@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -77,7 +78,7 @@ func startMailformd(dir, bin string, id *identity) (*peer, error) {
 		return nil, err
 	}
 	m := &manifest.Manifest{Format: manifest.Format, Stack: "bench", Host: "mx1", Hostname: "mail.example.com", MaxMessageBytes: 50 << 20,
-		Limits:  &manifest.Limits{Connections: 4000, ConnectionsPerClient: 2000},
+		POP3: &manifest.POP3{}, Limits: &manifest.Limits{Connections: 4000, ConnectionsPerClient: 2000},
 		Domains: []manifest.Domain{{Name: "example.com"}}}
 	for _, u := range users() {
 		local, _, _ := strings.Cut(u, "@")
@@ -101,7 +102,7 @@ func startMailformd(dir, bin string, id *identity) (*peer, error) {
 			return nil, err
 		}
 	}
-	ports, err := freePorts(2)
+	ports, err := freePorts(3)
 	if err != nil {
 		return nil, err
 	}
@@ -109,14 +110,25 @@ func startMailformd(dir, bin string, id *identity) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{name: "mailformd", version: version, smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], id: id}
-	env := []string{"MAILFORM_ROOT=" + dir, "MAILFORM_RESOLVER=127.0.0.1:9"}
-	if err := p.start(dir, env, bin, "serve", "--log-level", "warn", "--listen", "smtp="+p.smtp, "--listen", "imaps="+p.imaps); err != nil {
+	p := &peer{name: "mailformd", version: version, smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], pop3s: "127.0.0.1:" + ports[2], id: id}
+	env := []string{"MAILFORM_ROOT=" + dir, "MAILFORM_RESOLVER=" + nameServer}
+	if err := p.start(dir, env, bin, "serve", "--log-level", "warn", "--listen", "smtp="+p.smtp, "--listen", "imaps="+p.imaps, "--listen", "pop3s="+p.pop3s); err != nil {
 		return nil, err
 	}
 	if err := p.answers(dir); err != nil {
 		p.stop()
 		return nil, err
+	}
+	p.importer = func(account, maildir string) *exec.Cmd {
+		cmd := exec.Command(bin, "import", account, "maildir:"+maildir)
+		cmd.Env = append(os.Environ(), env...)
+		return cmd
+	}
+	p.fill = func(account, maildir string) error {
+		if out, err := p.importer(account, maildir).CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+		return nil
 	}
 	return p, nil
 }
@@ -125,14 +137,14 @@ func startMailformd(dir, bin string, id *identity) (*peer, error) {
 // maildirs. What is not written here is at Debian's default. Neither logs
 // deliveries to anything but a file that is never synced.
 func startDovecot(dir string, id *identity) (*peer, error) {
-	ports, err := freePorts(2)
+	ports, err := freePorts(3)
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{name: "Postfix + Dovecot", smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], id: id, maildirs: filepath.Join(dir, "mail")}
+	p := &peer{name: "Postfix + Dovecot", smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], pop3s: "127.0.0.1:" + ports[2], id: id, maildirs: filepath.Join(dir, "mail")}
 	dovecot, err := output("dovecot", "--version")
 	if err != nil {
-		return nil, fmt.Errorf("the peers are missing: apt-get install postfix dovecot-imapd dovecot-lmtpd: %w", err)
+		return nil, fmt.Errorf("the peers are missing: apt-get install postfix dovecot-imapd dovecot-lmtpd dovecot-pop3d: %w", err)
 	}
 	postfix, err := output("postconf", "-dh", "mail_version")
 	if err != nil {
@@ -150,7 +162,7 @@ func startDovecot(dir string, id *identity) (*peer, error) {
 	}
 	for path, text := range map[string]string{
 		"users": passwd.String(), "postfix/recipients": recipients.String(),
-		"dovecot.conf":      fmt.Sprintf(dovecotConf, dir, ports[1], id.chain, id.key),
+		"dovecot.conf":      fmt.Sprintf(dovecotConf, dir, ports[1], id.chain, id.key, ports[2]),
 		"postfix/main.cf":   fmt.Sprintf(mainCF, dir),
 		"postfix/master.cf": fmt.Sprintf(masterCF, p.smtp),
 	} {
@@ -188,12 +200,12 @@ func startDovecot(dir string, id *identity) (*peer, error) {
 	return p, nil
 }
 
-// dovecotConf takes the directory, the port, and the certificate's files.
+// dovecotConf takes the directory, IMAP's port, the certificate's files, and POP3's port.
 const dovecotConf = `base_dir = %[1]s/run
 state_dir = %[1]s/run
 log_path = %[1]s/dovecot.log
 listen = 127.0.0.1
-protocols = imap lmtp
+protocols = imap lmtp pop3
 ssl = required
 ssl_cert = <%[3]s
 ssl_key = <%[4]s
@@ -213,6 +225,14 @@ service imap-login {
   }
   inet_listener imaps {
     port = %[2]s
+  }
+}
+service pop3-login {
+  inet_listener pop3 {
+    port = 0
+  }
+  inet_listener pop3s {
+    port = %[5]s
   }
 }
 service lmtp {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -14,14 +15,30 @@ type sample struct {
 }
 
 // table prints each case as soon as its rounds are done.
-type table struct{ peers []*peer }
-
-func newTable(peers []*peer) *table {
-	fmt.Printf("| case | %s: wall, CPU | %s: wall, CPU | wall ratio | CPU ratio |\n|---|---|---|---|---|\n", peers[0].name, peers[1].name)
-	return &table{peers}
+type table struct {
+	all   []*peer
+	peers []*peer // that are measured; ours is the first
 }
 
-// measure runs the rounds of one case, the peers taking turns.
+func newTable(peers []*peer) *table {
+	fmt.Print("| case |")
+	for _, p := range peers {
+		fmt.Printf(" %s: wall, CPU |", p.name)
+	}
+	fmt.Print(" wall ratio | CPU ratio |\n|---|" + strings.Repeat("---|", len(peers)) + "---|---|\n")
+	return &table{peers, peers}
+}
+
+// of is the same table for a case that only some of the peers can be asked about.
+func (t *table) of(able []*peer) *table { return &table{all: t.all, peers: able} }
+
+// row prints figures that are no times.
+func (t *table) row(name string, cells []string) {
+	fmt.Printf("| %s | %s |%s |\n", name, strings.Join(cells, " | "), strings.Repeat(" |", len(t.all)-len(cells)+1))
+}
+
+// measure runs the rounds of one case, the peers taking turns. CPU is that until a
+// peer has come to rest: what it does behind its answers is its work, too.
 func (t *table) measure(name string, rounds int, f func(p *peer, round int) (int, error)) error {
 	samples := make([][]sample, len(t.peers))
 	for round := range rounds {
@@ -38,6 +55,9 @@ func (t *table) measure(name string, rounds int, f func(p *peer, round int) (int
 				return fmt.Errorf("%s: %s: %w", name, p.name, err)
 			}
 			wall := time.Since(start)
+			if err := p.settle(); err != nil {
+				return err
+			}
 			after, err := p.cpu()
 			if err != nil {
 				return err
@@ -45,13 +65,30 @@ func (t *table) measure(name string, rounds int, f func(p *peer, round int) (int
 			samples[i] = append(samples[i], sample{wall, after - before, n})
 		}
 	}
-	wall, cpu := make([]float64, len(t.peers)), make([]float64, len(t.peers))
-	for i, list := range samples {
-		wall[i] = median(list, func(s sample) float64 { return s.wall.Seconds() / float64(s.count) })
-		cpu[i] = median(list, func(s sample) float64 { return s.cpu.Seconds() / float64(s.count) })
-	}
-	fmt.Printf("| %s | %s, %s | %s, %s | %s | %s |\n", name, millis(wall[0]), millis(cpu[0]), millis(wall[1]), millis(cpu[1]), ratio(wall), ratio(cpu))
+	fmt.Print(t.line(name, samples))
 	return nil
+}
+
+// line is a case's row; samples are of t.peers.
+func (t *table) line(name string, samples [][]sample) string {
+	var cells, wallRatios, cpuRatios []string
+	var ours [2]float64
+	for i, p := range t.all {
+		k := slices.Index(t.peers, p)
+		if k < 0 {
+			cells, wallRatios, cpuRatios = append(cells, "–"), append(wallRatios, "–"), append(cpuRatios, "–")
+			continue
+		}
+		wall := median(samples[k], func(s sample) float64 { return s.wall.Seconds() / float64(s.count) })
+		cpu := median(samples[k], func(s sample) float64 { return s.cpu.Seconds() / float64(s.count) })
+		cells = append(cells, millis(wall)+", "+millis(cpu))
+		if i == 0 {
+			ours = [2]float64{wall, cpu}
+			continue
+		}
+		wallRatios, cpuRatios = append(wallRatios, ratio(ours[0], wall)), append(cpuRatios, ratio(ours[1], cpu))
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s |\n", name, strings.Join(cells, " | "), strings.Join(wallRatios, ", "), strings.Join(cpuRatios, ", "))
 }
 
 func median(list []sample, of func(sample) float64) float64 {
@@ -64,12 +101,12 @@ func median(list []sample, of func(sample) float64) float64 {
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
-// ratio says how many times the peer's figure is ours.
-func ratio(v []float64) string {
-	if v[0] == 0 {
+// ratio says how many times a peer's figure is ours.
+func ratio(ours, theirs float64) string {
+	if ours == 0 {
 		return "–" // less than the kernel's clock tick
 	}
-	return fmt.Sprintf("%.1f×", v[1]/v[0])
+	return fmt.Sprintf("%.1f×", theirs/ours)
 }
 
 func millis(seconds float64) string {

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// importing measures an import from a Maildir: what the importing process takes,
+// and what the server does meanwhile and behind it.
+func importing(n int, p *peer, dir string) error {
+	maildir := filepath.Join(dir, "maildir")
+	if err := fillMaildir(maildir, n); err != nil {
+		return err
+	}
+	if err := p.settle(); err != nil {
+		return err
+	}
+	before, err := p.cpu()
+	if err != nil {
+		return err
+	}
+	start := time.Now()
+	cmd := p.importer("big@example.com", maildir)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("import: %w: %s", err, out)
+	}
+	wall := time.Since(start)
+	during, err := p.cpu()
+	if err != nil {
+		return err
+	}
+	if err := p.settle(); err != nil {
+		return err
+	}
+	after, err := p.cpu()
+	if err != nil {
+		return err
+	}
+	memory, err := p.memory()
+	if err != nil {
+		return err
+	}
+	u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return fmt.Errorf("no resource usage of the import")
+	}
+	fmt.Printf("%simport of %d messages: %.1f s; the importing process: %.1f s of CPU, at most %d MiB; the server: %.1f s of CPU, %.1f s behind it, at most %d MiB\n",
+		out[lastLine(out):], n, wall.Seconds(), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), u.Maxrss>>10,
+		(during - before).Seconds(), (after - during).Seconds(), memory>>20)
+	return nil
+}
+
+// lastLine is where the last line of b begins: progress may be ahead of it.
+func lastLine(b []byte) int {
+	for i := len(b) - 2; i >= 0; i-- {
+		if b[i] == '\n' || b[i] == '\r' {
+			return i + 1
+		}
+	}
+	return 0
+}
