@@ -66,7 +66,11 @@ func (p *Part) Walk(f func(*Part)) {
 
 // Parse reads a message to its end. The error is the reader's.
 func Parse(r io.Reader) (*Part, error) {
-	s := &scanner{r: bufio.NewReaderSize(r, 16<<10)}
+	size := int64(16 << 10)
+	if known, ok := r.(interface{ Size() int64 }); ok { // of a small message
+		size = min(size, known.Size()+1)
+	}
+	s := &scanner{r: bufio.NewReaderSize(r, int(size))}
 	return s.part("text/plain", 0), s.err
 }
 

@@ -136,18 +136,19 @@ func (k *maker) make(m *store.Message, src io.ReaderAt) (entry, error) {
 	}
 	k.data = k.data[:0]
 	e.sent = SentOf(tree.Fields)
-	k.thread(&e, ThreadOf(tree.Fields))
-	for t := range texts {
-		k.text(&e, colTexts+column(t), TextOf(tree.Fields, t), maxText)
+	base, reply := subjectOf(tree.Fields)
+	k.thread(&e, threadOf(tree.Fields, base, reply))
+	for t, s := range textsOf(tree.Fields, base) {
+		k.text(&e, colTexts+column(t), s)
 	}
-	k.wired(&e, colEnvelope, func(w *wire.Writer) { WriteEnvelope(w, tree.Fields) })
-	k.wired(&e, colStructure, func(w *wire.Writer) { WriteStructure(w, tree, true) })
+	k.wired(&e, colEnvelope, plainHeader(tree.Fields), func(w *wire.Writer) { WriteEnvelope(w, tree.Fields) })
+	k.wired(&e, colStructure, false, func(w *wire.Writer) { WriteStructure(w, tree, true) })
 	start := len(k.data)
 	if b := appendFields(k.data, tree.Fields); b != nil && len(b)-start <= maxValue {
 		k.data = b
 		e.values[colFields] = b[start:]
 	}
-	k.wired(&e, colPreview, func(w *wire.Writer) { w.String(preview) })
+	k.wired(&e, colPreview, isASCII(preview), func(w *wire.Writer) { w.String(preview) })
 	return e, nil
 }
 
@@ -169,8 +170,8 @@ func (k *maker) thread(e *entry, t Thread) {
 	e.values[colThread] = k.data[start:]
 }
 
-func (k *maker) text(e *entry, c column, s string, limit int) {
-	if len(s) > limit {
+func (k *maker) text(e *entry, c column, s string) {
+	if len(s) > maxText {
 		return
 	}
 	start := len(k.data)
@@ -178,8 +179,20 @@ func (k *maker) text(e *entry, c column, s string, limit int) {
 	e.values[c] = k.data[start:]
 }
 
-// wired keeps what write writes, once or in both forms.
-func (k *maker) wired(e *entry, c column, write func(*wire.Writer)) {
+// plainHeader says that a header has only ASCII in it.
+func plainHeader(h mimetree.Header) bool {
+	for _, f := range h {
+		for _, c := range f.Raw {
+			if c >= 0x80 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// wired keeps what write writes, once or in both forms. one says that they are equal.
+func (k *maker) wired(e *entry, c column, one bool, write func(*wire.Writer)) {
 	form := func(utf8 bool) string {
 		k.w.UTF8 = utf8
 		m := k.w.Mark()
@@ -188,7 +201,11 @@ func (k *maker) wired(e *entry, c column, write func(*wire.Writer)) {
 	}
 	plain := form(false)
 	start := len(k.data)
-	if both := form(true); both == plain {
+	both := plain
+	if !one {
+		both = form(true)
+	}
+	if both == plain {
 		k.data = append(append(k.data, isKept), plain...)
 	} else {
 		k.data = append(k.data, isTwofold)

@@ -48,6 +48,9 @@ func (k *Keeper) mailbox(ctx context.Context, b boxKey, info store.MailboxInfo, 
 	if !due {
 		return nil
 	}
+	if err := roomFor(k.cfg.Dir); err != nil {
+		return err
+	}
 	snap, watch, err := k.cfg.Store.Open(ctx, b.account, info.Name)
 	if errors.Is(err, store.ErrNoMailbox) {
 		return nil
@@ -220,9 +223,6 @@ func (w *writer) sequence(ctx context.Context, pieces []piece) (err error) {
 		if b.count == 0 {
 			return nil
 		}
-		if err := roomFor(w.k.cfg.Dir, b.octets); err != nil {
-			return err
-		}
 		dir := w.k.dir(w.box)
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
@@ -267,11 +267,11 @@ func (w *writer) sequence(ctx context.Context, pieces []piece) (err error) {
 	return err
 }
 
-// leaveFree is how much of a disk is left to others.
+// leaveFree is how much of a disk is left to mail.
 const leaveFree = 256 << 20
 
 // roomFor says whether a disk has room for a cache.
-func roomFor(dir string, octets int) error {
+func roomFor(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -279,7 +279,7 @@ func roomFor(dir string, octets int) error {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return fmt.Errorf("statfs %s: %w", dir, err)
 	}
-	if free := int64(st.Bavail) * int64(st.Bsize); free < leaveFree+int64(octets) {
+	if free := int64(st.Bavail) * int64(st.Bsize); free < leaveFree {
 		return fmt.Errorf("%d octets are free on the disk: they are left for mail", free)
 	}
 	return nil

@@ -47,41 +47,47 @@ const (
 func TextOf(h mimetree.Header, by Text) string {
 	switch by {
 	case BySubject:
-		base, _ := threads.BaseSubject(mimetree.DecodeWords(h.Get("Subject")))
-		return search.Fold(base)
-	case ByFrom:
-		return search.Fold(firstMailbox(h.Get("From")))
-	case ByTo:
-		return search.Fold(firstMailbox(h.Get("To")))
+		base, _ := subjectOf(h)
+		return base
+	case ByFrom, ByDisplayFrom:
+		return shownAs(mimetree.ParseAddresses(h.Get("From")), by)
 	case ByCc:
-		return search.Fold(firstMailbox(h.Get("Cc")))
-	case ByDisplayFrom:
-		return search.Fold(display(h.Get("From")))
+		return shownAs(mimetree.ParseAddresses(h.Get("Cc")), by)
 	default:
-		return search.Fold(display(h.Get("To")))
+		return shownAs(mimetree.ParseAddresses(h.Get("To")), by)
 	}
 }
 
-// firstMailbox is the local part of the first address.
-func firstMailbox(v string) string {
-	if list := mimetree.ParseAddresses(v); len(list) > 0 {
-		return list[0].Mailbox // or a group's name
-	}
-	return ""
+// textsOf returns all of them.
+func textsOf(h mimetree.Header, base string) [texts]string {
+	from, to := mimetree.ParseAddresses(h.Get("From")), mimetree.ParseAddresses(h.Get("To"))
+	return [texts]string{BySubject: base, ByCc: TextOf(h, ByCc),
+		ByFrom: shownAs(from, ByFrom), ByDisplayFrom: shownAs(from, ByDisplayFrom), ByTo: shownAs(to, ByTo), ByDisplayTo: shownAs(to, ByDisplayTo)}
 }
 
-// display is how a person sees the first address, RFC 5957.
-func display(v string) string {
-	list := mimetree.ParseAddresses(v)
-	switch {
-	case len(list) == 0:
+// subjectOf returns the base subject in the form that is compared.
+func subjectOf(h mimetree.Header) (base string, reply bool) {
+	base, reply = threads.BaseSubject(mimetree.DecodeWords(h.Get("Subject")))
+	return search.Fold(base), reply
+}
+
+// shownAs is what is compared of the first address: its local part, RFC 5256, or
+// what a person sees of it, RFC 5957.
+func shownAs(list []mimetree.Address, by Text) string {
+	if len(list) == 0 {
 		return ""
-	case list[0].Name != "":
-		return mimetree.DecodeWords(list[0].Name)
-	case list[0].Host != "":
-		return list[0].Mailbox + "@" + list[0].Host
 	}
-	return mimetree.DecodeWords(list[0].Mailbox) // a group's name
+	first := list[0]
+	if by != ByDisplayFrom && by != ByDisplayTo {
+		return search.Fold(first.Mailbox) // or a group's name
+	}
+	switch {
+	case first.Name != "":
+		return search.Fold(mimetree.DecodeWords(first.Name))
+	case first.Host != "":
+		return search.Fold(first.Mailbox + "@" + first.Host)
+	}
+	return search.Fold(mimetree.DecodeWords(first.Mailbox)) // a group's name
 }
 
 // Thread is what decides to which thread a message belongs.
@@ -93,9 +99,13 @@ type Thread struct {
 }
 
 // ThreadOf returns where a message belongs.
-func ThreadOf(h mimetree.Header) (t Thread) {
-	base, reply := threads.BaseSubject(mimetree.DecodeWords(h.Get("Subject")))
-	t.Subject, t.Reply = threads.Key(search.Fold(base)), reply
+func ThreadOf(h mimetree.Header) Thread {
+	base, reply := subjectOf(h)
+	return threadOf(h, base, reply)
+}
+
+func threadOf(h mimetree.Header, base string, reply bool) (t Thread) {
+	t.Subject, t.Reply = threads.Key(base), reply
 	if ids := threads.MessageIDs(h.Get("Message-Id")); len(ids) > 0 {
 		t.ID = threads.Key(ids[0])
 	}
