@@ -214,13 +214,13 @@ writes all small messages once.`,
 
 func (k *storeKeeper) rebuild() *cobra.Command {
 	return &cobra.Command{
-		Use: "rebuild", Short: "make the checkpoints anew, and have the search index and the summaries made anew", Args: cobra.NoArgs,
+		Use: "rebuild", Short: "make the index and the checkpoints anew, and have the search index and the summaries made anew", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			owner, err := ownerOf(k.path())
 			if err != nil {
 				return err
 			}
-			l, err := k.open(cmd, store.Options{Version: version})
+			l, err := k.open(cmd, store.Options{Version: version, Rebuild: true})
 			if err != nil {
 				return err
 			}

@@ -9,6 +9,8 @@ import (
 // calls it with accounts that a checkpoint may already hold in a later state:
 // what an account has seen is not applied again.
 //
+// The mailboxes whose messages it changes are loaded.
+//
 // It must cope with the gaps that damage leaves: an operation on a mailbox
 // whose making was lost makes one, so that its messages can be found.
 func (ix *index) apply(t *transaction) {
@@ -35,7 +37,7 @@ func (ix *index) apply(t *transaction) {
 					a.apply(o, &ix.refs)
 				}
 			}
-			a.lsn = t.LSN
+			a.lsn, a.dirty = t.LSN, true
 		}
 		a.mu.Unlock()
 	}
@@ -65,17 +67,20 @@ func (ix *index) applyQueue(t *transaction) {
 				ix.refs.add(old.Body, -1)
 			}
 			ix.queue[e.ID] = &e
+			ix.tried[e.ID] = true
 			ix.refs.add(e.Body, 1)
 		case *opQueueTry:
 			if old := ix.queue[o.Entry.ID]; old != nil {
 				e := o.Entry
 				e.Prefix, e.Body, e.Size = old.Prefix, old.Body, old.Size
 				ix.queue[e.ID] = &e
+				ix.tried[e.ID] = true
 			}
 		case *opUnqueue:
 			if old := ix.queue[o.ID]; old != nil {
 				ix.refs.add(old.Body, -1)
 				delete(ix.queue, o.ID)
+				ix.tried[o.ID] = true
 			}
 		case *opMoved:
 			if o.Account != "" {
@@ -87,6 +92,7 @@ func (ix *index) applyQueue(t *transaction) {
 					e := *old
 					e.Body = to[old.Body]
 					ix.queue[id] = &e
+					ix.tried[id] = true
 					ix.refs.add(e.Body, 1)
 					ix.refs.add(old.Body, -1)
 				}
@@ -101,6 +107,7 @@ func (a *account) box(id uint32) *mailbox {
 		return m
 	}
 	m := newMailbox(id, fmt.Sprintf("Recovered %08x", id))
+	m.loaded, m.goneHere = true, true
 	a.boxes[id] = m
 	a.names[m.name] = m
 	a.lastID = max(a.lastID, id)
@@ -115,10 +122,10 @@ func (a *account) apply(o op, refs *refCount) {
 		a.applyBox(o)
 	case *opBoxGone:
 		if m := a.boxes[o.ID]; m != nil {
-			for _, msg := range m.msgs {
-				a.tally(m, msg, -1)
-				refs.message(msg, -1)
-			}
+			a.bytes -= m.bytes
+			a.count -= int64(m.count)
+			refs.mailbox(m, -1)
+			a.removed = append(a.removed, m.id)
 			a.dropMeta(m.id)
 			delete(a.boxes, m.id)
 			if a.names[m.name] == m {
@@ -153,6 +160,7 @@ func (a *account) applyMoved(o *opMoved, refs *refCount) {
 		if m == nil {
 			continue // removed in the same batch
 		}
+		m.dirty = true
 		for _, uid := range b.UIDs {
 			i, ok := m.find(uid)
 			if !ok {
@@ -165,9 +173,10 @@ func (a *account) applyMoved(o *opMoved, refs *refCount) {
 			if r := to[msg.Body]; r.Size > 0 {
 				msg.Body = r
 			}
-			refs.message(&msg, 1)
-			refs.message(m.msgs[i], -1)
+			refs.message(m, &msg, 1)
+			refs.message(m, m.msgs[i], -1)
 			m.msgs[i] = &msg
+			m.mark(uid)
 			o.messages = append(o.messages, &msg)
 		}
 	}
@@ -177,6 +186,7 @@ func (a *account) applyBox(o *opBox) {
 	m := a.boxes[o.ID]
 	if m == nil {
 		m = newMailbox(o.ID, o.Name)
+		m.loaded, m.goneHere = true, true // all there is of it
 		a.boxes[o.ID] = m
 		a.lastID = max(a.lastID, o.ID)
 	} else if m.name != o.Name {
@@ -189,7 +199,7 @@ func (a *account) applyBox(o *opBox) {
 	if other := a.names[o.Name]; other != nil && other != m {
 		// Only after damage: the removal of the other was lost.
 		other.name = fmt.Sprintf("Recovered %08x", other.id)
-		a.names[other.name] = other
+		a.names[other.name], other.dirty = other, true
 	}
 	a.names[o.Name] = m
 	m.specialUse = o.SpecialUse
@@ -197,6 +207,7 @@ func (a *account) applyBox(o *opBox) {
 }
 
 func (m *mailbox) raise(a *account, modseq ModSeq) {
+	m.dirty = true
 	m.highest = max(m.highest, modseq)
 	a.modseq = max(a.modseq, modseq)
 }
@@ -212,7 +223,10 @@ func (a *account) applyAdd(o *opAdd, refs *refCount) {
 		m.uidNext = msg.UID + 1
 		m.raise(a, msg.ModSeq)
 		a.tally(m, msg, 1)
-		refs.message(msg, 1)
+		refs.message(m, msg, 1)
+		if m.loaded {
+			m.mark(msg.UID)
+		}
 	}
 	m.msgs = append(m.msgs, fresh...)
 	m.publish(Event{Mailbox: m.name, New: fresh})
@@ -232,6 +246,7 @@ func (a *account) applyFlags(o *opFlags) {
 			msg.Flags, msg.ModSeq = g.Flags, o.ModSeq
 			m.tallyFlags(&msg, 1)
 			m.msgs[i] = &msg
+			m.mark(uid)
 			changed = append(changed, &msg)
 		}
 	}
@@ -250,7 +265,8 @@ func (a *account) applyExpunge(o *opExpunge, refs *refCount) {
 		}
 		if len(rest) > 0 && rest[0] == msg.UID {
 			a.tally(m, msg, -1)
-			refs.message(msg, -1)
+			refs.message(m, msg, -1)
+			m.mark(msg.UID)
 			removed = append(removed, msg.UID)
 			continue
 		}
@@ -261,6 +277,7 @@ func (a *account) applyExpunge(o *opExpunge, refs *refCount) {
 	m.raise(a, o.ModSeq)
 	if len(removed) > 0 {
 		m.gone.add(o.ModSeq, removed)
+		m.goneDirty = true
 	}
 	m.publish(Event{Mailbox: m.name, Expunged: removed})
 }

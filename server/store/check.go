@@ -13,35 +13,20 @@ import (
 // every message with the octets it refers to, every counter with what it
 // counts. It returns nil when all is well. It runs beside other work.
 func (l *Log) Check(ctx context.Context) error {
-	type use struct {
-		ref  BodyRef
-		what string
-	}
 	var errs []error
-	var uses []use
 	var last uint64
 	var end int64
 	// The commit loop runs this between two commits, so that the index is still.
 	err := l.do(ctx, func(t *txn) error {
 		last, end = l.last, l.end
 		refs := map[uint64]int64{}
-		refer := func(r BodyRef, format string, args ...any) {
-			if r.Size > 0 {
-				refs[r.Segment]++
-				uses = append(uses, use{r, fmt.Sprintf(format, args...)})
-			}
-		}
 		for _, a := range l.ix.accounts {
-			errs = append(errs, a.check()...)
-			for _, m := range a.boxes {
-				for _, msg := range m.msgs {
-					refer(msg.Head, "%s, %s, UID %d, prefix", a.name, m.name, msg.UID)
-					refer(msg.Body, "%s, %s, UID %d", a.name, m.name, msg.UID)
-				}
-			}
+			errs = append(errs, l.checkAccount(a, refs)...)
 		}
 		for _, e := range l.ix.queue {
-			refer(e.Body, "queue entry %s", e.ID)
+			if e.Body.Size > 0 {
+				refs[e.Body.Segment]++
+			}
 		}
 		if !maps.Equal(refs, l.ix.refs.n) {
 			errs = append(errs, fmt.Errorf("segments in use: counted %v, kept %v", refs, l.ix.refs.n))
@@ -69,48 +54,89 @@ func (l *Log) Check(ctx context.Context) error {
 			errs = append(errs, l.checkSegment(id, k, limit)...)
 		}
 	}
-	for _, u := range uses {
-		b, err := l.openBlob(u.ref)
-		if errors.Is(err, ErrNoMessage) && l.ix.refs.of(u.ref.Segment) == 0 {
-			continue // expunged since
+	err = l.eachHolder(ctx, 0, func(h holder) {
+		if h.ref.Size == 0 {
+			return
+		}
+		b, err := l.openBlob(h.ref)
+		if errors.Is(err, ErrNoMessage) && l.ix.refs.of(h.ref.Segment) == 0 {
+			return // expunged since
+		}
+		if err == nil {
+			err = l.seg.release(b.seg)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", u.what, err))
-			continue
+			errs = append(errs, fmt.Errorf("%s: %w", l.describe(h), err))
 		}
-		errs = append(errs, l.seg.release(b.seg))
+	})
+	if err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// check compares the account's counters with its messages.
-func (a *account) check() (errs []error) {
+// describe says whose reference it is.
+func (l *Log) describe(h holder) string {
+	if h.account == "" {
+		return "queue entry " + h.id
+	}
+	name := fmt.Sprintf("mailbox %d", h.box)
+	if a := l.ix.lookup(h.account); a != nil {
+		a.mu.RLock()
+		if m := a.boxes[h.box]; m != nil {
+			name = m.name
+		}
+		a.mu.RUnlock()
+	}
+	return fmt.Sprintf("%s, %s, UID %d", h.account, name, h.uid)
+}
+
+// checkAccount compares the account's counters with its messages, and counts those
+// of each segment in refs. The commit loop calls it.
+func (l *Log) checkAccount(a *account, refs map[uint64]int64) (errs []error) {
 	wrong := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf("account %s: "+format, append([]any{a.name}, args...)...))
 	}
 	sum := newAccount(a.name)
-	for id, m := range a.boxes {
-		if m.id != id || a.names[m.name] != m {
-			wrong("mailbox %s (%d) is not where its name is", m.name, id)
+	err := l.look(a, nil, nil, func(b *boxView) error {
+		m := a.boxes[b.id]
+		if m.id != b.id || a.names[m.name] != m {
+			wrong("mailbox %s (%d) is not where its name is", m.name, b.id)
 		}
-		if id > a.lastID {
-			wrong("mailbox %s has id %d, the highest is said to be %d", m.name, id, a.lastID)
+		if b.id > a.lastID {
+			wrong("mailbox %s has id %d, the highest is said to be %d", m.name, b.id, a.lastID)
 		}
-		c := newMailbox(id, m.name)
+		c, in := newMailbox(b.id, m.name), refCount{n: map[uint64]int64{}}
 		last := UID(0)
-		for _, msg := range m.msgs {
-			if msg.UID <= last || msg.UID >= m.uidNext {
-				wrong("mailbox %s: UID %d after %d, next %d", m.name, msg.UID, last, m.uidNext)
+		if err := b.each(func(part []*Message) error {
+			for _, msg := range part {
+				if msg.UID <= last || msg.UID >= m.uidNext {
+					wrong("mailbox %s: UID %d after %d, next %d", m.name, msg.UID, last, m.uidNext)
+				}
+				if msg.ModSeq > m.highest || m.highest > a.modseq {
+					wrong("mailbox %s: UID %d has modseq %d, the mailbox %d, the account %d", m.name, msg.UID, msg.ModSeq, m.highest, a.modseq)
+				}
+				last = msg.UID
+				sum.tally(c, msg, 1)
+				in.message(c, msg, 1)
 			}
-			if msg.ModSeq > m.highest || m.highest > a.modseq {
-				wrong("mailbox %s: UID %d has modseq %d, the mailbox %d, the account %d", m.name, msg.UID, msg.ModSeq, m.highest, a.modseq)
-			}
-			last = msg.UID
-			sum.tally(c, msg, 1)
+			return nil
+		}); err != nil {
+			return err
 		}
-		if c.unseen != m.unseen || c.deleted != m.deleted || c.bytes != m.bytes {
-			wrong("mailbox %s: unseen %d, deleted %d, octets %d; counted %d, %d, %d", m.name, m.unseen, m.deleted, m.bytes, c.unseen, c.deleted, c.bytes)
+		if c.unseen != m.unseen || c.deleted != m.deleted || c.bytes != m.bytes || c.count != m.count {
+			wrong("mailbox %s: %d messages, unseen %d, deleted %d, octets %d; counted %d, %d, %d, %d", m.name, m.count, m.unseen, m.deleted, m.bytes, c.count, c.unseen, c.deleted, c.bytes)
 		}
+		if !maps.Equal(c.segs, m.segs) {
+			wrong("mailbox %s: segments in use: counted %v, kept %v", m.name, c.segs, m.segs)
+		}
+		for id, n := range c.segs {
+			refs[id] += n
+		}
+		return nil
+	})
+	if err != nil {
+		wrong("%w", err)
 	}
 	if len(a.names) != len(a.boxes) {
 		wrong("%d names for %d mailboxes", len(a.names), len(a.boxes))

@@ -13,7 +13,8 @@ import (
 	"sync/atomic"
 )
 
-// A checkpoint is the index as of a place in the log, so that a start need not
+// A checkpoint is what the index can be made from, with the log behind it, should
+// the index file be lost: the index as of a place in the log, so that a start need not
 // read what is before it. It is taken account by account while commits go on:
 // an account may be newer in it than the place says, and knows by its log
 // sequence number what replay need not apply again.
@@ -151,7 +152,9 @@ func (l *Log) writeCheckpoint(at place) (err error) {
 	names := slices.Sorted(maps.Keys(l.ix.accounts))
 	l.ix.mu.RUnlock()
 	for _, name := range names {
-		w.account(l.ix.lookup(name))
+		if err := w.account(l, l.ix.lookup(name)); err != nil {
+			return errors.Join(err, f.Close(), ignoreMissing(l.fs.Remove(temp)))
+		}
 	}
 	l.ix.mu.RLock()
 	entries := slices.Collect(maps.Values(l.ix.queue))
@@ -217,34 +220,34 @@ func (l *Log) removeDeadSegments(before uint64) error {
 }
 
 // account writes the account as it is at one moment.
-func (w *chunkWriter) account(a *account) {
-	type boxState struct {
-		mailbox
-		msgs []*Message
+func (w *chunkWriter) account(l *Log, a *account) error {
+	var head account
+	var subs []string
+	var meta []*opMeta
+	written := false
+	start := func() {
+		if written {
+			return
+		}
+		written = true
+		w.put(chunkAccount, func(e *encoder) {
+			e.string(head.name)
+			e.int(head.quota)
+			e.uint(uint64(head.modseq))
+			e.uint(uint64(head.lastID))
+			e.uint(head.lsn)
+			e.strings(subs)
+		})
+		for _, o := range meta {
+			w.put(chunkMeta, o.encode)
+		}
 	}
-	a.mu.RLock()
-	head := account{name: a.name, quota: a.quota, modseq: a.modseq, lastID: a.lastID, lsn: a.lsn}
-	subs := slices.Sorted(maps.Keys(a.subs))
-	meta := a.metaOps()
-	var boxes []boxState
-	for _, id := range slices.Sorted(maps.Keys(a.boxes)) {
-		m := a.boxes[id]
-		boxes = append(boxes, boxState{mailbox: mailbox{id: m.id, name: m.name, specialUse: m.specialUse, uidNext: m.uidNext, highest: m.highest,
-			gone: vanished{floor: m.gone.floor, runs: slices.Clone(m.gone.runs)}}, msgs: slices.Clone(m.msgs)})
-	}
-	a.mu.RUnlock()
-	w.put(chunkAccount, func(e *encoder) {
-		e.string(head.name)
-		e.int(head.quota)
-		e.uint(uint64(head.modseq))
-		e.uint(uint64(head.lastID))
-		e.uint(head.lsn)
-		e.strings(subs)
-	})
-	for _, o := range meta {
-		w.put(chunkMeta, o.encode)
-	}
-	for _, b := range boxes {
+	err := l.look(a, func() {
+		head = account{name: a.name, quota: a.quota, modseq: a.modseq, lastID: a.lastID, lsn: a.lsn}
+		subs = slices.Sorted(maps.Keys(a.subs))
+		meta = a.metaOps()
+	}, nil, func(b *boxView) error {
+		start()
 		w.put(chunkBox, func(e *encoder) {
 			e.uint(uint64(b.id))
 			e.string(b.name)
@@ -252,23 +255,37 @@ func (w *chunkWriter) account(a *account) {
 			e.uint(uint64(b.uidNext))
 			e.uint(uint64(b.highest))
 		})
-		for part := range slices.Chunk(b.msgs, chunkMessageCount) {
+		if err := b.each(func(part []*Message) error {
 			w.put(chunkMessages, func(e *encoder) { encodeMessages(e, part) })
+			return w.err
+		}); err != nil {
+			return err
 		}
-		w.put(chunkGone, func(e *encoder) {
-			e.uint(uint64(b.gone.floor))
-			e.uint(uint64(len(b.gone.runs)))
-			for _, r := range b.gone.runs {
-				e.uint(uint64(r.modseq))
-				e.uids(r.uids)
-			}
-		})
-	}
+		w.put(chunkGone, b.gone.encode)
+		return w.err
+	})
+	start()
+	return err
 }
 
 // loadCheckpoint fills the index from the newest checkpoint that is whole. The
 // zero place is the start of the log.
 func (l *Log) loadCheckpoint() (place, error) {
+	return l.newestCheckpoint(func(name string) (place, error) {
+		if err := l.renewIndex(); err != nil {
+			return place{}, err
+		}
+		return l.readCheckpoint(name, &checkpointBuilder{ix: l.ix, grown: l.grown})
+	})
+}
+
+// findCheckpoint finds the newest checkpoint that is whole.
+func (l *Log) findCheckpoint() (place, error) {
+	return l.newestCheckpoint(func(name string) (place, error) { return l.readCheckpoint(name, &checkpointBuilder{}) })
+}
+
+// newestCheckpoint tries the checkpoints, newest first, and removes damaged ones.
+func (l *Log) newestCheckpoint(read func(name string) (place, error)) (place, error) {
 	c := &l.checkpoints
 	names, err := l.fs.ReadDir(c.dir)
 	if err != nil {
@@ -293,8 +310,7 @@ func (l *Log) loadCheckpoint() (place, error) {
 	slices.Sort(numbers)
 	slices.Reverse(numbers)
 	for i, n := range numbers {
-		ix := newIndex()
-		at, err := l.readCheckpoint(filepath.Join(c.dir, checkpointName(n)), ix)
+		at, err := read(filepath.Join(c.dir, checkpointName(n)))
 		if err != nil {
 			if !errors.Is(err, ErrDamaged) {
 				return place{}, err
@@ -306,7 +322,6 @@ func (l *Log) loadCheckpoint() (place, error) {
 			}
 			continue
 		}
-		l.ix = ix
 		c.last, c.places[1] = n, at
 		c.done.Store(&finished{n, at})
 		if i+1 < len(numbers) {
@@ -319,8 +334,9 @@ func (l *Log) loadCheckpoint() (place, error) {
 	return place{}, nil
 }
 
-// readCheckpoint reads a checkpoint into ix; with a nil ix only its place.
-func (l *Log) readCheckpoint(name string, ix *index) (at place, err error) {
+// readCheckpoint has a builder take a checkpoint; without one it returns the place
+// and reads no further.
+func (l *Log) readCheckpoint(name string, b *checkpointBuilder) (at place, err error) {
 	f, err := l.fs.Open(name)
 	if err != nil {
 		return place{}, err
@@ -334,15 +350,18 @@ func (l *Log) readCheckpoint(name string, ix *index) (at place, err error) {
 	if err := r.magic(); err != nil {
 		return place{}, err
 	}
-	b := &checkpointBuilder{ix: ix}
+	first := b == nil
+	if first {
+		b = &checkpointBuilder{}
+	}
 	for n := uint64(0); ; n++ {
 		k, p, err := r.next()
 		if err != nil {
 			return place{}, err
 		}
 		d := &decoder{b: p}
-		if ix != nil {
-			d.intern = ix.flags.intern
+		if b.ix != nil {
+			d.intern = b.ix.flags.intern
 		}
 		if k == chunkEnd {
 			if d.uint() != n || d.err != nil {
@@ -354,11 +373,19 @@ func (l *Log) readCheckpoint(name string, ix *index) (at place, err error) {
 		if d.err != nil {
 			return place{}, fmt.Errorf("%w: part %d: %w", ErrDamaged, n, d.err)
 		}
-		if ix == nil {
+		if first {
 			return b.at, nil
+		}
+		if b.grown != nil && b.messages >= maxGrown {
+			b.messages = 0
+			b.grown()
 		}
 	}
 }
+
+// maxGrown is how many messages are in memory before a part of the index goes to
+// the index file while it is made anew.
+const maxGrown = 16 << 10
 
 type chunkReader struct {
 	f    File
@@ -406,12 +433,17 @@ func (r *chunkReader) next() (chunkKind, []byte, error) {
 	return chunkKind(p[0]), p[1:], nil
 }
 
-// checkpointBuilder puts chunks together again.
+// checkpointBuilder puts chunks together again; with a nil index it looks at them
+// only.
 type checkpointBuilder struct {
-	ix  *index
-	at  place
-	acc *account
-	box *mailbox
+	ix   *index
+	at   place
+	acc  *account
+	box  *mailbox
+	last UID // of the mailbox, before the next chunk of messages
+
+	messages int
+	grown    func() // called now and then, when there are many messages
 }
 
 func (b *checkpointBuilder) take(k chunkKind, d *decoder) {
@@ -424,7 +456,7 @@ func (b *checkpointBuilder) take(k chunkKind, d *decoder) {
 		a.quota = d.int()
 		a.modseq = ModSeq(d.uint())
 		a.lastID = d.uint32()
-		a.lsn = d.uint()
+		a.lsn, a.dirty = d.uint(), true
 		for _, s := range d.strings() {
 			a.subs[s] = true
 		}
@@ -434,6 +466,7 @@ func (b *checkpointBuilder) take(k chunkKind, d *decoder) {
 		o := new(opMeta)
 		o.decode(d)
 		b.acc.applyMeta(o)
+		b.acc.dirty = true
 	case k == chunkBox && b.acc != nil:
 		m := newMailbox(d.uint32(), d.string())
 		m.specialUse = d.string()
@@ -441,25 +474,26 @@ func (b *checkpointBuilder) take(k chunkKind, d *decoder) {
 		m.highest = ModSeq(d.uint())
 		b.acc.boxes[m.id] = m
 		b.acc.names[m.name] = m
-		b.box = m
+		b.box, b.last = m, 0
+		b.acc.dirty = true
 	case k == chunkMessages && b.box != nil:
 		for _, msg := range decodeMessages(d) {
-			if n := len(b.box.msgs); n > 0 && b.box.msgs[n-1].UID >= msg.UID {
+			if b.last >= msg.UID {
 				d.fail()
 				return
 			}
+			b.last = msg.UID
 			b.box.msgs = append(b.box.msgs, msg)
 			b.acc.tally(b.box, msg, 1)
-			b.ix.refs.message(msg, 1)
+			b.ix.refs.message(b.box, msg, 1)
+			b.messages++
 		}
+		// A flush may have come since the chunk of the mailbox.
+		b.acc.dirty, b.box.dirty = true, true
 	case k == chunkGone && b.box != nil:
-		b.box.gone.floor = ModSeq(d.uint())
-		for range d.count() {
-			modseq := ModSeq(d.uint())
-			uids := d.uids()
-			b.box.gone.runs = append(b.box.gone.runs, vanishedRun{modseq, uids})
-			b.box.gone.uids += len(uids)
-		}
+		b.box.gone.decode(d)
+		b.box.goneHere, b.box.goneDirty = true, true
+		b.acc.dirty, b.box.dirty = true, true
 	case k == chunkQueue:
 		b.ix.queueLSN = d.uint()
 		for range d.count() {
@@ -470,6 +504,7 @@ func (b *checkpointBuilder) take(k chunkKind, d *decoder) {
 			}
 			e := o.Entry
 			b.ix.queue[e.ID] = &e
+			b.ix.tried[e.ID] = true
 			b.ix.refs.add(e.Body, 1)
 		}
 	default:

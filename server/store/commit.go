@@ -33,6 +33,7 @@ type batch struct {
 	requests []*request
 	txns     []*transaction
 	err      error // the batch cannot be written
+	pinned   []func()
 }
 
 const (
@@ -40,6 +41,7 @@ const (
 	maxBatchRequests = 1024
 	keepBuffer       = 8 << 20
 	maxYields        = 4
+	flushBytes       = 64 << 20 // of the log, until the index file is brought up to date
 	// maxProof bounds the transactions that are read back before they are
 	// written; longer ones are many of the same.
 	maxProof = 64 << 10
@@ -119,8 +121,12 @@ func (l *Log) commit(first *request) {
 		for _, t := range b.txns {
 			l.ix.apply(t)
 			l.tell(t)
+			l.touched += t.touches()
 		}
 		l.quotas.settle(b.stage)
+	}
+	for _, release := range b.pinned {
+		release()
 	}
 	for _, r := range b.requests {
 		r.err = err
@@ -266,6 +272,7 @@ func (l *Log) write(buf []byte) error {
 	} else {
 		l.end += int64(len(buf))
 		l.written += int64(len(buf))
+		l.unflushed += int64(len(buf))
 		return nil
 	}
 	l.opt.Logger.Error("store: leaving the segment after an error", "segment", l.active.info.ID, "end", l.end, "err", err)
@@ -294,6 +301,9 @@ func (l *Log) afterCommit() {
 		if err := l.seg.remove(id); err != nil {
 			l.opt.Logger.Warn("store: remove the segment of an expunged message", "segment", id, "err", err)
 		}
+	}
+	if l.ix.file != nil && (int64(l.touched) >= l.opt.FlushMessages || l.unflushed >= flushBytes) {
+		l.wake()
 	}
 	if l.written >= l.opt.CheckpointBytes {
 		l.startCheckpoint()

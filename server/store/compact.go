@@ -207,7 +207,7 @@ func (l *Log) survey(ctx context.Context) (*surveyed, error) {
 			s.packedTo += r.recordSize()
 		}
 	}
-	if err := l.eachHolder(ctx, func(h holder) { note(h.ref) }); err != nil {
+	if err := l.eachHolder(ctx, 0, func(h holder) { note(h.ref) }); err != nil {
 		return nil, err
 	}
 	for id := range logs {
@@ -235,29 +235,38 @@ type holder struct {
 	id      string // of the queue entry
 }
 
-// eachHolder calls f for each reference, under the lock of whoever has it.
-func (l *Log) eachHolder(ctx context.Context, f func(holder)) error {
+// eachHolder calls f for each reference to a segment, or for all of them with 0.
+func (l *Log) eachHolder(ctx context.Context, segment uint64, f func(holder)) error {
 	l.ix.mu.RLock()
 	accounts := make([]*account, 0, len(l.ix.accounts))
 	for _, a := range l.ix.accounts {
 		accounts = append(accounts, a)
 	}
 	for id, e := range l.ix.queue {
-		f(holder{ref: e.Body, id: id})
+		if segment == 0 || e.Body.Segment == segment {
+			f(holder{ref: e.Body, id: id})
+		}
 	}
 	l.ix.mu.RUnlock()
 	for _, a := range accounts {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		a.mu.RLock()
-		for id, m := range a.boxes {
-			for _, msg := range m.msgs {
-				f(holder{ref: msg.Head, account: a.name, box: id, uid: msg.UID})
-				f(holder{ref: msg.Body, account: a.name, box: id, uid: msg.UID})
-			}
+		want := func(m *mailbox) bool { return segment == 0 || m.segs[segment] > 0 }
+		if err := l.look(a, nil, want, func(b *boxView) error {
+			return b.each(func(part []*Message) error {
+				for _, msg := range part {
+					for _, r := range [...]BodyRef{msg.Head, msg.Body} {
+						if segment == 0 || r.Segment == segment {
+							f(holder{ref: r, account: a.name, box: b.id, uid: msg.UID})
+						}
+					}
+				}
+				return ctx.Err()
+			})
+		}); err != nil {
+			return err
 		}
-		a.mu.RUnlock()
 	}
 	return nil
 }
@@ -312,7 +321,7 @@ func (l *Log) evacuate(ctx context.Context, v victim, o CompactOptions, c *Compa
 		return nil
 	}
 	var holders []holder
-	if err := l.eachHolder(ctx, func(h holder) {
+	if err := l.eachHolder(ctx, v.id, func(h holder) {
 		if h.ref.Segment == v.id && h.ref.Size > 0 {
 			holders = append(holders, h)
 		}
@@ -438,8 +447,8 @@ func (t *txn) holds(h holder) bool {
 		e := t.stage.entry(h.id)
 		return e != nil && e.Body == h.ref
 	}
-	b := t.stage.boxOf(h)
-	if b == nil {
+	a, b := t.stage.boxOf(h)
+	if b == nil || t.loaded(a, b) != nil {
 		return false
 	}
 	m := b.message(h.uid)
@@ -454,28 +463,28 @@ func (t *txn) refer(h holder, to BodyRef) {
 		t.stage.queue[h.id] = &e
 		return
 	}
-	b := t.stage.boxOf(h)
+	_, b := t.stage.boxOf(h)
 	m := *b.message(h.uid)
 	m.move(h.ref, to)
 	b.changed[h.uid] = &m
 }
 
 // boxOf returns the mailbox of a holder, or nil when it is gone.
-func (s *stage) boxOf(h holder) *stagedBox {
+func (s *stage) boxOf(h holder) (*stagedAccount, *stagedBox) {
 	a := s.account(h.account)
 	if a == nil {
-		return nil
+		return nil, nil
 	}
 	if b := a.boxes[h.box]; b != nil {
-		return b // one that this batch removes is passed over when it is applied
+		return a, b // one that this batch removes is passed over when it is applied
 	}
 	if a.base == nil || a.base.boxes[h.box] == nil {
-		return nil
+		return nil, nil
 	}
 	if b := a.box(a.base.boxes[h.box].name); b != nil && b.id == h.box {
-		return b
+		return a, b
 	}
-	return nil
+	return nil, nil
 }
 
 // move gives the message the reference to in the place of from.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -29,6 +30,12 @@ type SimFS struct {
 	// fault, when set, may fail an operation with an error.
 	fault func(op string) error
 	free  int64
+
+	// mapped is a folder of the machine's for the files that are mapped into memory,
+	// which this cannot be between; older are such files as they were before. With
+	// "" there are none.
+	mapped string
+	older  map[string][]byte
 }
 
 type inode struct {
@@ -107,6 +114,8 @@ func (s *SimFS) Survivors() *SimFS {
 		}
 	}
 	out := NewSimFS(s.rng)
+	out.mapped, out.older = s.mapped, s.older
+	out.tearMapped()
 	for n, i := range names {
 		data := slices.Clone(i.synced)
 		for _, w := range i.writes {
@@ -131,6 +140,54 @@ func (s *SimFS) Survivors() *SimFS {
 		out.files[n], out.durable[n] = node, node
 	}
 	return out
+}
+
+// Mapped gives the file system a folder of the machine's for the files of a MappedFS.
+func (s *SimFS) Mapped(dir string) { s.mapped, s.older = dir, map[string][]byte{} }
+
+// MappedFS is a SimFS with mapped files.
+type MappedFS struct{ *SimFS }
+
+// MapPath makes it a Mapped.
+func (s *MappedFS) MapPath(name string) string { return filepath.Join(s.mapped, filepath.Base(name)) }
+
+// tearMapped does to the mapped files what a power cut may do, and worse: they
+// are as they were left, as they were some time before, cut off, or gone.
+func (s *SimFS) tearMapped() {
+	if s.mapped == "" {
+		return
+	}
+	entries, err := os.ReadDir(s.mapped)
+	if err != nil {
+		panic(err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(s.mapped, e.Name())
+		now, err := os.ReadFile(path)
+		if err != nil {
+			panic(err)
+		}
+		old, torn := s.older[e.Name()], slices.Clone(now)
+		switch s.rng.IntN(6) {
+		case 0:
+			torn = old
+		case 2:
+			torn = torn[:s.rng.IntN(len(torn)+1)]
+		case 3:
+			torn = nil
+		}
+		if s.rng.IntN(2) == 0 {
+			s.older[e.Name()] = now
+		}
+		if err := os.Remove(path); err != nil {
+			panic(err)
+		}
+		if torn != nil {
+			if err := os.WriteFile(path, torn, 0o600); err != nil {
+				panic(err)
+			}
+		}
+	}
 }
 
 func resize(b []byte, n int64) []byte {

@@ -27,6 +27,9 @@ type FS interface {
 	Lock(name string) (io.Closer, error)
 }
 
+// MapPath makes it a Mapped.
+func (osFS) MapPath(name string) string { return name }
+
 // File is one open file of an FS.
 type File interface {
 	io.ReaderAt

@@ -5,6 +5,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"time"
 )
 
 // index is what the log says, in memory. Only the commit loop changes it, one
@@ -17,6 +18,9 @@ type index struct {
 
 	refs  refCount
 	flags flagTable
+
+	file  *indexFile      // nil: all of the index is in memory
+	tried map[string]bool // queue entries that the file does not have as they are
 }
 
 // account is one person's mailboxes.
@@ -33,22 +37,48 @@ type account struct {
 	names  map[string]*mailbox
 	subs   map[string]bool
 	meta   map[metaKey]string
+
+	// What the index file does not have yet.
+	dirty     bool
+	metaDirty bool
+	removed   []uint32 // ids of mailboxes
+	// settled counts the flushes of the account that took something out of memory:
+	// who read the file before one and the memory after it has read too little.
+	settled uint64
 }
 
-// mailbox is the messages of one mailbox.
+// mailbox is the messages of one mailbox. All but the messages and what has
+// vanished is always in memory.
 type mailbox struct {
 	id         uint32 // also its UIDVALIDITY
 	name       string
 	specialUse string
 	uidNext    UID
 	highest    ModSeq
-	msgs       []*Message // ascending UIDs
+	count      uint32 // messages
 	unseen     uint32
 	deleted    uint32
 	bytes      int64
-	gone       vanished
+	keywords   map[string]int   // messages that have each
+	segs       map[uint64]int64 // heads and bodies of the messages in each segment
 	watches    map[*watch]bool
-	keywords   map[string]int // messages that have each
+
+	// loaded says that msgs has all messages; otherwise it has those that have come
+	// since the last flush, and the index file has the others.
+	loaded bool
+	msgs   []*Message // ascending UIDs
+	// goneHere says the same of gone.
+	goneHere bool
+	gone     vanished
+	loading  sync.Mutex // held while they are read
+	pins     int        // who needs it loaded
+	used     time.Time  // when the last of them left
+
+	// What the index file does not have yet.
+	dirty     bool
+	blocks    map[uint32]bool // of a loaded mailbox
+	goneDirty bool
+	flushing  bool // the flush that took note of these has not ended
 }
 
 // maxUnused is how many keywords a mailbox may have for those that no message
@@ -76,6 +106,7 @@ func newIndex() *index {
 		queue:    map[string]*QueueEntry{},
 		refs:     refCount{n: map[uint64]int64{}},
 		flags:    flagTable{lists: map[string][]string{}},
+		tried:    map[string]bool{},
 	}
 }
 
@@ -91,10 +122,10 @@ func newAccount(name string) *account {
 }
 
 func newMailbox(id uint32, name string) *mailbox {
-	return &mailbox{id: id, name: name, uidNext: 1}
+	return &mailbox{id: id, name: name, uidNext: 1, dirty: true}
 }
 
-// find returns the place of uid among the messages.
+// find returns the place of uid among the messages. The mailbox is loaded.
 func (m *mailbox) find(uid UID) (int, bool) {
 	i := sort.Search(len(m.msgs), func(i int) bool { return m.msgs[i].UID >= uid })
 	return i, i < len(m.msgs) && m.msgs[i].UID == uid
@@ -104,6 +135,7 @@ func (m *mailbox) find(uid UID) (int, bool) {
 func (a *account) tally(m *mailbox, msg *Message, by int) {
 	a.bytes += int64(by) * msg.Size
 	a.count += int64(by)
+	m.count += uint32(by)
 	m.bytes += int64(by) * msg.Size
 	m.tallyFlags(msg, by)
 }
@@ -135,7 +167,7 @@ func (a *account) info(m *mailbox) MailboxInfo {
 		UIDValidity:   m.id,
 		UIDNext:       m.uidNext,
 		HighestModSeq: max(m.highest, 1),
-		Messages:      uint32(len(m.msgs)),
+		Messages:      m.count,
 		Unseen:        m.unseen,
 		Deleted:       m.deleted,
 		Bytes:         m.bytes,
@@ -196,20 +228,41 @@ type refCount struct {
 }
 
 func (c *refCount) add(r BodyRef, by int64) {
-	if r.Size == 0 {
-		return
+	if r.Size > 0 {
+		c.many(r.Segment, by)
 	}
-	c.mu.Lock()
-	if c.n[r.Segment] += by; c.n[r.Segment] == 0 {
-		delete(c.n, r.Segment)
-		c.dead = append(c.dead, r.Segment)
-	}
-	c.mu.Unlock()
 }
 
-func (c *refCount) message(m *Message, by int64) {
-	c.add(m.Head, by)
-	c.add(m.Body, by)
+func (c *refCount) many(segment uint64, by int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n[segment] += by; c.n[segment] == 0 {
+		delete(c.n, segment)
+		c.dead = append(c.dead, segment)
+	}
+}
+
+// message counts a message of the mailbox in or out.
+func (c *refCount) message(m *mailbox, msg *Message, by int64) {
+	for _, r := range [...]BodyRef{msg.Head, msg.Body} {
+		c.add(r, by)
+		if r.Size == 0 {
+			continue
+		}
+		if m.segs == nil {
+			m.segs = map[uint64]int64{}
+		}
+		if m.segs[r.Segment] += by; m.segs[r.Segment] == 0 {
+			delete(m.segs, r.Segment)
+		}
+	}
+}
+
+// mailbox counts all messages of a mailbox in or out.
+func (c *refCount) mailbox(m *mailbox, by int64) {
+	for id, n := range m.segs {
+		c.many(id, by*n)
+	}
 }
 
 func (c *refCount) of(segment uint64) int64 {

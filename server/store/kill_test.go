@@ -43,7 +43,7 @@ type ledgerLine struct {
 }
 
 func killOptions() store.Options {
-	return store.Options{SegmentBytes: 20_000, MemoryBody: 1500, CheckpointBytes: 30_000, Compress: true}
+	return store.Options{SegmentBytes: 20_000, MemoryBody: 1500, CheckpointBytes: 30_000, Compress: true, FlushMessages: 7, IdleMessages: 10}
 }
 
 func victim(dir string) error {
@@ -80,7 +80,8 @@ func victim(dir string) error {
 			for n := rand.IntN(1 << 30); ; n++ {
 				a := m.choose(w.rng, w.account, n)
 				say(ledgerLine{Worker: i, Action: a})
-				if err := perform(ctx, l, w.account, a); err != nil {
+				err := perform(ctx, l, w.account, a)
+				if err != nil {
 					panic(err)
 				}
 				m.apply(a)
@@ -167,7 +168,7 @@ func (k *killer) round(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range l.Damage() {
-		if !d.Tail {
+		if !d.Tail || d.File == "index.db" { // a process that is killed leaves no damage
 			t.Errorf("damage: %v", d)
 		}
 	}

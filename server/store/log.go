@@ -34,6 +34,15 @@ type Options struct {
 	// that there is still room to record what frees space; default 64 MiB,
 	// negative is none.
 	ReserveBytes int64
+	// IdleMessages is how many messages of mailboxes that nobody uses stay in memory,
+	// where the file system lets the index be in a file; default 100,000, about
+	// 18 MB. Unused for five minutes, they go, too.
+	IdleMessages int64
+	// FlushMessages is how many messages may change before the index file is brought
+	// up to date; default 16,384. That is also done each minute.
+	FlushMessages int64
+	// Rebuild makes the index file anew, whatever it says.
+	Rebuild bool
 	// Changed is told after each commit of accounts to which messages came, or of
 	// which some have gone. It must return at once; may be nil.
 	Changed func(account string, added []*Message, removed bool)
@@ -71,8 +80,10 @@ type Log struct {
 	batch  uint64
 	buf    []byte
 	// sealNext has the next commit start a segment.
-	sealNext bool
-	written  int64 // octets since the last checkpoint was started
+	sealNext  bool
+	written   int64 // octets since the last checkpoint was started
+	unflushed int64 // octets since the last flush of the index file
+	touched   int   // messages changed since then
 	// gathered is how many requests the last batch had.
 	gathered int
 
@@ -80,6 +91,10 @@ type Log struct {
 	pack     packer
 	format   atomic.Int64 // as it is noted
 	formats  sync.Mutex   // held while the note of the format is written
+
+	idle     idle
+	woken    chan struct{} // the index file is to be brought up to date
+	keepDone chan struct{}
 
 	quotas      quotas
 	checkpoints checkpoints
@@ -109,12 +124,17 @@ func Open(dir string, o Options) (*Log, error) {
 	setDefault(&o.MemoryBody, 256<<10)
 	setDefault(&o.CheckpointBytes, 256<<20)
 	setDefault(&o.ReserveBytes, 64<<20)
+	setDefault(&o.IdleMessages, 100_000)
+	setDefault(&o.FlushMessages, 16<<10)
 
 	l := &Log{
 		fs: o.FS, dir: dir, opt: o, ix: newIndex(),
 		requests: make(chan *request),
 		closing:  make(chan struct{}),
 		loopDone: make(chan struct{}),
+		woken:    make(chan struct{}, 1),
+		keepDone: make(chan struct{}),
+		idle:     idle{boxes: map[*mailbox]idleBox{}},
 		forward:  forwards{tables: map[uint64]*forwardTable{}, watches: map[*watch]time.Time{}},
 	}
 	l.seg = &segments{fs: o.FS, dir: filepath.Join(dir, "log"), rand: o.Rand, next: 1,
@@ -147,6 +167,11 @@ func Open(dir string, o Options) (*Log, error) {
 		}
 	})
 	go l.loop()
+	if l.ix.file != nil {
+		go l.keepIndex()
+	} else {
+		close(l.keepDone)
+	}
 	o.Logger.Info("store: opened", "dir", dir, "accounts", len(l.ix.accounts), "queued", len(l.ix.queue),
 		"log_segments", len(l.seg.ids(kindLog)), "body_segments", len(l.seg.ids(kindBody)), "damage", len(l.Damage()))
 	return l, nil
@@ -158,19 +183,17 @@ func setDefault(v *int64, d int64) {
 	}
 }
 
-// Close ends the commit loop, writes a checkpoint so that the next start is
-// quick, and gives the directory back. What was accepted is durable already.
+// Close ends the commit loop, brings the index file up to date or writes a
+// checkpoint, so that the next start is quick, and gives the directory back. What was accepted is durable already.
 func (l *Log) Close() error {
 	l.closeOnce.Do(func() {
 		close(l.closing)
 		<-l.loopDone
+		<-l.keepDone
 		l.checkpoints.wait()
 		l.compaction.mu.Lock() // a run ends when it finds the loop closed
 		defer l.compaction.mu.Unlock()
-		var err error
-		if l.written > 0 {
-			err = l.checkpoint()
-		}
+		err := l.lastFlush()
 		if l.torn {
 			// The next start must not take for durable what was refused.
 			err = errors.Join(err, l.ready())
@@ -178,9 +201,30 @@ func (l *Log) Close() error {
 		if l.active != nil {
 			err = errors.Join(err, l.seg.release(l.active))
 		}
+		if l.ix.file != nil {
+			err = errors.Join(err, l.ix.file.close())
+		}
 		l.closeErr = errors.Join(err, l.seg.close(), l.lock.Close())
 	})
 	return l.closeErr
+}
+
+// lastFlush leaves the index on the disk; all else has ended.
+func (l *Log) lastFlush() error {
+	if f := l.ix.file; f != nil && (l.unflushed > 0 || f.behind.Load()) {
+		at := l.place()
+		err := l.flushIndex(&at)
+		if err == nil {
+			return nil
+		}
+		l.opt.Logger.Warn("store: the index file could not be brought up to date; a checkpoint is written instead", "err", err)
+	} else if f != nil {
+		return nil
+	}
+	if l.written == 0 {
+		return nil
+	}
+	return l.checkpoint()
 }
 
 func (l *Log) closed() bool {

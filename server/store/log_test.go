@@ -43,6 +43,7 @@ func TestConformance(t *testing.T) {
 		"default":              {},
 		"small segments":       {SegmentBytes: 1000, MemoryBody: 100},
 		"compressed":           {SegmentBytes: 4000, MemoryBody: 1000, Compress: true},
+		"nothing in memory":    {SegmentBytes: 4000, FlushMessages: 1, IdleMessages: 1},
 		"frequent checkpoints": {SegmentBytes: 2000, CheckpointBytes: 500},
 	} {
 		t.Run(name, func(t *testing.T) {

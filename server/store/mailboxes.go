@@ -70,9 +70,7 @@ func (l *Log) EmptyAccount(ctx context.Context, name string) error {
 		}
 		for _, n := range a.all() {
 			b := a.box(n)
-			for _, uid := range b.uids() {
-				a.add(-b.message(uid).Size, -1)
-			}
+			a.lose(b)
 			a.names[n] = nil
 			t.op(&opBoxGone{name, b.id})
 		}
@@ -238,9 +236,7 @@ func (l *Log) DeleteMailbox(ctx context.Context, account, name string) error {
 				return fmt.Errorf("%s: %w", name, ErrHasChildren)
 			}
 		}
-		for _, uid := range b.uids() {
-			a.add(-b.message(uid).Size, -1)
-		}
+		a.lose(b)
 		a.names[name] = nil
 		t.op(&opBoxGone{account, b.id})
 		return nil
@@ -260,6 +256,13 @@ func (l *Log) RenameMailbox(ctx context.Context, account, from, to string) error
 	if from != "INBOX" && below(to, from) {
 		return fmt.Errorf("%w: %s is below %s", ErrName, to, from)
 	}
+	if from == "INBOX" {
+		release, err := l.pin(account, from)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
 	return l.do(ctx, func(t *txn) error {
 		a, err := t.account(account)
 		if err != nil {
@@ -273,6 +276,9 @@ func (l *Log) RenameMailbox(ctx context.Context, account, from, to string) error
 			return fmt.Errorf("%s: %w", to, ErrMailboxExists)
 		}
 		if from == "INBOX" {
+			if err := t.loaded(a, b); err != nil {
+				return err
+			}
 			dst := t.create(a, to, "")
 			uids := b.uids()
 			t.copy(a, b, dst, uids)

@@ -194,8 +194,19 @@ func (l *Log) appendable(account, mailbox string, size int64) error {
 	return limit.room(used, wanted, account, domain)
 }
 
+// errAnother says that a mailbox is not the one any more that had its name.
+var errAnother = errors.New("the mailbox is another now")
+
 // Open implements Store.
-func (l *Log) Open(ctx context.Context, account, mailbox string) (Snapshot, Watch, error) {
+func (l *Log) Open(ctx context.Context, account, mailbox string) (snap Snapshot, w Watch, err error) {
+	for {
+		if snap, w, err = l.open(account, mailbox); !errors.Is(err, errAnother) {
+			return snap, w, err
+		}
+	}
+}
+
+func (l *Log) open(account, mailbox string) (Snapshot, Watch, error) {
 	mailbox, err := cleanName(mailbox)
 	if err != nil {
 		return Snapshot{}, nil, fmt.Errorf("%w: %w", ErrNoMailbox, err)
@@ -204,19 +215,32 @@ func (l *Log) Open(ctx context.Context, account, mailbox string) (Snapshot, Watc
 	if err != nil {
 		return Snapshot{}, nil, err
 	}
+	release, err := l.pin(account, mailbox)
+	if err != nil {
+		return Snapshot{}, nil, err
+	}
+	defer release()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	m := a.names[mailbox]
 	if m == nil {
 		return Snapshot{}, nil, fmt.Errorf("%s: %w", mailbox, ErrNoMailbox)
 	}
+	if !m.loaded {
+		return Snapshot{}, nil, errAnother // renamed to this name since
+	}
 	w := newWatch()
 	w.close = func() {
 		l.forward.closed(w)
 		a.mu.Lock()
-		defer a.mu.Unlock()
+		_, open := m.watches[w]
 		delete(m.watches, w)
+		a.mu.Unlock()
+		if open {
+			l.letGo(a, m)
+		}
 	}
+	l.hold(m)
 	l.forward.opened(w, l.opt.Now())
 	if m.watches == nil {
 		m.watches = map[*watch]bool{}
@@ -247,8 +271,13 @@ func (l *Log) UpdateFlagsIf(ctx context.Context, account, mailbox string, uids [
 		return u, fmt.Errorf("%w: %w", ErrNoMailbox, err)
 	}
 	uids, want := ascending(uids), canonicalList(flags)
+	release, err := l.pin(account, mailbox)
+	if err != nil {
+		return u, err
+	}
+	defer release()
 	err = l.do(ctx, func(t *txn) error {
-		a, b, err := t.mailbox(account, mailbox)
+		a, b, err := t.messages(account, mailbox)
 		if err != nil {
 			return err
 		}
@@ -328,6 +357,15 @@ func (t *txn) mailbox(account, name string) (*stagedAccount, *stagedBox, error) 
 	return a, b, err
 }
 
+// messages returns a mailbox that must exist, with its messages in memory.
+func (t *txn) messages(account, name string) (*stagedAccount, *stagedBox, error) {
+	a, b, err := t.mailbox(account, name)
+	if err == nil {
+		err = t.loaded(a, b)
+	}
+	return a, b, err
+}
+
 func ascending(uids []UID) []UID {
 	uids = slices.Clone(uids)
 	slices.Sort(uids)
@@ -353,8 +391,13 @@ func (l *Log) transfer(ctx context.Context, account, from string, uids []UID, to
 		return nil, nil, 0, fmt.Errorf("%w: %w", ErrNoMailbox, err)
 	}
 	uids = ascending(uids)
+	release, err := l.pin(account, from)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	defer release()
 	err = l.do(ctx, func(t *txn) error {
-		a, b, err := t.mailbox(account, from)
+		a, b, err := t.messages(account, from)
 		if err != nil {
 			return err
 		}
@@ -432,9 +475,14 @@ func (l *Log) expunge(ctx context.Context, account, mailbox string, uids []UID, 
 	}
 	all := uids == nil
 	uids = ascending(uids)
+	release, err := l.pin(account, mailbox)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	var out []UID
 	err = l.do(ctx, func(t *txn) error {
-		a, b, err := t.mailbox(account, mailbox)
+		a, b, err := t.messages(account, mailbox)
 		if err != nil {
 			return err
 		}
@@ -465,12 +513,24 @@ func (l *Log) Vanished(ctx context.Context, account, mailbox string, since ModSe
 	if mailbox, err = cleanName(mailbox); err != nil {
 		return nil, false, fmt.Errorf("%w: %w", ErrNoMailbox, err)
 	}
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	m := a.names[mailbox]
-	if m == nil {
-		return nil, false, fmt.Errorf("%s: %w", mailbox, ErrNoMailbox)
+	for {
+		release, err := l.pin(account, mailbox)
+		if err != nil {
+			return nil, false, err
+		}
+		a.mu.RLock()
+		m := a.names[mailbox]
+		loaded := m != nil && m.loaded
+		if loaded {
+			uids, complete = m.gone.since(since)
+		}
+		a.mu.RUnlock()
+		release()
+		if m == nil {
+			return nil, false, fmt.Errorf("%s: %w", mailbox, ErrNoMailbox)
+		}
+		if loaded {
+			return uids, complete, nil
+		}
 	}
-	uids, complete = m.gone.since(since)
-	return uids, complete, nil
 }

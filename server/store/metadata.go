@@ -143,6 +143,7 @@ func (o *opMeta) decode(d *decoder) {
 }
 
 func (a *account) applyMeta(o *opMeta) {
+	a.metaDirty = true
 	k := metaKey{o.Box, o.Name}
 	if !o.Set {
 		delete(a.meta, k)
@@ -156,6 +157,9 @@ func (a *account) applyMeta(o *opMeta) {
 
 // dropMeta removes the annotations of a mailbox that has gone.
 func (a *account) dropMeta(box uint32) {
+	if len(a.meta) > 0 {
+		a.metaDirty = true
+	}
 	maps.DeleteFunc(a.meta, func(k metaKey, _ string) bool { return k.box == box })
 }
 

@@ -7,6 +7,9 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"time"
+
+	"mailform/server/store/kv"
 )
 
 // recovery replays the log into the index. Records are taken batch by batch:
@@ -20,6 +23,8 @@ type recovery struct {
 	items []scanned
 	batch uint64 // of items; 0 before the first record
 	maxID uint64 // highest segment a transaction refers to
+
+	failed error // the index file could not be read
 }
 
 // maxTornLost bounds what a torn batch counts for, which a crash may leave often.
@@ -35,9 +40,80 @@ func (l *Log) recover() error {
 	if err := l.seg.list(); err != nil {
 		return err
 	}
-	cp, err := l.loadCheckpoint()
+	l.ix.file = l.openIndex()
+	var lost int64
+	for try := 0; ; try++ {
+		var err error
+		lost, err = l.replayLog(lost)
+		if !errors.Is(err, errIndex) {
+			return err
+		}
+		// What the file said is not what the log says, or it cannot be read any more.
+		l.report(Damage{File: indexName, What: err.Error() + "; it is made anew", Tail: true})
+		if l.active != nil {
+			if err := l.seg.release(l.active); err != nil {
+				return err
+			}
+			l.active = nil
+		}
+		if err := l.renewIndex(); err != nil {
+			return err
+		}
+		l.idle = idle{boxes: map[*mailbox]idleBox{}}
+		if try > 0 && l.ix.file != nil { // the disk does not keep it
+			if err := l.ix.file.close(); err != nil {
+				return err
+			}
+			l.ix.file = nil
+		}
+	}
+}
+
+// start brings the index to a place in the log: by the index file when that is of
+// use, or else by the newest checkpoint, which makes the file anew.
+func (l *Log) start() (at place, fresh bool, err error) {
+	if l.ix.file == nil {
+		at, err = l.loadCheckpoint()
+		return at, true, err
+	}
+	newest, err := l.findCheckpoint()
 	if err != nil {
-		return err
+		return at, false, err
+	}
+	if err = errIndex; !l.opt.Rebuild {
+		at, err = l.loadIndex(newest)
+	}
+	if err == nil {
+		return at, false, nil
+	}
+	if !errors.Is(err, errIndex) && !errors.Is(err, kv.ErrDamaged) {
+		return at, false, err
+	}
+	l.opt.Logger.Info("store: the index file is made anew", "why", err)
+	if err = l.renewIndex(); err == nil {
+		at, err = l.loadCheckpoint()
+	}
+	return at, true, err
+}
+
+// grown has part of an index that is being made go to the file.
+func (l *Log) grown() {
+	if l.ix.file == nil {
+		return
+	}
+	if err := l.flushIndex(nil); err != nil {
+		l.opt.Logger.Warn("store: write the index file", "err", err)
+	}
+	l.unload(time.Time{})
+	l.touched = 0
+}
+
+// replayLog makes the index and gets the log ready. lost is what was lost to damage
+// in an attempt before, in octets; it returns what has been lost.
+func (l *Log) replayLog(lost int64) (int64, error) {
+	cp, fresh, err := l.start()
+	if err != nil {
+		return lost, err
 	}
 	l.lsn, l.batch = cp.lsn, cp.batch
 	l.last, l.end = cp.segment, cp.offset
@@ -50,9 +126,9 @@ func (l *Log) recover() error {
 	}
 	chain, limits, err := l.chain(ids, cp.segment)
 	if err != nil {
-		return err
+		return lost, err
 	}
-	r := &recovery{log: l}
+	r := &recovery{log: l, lost: lost}
 	for i, id := range chain {
 		from := int64(segmentHeader)
 		if id == cp.segment {
@@ -63,30 +139,61 @@ func (l *Log) recover() error {
 			limit = -1
 		}
 		if err := r.replay(id, from, limit, i == len(chain)-1); err != nil {
-			return fmt.Errorf("replay segment %x: %w", id, err)
+			return r.lost, fmt.Errorf("replay segment %x: %w", id, err)
 		}
+	}
+	// More than the log has had, accounts can only have when it has lost its end,
+	// which no crash takes from it.
+	lsn := l.ix.queueLSN
+	for _, a := range l.ix.accounts {
+		lsn = max(lsn, a.lsn)
+	}
+	if lsn > l.lsn {
+		r.lost += int64(lsn-l.lsn) * maxTornLost
+		l.lsn = lsn
+		if !fresh {
+			return r.lost, fmt.Errorf("%w: it has transactions that the log has not", errIndex)
+		}
+	}
+	if r.failed != nil {
+		return r.lost, fmt.Errorf("%w: %w", errIndex, r.failed)
 	}
 	for _, e := range l.ix.queue {
 		r.refer(e.Body)
 	}
 	l.seg.next = max(l.seg.next, r.maxID+1)
 	if err := l.tidy(); err != nil {
-		return err
+		return r.lost, err
 	}
 	if l.opt.Copied {
 		r.lost += copiedLost
+	}
+	if fresh && l.ix.file != nil {
+		// From now on a crash does not cost another making.
+		at := l.place()
+		if err := l.flushIndex(&at); err != nil {
+			l.opt.Logger.Warn("store: write the index file", "err", err)
+		}
+	}
+	if l.ix.file != nil && l.touched > 0 {
+		l.ix.file.behind.Store(true)
+	}
+	if newest := l.checkpoints.newest().place; l.ix.file != nil && l.last > newest.segment {
+		l.written = l.opt.SegmentBytes * int64(l.last-newest.segment) // about what there is behind it
 	}
 	if r.lost > 0 {
 		l.skipLost(r.lost)
 		// A tail that was cut will not be seen again; what was passed over must
 		// stay so.
-		if err := l.checkpoint(); err != nil && l.opt.Copied {
-			return err
+		at := l.place()
+		err := errors.Join(l.checkpoint(), l.flushIndex(&at))
+		if err != nil && l.opt.Copied {
+			return r.lost, err
 		} else if err != nil {
 			l.opt.Logger.Warn("store: keep the numbers passed over", "err", err)
 		}
 	}
-	return nil
+	return r.lost, nil
 }
 
 // chain returns the log segments that count, and where each ends according to
@@ -258,6 +365,10 @@ func (r *recovery) settle() {
 		}
 	}
 	r.items = nil
+	if int64(r.log.touched) >= r.log.opt.FlushMessages {
+		// All of this batch was durable before the next one was written.
+		r.log.grown()
+	}
 }
 
 // settleLast applies the last batch of the log and returns where the log ends.
@@ -350,8 +461,45 @@ func (r *recovery) apply(it scanned, whole map[int64]bool) (*transaction, error)
 		}
 	}
 	r.log.lsn = max(r.log.lsn, t.LSN)
+	for _, o := range t.Ops {
+		if r.failed == nil {
+			r.failed = r.need(o, t.LSN)
+		}
+	}
+	if r.failed != nil {
+		return t, nil // all of it is done again without the file
+	}
 	r.log.ix.apply(t)
+	r.log.touched += t.touches()
 	return t, nil
+}
+
+// need has the mailboxes in memory whose messages an operation changes.
+func (r *recovery) need(o op, lsn uint64) error {
+	var boxes []uint32
+	switch o := o.(type) {
+	case *opFlags:
+		boxes = append(boxes, o.Box)
+	case *opExpunge:
+		boxes = append(boxes, o.Box)
+	case *opMoved:
+		for _, b := range o.Boxes {
+			boxes = append(boxes, b.Box)
+		}
+	}
+	a := r.log.ix.lookup(o.owner())
+	if a == nil || a.lsn >= lsn {
+		return nil // applied already, or to a mailbox that this transaction makes
+	}
+	for _, id := range boxes {
+		if m := a.boxes[id]; m != nil {
+			if err := r.log.load(a, m); err != nil {
+				return err
+			}
+			r.log.idle.add(a, m)
+		}
+	}
+	return nil
 }
 
 func (r *recovery) refer(ref BodyRef) {
@@ -367,7 +515,9 @@ func (l *Log) skipLost(n int64) {
 	for _, a := range l.ix.accounts {
 		a.modseq += ModSeq(n)
 		a.lastID += uint32(n)
+		a.dirty = true
 		for _, m := range a.boxes {
+			m.dirty = true
 			m.uidNext += UID(min(n, int64(^uint32(0)-uint32(m.uidNext))))
 			m.highest = a.modseq
 		}

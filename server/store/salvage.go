@@ -35,7 +35,7 @@ func (l *Log) Accounts(ctx context.Context) ([]string, error) {
 // at delivery. An error of visit ends it.
 func (l *Log) Unreferenced(ctx context.Context, visit func(ref BodyRef, r io.Reader) error) error {
 	used := map[placeOf]bool{}
-	if err := l.eachHolder(ctx, func(h holder) { used[placeOf{h.ref.Segment, h.ref.Offset}] = true }); err != nil {
+	if err := l.eachHolder(ctx, 0, func(h holder) { used[placeOf{h.ref.Segment, h.ref.Offset}] = true }); err != nil {
 		return err
 	}
 	for _, k := range []segmentKind{kindLog, kindBody} {

@@ -42,6 +42,7 @@ type stagedBox struct {
 	name       string
 	specialUse string
 	uidNext    UID
+	pinned     bool             // base is in memory until the batch has ended
 	changed    map[UID]*Message // nil: expunged
 	added      []UID
 }
@@ -150,12 +151,50 @@ func (a *stagedAccount) subscribed(name string) bool {
 	return a.base != nil && a.base.subs[name]
 }
 
+// loaded has the mailbox's messages in memory until the batch has ended. Who asks
+// for one that was there before the batch, or for all, asks for this first.
+func (t *txn) loaded(a *stagedAccount, b *stagedBox) error {
+	if b.pinned || b.base == nil {
+		return nil
+	}
+	a.base.mu.Lock()
+	t.log.hold(b.base)
+	a.base.mu.Unlock()
+	release := func() { t.log.letGo(a.base, b.base) }
+	if err := t.log.load(a.base, b.base); err != nil {
+		release()
+		return err
+	}
+	b.pinned = true
+	t.batch.pinned = append(t.batch.pinned, release)
+	return nil
+}
+
+// lose takes all messages of a mailbox out of what the account holds.
+func (a *stagedAccount) lose(b *stagedBox) {
+	var bytes, count int64
+	if b.base != nil {
+		bytes, count = b.base.bytes, int64(b.base.count)
+	}
+	for uid, m := range b.changed {
+		if b.pinned {
+			if i, ok := b.base.find(uid); ok {
+				bytes, count = bytes-b.base.msgs[i].Size, count-1
+			}
+		}
+		if m != nil {
+			bytes, count = bytes+m.Size, count+1
+		}
+	}
+	a.add(-bytes, -count)
+}
+
 // message returns the message, or nil when it does not exist.
 func (b *stagedBox) message(uid UID) *Message {
 	if m, ok := b.changed[uid]; ok {
 		return m
 	}
-	if b.base != nil {
+	if b.pinned {
 		if i, ok := b.base.find(uid); ok {
 			return b.base.msgs[i]
 		}
@@ -166,7 +205,7 @@ func (b *stagedBox) message(uid UID) *Message {
 // uids returns all messages' UIDs, ascending.
 func (b *stagedBox) uids() []UID {
 	var l []UID
-	if b.base != nil {
+	if b.pinned {
 		for _, m := range b.base.msgs {
 			if c, ok := b.changed[m.UID]; !ok || c != nil {
 				l = append(l, m.UID)

@@ -86,6 +86,13 @@ func (l *Log) AppendStaged(ctx context.Context, account, mailbox string, msgs []
 		bodies[i] = s.body
 		size += s.body.size()
 	}
+	if replaced != nil {
+		release, err := l.pin(account, replaced.Mailbox)
+		if err != nil {
+			return nil, 0, err
+		}
+		defer release()
+	}
 	var out []Message
 	var validity uint32
 	err = l.do(ctx, func(t *txn) error {
@@ -96,6 +103,9 @@ func (l *Log) AppendStaged(ctx context.Context, account, mailbox string, msgs []
 		var from *stagedBox
 		if replaced != nil {
 			if from, err = a.mustBox(replaced.Mailbox); err != nil {
+				return err
+			}
+			if err := t.loaded(a, from); err != nil {
 				return err
 			}
 			old := from.message(replaced.UID)

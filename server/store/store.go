@@ -1,8 +1,8 @@
 // Package store keeps the mail: accounts' mailboxes, their messages and the
 // delivery queue. What a method has accepted when it returns nil is durable.
 //
-// The truth is an append-only segmented log; the index in memory is a replay
-// of it. Callers see only the Store interface, so that the engine can change;
+// The truth is an append-only segmented log with checkpoints; the index is a replay
+// of it, in a file that may be lost and, as far as it is in use, in memory. Callers see only the Store interface, so that the engine can change;
 // storetest holds every engine to the same behaviour.
 //
 // Log is the engine for one machine. One goroutine gathers the transactions
@@ -12,7 +12,10 @@
 // before its transaction is queued, so that no slow client and no large message
 // holds up the others. What follows from that:
 //
-//   - The index is in memory: about 200 octets for each message.
+//   - Accounts and mailboxes are in memory, messages while a session or an
+//     operation has their mailbox open and for some time after: about 200 octets
+//     each. Deliveries need no mailbox to be in memory. Where the file system is not
+//     a machine's (see Mapped), all of the index is in memory.
 //   - The octets of an expunged message leave the disk with the segment they are
 //     in: at once for a large message, which has a segment to itself; for small
 //     ones when all their neighbours have gone, or when Compact has copied the few
@@ -21,7 +24,7 @@
 //     was acknowledged. A torn tail is cut. Damage elsewhere costs the records it
 //     hit, is reported by Damage and in the log, and leaves the rest readable.
 //
-// It imports nothing of mailform.
+// It imports nothing of mailform but server/store/kv.
 package store
 
 import (

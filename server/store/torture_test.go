@@ -73,6 +73,8 @@ func tortureOptions(seed uint64, fs store.FS) store.Options {
 		MemoryBody:      []int64{100, 2000}[seed%2],
 		CheckpointBytes: []int64{700, 5000, 1 << 30}[seed/3%3],
 		Compress:        seed%4 >= 2,
+		FlushMessages:   []int64{1, 20, 1000}[seed/2%3],
+		IdleMessages:    []int64{1, 1000}[seed/5%2],
 	}
 }
 
@@ -97,10 +99,16 @@ func powerCuts(t *testing.T, seed uint64) (cuts, changes, moved int) {
 	ctx := t.Context()
 	rng := rand.New(rand.NewPCG(seed, 99))
 	fs := store.NewSimFS(rng)
+	mount := func() store.FS { return fs }
+	if seed%3 > 0 {
+		dir := t.TempDir()
+		fs.Mapped(dir)
+		mount = func() store.FS { return &store.MappedFS{SimFS: fs} }
+	}
 	workers := newWorkers(seed, 1+int(seed%4))
 	for life := range 6 {
 		fs.CutAfter(1 + rng.IntN(1+rng.IntN(400)))
-		l, err := store.Open("/s", tortureOptions(seed, fs))
+		l, err := store.Open("/s", tortureOptions(seed, mount()))
 		if err == nil {
 			for _, w := range workers {
 				if err = l.EnsureAccount(ctx, w.account, 0); err != nil {
@@ -120,7 +128,7 @@ func powerCuts(t *testing.T, seed uint64) (cuts, changes, moved int) {
 		}
 		cuts++
 		fs = fs.Survivors()
-		if l, err = store.Open("/s", tortureOptions(seed, fs)); err != nil {
+		if l, err = store.Open("/s", tortureOptions(seed, mount())); err != nil {
 			t.Fatalf("seed %d, life %d: open: %v", seed, life, err)
 		}
 		for _, d := range l.Damage() {
