@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -88,8 +89,19 @@ func (c canaries) searchTree(t *testing.T, dir string, wanted func(path string, 
 func TestSecretsStayWhereTheyAre(t *testing.T) {
 	t.Parallel()
 	g := &barrier{}
-	w, s := newShell(t, g)
-	secrets := canaries{}
+	const binding, wrongBinding = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W", "Zm91bGVyLUthbmFyaWVudm9nZWwtb2huZS1TdGltbWUtdW5kLVJlY2h0"
+	w, s := newShell(t, g, func(c *world.Config) { c.AccountKeys = map[string]string{"canary-key": binding} })
+	secrets, bindings := canaries{}, canaries{}
+	for name, key := range map[string]string{"the key that binds the CA's account": binding, "a wrong key to bind it": wrongBinding} {
+		secrets.plant(name, key)
+		bindings.plant(name, key)
+		raw, err := base64.RawURLEncoding.DecodeString(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		secrets.plant(name+", decoded", string(raw))
+		bindings.plant(name+", decoded", string(raw))
+	}
 	secrets.plant("the cloud's secret key", world.AccessKeySecret)
 	secrets.plant("the DNS API's token", world.APIToken)
 	secrets.plant("the relay's password", "Kanarienvogel & Söhne/42+x")
@@ -106,8 +118,17 @@ func TestSecretsStayWhereTheyAre(t *testing.T) {
 		}
 	}
 	s.env = append(s.env, "GOTRACEBACK=all",
-		"MAILFORM_VAR_relay=Kanarienvogel & Söhne/42+x", "MAILFORM_VAR_backup=Zeisig-und-Stieglitz-4711", "MAILFORM_VAR_alice="+hash)
+		"MAILFORM_VAR_relay=Kanarienvogel & Söhne/42+x", "MAILFORM_VAR_backup=Zeisig-und-Stieglitz-4711", "MAILFORM_VAR_alice="+hash, "MAILFORM_VAR_eab="+binding)
 	spec := `stack "canary" {}
+variable "eab" {
+  sensitive = true
+}
+provider "acme" {
+  eab {
+    kid      = "canary-key"
+    hmac_key = var.eab
+  }
+}
 variable "relay" {
   sensitive = true
 }
@@ -206,6 +227,16 @@ backup {
 	secrets.search(t, "the dump of a crash", out.Bytes())
 	state()
 
+	// The CA does not take the key it is given: that is said without it.
+	right := s.env
+	for _, how := range []string{"apply --auto-approve", "apply --auto-approve --json"} {
+		s.env = append(slices.Clone(right), "MAILFORM_VAR_eab="+wrongBinding)
+		if code := try(strings.Fields(how)...); code != 9 {
+			t.Errorf("%s with a wrong key for the CA's account ended with %d, want 9", how, code)
+		}
+		state()
+	}
+	s.env = right
 	apply("--auto-approve", "--json")
 	born := hostSecrets(t, w, secrets)
 	look()
@@ -231,6 +262,10 @@ backup {
 	public := 0
 	for _, root := range w.HostRoots() {
 		public += secrets.searchTree(t, root, func(path string, mode fs.FileMode) bool { return mode&0o007 != 0 })
+	}
+	// The CA's account is bound from here: its key is nothing to a host, whoever may read it.
+	for _, root := range w.HostRoots() {
+		bindings.searchTree(t, root, func(string, fs.FileMode) bool { return true })
 	}
 	// What the vendors and the host's system wrote down, and the log of the mail server.
 	for _, call := range w.Cloud().Calls() {

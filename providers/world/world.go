@@ -61,6 +61,9 @@ type Config struct {
 	DNSFault   func(*http.Request) cloudflaresim.Fault
 	// Refuse lists names for which the certificate authority issues nothing.
 	Refuse []string
+	// AccountKeys has the CA insist on external account binding, with these keys by
+	// their identifiers; nil wants none.
+	AccountKeys map[string]string
 	// Front stands before each vendor's API: "cloud", "dns" and, as far as it is called
 	// at CADirectory, "ca".
 	Front func(vendor string, api http.Handler) http.Handler
@@ -233,7 +236,7 @@ func Start(ctx context.Context, c Config) (_ *World, err error) {
 	if err := w.startInside(); err != nil {
 		return nil, err
 	}
-	if w.ca, err = acmesim.New(acmesim.Config{ResolverAddr: w.names.Addr(), Log: c.Log, Refuse: c.Refuse, Issuers: issuers()}); err != nil {
+	if w.ca, err = acmesim.New(acmesim.Config{ResolverAddr: w.names.Addr(), Log: c.Log, Refuse: c.Refuse, AccountKeys: c.AccountKeys, Issuers: issuers()}); err != nil {
 		return nil, err
 	}
 	if err := w.startAPI(); err != nil {
