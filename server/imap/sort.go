@@ -1,11 +1,6 @@
 package imap
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/binary"
-	"slices"
-
 	"mailform/server/imap/mimetree"
 	"mailform/server/imap/summary"
 	"mailform/server/imap/threads"
@@ -82,52 +77,6 @@ func (s *session) sort(cmd *command) error {
 	return nil
 }
 
-// sortColumn is what messages are sorted by for one key, by their places in the
-// list of those that were found.
-type sortColumn struct {
-	reverse bool
-	nums    []int64 // of a numeric key
-	text    []byte  // of another: the texts one behind the other
-	ends    []int   // of each
-}
-
-func (c *sortColumn) at(n uint32) []byte {
-	from := 0
-	if n > 0 {
-		from = c.ends[n-1]
-	}
-	return c.text[from:c.ends[n]]
-}
-
-// compare compares two messages.
-func (c *sortColumn) compare(a, b uint32) (order int) {
-	if c.nums != nil {
-		order = cmp.Compare(c.nums[a], c.nums[b])
-	} else {
-		order = bytes.Compare(c.at(a), c.at(b))
-	}
-	if c.reverse {
-		return -order
-	}
-	return order
-}
-
-// rank is a number that stands for a message's value as far as 8 octets go: of
-// two that differ the lower one comes first.
-func (c *sortColumn) rank(n uint32) (r uint64) {
-	if c.nums != nil {
-		r = uint64(c.nums[n]) ^ 1<<63
-	} else {
-		var first [8]byte
-		copy(first[:], c.at(n))
-		r = binary.BigEndian.Uint64(first[:])
-	}
-	if c.reverse {
-		return ^r
-	}
-	return r
-}
-
 // sort puts places in order.
 func (q *query) sort(found []int, keys []sortKey) ([]int, error) {
 	defer q.release()
@@ -148,27 +97,9 @@ func (q *query) sort(found []int, keys []sortKey) ([]int, error) {
 			}
 		}
 	}
-	type ranked struct {
-		rank uint64
-		n    uint32
-	}
-	list := make([]ranked, len(found))
-	for n := range list {
-		list[n] = ranked{columns[0].rank(uint32(n)), uint32(n)}
-	}
-	slices.SortFunc(list, func(a, b ranked) int {
-		if c := cmp.Compare(a.rank, b.rank); c != 0 {
-			return c
-		}
-		for c := range columns {
-			if c := columns[c].compare(a.n, b.n); c != 0 {
-				return c
-			}
-		}
-		return cmp.Compare(a.n, b.n) // found ascends
-	})
+	sorter := newSorter(columns, len(found))
 	sorted := make([]int, len(found))
-	for i, x := range list {
+	for i, x := range sorter.list {
 		sorted[i] = found[x.n]
 	}
 	return sorted, nil
