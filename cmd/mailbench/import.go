@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ func importing(n int, p *peer, dir string) error {
 	if err != nil {
 		return err
 	}
+	own := watchMemory(p)
 	start := time.Now()
 	cmd := p.importer("big@example.com", maildir)
 	out, err := cmd.CombinedOutput()
@@ -39,6 +41,7 @@ func importing(n int, p *peer, dir string) error {
 	if err != nil {
 		return err
 	}
+	most := own()
 	memory, err := p.memory()
 	if err != nil {
 		return err
@@ -47,10 +50,39 @@ func importing(n int, p *peer, dir string) error {
 	if !ok {
 		return fmt.Errorf("no resource usage of the import")
 	}
-	fmt.Printf("%simport of %d messages: %.1f s; the importing process: %.1f s of CPU, at most %d MiB; the server: %.1f s of CPU, %.1f s behind it, at most %d MiB\n",
+	fmt.Printf("%simport of %d messages: %.1f s; the importing process: %.1f s of CPU, at most %d MiB; the server: %.1f s of CPU, %.1f s behind it, at most %d MiB, and %d MiB with the files that it has mapped\n",
 		out[lastLine(out):], n, wall.Seconds(), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), u.Maxrss>>10,
-		(during - before).Seconds(), (after - during).Seconds(), memory>>20)
+		(during - before).Seconds(), (after - during).Seconds(), most>>20, memory>>20)
 	return nil
+}
+
+// watchMemory returns a function that says what the peer's processes have had
+// until then, at most, of memory that is no file's.
+func watchMemory(p *peer) func() int64 {
+	stop, done := make(chan struct{}), make(chan int64)
+	go func() {
+		var most int64
+		t := time.NewTicker(50 * time.Millisecond)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				var sum int64
+				for _, m := range p.masters {
+					if text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.Process.Pid)); err == nil {
+						if n, err := status(string(text), "RssAnon:"); err == nil {
+							sum += n
+						}
+					}
+				}
+				most = max(most, sum)
+			case <-stop:
+				done <- most
+				return
+			}
+		}
+	}()
+	return func() int64 { close(stop); return <-done }
 }
 
 // lastLine is where the last line of b begins: progress may be ahead of it.

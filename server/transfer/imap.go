@@ -144,6 +144,7 @@ func (s IMAP) mailbox(ctx context.Context, theirs, ours, use string, want func(s
 func (s IMAP) fetch(ctx context.Context, uids []imap.UID, visit func(*Message, imap.UID) error) error {
 	section := &imap.FetchItemBodySection{Peek: true}
 	cmd := s.Client.Fetch(imap.UIDSetNum(uids...), &imap.FetchOptions{UID: true, Flags: true, InternalDate: true, BodySection: []*imap.FetchItemBodySection{section}})
+	k := newTaker("")
 	err := func() error {
 		for msg := cmd.Next(); msg != nil; msg = cmd.Next() {
 			if err := ctx.Err(); err != nil {
@@ -167,7 +168,7 @@ func (s IMAP) fetch(ctx context.Context, uids []imap.UID, visit func(*Message, i
 						continue
 					}
 					var err error
-					if body, _, err = take(item.Literal, ""); err != nil {
+					if body, _, err = k.take(item.Literal, false); err != nil {
 						return err
 					}
 				}

@@ -111,11 +111,59 @@ func mailboxName(rel string) string {
 	return strings.Join(slices.DeleteFunc(levels, func(l string) bool { return l == "" }), "/")
 }
 
-// file is a file with a message.
+// file is a file with a message. There may be a million of them.
 type file struct {
-	path, unique string
-	flags        string
-	date         time.Time
+	name  string
+	date  int64 // when it was delivered, in Unix nanoseconds
+	fresh bool  // in new, not in cur
+}
+
+func (m file) path(dir string) string {
+	if m.fresh {
+		return filepath.Join(dir, "new", m.name)
+	}
+	return filepath.Join(dir, "cur", m.name)
+}
+
+// unique is the part of the name that stays, and flags the rest of it.
+func (m file) unique() (unique, flags string) {
+	unique, flags, _ = strings.Cut(m.name, ":2,")
+	return unique, flags
+}
+
+// list adds the files in one of a folder's directories.
+func (d Maildir) list(to []file, dir string, fresh bool) ([]file, error) {
+	opened, err := os.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return to, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer opened.Close()
+	for {
+		entries, err := opened.ReadDir(1000)
+		for _, e := range entries {
+			if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
+				continue
+			}
+			info, err := e.Info()
+			if errors.Is(err, fs.ErrNotExist) { // its flags changed meanwhile; the next run takes it
+				d.warn("%s went away", e.Name())
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			to = append(to, file{e.Name(), info.ModTime().UnixNano(), fresh})
+		}
+		if errors.Is(err, io.EOF) {
+			return to, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 func (d Maildir) folder(ctx context.Context, f folder, want func(string) bool, visit func(*Message) error) error {
@@ -128,37 +176,25 @@ func (d Maildir) folder(ctx context.Context, f folder, want func(string) bool, v
 	}
 	var list []file
 	for _, sub := range []string{"cur", "new"} {
-		entries, err := os.ReadDir(filepath.Join(f.dir, sub))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
+		if list, err = d.list(list, filepath.Join(f.dir, sub), sub == "new"); err != nil {
 			return err
 		}
-		for _, e := range entries {
-			if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
-				continue
-			}
-			info, err := e.Info()
-			if err != nil {
-				if errors.Is(err, fs.ErrNotExist) { // its flags changed meanwhile; the next run takes it
-					d.warn("%s went away", e.Name())
-					continue
-				}
-				return err
-			}
-			m := file{path: filepath.Join(f.dir, sub, e.Name()), date: info.ModTime()}
-			m.unique, m.flags, _ = strings.Cut(e.Name(), ":2,")
-			list = append(list, m)
-		}
 	}
-	slices.SortFunc(list, func(a, b file) int { return cmp.Or(a.date.Compare(b.date), strings.Compare(a.unique, b.unique)) })
+	slices.SortFunc(list, func(a, b file) int {
+		if a.date != b.date {
+			return cmp.Compare(a.date, b.date)
+		}
+		x, _ := a.unique()
+		y, _ := b.unique()
+		return strings.Compare(x, y)
+	})
 	for _, m := range list {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		// Dovecot appends ",S=size,W=size" to the unique part, not always at once.
-		unique, _, _ := strings.Cut(m.unique, ",")
+		unique, _ := m.unique()
+		unique, _, _ = strings.Cut(unique, ",")
 		id := f.mailbox + "\x00" + unique
 		if !want(id) {
 			continue
@@ -171,9 +207,10 @@ func (d Maildir) folder(ctx context.Context, f folder, want func(string) bool, v
 }
 
 func (d Maildir) message(f folder, m file, id string, keywords map[byte]string, visit func(*Message) error) error {
-	opened, err := os.Open(m.path)
+	path := m.path(f.dir)
+	opened, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		d.warn("%s went away", m.path)
+		d.warn("%s went away", path)
 		return nil
 	}
 	if err != nil {
@@ -182,10 +219,11 @@ func (d Maildir) message(f folder, m file, id string, keywords map[byte]string, 
 	defer opened.Close()
 	body, err := plain(opened)
 	if err != nil {
-		d.warn("%s is left out: %v", m.path, err)
+		d.warn("%s is left out: %v", path, err)
 		return nil
 	}
-	return visit(&Message{Mailbox: f.mailbox, Flags: maildirFlags(m.flags, keywords), Date: m.date, ID: id, Body: body})
+	_, flags := m.unique()
+	return visit(&Message{Mailbox: f.mailbox, Flags: maildirFlags(flags, keywords), Date: time.Unix(0, m.date), ID: id, Body: body})
 }
 
 // plain refuses what Dovecot's zlib plugin has compressed, which would be

@@ -40,6 +40,7 @@ func Imported(ctx context.Context, s store.Store, account string, visit func(id 
 // Receive puts a batch into the account, all or none.
 func Receive(ctx context.Context, s store.Store, account string, frames io.Reader) error {
 	r := bufio.NewReaderSize(frames, 64<<10)
+	k := newTaker("")
 	var list []store.Incoming
 	total := int64(0)
 	for {
@@ -55,7 +56,7 @@ func Receive(ctx context.Context, s store.Store, account string, frames io.Reade
 			if total += h.Size; total > maxBatch || len(list) > maxList {
 				return fmt.Errorf("a batch has more than %d messages or %d octets", maxList, maxBatch)
 			}
-			body, _, err := take(io.LimitReader(r, h.Size), "")
+			body, _, err := k.take(io.LimitReader(r, h.Size), false)
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@
 package transfer
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
@@ -49,10 +50,31 @@ type Source interface {
 
 // objectID is what a message of a source is kept under, RFC 8474 4. The "I"
 // tells imported messages from those that came by mail.
-func objectID(source, id string) string {
+func objectID(source, id string) objectKey {
 	sum := sha256.Sum256([]byte(source + "\x00" + id))
-	return "I" + base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20])
+	return objectKey(sum[:20])
 }
+
+// objectKey is an object id in as little memory as it takes: an account may have a
+// million of them.
+type objectKey [20]byte
+
+func (k objectKey) String() string { return "I" + base32NoPadding().EncodeToString(k[:]) }
+
+// parseKey is the reverse of String; ok is false for ids that are none of ours.
+func parseKey(id string) (k objectKey, ok bool) {
+	rest, ok := strings.CutPrefix(id, "I")
+	if !ok {
+		return k, false
+	}
+	b, err := base32NoPadding().DecodeString(rest)
+	if err != nil || len(b) != len(k) {
+		return k, false
+	}
+	return objectKey(b), true
+}
+
+func base32NoPadding() *base32.Encoding { return base32.StdEncoding.WithPadding(base32.NoPadding) }
 
 const (
 	batchBytes    = 8 << 20 // of one request
@@ -94,9 +116,11 @@ func (im *Importer) Run(ctx context.Context, source Source) (Counts, error) {
 	if err != nil {
 		return Counts{}, err
 	}
-	r := &run{Importer: im, source: source.Name(), present: make(map[string]bool, len(ids)), seen: map[string]bool{}, same: map[string]int{}}
+	r := &run{Importer: im, source: source.Name(), present: make(map[objectKey]struct{}, len(ids)), taker: newTaker(im.TempDir), seen: map[string]bool{}, same: map[string]int{}}
 	for _, id := range ids {
-		r.present[id] = true
+		if k, ok := parseKey(id); ok {
+			r.present[k] = struct{}{}
+		}
 	}
 	ids = nil
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -118,7 +142,8 @@ func (im *Importer) Run(ctx context.Context, source Source) (Counts, error) {
 type run struct {
 	*Importer
 	source  string
-	present map[string]bool // object ids that the account has
+	present map[objectKey]struct{} // messages that the account has
+	taker   *taker
 	seen    map[string]bool // mailboxes
 	same    map[string]int  // messages named by their content, met so far
 	counts  Counts
@@ -127,7 +152,7 @@ type run struct {
 }
 
 func (r *run) want(id string) bool {
-	if id == "" || !r.present[objectID(r.source, id)] {
+	if _, has := r.present[objectID(r.source, id)]; id == "" || !has {
 		return true
 	}
 	r.counts.Present++
@@ -154,7 +179,7 @@ func (r *run) visit(ctx context.Context, m *Message) error {
 		}
 		return r.add(ctx, h, nil)
 	}
-	b, sum, err := take(m.Body, r.TempDir)
+	b, sum, err := r.taker.take(m.Body, m.ID == "")
 	if err != nil {
 		return fmt.Errorf("a message of %s: %w", m.Mailbox, err)
 	}
@@ -168,8 +193,9 @@ func (r *run) visit(ctx context.Context, m *Message) error {
 			return b.Close()
 		}
 	}
-	h.ID, h.Size = objectID(r.source, id), b.size
-	r.present[h.ID] = true
+	key := objectID(r.source, id)
+	h.ID, h.Size = key.String(), b.size
+	r.present[key] = struct{}{}
 	return r.add(ctx, h, b)
 }
 
@@ -232,27 +258,41 @@ type taken struct {
 	size int64
 }
 
-// take reads a message to its end and says the hash of what it read.
-func take(r io.Reader, dir string) (_ *taken, sum string, err error) {
+// taker reads messages, one after the other, with one buffer.
+type taker struct {
+	dir string // for long messages; "" for the system's
+	buf []byte
+}
+
+func newTaker(dir string) *taker { return &taker{dir, make([]byte, 64<<10)} }
+
+// take reads a message to its end, and says the hash of what it read if that is wanted.
+func (k *taker) take(r io.Reader, hashed bool) (_ *taken, sum string, err error) {
 	t := &taken{}
-	w := &crlfWriter{t: t, dir: dir, sum: sha256.New()}
+	w := &crlfWriter{t: t, dir: k.dir}
+	if hashed {
+		w.sum = sha256.New()
+	}
 	defer func() {
 		if err != nil {
 			_ = t.Close()
 		}
 	}()
-	if _, err := io.Copy(w, r); err != nil {
+	if _, err := io.CopyBuffer(w, struct{ io.Reader }{r}, k.buf); err != nil {
 		return nil, "", err
 	}
 	if err := w.flush(); err != nil {
 		return nil, "", err
 	}
-	return t, fmt.Sprintf("%x", w.sum.Sum(nil)[:20]), nil
+	if hashed {
+		sum = fmt.Sprintf("%x", w.sum.Sum(nil)[:20])
+	}
+	return t, sum, nil
 }
 
 func (t *taken) reader() io.Reader {
 	if t.file == nil {
-		return strings.NewReader(string(t.data))
+		return bytes.NewReader(t.data)
 	}
 	return io.NewSectionReader(t.file, 0, t.size)
 }
@@ -272,19 +312,19 @@ func (t *taken) Close() error {
 type crlfWriter struct {
 	t   *taken
 	dir string
-	sum hash.Hash
+	sum hash.Hash // nil when it is not wanted
 	cr  bool
 }
 
 func (w *crlfWriter) Write(p []byte) (int, error) {
 	n := len(p)
+	if w.t.data == nil { // of most messages this is all
+		w.t.data = make([]byte, 0, len(p)+bytes.Count(p, []byte{'\n'}))
+	}
 	for len(p) > 0 {
-		i := 0
-		for i < len(p) && p[i] != '\n' {
-			i++
-		}
-		if i == len(p) {
-			w.cr = p[i-1] == '\r'
+		i := bytes.IndexByte(p, '\n')
+		if i < 0 {
+			w.cr = p[len(p)-1] == '\r'
 			w.t.data = append(w.t.data, p...)
 			break
 		}
@@ -313,7 +353,9 @@ func (w *crlfWriter) Write(p []byte) (int, error) {
 // flush counts what has gathered; of a long message it goes to a file.
 func (w *crlfWriter) flush() error {
 	t := w.t
-	_, _ = w.sum.Write(t.data) // cannot fail
+	if w.sum != nil {
+		_, _ = w.sum.Write(t.data) // cannot fail
+	}
 	if t.file == nil {
 		t.size = int64(len(t.data))
 		if t.size <= keepInMemory {
