@@ -16,7 +16,7 @@ func TestLogin(t *testing.T) {
 		-a> 3 AUTHENTICATE PLAIN
 		-a< + 
 		-a> AGFsaWNlQGV4YW1wbGUub3JnAHMzY3JldA==
-		-a< 3 OK [CAPABILITY * IDLE NAMESPACE * MOVE *] *
+		-a< 3 OK [CAPABILITY * IDLE NOTIFY NAMESPACE * MOVE *] *
 		-a> 4 NOOP
 		-a< 4 OK *
 		-a> 5 NAMESPACE

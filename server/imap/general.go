@@ -42,7 +42,7 @@ func (s *session) capabilities() string {
 // afterLogin lists what needs an account.
 func afterLogin() []imap.Cap {
 	return []imap.Cap{
-		imap.CapIdle, imap.CapNamespace, imap.CapChildren, imap.CapUnselect, imap.CapUIDPlus, imap.CapMove,
+		imap.CapIdle, "NOTIFY", imap.CapNamespace, imap.CapChildren, imap.CapUnselect, imap.CapUIDPlus, imap.CapMove,
 		imap.CapListExtended, imap.CapListStatus, imap.CapStatusSize, imap.CapSpecialUse, imap.CapCreateSpecialUse,
 		imap.CapESearch, imap.CapSearchRes, imap.CapWithin, imap.CapCondStore, imap.CapQResync, imap.CapBinary,
 		imap.CapMultiAppend, imap.CapReplace, imap.CapUTF8Accept,
@@ -178,6 +178,7 @@ func (s *session) unauthenticate(cmd *command) error {
 		return bad(err.Error())
 	}
 	s.unselect()
+	s.forgetNotify()
 	s.srv.leave(s.account)
 	s.log.Info("logged out", "duration", time.Since(s.opened).Round(time.Millisecond))
 	s.account, s.enabled, s.log = "", enabled{}, s.c.log

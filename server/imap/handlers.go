@@ -47,6 +47,7 @@ func handlers() map[string]handler {
 		"ENABLE":      {afterward, (*session).enable, false},
 		"NAMESPACE":   {afterward, (*session).namespace, false},
 		"IDLE":        {afterward, (*session).idle, false},
+		"NOTIFY":      {afterward, (*session).notify, false},
 		"CREATE":      {afterward, (*session).create, false},
 		"DELETE":      {afterward, (*session).delete, false},
 		"RENAME":      {afterward, (*session).rename, false},

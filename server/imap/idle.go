@@ -14,7 +14,7 @@ func (s *session) idle(cmd *command) error {
 	s.out.Raw("+ idling\r\n")
 	if s.watch != nil {
 		s.watch.Notify(s.c.wake)
-		defer s.watch.Notify(nil)
+		defer s.listen()
 	}
 	s.line = s.line[:0]
 	if cap(s.line) > keepLineSpace {
@@ -22,13 +22,10 @@ func (s *session) idle(cmd *command) error {
 	}
 	for {
 		s.c.news()
-		if s.view != nil {
-			s.catchUp()
-			s.view.announce(s, true)
-			if s.view.lost {
-				s.c.bye("The selected mailbox was deleted or renamed")
-			}
-		}
+		s.catchUp()
+		s.announce(true)
+		s.tellAccount()
+		s.leaveLost()
 		if len(s.line) == 0 {
 			s.c.expect(phaseCommand)
 			s.in.Release()
@@ -49,6 +46,3 @@ func (s *session) idle(cmd *command) error {
 		return bad("Expected DONE")
 	}
 }
-
-// notified is called when there is news between commands.
-func (s *session) notified() { s.c.news() }

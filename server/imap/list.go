@@ -111,6 +111,9 @@ func (s *session) listNames(o *listOptions) error {
 		order = append(order, name)
 	}
 	slices.SortFunc(order, compareNames)
+	if slices.Contains(o.status, "HIGHESTMODSEQ") {
+		s.useCondStore()
+	}
 	for _, name := range order {
 		l := names[name]
 		switch {

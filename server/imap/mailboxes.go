@@ -137,6 +137,9 @@ func (s *session) statusCommand(cmd *command) error {
 	if err != nil {
 		return err
 	}
+	if slices.Contains(items, "HIGHESTMODSEQ") {
+		s.useCondStore()
+	}
 	return s.writeStatus(info, items)
 }
 
@@ -183,7 +186,6 @@ func (s *session) writeStatus(info store.MailboxInfo, items []string) error {
 			}
 			w.Num(uint64(n))
 		case "HIGHESTMODSEQ":
-			s.useCondStore()
 			w.Num(uint64(info.HighestModSeq))
 		case "MAILBOXID":
 			w.Raw("(" + info.ObjectID + ")")

@@ -59,6 +59,7 @@ func (s *session) selectCommand(cmd *command) error {
 	s.recentKey = recentKey{s.account, snap.Info.UIDValidity}
 	s.claimRecent(snap.Messages, snap.Info.UIDNext)
 	s.describe(snap)
+	s.listen()
 	cmd.code, cmd.text = "READ-WRITE", "Mailbox is selected"
 	if s.readOnly {
 		cmd.code = "READ-ONLY"
@@ -157,6 +158,7 @@ func (s *session) exists(fresh []*store.Message) {
 	s.claimRecent(fresh, fresh[len(fresh)-1].UID+1)
 	s.tellExists(len(s.view.msgs))
 	s.tellRecent()
+	s.describeNew(len(fresh))
 }
 
 func (s *session) tellExists(n int) {

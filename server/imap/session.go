@@ -34,6 +34,7 @@ type session struct {
 	account  string // "" before the login
 	opened   time.Time
 	enabled  enabled
+	noticing *notification // of NOTIFY; nil without
 
 	selection
 }
@@ -75,6 +76,7 @@ func newSession(c *conn) *session {
 // close ends the session.
 func (s *session) close() {
 	s.unselect()
+	s.forgetNotify()
 	if s.account != "" {
 		s.srv.leave(s.account)
 		s.log.Info("logged out", "duration", time.Since(s.opened).Round(time.Millisecond))
@@ -351,14 +353,13 @@ func (s *session) execute(cmd *command) {
 	if s.out.Err() != nil || cmd.silent {
 		return
 	}
-	if s.view != nil && !s.c.leaving() {
+	if !s.c.leaving() {
 		s.catchUp()
-		s.view.announce(s, !cmd.keepNumbers)
+		s.announce(!cmd.keepNumbers)
+		s.tellAccount()
 	}
 	s.finish(cmd, err)
-	if s.view != nil && s.view.lost {
-		s.c.bye("The selected mailbox was deleted or renamed")
-	}
+	s.leaveLost()
 }
 
 // finish writes the tagged response.

@@ -24,6 +24,8 @@ type Store interface {
 
 	// Open returns the mailbox as it is now and a watch that starts right after it.
 	Open(ctx context.Context, account, mailbox string) (store.Snapshot, store.Watch, error)
+	// WatchAccount tells what happens in an account's mailboxes from now on.
+	WatchAccount(ctx context.Context, account string) (*store.AccountWatch, error)
 	// Read opens a message; the reader is also an io.ReaderAt.
 	Read(ctx context.Context, m store.Message) (io.ReadCloser, error)
 	// Metadata returns the annotations of a mailbox, or of the account for "".

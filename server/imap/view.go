@@ -176,7 +176,10 @@ type updates interface {
 }
 
 // announce tells the client what it may be told now.
-func (v *view) announce(w updates, expunges bool) {
+func (v *view) announce(w updates, expunges bool) { v.announceSome(w, expunges, true) }
+
+// announceSome is announce for a client that may not want to hear of flags.
+func (v *view) announceSome(w updates, expunges, flags bool) {
 	if expunges {
 		v.announceExpunges(w)
 	}
@@ -189,7 +192,7 @@ func (v *view) announce(w updates, expunges bool) {
 		v.fresh = nil
 		w.exists(fresh)
 	}
-	for i := 0; i < len(v.msgs) && v.dirty > 0; i++ {
+	for i := 0; flags && i < len(v.msgs) && v.dirty > 0; i++ {
 		if v.isDirty(i) {
 			all := v.marks[i]&markChanged != 0
 			v.told(i)

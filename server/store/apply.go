@@ -132,8 +132,10 @@ func (a *account) apply(o op, refs *refCount) {
 				delete(a.names, m.name)
 			}
 			m.publish(Event{Mailbox: m.name, Gone: true})
+			a.tell(Change{Mailbox: m.name, What: ChangedDeleted})
 		}
 	case *opSub:
+		a.tell(Change{Mailbox: o.Name, What: ChangedSubscription})
 		if o.On {
 			a.subs[o.Name] = true
 		} else {
@@ -185,6 +187,7 @@ func (a *account) applyMoved(o *opMoved, refs *refCount) {
 func (a *account) applyBox(o *opBox) {
 	m := a.boxes[o.ID]
 	if m == nil {
+		a.tell(Change{Mailbox: o.Name, What: ChangedCreated})
 		m = newMailbox(o.ID, o.Name)
 		m.loaded, m.goneHere = true, true // all there is of it
 		a.boxes[o.ID] = m
@@ -194,6 +197,7 @@ func (a *account) applyBox(o *opBox) {
 			delete(a.names, m.name)
 		}
 		m.publish(Event{Mailbox: m.name, Gone: true})
+		a.tell(Change{Mailbox: o.Name, From: m.name, What: ChangedRenamed})
 	}
 	m.name = o.Name
 	if other := a.names[o.Name]; other != nil && other != m {
@@ -230,6 +234,7 @@ func (a *account) applyAdd(o *opAdd, refs *refCount) {
 	}
 	m.msgs = append(m.msgs, fresh...)
 	m.publish(Event{Mailbox: m.name, New: fresh})
+	a.tellMessages(m, ChangedNew, len(fresh))
 }
 
 func (a *account) applyFlags(o *opFlags) {
@@ -253,6 +258,7 @@ func (a *account) applyFlags(o *opFlags) {
 	m.raise(a, o.ModSeq)
 	slices.SortFunc(changed, func(x, y *Message) int { return int(int64(x.UID) - int64(y.UID)) })
 	m.publish(Event{Mailbox: m.name, Changed: changed})
+	a.tellMessages(m, ChangedFlags, len(changed))
 }
 
 func (a *account) applyExpunge(o *opExpunge, refs *refCount) {
@@ -280,4 +286,5 @@ func (a *account) applyExpunge(o *opExpunge, refs *refCount) {
 		m.goneDirty = true
 	}
 	m.publish(Event{Mailbox: m.name, Expunged: removed})
+	a.tellMessages(m, ChangedGone, len(removed))
 }

@@ -45,6 +45,8 @@ type account struct {
 	// settled counts the flushes of the account that took something out of memory:
 	// who read the file before one and the memory after it has read too little.
 	settled uint64
+
+	watches map[*AccountWatch]bool
 }
 
 // mailbox is the messages of one mailbox. All but the messages and what has

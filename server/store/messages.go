@@ -249,6 +249,27 @@ func (l *Log) open(account, mailbox string) (Snapshot, Watch, error) {
 	return Snapshot{Info: a.info(m), Messages: slices.Clone(m.msgs), Keywords: slices.Sorted(maps.Keys(m.keywords))}, w, nil
 }
 
+// WatchAccount implements Store.
+func (l *Log) WatchAccount(ctx context.Context, account string) (*AccountWatch, error) {
+	a, err := l.reading(account)
+	if err != nil {
+		return nil, err
+	}
+	var w *AccountWatch
+	w = NewAccountWatch(func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		delete(a.watches, w)
+	})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.watches == nil {
+		a.watches = map[*AccountWatch]bool{}
+	}
+	a.watches[w] = true
+	return w, nil
+}
+
 // Read implements Store. ErrNoMessage says that the message was expunged and
 // its octets have gone.
 func (l *Log) Read(ctx context.Context, m Message) (io.ReadCloser, error) {

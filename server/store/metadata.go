@@ -144,6 +144,11 @@ func (o *opMeta) decode(d *decoder) {
 
 func (a *account) applyMeta(o *opMeta) {
 	a.metaDirty = true
+	c := Change{What: ChangedMetadata, Entries: []string{o.Name}}
+	if m := a.boxes[o.Box]; m != nil {
+		c.Mailbox = m.name
+	}
+	a.tell(c)
 	k := metaKey{o.Box, o.Name}
 	if !o.Set {
 		delete(a.meta, k)

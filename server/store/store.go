@@ -228,6 +228,8 @@ type Store interface {
 
 	// Open returns the mailbox as it is now and a watch that starts right after it.
 	Open(ctx context.Context, account, mailbox string) (Snapshot, Watch, error)
+	// WatchAccount tells what happens in an account's mailboxes from now on.
+	WatchAccount(ctx context.Context, account string) (*AccountWatch, error)
 	// Read opens a message: its prefix followed by its body. A message that was
 	// handed out is good for that while a watch from before is open, and for a day,
 	// wherever the store has moved its octets since; after that it may be

@@ -45,6 +45,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"copy and move", testCopyMove},
 		{"watch", testWatch},
 		{"watch is never too late", testWatchOrder},
+		{"watch an account", testWatchAccount},
 		{"mailbox names", testNames},
 		{"delete mailbox", testDelete},
 		{"empty account", testEmpty},
