@@ -33,6 +33,7 @@ func (h *Hits) Of(ref store.BodyRef) Verdict {
 	if h.all || ref.Size == 0 {
 		return Maybe
 	}
+	ref = at(ref)
 	if h.last < len(h.segments) {
 		if s := h.segments[h.last]; h.next < s.len() && s.body(h.next) == ref {
 			h.next++

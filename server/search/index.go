@@ -117,8 +117,15 @@ func (x *Index) remove(s *segment) {
 	s.release()
 }
 
+// at is a reference without what does not tell bodies apart: those in segments are so.
+func at(ref store.BodyRef) store.BodyRef {
+	ref.Stored = 0
+	return ref
+}
+
 // Has says whether a body is indexed.
 func (x *Index) Has(ref store.BodyRef) bool {
+	ref = at(ref)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	return x.has(ref)
@@ -139,6 +146,7 @@ func (x *Index) has(ref store.BodyRef) bool {
 // Add indexes a body that the index does not have. What it cannot understand of
 // it is not found; an error is the store's, and nothing is added.
 func (x *Index) Add(ref store.BodyRef, src Source) error {
+	ref = at(ref)
 	m := x.memory
 	m.begin()
 	if err := Extract(src, func(field Field, text string, more bool) bool {
@@ -232,7 +240,8 @@ func (x *Index) Find(fields Field, text string) (*Hits, error) {
 }
 
 // Tidy drops bodies that are gone and merges segments. It does one piece of work
-// at a time and says whether there is more.
+// at a time and says whether there is more. alive is asked about places only: its
+// references say nothing of how a body is stored.
 func (x *Index) Tidy(alive func(store.BodyRef) bool) (more bool, err error) {
 	x.mu.Lock()
 	segments := slices.Clone(x.segments)

@@ -185,7 +185,7 @@ func (n *Indexer) update(ctx context.Context, account string, p *pending) error 
 		}
 		watch.Close()
 		for _, m := range snap.Messages {
-			alive[m.Body] = true
+			alive[at(m.Body)] = true
 			if err := n.add(ctx, x, m); err != nil {
 				return err
 			}

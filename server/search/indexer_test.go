@@ -114,3 +114,36 @@ func TestIndexer(t *testing.T) {
 	}
 	must(t, n.close())
 }
+
+// Bodies that the store keeps compressed are known as the same ones when the
+// index is tidied.
+func TestCompressedBodies(t *testing.T) {
+	dir := t.TempDir()
+	s, err := store.Open(dir+"/store", store.Options{ReserveBytes: -1, Compress: true})
+	must(t, err)
+	defer s.Close()
+	ctx := context.Background()
+	must(t, s.EnsureAccount(ctx, alice, 0))
+	text := "Subject: s\r\n\r\n" + strings.Repeat("the same again and again\r\n", 500)
+	msgs, err := s.Deliver(ctx, store.Delivery{Body: strings.NewReader(text), Size: int64(len(text)), Targets: []store.Target{{Account: alice, Mailbox: "INBOX"}}})
+	must(t, err)
+	if msgs[0].Body.Stored == 0 {
+		t.Fatal("the body is not compressed: the test shows nothing")
+	}
+	n := NewIndexer(Config{Store: s, Dir: dir + "/search", Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	must(t, n.update(ctx, alice, &pending{all: true}))
+	x, err := n.index(alice)
+	must(t, err)
+	must(t, x.Flush())
+	must(t, n.update(ctx, alice, &pending{all: true}))
+	if !x.Has(msgs[0].Body) {
+		t.Error("a body that is there was tidied away")
+	}
+	h, err := n.Find(alice, Body, "AGAIN AND")
+	must(t, err)
+	defer h.Close()
+	if v := h.Of(msgs[0].Body); v != Yes {
+		t.Errorf("verdict %d", v)
+	}
+	must(t, n.close())
+}
