@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -53,7 +54,31 @@ func importing(n int, p *peer, dir string) error {
 	fmt.Printf("%simport of %d messages: %.1f s; the importing process: %.1f s of CPU, at most %d MiB; the server: %.1f s of CPU, %.1f s behind it, at most %d MiB, and %d MiB with the files that it has mapped\n",
 		out[lastLine(out):], n, wall.Seconds(), (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), u.Maxrss>>10,
 		(during - before).Seconds(), (after - during).Seconds(), most>>20, memory>>20)
+	mail, err := sizeOf(maildir)
+	if err != nil {
+		return err
+	}
+	index, err := sizeOf(p.search)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("the search index has %d MiB, %.0f %% of the mail\n", index>>20, 100*float64(index)/float64(mail))
 	return nil
+}
+
+// sizeOf is how many octets the files below a directory have.
+func sizeOf(dir string) (sum int64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil {
+			sum += info.Size()
+		}
+		return err
+	})
+	return sum, err
 }
 
 // watchMemory returns a function that says what the peer's processes have had

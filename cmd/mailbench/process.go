@@ -27,6 +27,7 @@ type peer struct {
 	maildirs    string                                  // where it keeps mail, if in maildirs: one folder for each account
 	fill        func(account, maildir string) error     // imports a Maildir; nil when it keeps mail as one
 	importer    func(account, maildir string) *exec.Cmd // ours
+	search      string                                  // ours: the directory of its index
 	pop3s       string                                  // host:port; "" when it is not measured
 	connections int                                     // that it takes from one client; 0 is enough
 }

@@ -119,6 +119,7 @@ func startMailformd(dir, bin string, id *identity) (*peer, error) {
 		p.stop()
 		return nil, err
 	}
+	p.search = l.SearchDir()
 	p.importer = func(account, maildir string) *exec.Cmd {
 		cmd := exec.Command(bin, "import", account, "maildir:"+maildir)
 		cmd.Env = append(os.Environ(), env...)

@@ -20,7 +20,7 @@ const (
 	suffix = ".seg"
 	// What is in memory becomes a segment at so many bodies or octets.
 	memoryBodies = 4096
-	memoryOctets = 24 << 20
+	memoryOctets = 12 << 20
 	// mergeAt segments of about one size become one, unless that is larger than maxSegment.
 	mergeAt    = 6
 	maxSegment = 128 << 20
