@@ -1,18 +1,10 @@
 package alicloud
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"maps"
-	"os"
-	"path/filepath"
-	"regexp"
-	"slices"
-	"strings"
 	"testing"
 
 	"mailform/plan"
+	"mailform/providers/internal/vendortest"
 )
 
 // behaviours are the vendor's behaviours that a naive tool gets wrong, by their number
@@ -61,60 +53,7 @@ var behaviours = map[string][]string{
 // TestEveryBehaviourHasATest: each of them names a test that is there, and none of
 // the page's is left out.
 func TestEveryBehaviourHasATest(t *testing.T) {
-	there := map[string]bool{}
-	for prefix, dir := range map[string]string{"": ".", "sim/": "alicloudsim", "host/": "../host"} {
-		for _, name := range testsIn(t, dir) {
-			there[prefix+name] = true
-		}
-	}
-	for _, rule := range slices.Sorted(maps.Keys(behaviours)) {
-		tests := behaviours[rule]
-		if len(tests) == 0 {
-			t.Errorf("%s has no test", rule)
-		}
-		for _, name := range tests {
-			if !there[name] {
-				t.Errorf("%s: there is no %s", rule, name)
-			}
-		}
-	}
-	dir := definitions()
-	if dir == "" {
-		t.Skip("the page of the vendor's behaviours is not here")
-	}
-	page, err := os.ReadFile(filepath.Join(dir, "BEHAVIOUR.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := regexp.MustCompile(`(?m)^\| (A\d+) \|`).FindAllStringSubmatch(string(page), -1)
-	if len(rows) == 0 {
-		t.Error("the page has no behaviours")
-	}
-	for _, row := range rows {
-		if behaviours[row[1]] == nil {
-			t.Errorf("%s is on the page and has no test", row[1])
-		}
-	}
-}
-
-// testsIn are the names of the tests of a folder.
-func testsIn(t *testing.T, dir string) (names []string) {
-	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-	if err != nil || len(files) == 0 {
-		t.Fatal(dir, err)
-	}
-	for _, path := range files {
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range file.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
-				names = append(names, f.Name.Name)
-			}
-		}
-	}
-	return names
+	vendortest.Behaviours(t, "A", behaviours, map[string]string{"": ".", "sim/": "alicloudsim", "host/": "../host"})
 }
 
 // TestEveryThingThatIsGoneCountsAsDeleted: the vendor spells "not found" differently

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"mailform/providers/internal/vendortest"
 )
 
 // definition is one operation of the vendor's published API definitions.
@@ -52,33 +54,8 @@ type checker struct {
 	seen     map[string]bool
 }
 
-// definitions finds the folder with the vendor's definitions: in MAILFORM_VENDOR_API,
-// or as shared/vendor-api beside one of the folders above.
-func definitions() string {
-	if dir := os.Getenv("MAILFORM_VENDOR_API"); dir != "" {
-		return dir
-	}
-	dir, err := os.Getwd()
-	for err == nil {
-		if d := filepath.Join(dir, "shared", "vendor-api"); exists(d) {
-			return d
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			break
-		}
-		dir = up
-	}
-	return ""
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
 var loadDefinitions = sync.OnceValues(func() (map[string]definition, error) {
-	dir := definitions()
+	dir := vendortest.Definitions()
 	if dir == "" {
 		return nil, nil
 	}

@@ -1,19 +1,12 @@
 package cloudflare
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"maps"
-	"os"
-	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"mailform/plan"
 	"mailform/providers/cloudflare/cloudflaresim"
+	"mailform/providers/internal/vendortest"
 	"mailform/specs"
 )
 
@@ -39,57 +32,7 @@ var behaviours = map[string][]string{
 // TestEveryBehaviourHasATest: each of them names tests that are there, and none of the
 // page's is left out.
 func TestEveryBehaviourHasATest(t *testing.T) {
-	there := map[string]bool{}
-	for prefix, dir := range map[string]string{"": ".", "sim/": "cloudflaresim"} {
-		for _, name := range testsIn(t, dir) {
-			there[prefix+name] = true
-		}
-	}
-	for _, rule := range slices.Sorted(maps.Keys(behaviours)) {
-		for _, name := range behaviours[rule] {
-			if !there[name] {
-				t.Errorf("%s: there is no %s", rule, name)
-			}
-		}
-	}
-	definition := definitionFile()
-	if definition == "" {
-		t.Skip("the page of the vendor's behaviours is not here")
-	}
-	page, err := os.ReadFile(filepath.Join(filepath.Dir(definition), "BEHAVIOUR.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := regexp.MustCompile(`(?m)^\| (C\d+) \|`).FindAllStringSubmatch(string(page), -1)
-	if len(rows) == 0 {
-		t.Error("the page has no behaviours")
-	}
-	for _, row := range rows {
-		if len(behaviours[row[1]]) == 0 {
-			t.Errorf("%s is on the page and has no test", row[1])
-		}
-	}
-}
-
-// testsIn are the names of the tests of a folder.
-func testsIn(t *testing.T, dir string) (names []string) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-	if err != nil || len(files) == 0 {
-		t.Fatal(dir, err)
-	}
-	for _, path := range files {
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, d := range file.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
-				names = append(names, f.Name.Name)
-			}
-		}
-	}
-	return names
+	vendortest.Behaviours(t, "C", behaviours, map[string]string{"": ".", "sim/": "cloudflaresim"})
 }
 
 // TestRefusalsSayWhatToDo: also of those whose code hides one level down.

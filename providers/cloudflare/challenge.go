@@ -100,7 +100,7 @@ func (p *Provider) putUp(ctx context.Context, z zone, wanted []record) error {
 			Class: plan.ErrBlocked, Code: "MF5220",
 			Step: "put up the challenge record " + wanted[0].name,
 			Got:  note,
-			Fix:  z.unservedFix() + ", then run the same command again",
+			Fix:  "at" + strings.TrimPrefix(z.unservedFix(), "At") + ", then run the same command again",
 		}
 	}
 	step := "put up challenge records in zone " + z.name

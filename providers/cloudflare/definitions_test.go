@@ -18,6 +18,7 @@ import (
 
 	"mailform/plan"
 	"mailform/providers/cloudflare/cloudflaresim"
+	"mailform/providers/internal/vendortest"
 	"mailform/specs"
 )
 
@@ -75,21 +76,10 @@ type definition struct {
 	beyond   map[string]bool // what was used that is not defined, see testdata/undefined.txt
 }
 
-// definitionFile is the definition in MAILFORM_VENDOR_API, or in shared/vendor-api
-// beside one of the folders above; "" when there is none.
+// definitionFile is the newest definition there is; "" when there is none.
 func definitionFile() string {
-	var files []string
-	if dir := os.Getenv("MAILFORM_VENDOR_API"); dir != "" {
-		files, _ = filepath.Glob(filepath.Join(dir, "cloudflare-dns-openapi-*.json"))
-	} else if dir, err := os.Getwd(); err == nil {
-		for up := dir; len(files) == 0; up = filepath.Dir(up) {
-			files, _ = filepath.Glob(filepath.Join(up, "shared", "vendor-api", "cloudflare-dns-openapi-*.json"))
-			if up == filepath.Dir(up) {
-				break
-			}
-		}
-	}
-	if len(files) == 0 {
+	files, _ := filepath.Glob(filepath.Join(vendortest.Definitions(), "cloudflare-dns-openapi-*.json")) // the pattern is well-formed
+	if vendortest.Definitions() == "" || len(files) == 0 {
 		return ""
 	}
 	return files[len(files)-1]

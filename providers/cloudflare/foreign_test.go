@@ -23,8 +23,8 @@ import (
 // needs it and nothing else, and only what was named is taken over.
 //
 // Each case is a random zone, brought to two random specs one after the other and
-// then destroyed. 5,200 of them take half a minute on two idle cores; on a slow or
-// busy machine there are as many as go into a minute.
+// then destroyed: as many as go into some seconds, which is about a thousand on two
+// idle cores.
 func TestNothingForeignIsEverChanged(t *testing.T) {
 	checks := 52
 	if testing.Short() {
@@ -36,7 +36,7 @@ func TestNothingForeignIsEverChanged(t *testing.T) {
 		for i := range checks {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
-				if time.Since(start) > 50*time.Second {
+				if time.Since(start) > 10*time.Second {
 					return
 				}
 				rapid.Check(t, func(rt *rapid.T) {
