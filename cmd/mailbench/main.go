@@ -71,12 +71,12 @@ func run(o options) (err error) {
 	if err != nil {
 		return err
 	}
-	stopNames, err := startNames()
+	names, stopNames, err := startNames()
 	if err != nil {
 		return err
 	}
 	defer stopNames()
-	ours, err := startMailformd(filepath.Join(dir, "mailformd"), bin, id)
+	ours, err := startMailformd(filepath.Join(dir, "mailformd"), bin, names, id)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func run(o options) (err error) {
 	}
 	defer theirs.stop()
 	peers, versions := []*peer{ours, theirs}, theirs.version
-	mox, err := startMox(filepath.Join(dir, "mox"), o.mox, id)
+	mox, err := startMox(filepath.Join(dir, "mox"), o.mox, names, id)
 	switch {
 	case errors.Is(err, errMissing):
 		fmt.Printf("%v; it is left out\n", err)

@@ -16,7 +16,7 @@ var errMissing = errors.New("not installed")
 // quickstart would set for receiving and reading: IMAP over TLS and SMTP. Its junk
 // filter is off, as filters are here, and so is the delay for senders whom it does
 // not know. It reads /etc/resolv.conf, and so gets one of its own.
-func startMox(dir, bin string, id *identity) (*peer, error) {
+func startMox(dir, bin, names string, id *identity) (*peer, error) {
 	if _, err := os.Stat(bin); err != nil {
 		return nil, fmt.Errorf("mox: %w", errMissing)
 	}
@@ -37,7 +37,7 @@ func startMox(dir, bin string, id *identity) (*peer, error) {
 	for _, u := range users() {
 		fmt.Fprintf(&accounts, "\t%s:\n\t\tDomain: example.com\n\t\tDestinations:\n\t\t\t%s: nil\n\t\tNoFirstTimeSenderDelay: true\n", strings.TrimSuffix(u, "@example.com"), u)
 	}
-	host, _, _ := strings.Cut(nameServer, ":")
+	host, _, _ := strings.Cut(names, ":")
 	for path, text := range map[string]string{
 		"config/mox.conf":     fmt.Sprintf(moxConf, id.chain, id.key, ports[0], ports[1]),
 		"config/domains.conf": "Domains:\n\texample.com: nil\nAccounts:\n" + accounts.String(),

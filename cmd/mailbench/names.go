@@ -1,31 +1,36 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"strings"
 
 	"github.com/miekg/dns"
 )
 
-// nameServer is where servers that look at senders find the benchmark's: it has
-// their domain, and no other. Port 53, because some servers take no other.
-const nameServer = "127.83.0.1:53"
-
-// startNames serves until the returned function is called.
-func startNames() (stop func(), err error) {
-	conn, err := net.ListenPacket("udp", nameServer)
-	if err != nil {
-		return nil, err
+// startNames serves, where servers that look at senders find it, the benchmark's
+// domain and no other, until the returned function is called. The port is 53,
+// because some servers take no other, and the address is loopback's.
+func startNames() (address string, stop func(), err error) {
+	var conn net.PacketConn
+	var l net.Listener
+	for n := 1; ; n++ { // another benchmark may run
+		address = fmt.Sprintf("127.83.0.%d:53", n)
+		if conn, err = net.ListenPacket("udp", address); err == nil {
+			break
+		}
+		if n == 20 {
+			return "", nil, err
+		}
 	}
-	l, err := net.Listen("tcp", nameServer)
-	if err != nil {
+	if l, err = net.Listen("tcp", address); err != nil {
 		conn.Close()
-		return nil, err
+		return "", nil, err
 	}
 	udp, tcp := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(answer)}, &dns.Server{Listener: l, Handler: dns.HandlerFunc(answer)}
 	go func() { _ = udp.ActivateAndServe() }()
 	go func() { _ = tcp.ActivateAndServe() }()
-	return func() { conn.Close(); l.Close() }, nil
+	return address, func() { conn.Close(); l.Close() }, nil
 }
 
 // answer answers one question about sender.example.

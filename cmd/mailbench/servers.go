@@ -72,7 +72,7 @@ func write(path, text string) error {
 }
 
 // startMailformd runs ours, without filters, as the peers are.
-func startMailformd(dir, bin string, id *identity) (*peer, error) {
+func startMailformd(dir, bin, names string, id *identity) (*peer, error) {
 	hash, err := account.HashPassword(password)
 	if err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func startMailformd(dir, bin string, id *identity) (*peer, error) {
 		return nil, err
 	}
 	p := &peer{name: "mailformd", version: version, smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], pop3s: "127.0.0.1:" + ports[2], id: id}
-	env := []string{"MAILFORM_ROOT=" + dir, "MAILFORM_RESOLVER=" + nameServer}
+	env := []string{"MAILFORM_ROOT=" + dir, "MAILFORM_RESOLVER=" + names}
 	if err := p.start(dir, env, bin, "serve", "--log-level", "warn", "--listen", "smtp="+p.smtp, "--listen", "imaps="+p.imaps, "--listen", "pop3s="+p.pop3s); err != nil {
 		return nil, err
 	}
