@@ -96,6 +96,31 @@ func TestReplacedMachineKeepsKeys(t *testing.T) {
 	untouched(s.actions(t), false) // nobody can look at the certificate now
 	s.must(t, 0, "apply", "--auto-approve")
 	same("after apply was killed between two machines")
+
+	// The disk goes: the mail on it is given up by name, the keys come back before.
+	const disk = "\n    data_disk { size = \"20GiB\" }"
+	s.rewrite(t, disk, "")
+	giveUp := []string{"--allow", "host/mx1/*", "--allow", "mailbox/*"}
+	untouched(s.actions(t, giveUp...), true)
+	s.must(t, 0, append([]string{"apply", "--auto-approve"}, giveUp...)...)
+	password, _ = s.must(t, 0, "password", "alice@example.com")
+	password = strings.TrimSpace(password)
+	same("after the disk was given up")
+
+	// Another one comes, and is then made anew with all that is on it.
+	s.rewrite(t, `image = "debian-12"`, `image = "debian-12"`+disk)
+	untouched(s.actions(t), true)
+	s.must(t, 0, "apply", "--auto-approve")
+	same("after another disk came")
+	s.must(t, 0, "apply", "--auto-approve", "--replace", "host/mx1/data-disk", "--allow", "host/mx1/*", "--allow", "dkim/*", "--allow", "mailbox/*")
+	password, _ = s.must(t, 0, "password", "alice@example.com")
+	if now := shown(t, w); now.Equal(before) {
+		t.Error("a certificate whose disk is gone is still there")
+	}
+	signed(t, w, "alice@example.com", strings.TrimSpace(password), "after the disk was made anew")
+	if todo := s.actions(t); len(todo) != 0 {
+		t.Errorf("after the disk was made anew there is something to do: %v", todo)
+	}
 }
 
 // signingRecords are the published keys of the world.
