@@ -468,7 +468,7 @@ func TestSecretsInSyntaxErrorsStayHidden(t *testing.T) {
 }
 
 func TestExamplesLoadClean(t *testing.T) {
-	for name, want := range map[string][2]int{"quickstart": {1, 2}, "team": {2, 25}} {
+	for name, want := range map[string][2]int{"quickstart": {1, 2}, "team": {2, 25}, "two-hosts": {2, 3}} {
 		s, src, ds := Load(osOptions(filepath.Join("..", "examples", name)))
 		if len(ds) > 0 {
 			t.Errorf("%s has findings:\n%s", name, show(src, ds))

@@ -27,7 +27,7 @@ func changeSpec(from, to string) error {
 	if err != nil {
 		return err
 	}
-	domains, hosts := 0, 0
+	domains, hosts, on := 0, 0, ""
 	for _, name := range files {
 		err := edit(name, func(body *hclwrite.Body) {
 			for _, b := range body.Blocks() {
@@ -38,6 +38,7 @@ func changeSpec(from, to string) error {
 					}
 				case "host":
 					if hosts++; hosts == 1 {
+						on = b.Labels()[0]
 						changeHost(b.Body())
 					}
 				}
@@ -50,7 +51,7 @@ func changeSpec(from, to string) error {
 	if domains == 0 || hosts == 0 {
 		return fmt.Errorf("%s: %d domains, %d hosts: what is there to change?", from, domains, hosts)
 	}
-	extra := fmt.Sprintf("domain %q {\n  mailbox \"first\" {}\n}\n", added)
+	extra := fmt.Sprintf("domain %q {\n  host = %q\n  mailbox \"first\" {}\n}\n", added, on)
 	if err := os.WriteFile(filepath.Join(to, "added.hcl"), []byte(extra), 0o644); err != nil {
 		return err
 	}

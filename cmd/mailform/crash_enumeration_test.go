@@ -13,7 +13,7 @@ import (
 )
 
 // crashVariable says how many crash points and faults are looked at: "everything"
-// is all of them, "full" all of the small examples and a sample of the large one, as CI
+// is all of them, "full" all of the small examples and a sample of the large ones, as CI
 // does. Without it there are samples of all: a few minutes are too long between two
 // edits.
 const crashVariable = "MAILFORM_CRASH"
@@ -29,12 +29,15 @@ const (
 // the others together, and slower ones.
 const large = "full"
 
+// twoHosts is the example whose steps are those of two machines.
+const twoHosts = "two-hosts"
+
 // sample takes those steps of an example's life that are to be looked at, and a note
 // for the test's output when these are not all.
 func sample(example string, steps []string) (taken []string, note string) {
 	mode, n := os.Getenv(crashVariable), 1
 	switch {
-	case mode == "everything", mode == "full" && example != large:
+	case mode == "everything", mode == "full" && example != large && example != twoHosts:
 		return steps, ""
 	case mode == "full":
 		n = largeStride

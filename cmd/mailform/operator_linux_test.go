@@ -25,6 +25,7 @@ func TestRealOperator(t *testing.T) {
 	t.Run("journal", r.journal)
 	t.Run("status", r.status)
 	t.Run("mailbox", r.mailbox)
+	t.Run("bans", r.bans)
 }
 
 // logs are the entries that a query finds.

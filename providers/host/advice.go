@@ -19,6 +19,7 @@ const (
 	adviceClockOff = "clock-off"
 	adviceUnsynced = "clock-not-synchronized"
 	adviceReverted = "change-taken-back"
+	adviceWall     = "other-firewall"
 )
 
 // Advise implements plan.Advisor, from what the hosts have said last.

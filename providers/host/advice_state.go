@@ -2,6 +2,8 @@ package host
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"mailform/plan"
@@ -49,6 +51,24 @@ func adviseState(host string, f *manifest.Facts) []plan.Advice {
 	case f.Clock != nil && !f.Clock.Synchronized:
 		add(adviceUnsynced, "its clock is not synchronized",
 			keep+"It is right now, and will drift. On the host, `timedatectl set-ntp true` or chrony keeps it right; NTP needs outbound UDP port 123. After a start it takes some minutes.")
+	}
+	for _, w := range f.Walls {
+		if len(w.Closed) == 0 {
+			continue
+		}
+		var words []string
+		for _, p := range w.Closed {
+			words = append(words, strconv.Itoa(p))
+		}
+		open := "ufw allow proto tcp to any port " + strings.Join(words, ",")
+		if w.Name == "firewalld" {
+			open = "firewall-cmd --permanent --add-port={" + strings.Join(words, ",") + "}/tcp && firewall-cmd --reload"
+			if len(words) == 1 {
+				open = "firewall-cmd --permanent --add-port=" + words[0] + "/tcp && firewall-cmd --reload"
+			}
+		}
+		add(adviceWall, w.Name+" does not let in "+strings.Join(words, ", "),
+			"It is the machine's own firewall, which mailform leaves as it is: mail programs and other servers are kept out. On the host:\n"+open)
 	}
 	if r := f.Reverted; r != nil {
 		add(adviceReverted, "the last change was taken back at "+r.Time.UTC().Format("2006-01-02 15:04:05 UTC"),

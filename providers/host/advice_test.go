@@ -89,3 +89,21 @@ func TestRelayLines(t *testing.T) {
 		t.Errorf("%v\n%s", diags, text)
 	}
 }
+
+// Another firewall is told of with the command that opens what it keeps out.
+func TestAdviceOnWalls(t *testing.T) {
+	for _, tc := range []struct {
+		wall manifest.Wall
+		want string
+	}{
+		{manifest.Wall{Name: "ufw"}, ""},
+		{manifest.Wall{Name: "ufw", Closed: []int{25, 993}}, "ufw allow proto tcp to any port 25,993"},
+		{manifest.Wall{Name: "firewalld", Closed: []int{25, 993}}, "firewall-cmd --permanent --add-port={25,993}/tcp && firewall-cmd --reload"},
+		{manifest.Wall{Name: "firewalld", Closed: []int{587}}, "firewall-cmd --permanent --add-port=587/tcp && firewall-cmd --reload"},
+	} {
+		got := AdviseOn("mx1", "mail.acme.example", "203.0.113.7", true, &manifest.Facts{Walls: []manifest.Wall{tc.wall}})
+		if tc.want == "" && len(got) > 0 || tc.want != "" && (len(got) != 1 || got[0].Code != adviceWall || !strings.HasSuffix(got[0].Text, "\n"+tc.want)) {
+			t.Errorf("%+v: %+v", tc.wall, got)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"time"
 
 	"mailform/server/manifest"
@@ -123,7 +124,7 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 	// The program first: where something is in the way, it is what tells the next
 	// plan of it.
 	if err := (&dirItem{a, a.Layout.VersionsDir(), 0o755, -1, false}).apply(ctx); err != nil {
-		return out, err
+		return out, readOnlyHint(err)
 	}
 	switched, err := a.switchVersion(ctx, sum)
 	if err != nil {
@@ -143,4 +144,13 @@ func (a *Agent) Install(ctx context.Context, req manifest.InstallRequest) (manif
 	}
 	out.Changed = changed || switched
 	return out, nil
+}
+
+// readOnlyHint says what to do where the system's programs cannot be written, as on
+// images that are replaced as a whole.
+func readOnlyHint(err error) error {
+	if !errors.Is(err, syscall.EROFS) {
+		return err
+	}
+	return failf(manifest.ExitFailed, "%v: mailform's programs are below /usr/local, which has to be a file system that can be written (on images with a read-only /usr, a mount or an overlay of its own)", err)
 }

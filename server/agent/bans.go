@@ -120,6 +120,10 @@ ProtectKernelTunables=yes
 ProtectKernelModules=yes
 ProtectKernelLogs=yes
 ProtectControlGroups=yes
+ProtectProc=invisible
+UMask=0077
+RemoveIPC=yes
+IPAddressDeny=any
 RestrictAddressFamilies=AF_UNIX AF_NETLINK
 RestrictNamespaces=yes
 RestrictRealtime=yes
@@ -128,6 +132,7 @@ LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
+SystemCallFilter=~@resources
 `, manifest.BansSocketUnit, real.ActiveBinary(), args), 0o644)
 	return socket, service
 }

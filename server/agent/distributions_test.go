@@ -115,7 +115,7 @@ var directives = map[string]int{
 	"ProtectProc": 247, "ProcSubset": 247, "RestrictAddressFamilies": 211, "RestrictNamespaces": 233, "RestrictRealtime": 231, "RestrictSUIDSGID": 242,
 	"LockPersonality": 235, "MemoryDenyWriteExecute": 231, "RemoveIPC": 232, "SystemCallArchitectures": 0, "SystemCallFilter": 0,
 	"ListenStream": 0, "FileDescriptorName": 227, "Service": 0, "Backlog": 0, "KeepAlive": 216,
-	"ListenDatagram": 0, "SocketUser": 214, "SocketGroup": 214, "SocketMode": 0, "RemoveOnStop": 214,
+	"IPAddressDeny": 235, "ListenDatagram": 0, "SocketUser": 214, "SocketGroup": 214, "SocketMode": 0, "RemoveOnStop": 214,
 	"OnActiveSec": 0, "AccuracySec": 209, "Unit": 0,
 	"What": 0, "Where": 0, "Options": 0,
 }

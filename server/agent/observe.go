@@ -104,6 +104,7 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if trial != nil {
 		f.Service.Drift = append(f.Service.Drift, "a change is not confirmed yet")
 	}
+	f.Walls = a.walls(ctx, m)
 	if bans, err := a.Bans(ctx); err == nil { // a table that is not loaded is drift
 		f.Banned = len(bans.Bans)
 	}

@@ -238,6 +238,8 @@ type Facts struct {
 	// negative, beyond what the asking took. Who asked fills it in.
 	AheadSeconds int64   `json:"ahead_seconds,omitempty"`
 	Service      Service `json:"service"`
+	// Walls are other firewalls that are at work on the machine.
+	Walls []Wall `json:"walls,omitempty"`
 	// Banned is how many clients the host's own firewall drops.
 	Banned int `json:"banned,omitempty"`
 	// Foreign is what stands in the places of what mailform would make.

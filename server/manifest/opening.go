@@ -14,6 +14,12 @@ type Opening struct {
 	From     []string `json:"from"` // prefixes
 }
 
+// Wall is a firewall on the machine that is not mailform's.
+type Wall struct {
+	Name   string `json:"name"`             // "ufw" or "firewalld"
+	Closed []int  `json:"closed,omitempty"` // ports of ours that it does not let in, as far as its files tell
+}
+
 // Sources are the opening's networks of one family.
 func (o Opening) Sources(ipv6 bool) []string {
 	var out []string

@@ -91,7 +91,7 @@ func New(t testing.TB) *Lab {
 func start(t testing.TB) (l *Lab, err error) {
 	sweep()
 	l = &Lab{t: t}
-	if l.dir, err = os.MkdirTemp("", "mailform-lab-"); err != nil {
+	if err := l.makeDir(); err != nil {
 		return nil, err
 	}
 	if err := l.keep(); err != nil {
@@ -122,16 +122,29 @@ func start(t testing.TB) (l *Lab, err error) {
 	return l, nil
 }
 
-// keep starts the keeper. It inherits the lock by which sweep knows labs that are
-// in use.
+// makeDir makes the lab's folder with the lock by which sweep knows labs that are in
+// use. It has its name only once it is locked: another lab may be sweeping.
+func (l *Lab) makeDir() error {
+	made, err := os.MkdirTemp("", "mailform-newlab-")
+	if err != nil {
+		return err
+	}
+	if l.locked, err = os.Create(filepath.Join(made, "lock")); err == nil {
+		err = lock(l.locked)
+	}
+	l.dir = filepath.Join(filepath.Dir(made), "mailform-lab-"+strings.TrimPrefix(filepath.Base(made), "mailform-newlab-"))
+	if err == nil {
+		err = os.Rename(made, l.dir)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(made))
+	}
+	return nil
+}
+
+// keep starts the keeper, which inherits the lock.
 func (l *Lab) keep() error {
 	var err error
-	if l.locked, err = os.Create(filepath.Join(l.dir, "lock")); err != nil {
-		return err
-	}
-	if err := lock(l.locked); err != nil {
-		return err
-	}
 	l.keeper = exec.Command("sh", "-c", keepScript, "keep.sh", l.dir)
 	l.keeper.ExtraFiles = []*os.File{l.locked}
 	detach(l.keeper)
