@@ -253,16 +253,17 @@ func TestQuota(t *testing.T) {
 // A plan for which a zone has no room is refused before anything is changed, and says
 // how many records there are, may be and would come. Plans that make none ask nothing.
 func TestQuotaIsCheckedBeforeApply(t *testing.T) {
-	check := func(w *world, s *specs.Spec) (error, int) {
+	check := func(w *world, s *specs.Spec) (int, error) {
 		p := w.plan(s, how{})
 		w.sim.ResetCalls()
-		return w.p.Check(t.Context(), p.Ops), len(w.sim.Calls())
+		err := w.p.Check(t.Context(), p.Ops)
+		return len(w.sim.Calls()), err
 	}
 	w := newWorld(t, cloudflaresim.Config{RecordQuota: 8})
 	for i := range 4 {
 		w.sim.Seed("acme.example", cloudflaresim.Record{Type: "A", Name: sprint("n", i, ".acme.example"), Content: "192.0.2.1"})
 	}
-	err, calls := check(w, testSpec())
+	calls, err := check(w, testSpec())
 	var e *plan.Error
 	if !errors.As(err, &e) || e.Class != plan.ErrBlocked || e.Code != "MF5223" || calls != 1 ||
 		!strings.Contains(e.Got, "it has 4 of the 8 records") || !strings.Contains(e.Got, "creates 6 and deletes 0: 2 too many") ||
@@ -276,22 +277,22 @@ func TestQuotaIsCheckedBeforeApply(t *testing.T) {
 		}
 		return cloudflaresim.Fault{}
 	})
-	if err, _ := check(w, testSpec()); err != nil {
+	if _, err := check(w, testSpec()); err != nil {
 		t.Error(err)
 	}
 	w = newWorld(t, cloudflaresim.Config{RecordQuota: 6})
-	if err, calls := check(w, testSpec()); err != nil || calls != 1 {
+	if calls, err := check(w, testSpec()); err != nil || calls != 1 {
 		t.Errorf("just enough room: %v, %d calls", err, calls)
 	}
 	w.apply(testSpec(), how{})
 	changed := testSpec()
 	changed.Domains[0].DMARC.Policy = "none"      // written over
 	changed.Hosts[0].Hostname = "mx.acme.example" // one for another
-	if err, calls := check(w, changed); err != nil || calls != 0 {
+	if calls, err := check(w, changed); err != nil || calls != 0 {
 		t.Errorf("nothing is added: %v, %d calls", err, calls)
 	}
 	w = newWorld(t, cloudflaresim.Config{RecordQuota: -1}) // counted over the whole account
-	if err, _ := check(w, testSpec()); err != nil {
+	if _, err := check(w, testSpec()); err != nil {
 		t.Error(err)
 	}
 }
