@@ -3,6 +3,7 @@ package imap
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -164,6 +165,46 @@ func odd(r *rand.Rand) string {
 // TestScriptsWarm carries out the dialogues with summaries of everything.
 func TestScriptsWarm(t *testing.T) {
 	runScripts(t, func(c *Config, s *Settings) { warm(t, nil)(c, s) })
+}
+
+// deafStore cannot read messages when it is deaf.
+type deafStore struct {
+	Store
+	deaf *atomic.Bool
+}
+
+func (s deafStore) Read(ctx context.Context, m store.Message) (io.ReadCloser, error) {
+	if s.deaf.Load() {
+		return nil, store.ErrDamaged
+	}
+	return s.Store.Read(ctx, m)
+}
+
+// What summaries answer they answer without the messages.
+func TestSummariesNeedNoMessages(t *testing.T) {
+	t.Parallel()
+	var deaf atomic.Bool
+	w := newWorld(t, warm(t, nil), func(c *Config, _ *Settings) { c.Store = deafStore{c.Store, &deaf} })
+	for i := range 20 {
+		w.deliver("INBOX", fmt.Sprintf("From: User %d <user%d@example.net>\nTo: alice@example.org\nSubject: Re: topic %d\nDate: Sun, %d Nov 2026 08:00:00 +0800\n"+
+			"Message-ID: <%d@x>\nReferences: <%d@x>\n\nHello.\n", i%7, i%7, i%5, 1+i%28, i, i-1))
+	}
+	l := w.dial("a")
+	l.read()
+	l.answers([]string{"LOGIN " + alice + " " + secret, "SELECT INBOX"})
+	var commands []string
+	for _, c := range asked {
+		if !strings.Contains(c, "FULL") && !strings.Contains(c, "Received") && !strings.Contains(c, "TEXT") {
+			commands = append(commands, c)
+		}
+	}
+	read := l.answers(commands)
+	deaf.Store(true)
+	w.troubled = true
+	compare(t, "deaf", commands, read, l.answers(commands))
+	if got := l.answers([]string{"FETCH 1 FULL"}); !strings.HasPrefix(got[0], "zebra7 NO ") {
+		t.Errorf("a message that cannot be read: %q", got)
+	}
 }
 
 // Messages come and go, a file is damaged, another version has written one: the
