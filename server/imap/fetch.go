@@ -64,7 +64,7 @@ func (s *session) fetch(cmd *command) error {
 // and the first such error returned.
 func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
 	f := &fetcher{session: s, r: r}
-	if r.summed && count(spans) >= s.srv.cfg.few {
+	if r.summed && s.worthSummaries(spans) {
 		f.sums = s.summaries()
 		defer f.sums.Close()
 	}
@@ -161,12 +161,16 @@ func (s *session) summaries() *summary.Reader {
 	return s.srv.cfg.Summaries(s.account, s.recentKey.validity)
 }
 
-// count returns how many places spans have.
-func count(spans []span) (n int) {
-	for _, s := range spans {
-		n += s.to - s.from
+// worthSummaries says whether it is worth while to open the summaries of some
+// messages: of many, or of large ones.
+func (s *session) worthSummaries(spans []span) bool {
+	n := 0
+	for _, m := range s.view.each(spans) {
+		if n++; n >= s.srv.cfg.few || m.Size > smallMessage {
+			return true
+		}
 	}
-	return n
+	return false
 }
 
 // read opens the message, unless it is open.
