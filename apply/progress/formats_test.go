@@ -36,7 +36,8 @@ a key that is there keeps its meaning. Text for people may change at any time.
 		{"A plan", "plan.jsonPlan"}, {"A drift", "plan.jsonDrift"}, {"What is there", "plan.jsonViews"},
 		{"The graph of a plan", "plan.jsonGraph"}, {"The events of an apply", "progress.JSONEvent"},
 		{"Findings in a spec", "specs.jsonReport"}, {"The locks", "main.locksView"},
-		{"The state of the hosts", "main.statusDocument"}, {"What the servers log", "main.logged"}, {"Removed mailboxes", "main.retainedDocument"}, {"Banned clients", "main.bansDocument"},
+		{"The state of the hosts", "main.statusDocument"}, {"What the servers log", "main.logged"}, {"Removed mailboxes", "main.retainedDocument"},
+		{"An erased mailbox", "main.erasedDocument"}, {"Banned clients", "main.bansDocument"},
 		{"A rehearsal", "main.rehearsalResult"},
 		{"A rehearsal of bad days", "main.faultsResult"},
 	} {

@@ -17,13 +17,13 @@ import (
 func (a *app) mailboxCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "mailbox",
-		Short: "mailboxes that were removed: list and restore them",
+		Short: "mailboxes that were removed: list, restore and erase them",
 		Long: `A mailbox that is taken out of the spec is kept on its host for 30 days, disabled:
 nobody can log in to it and mail for it is refused. Then its mail is deleted.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(a.mailboxListCommand(), a.mailboxRestoreCommand())
+	c.AddCommand(a.mailboxListCommand(), a.mailboxRestoreCommand(), a.mailboxEraseCommand())
 	return c
 }
 

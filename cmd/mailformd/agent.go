@@ -125,6 +125,7 @@ func agentCommands(version string) []*cobra.Command {
 		command("new-password", "make a new password for a mailbox, under a lease", requestText((*agent.Agent).LeasedPassword)),
 		command("lift-ban", "end a client's ban, for a run of mailform", liftBan),
 		bansCommand(version),
+		command("erase-mailbox", "erase the mail of a removed mailbox now", request((*agent.Agent).EraseMailbox)),
 		command("restore-mailbox", "put a removed mailbox back with its mail", request((*agent.Agent).RestoreMailbox)),
 	}
 }

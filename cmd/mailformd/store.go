@@ -32,14 +32,14 @@ func storeCommand() *cobra.Command {
 		Use: "store", Short: "look after the mail store",
 		Long: `Look after the mail store of this host, or of --dir.
 
-check, stats and compact ask the running server. Without one, and with --dir, check and stats read the files and change
-nothing, and so does salvage. rebuild needs the server stopped (systemctl stop 'mailformd*').`,
+check, stats, compact and erase ask the running server. Without one, and with --dir, check and stats read the files and
+change nothing, and so does salvage; erase works on the files. rebuild needs the server stopped (systemctl stop 'mailformd*').`,
 	}
 	f := cmd.PersistentFlags()
 	f.StringVar(&dir, "dir", "", "directory of another store, for example of a restored one")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	k := &storeKeeper{dir: &dir, json: &asJSON}
-	cmd.AddCommand(k.stats(), k.check(), k.compact(), k.rebuild(), k.salvage())
+	cmd.AddCommand(k.stats(), k.check(), k.compact(), k.rebuild(), k.salvage(), k.erase())
 	return cmd
 }
 

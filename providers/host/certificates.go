@@ -137,6 +137,28 @@ func (p *Provider) NewPassword(ctx context.Context, host, mailbox string) (strin
 	return text, nil
 }
 
+// EraseMailbox erases the mail of a removed mailbox on the host that keeps it. Like
+// NewPassword it needs an observation first.
+func (p *Provider) EraseMailbox(ctx context.Context, host, mailbox string) (manifest.Erased, error) {
+	var out manifest.Erased
+	t, err := p.target(host)
+	if err != nil {
+		return out, err
+	}
+	claim, err := p.claimNow(ctx, t)
+	if err != nil {
+		return out, err
+	}
+	b, err := p.agent(ctx, t, "erase "+mailbox, paths.Binary(), "erase-mailbox", manifest.EraseRequest{Claim: claim, Address: mailbox}, nil)
+	if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(b, &out); err != nil || out.Account != mailbox {
+		return out, badAnswer(t, "erase-mailbox", err)
+	}
+	return out, nil
+}
+
 // RestoreMailbox puts a removed mailbox back on the host that keeps its mail. Like
 // NewPassword it needs an observation first.
 func (p *Provider) RestoreMailbox(ctx context.Context, host, mailbox string) (manifest.Restored, error) {

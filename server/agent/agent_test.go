@@ -25,6 +25,7 @@ type machine struct {
 	calls  []string // what systemd was asked to change
 	starts int      // of the service since it was last reset
 	purged []string // whose mail the daemon says it has deleted
+	stuck  bool     // erasing is not clean
 
 	system  []string // units of the system's own
 	loaded  map[string]bool
@@ -275,6 +276,11 @@ func (d daemon) Look(ctx context.Context) (manifest.Status, error) {
 func (d daemon) Lift(_ context.Context, a netip.Addr) error {
 	d.m.lifted = append(d.m.lifted, a.String())
 	return nil
+}
+
+func (d daemon) Erase(_ context.Context, address string) (manifest.Erased, error) {
+	d.m.calls = append(d.m.calls, "erase "+address)
+	return manifest.Erased{Account: address, Clean: !d.m.stuck}, nil
 }
 
 func (d daemon) Reload(ctx context.Context) (manifest.Status, error) {

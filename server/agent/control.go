@@ -23,6 +23,8 @@ type Daemon interface {
 	Look(context.Context) (manifest.Status, error)
 	// Lift makes the daemon forget that a client guessed passwords.
 	Lift(context.Context, netip.Addr) error
+	// Erase makes the daemon erase the mail of a mailbox that is not served any more.
+	Erase(ctx context.Context, address string) (manifest.Erased, error)
 }
 
 // Control is the Daemon behind a control socket.
@@ -49,10 +51,21 @@ func (c Control) Lift(ctx context.Context, a netip.Addr) error {
 	return err
 }
 
-func (c Control) do(ctx context.Context, method, path string) (manifest.Status, error) {
-	var s manifest.Status
+// Erase implements Daemon. It takes as long as the store is large.
+func (c Control) Erase(ctx context.Context, address string) (e manifest.Erased, err error) {
+	err = c.ask(ctx, http.MethodPost, "/v1/store/erase?account="+url.QueryEscape(address), 0, &e)
+	return e, err
+}
+
+func (c Control) do(ctx context.Context, method, path string) (s manifest.Status, err error) {
+	err = c.ask(ctx, method, path, 30*time.Second, &s)
+	return s, err
+}
+
+// ask puts a question to the daemon; without a timeout it waits as long as ctx lasts.
+func (c Control) ask(ctx context.Context, method, path string, timeout time.Duration, into any) error {
 	client := &http.Client{
-		Timeout: 30 * time.Second,
+		Timeout: timeout,
 		Transport: &http.Transport{
 			DisableKeepAlives: true,
 			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -62,19 +75,19 @@ func (c Control) do(ctx context.Context, method, path string) (manifest.Status, 
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://mailformd"+path, nil)
 	if err != nil {
-		return s, err
+		return err
 	}
 	res, err := client.Do(req)
 	if err != nil {
-		return s, err
+		return err
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(res.Body, 4096))
-		return s, fmt.Errorf("mailformd answered %s: %s", res.Status, strings.TrimSpace(string(text)))
+		return fmt.Errorf("mailformd answered %s: %s", res.Status, strings.TrimSpace(string(text)))
 	}
-	if err := manifest.Decode(res.Body, &s); err != nil {
-		return s, fmt.Errorf("mailformd's answer: %w", err)
+	if err := manifest.Decode(res.Body, into); err != nil {
+		return fmt.Errorf("mailformd's answer: %w", err)
 	}
-	return s, nil
+	return nil
 }

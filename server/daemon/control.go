@@ -89,6 +89,7 @@ func (d *daemon) control() *http.Server {
 		d.answerStatus(r.Context(), w)
 	})
 	mux.HandleFunc("POST /v1/backup", d.backupNow)
+	mux.HandleFunc("POST /v1/store/erase", d.eraseNow)
 	mux.HandleFunc("GET /v1/queue", func(w http.ResponseWriter, r *http.Request) {
 		entries, err := d.store.Queue(r.Context())
 		if err != nil {

@@ -35,7 +35,7 @@ func (p *purge) look(ctx context.Context, now time.Time) {
 		if _, served := s.directory.Lookup(r.Address); served {
 			continue
 		}
-		if empty(ctx, p.d.store, r.Address) && (now.IsZero() || r.Expired(now)) { // so it was found after a restart, too
+		if empty(ctx, p.d.store, r.Address) { // erased, or found so after a restart
 			gone = append(gone, r.Address)
 			continue
 		}

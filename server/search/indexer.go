@@ -42,6 +42,8 @@ type Indexer struct {
 	order []string // accounts in todo, in the order in which they came
 	open  map[string]*entry
 	ended bool
+
+	work sync.Mutex // held while an account is brought up to date, or erased
 }
 
 type pending struct {
@@ -158,6 +160,8 @@ func (n *Indexer) next() (string, *pending, bool) {
 }
 
 func (n *Indexer) update(ctx context.Context, account string, p *pending) error {
+	n.work.Lock()
+	defer n.work.Unlock()
 	x, err := n.index(account)
 	if err != nil {
 		return err

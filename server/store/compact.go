@@ -53,7 +53,16 @@ const (
 // checkpoints that are kept are newer than that transaction, so that no replay
 // needs it. UIDs, modseqs and object ids stay; references that were handed out
 // before are followed to the copy (see Read).
-func (l *Log) Compact(ctx context.Context, o CompactOptions) (c Compaction, err error) {
+func (l *Log) Compact(ctx context.Context, o CompactOptions) (Compaction, error) {
+	return l.compact(ctx, o, nil)
+}
+
+// compact empties and removes the segments that choose names; nil is those that are
+// mostly dead.
+func (l *Log) compact(ctx context.Context, o CompactOptions, choose func(context.Context) ([]victim, error)) (c Compaction, err error) {
+	if choose == nil {
+		choose = func(ctx context.Context) ([]victim, error) { return l.victims(ctx, o) }
+	}
 	if o.MaxLive == 0 {
 		o.MaxLive = 0.5
 	}
@@ -81,7 +90,7 @@ func (l *Log) Compact(ctx context.Context, o CompactOptions) (c Compaction, err 
 		}
 	}()
 	l.forward.prune(l.opt.Now(), forwardFor)
-	victims, err := l.victims(ctx, o)
+	victims, err := choose(ctx)
 	if err != nil || len(victims) == 0 {
 		return c, err
 	}

@@ -15,7 +15,9 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +33,7 @@ var ErrDamaged = errors.New("the file is damaged")
 // DB is an open file. All methods may be called from many goroutines; f of View
 // and Update must not begin another transaction.
 type DB struct {
+	swap    sync.RWMutex // held by transactions; Rewrite keeps them out
 	bolt    *bbolt.DB
 	path    string
 	damaged atomic.Bool
@@ -48,13 +51,62 @@ func Open(path string) (*DB, error) {
 	}
 	d := &DB{path: path, crc: crc32.MakeTable(crc32.Castagnoli)}
 	err := d.guard(func() (err error) {
-		d.bolt, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+		d.bolt, err = openBolt(path)
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return d, nil
+}
+
+func openBolt(path string) (*bbolt.DB, error) {
+	return bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+}
+
+// rewriteStep is how many octets one transaction of a rewrite copies.
+const rewriteStep = 4 << 20
+
+// Rewrite puts a file in the place of this one that has what the map holds and
+// nothing of what it held before, which stays in free pages otherwise. Other
+// transactions wait meanwhile.
+func (d *DB) Rewrite() error {
+	if d.damaged.Load() {
+		return ErrDamaged
+	}
+	d.swap.Lock()
+	defer d.swap.Unlock()
+	return d.guard(func() error {
+		temp := d.path + ".new"
+		if err := Remove(temp); err != nil { // of one that a crash ended
+			return err
+		}
+		fresh, err := openBolt(temp)
+		if err != nil {
+			return err
+		}
+		err = bbolt.Compact(fresh, d.bolt, rewriteStep)
+		if err == nil {
+			err = fresh.Sync()
+		}
+		if err == nil {
+			err = os.Rename(temp, d.path)
+		}
+		if err != nil {
+			return errors.Join(err, fresh.Close(), Remove(temp))
+		}
+		old := d.bolt
+		d.bolt = fresh
+		return errors.Join(old.Close(), syncDir(filepath.Dir(d.path)))
+	})
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // Remove deletes the file; one that is missing is no error. It may be open: then
@@ -67,7 +119,11 @@ func Remove(path string) error {
 }
 
 // Close waits for the transactions that run and closes the file.
-func (d *DB) Close() error { return d.guard(d.bolt.Close) }
+func (d *DB) Close() error {
+	d.swap.RLock()
+	defer d.swap.RUnlock()
+	return d.guard(d.bolt.Close)
+}
 
 // Path returns the file's name.
 func (d *DB) Path() string { return d.path }
@@ -78,6 +134,8 @@ func (d *DB) View(f func(*Tx) error) error {
 	if d.damaged.Load() {
 		return ErrDamaged
 	}
+	d.swap.RLock()
+	defer d.swap.RUnlock()
 	return d.guard(func() error {
 		return d.bolt.View(func(tx *bbolt.Tx) error { return f(&Tx{tx, d.crc}) })
 	})
@@ -90,6 +148,8 @@ func (d *DB) Update(f func(*Tx) error) error {
 	if d.damaged.Load() {
 		return ErrDamaged
 	}
+	d.swap.RLock()
+	defer d.swap.RUnlock()
 	return d.guard(func() error {
 		return d.bolt.Update(func(tx *bbolt.Tx) error { return f(&Tx{tx, d.crc}) })
 	})

@@ -374,3 +374,69 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestRewrite: what was deleted is in no page of the file any more, what is there is
+// as it was, also for who reads meanwhile and after the file was opened again.
+func TestRewrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "kv")
+	d := open(t, path)
+	put := func(n int, value string) {
+		t.Helper()
+		if err := d.Update(func(tx *kv.Tx) error {
+			for i := range n {
+				if err := tx.Put("b", fmt.Appendf(nil, "%s%04d", value, i), []byte(strings.Repeat(value, 10))); err != nil {
+					return err
+				}
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(500, "secret")
+	put(500, "public")
+	if err := d.Update(func(tx *kv.Tx) error { return tx.DeletePrefix("b", []byte("secret")) }); err != nil {
+		t.Fatal(err)
+	}
+	has := func(text string) bool {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(b), text)
+	}
+	if !has("secretsecret") {
+		t.Fatal("nothing is left of what was deleted: the test shows nothing")
+	}
+	done := make(chan error)
+	go func() {
+		var err error
+		for range 50 {
+			if all, verr := content(d, "b"); verr != nil || len(all) != 500 {
+				err = fmt.Errorf("%d pairs, %w", len(all), verr)
+			}
+		}
+		done <- err
+	}()
+	if err := d.Rewrite(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if has("secret") || !has("publicpublic") {
+		t.Errorf("secret %t, public %t", has("secret"), has("publicpublic"))
+	}
+	put(1, "later")
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = open(t, path)
+	if all, err := content(d, "b"); err != nil || len(all) != 501 {
+		t.Errorf("%d pairs, %v", len(all), err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -39,20 +39,34 @@ func (s *Session) Retained(ctx context.Context, sink apply.Sink) ([]RetainedMail
 
 // RestoreMailbox puts a removed mailbox back on its host. The lock must be held.
 func (s *Session) RestoreMailbox(ctx context.Context, mailbox string) (manifest.Restored, error) {
-	list, err := s.Retained(ctx, nil)
+	r, err := s.Kept(ctx, "restore", mailbox)
 	if err != nil {
 		return manifest.Restored{}, err
+	}
+	return s.hosts.RestoreMailbox(ctx, r.Host, mailbox)
+}
+
+// EraseMailbox erases a removed mailbox's mail, which Kept has found. The lock must be held.
+func (s *Session) EraseMailbox(ctx context.Context, r RetainedMailbox) (manifest.Erased, error) {
+	return s.hosts.EraseMailbox(ctx, r.Host, r.Address)
+}
+
+// Kept finds the removed mailbox of that address, for what the word says.
+func (s *Session) Kept(ctx context.Context, do, mailbox string) (RetainedMailbox, error) {
+	list, err := s.Retained(ctx, nil)
+	if err != nil {
+		return RetainedMailbox{}, err
 	}
 	var known []string
 	for _, r := range list {
 		if r.Address == mailbox {
-			return s.hosts.RestoreMailbox(ctx, r.Host, mailbox)
+			return r, nil
 		}
 		known = append(known, r.Address)
 	}
-	e := &plan.Error{Code: "MF4021", Step: "restore " + mailbox, Got: "no host keeps mail of a removed mailbox of that name", Fix: "mailform mailbox list shows what is kept."}
+	e := &plan.Error{Code: "MF4021", Step: do + " " + mailbox, Got: "no host keeps mail of a removed mailbox of that name", Fix: "mailform mailbox list shows what is kept."}
 	if len(known) > 0 {
 		e.Got += fmt.Sprintf("; there is %s", strings.Join(known[:min(len(known), 5)], ", "))
 	}
-	return manifest.Restored{}, e
+	return RetainedMailbox{}, e
 }
