@@ -177,6 +177,9 @@ func sshLine(r host.Route) string {
 	if len(r.Jumps) > 0 {
 		words = append(words, "-J", strings.Join(r.Jumps, ","))
 	}
+	if r.ProxyCommand != "" { // ssh_config(5): it expands tokens, of which none is left
+		words = append(words, "-o", "ProxyCommand="+strings.ReplaceAll(r.ProxyCommand, "%", "%%"))
+	}
 	for _, file := range r.Identities {
 		words = append(words, "-i", file)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"mailform/providers/host"
@@ -16,5 +17,9 @@ func TestSSHLine(t *testing.T) {
 		`-o 'KnownHostsCommand=/bin/echo [2001:db8::7]:2222 ssh-ed25519 AAAA' -l 'o'\''hara' -p 2222 -J a@bastion:22,b@inner:22 -i '/home/me/my key' 2001:db8::7`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	got = sshLine(host.Route{Address: "192.0.2.7", Port: 22, User: "root", KnownHosts: "192.0.2.7 ssh-ed25519 AAAA", ProxyCommand: "nc -X 5 100%.example 22"})
+	if want := "-p 22 -o 'ProxyCommand=nc -X 5 100%%.example 22' 192.0.2.7"; !strings.HasSuffix(got, want) {
+		t.Errorf("got\n%s\nwant at its end\n%s", got, want)
 	}
 }

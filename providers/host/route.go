@@ -19,6 +19,9 @@ type Route struct {
 	// Jumps are the hosts on the way, the nearest first, each as "user@host:port". They
 	// are those of the person's own ssh configuration.
 	Jumps []string
+	// ProxyCommand is the command whose input and output are the connection, with nothing
+	// left to expand; "" for none.
+	ProxyCommand string
 	// Identities are the key files that somebody has named for it; none means the usual ones.
 	Identities []string
 	// HostKey is the key that the host has just shown and that was accepted.
@@ -42,7 +45,7 @@ func (p *Provider) Route(ctx context.Context, agent plan.Resource, known func(pl
 		return Route{}, true, err
 	}
 	s := c.Settings
-	r := Route{Host: t.host, Address: s.Host, Port: s.Port, User: s.User, Identities: s.Named, HostKey: c.HostKey}
+	r := Route{Host: t.host, Address: s.Host, Port: s.Port, User: s.User, ProxyCommand: s.ProxyCommand, Identities: s.Named, HostKey: c.HostKey}
 	for _, j := range s.Jumps {
 		r.Jumps = append(r.Jumps, j.User+"@"+j.Addr())
 	}
