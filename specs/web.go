@@ -32,3 +32,7 @@ func (s *Spec) WebSources(host string) []netip.Prefix {
 	}
 	return out
 }
+
+// CloudflareNetworks are the networks of Cloudflare's proxies that this version knows,
+// as cloudflare_ips() gives them.
+func CloudflareNetworks() []string { return cloudflareIPs() }

@@ -101,3 +101,59 @@ func TestDisturbancesAreSaid(t *testing.T) {
 		t.Errorf("%d pieces of advice for two records", n)
 	}
 }
+
+// Where a host is open to Cloudflare's proxies alone, their networks are compared with
+// those that are let in. Nobody else is asked.
+func TestNetworksOfTheProxies(t *testing.T) {
+	known := specs.CloudflareNetworks()
+	proxied := func() *specs.Spec {
+		s := testSpec()
+		s.Zones = []*specs.Zone{{Name: "acme.example", Web: []specs.Web{{Name: "www", Host: "mx1", Proxied: true}}}}
+		return s
+	}
+	direct := proxied()
+	direct.Domains[0].Discovery = true // everybody may reach it anyway
+	asked := func(w *world) (n int) {
+		for _, c := range w.sim.Calls() {
+			if strings.HasSuffix(c.Path, "/ips") {
+				n++
+			}
+		}
+		return n
+	}
+	for _, c := range []struct {
+		name     string
+		networks []string
+		spec     *specs.Spec
+		asked    int
+		says     []string
+	}{
+		{"the same", nil, proxied(), 1, nil},
+		{"not proxied", []string{"192.0.2.0/24"}, testSpec(), 0, nil},
+		{"open to everybody", []string{"192.0.2.0/24"}, direct, 0, nil},
+		{"a new one", append([]string{"192.0.2.0/24", "2001:db8::/32"}, known...), proxied(), 1, []string{"through 192.0.2.0/24, 2001:db8::/32 cannot reach", `from = ["192.0.2.0/24", "2001:db8::/32"]`}},
+		{"one that is given up", known[1:], proxied(), 1, []string{"still open to " + known[0]}},
+		{"nonsense", []string{"0.0.0.0/0"}, proxied(), 1, nil},
+	} {
+		w := newWorld(t, cloudflaresim.Config{Networks: c.networks, Zones: []cloudflaresim.Zone{{Name: "acme.example", DNSSEC: "active"}}})
+		w.plan(c.spec, how{})
+		got := advised(w.p)
+		for _, want := range c.says {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: no %q in %s", c.name, want, got)
+			}
+		}
+		if asked(w) != c.asked || (got == "") != (c.says == nil) {
+			t.Errorf("%s: asked %d times: %s", c.name, asked(w), got)
+		}
+	}
+	w := newWorld(t, cloudflaresim.Config{Fault: func(r *http.Request) cloudflaresim.Fault {
+		if strings.HasSuffix(r.URL.Path, "/ips") {
+			return cloudflaresim.Fault{Status: 503}
+		}
+		return cloudflaresim.Fault{}
+	}})
+	if _, err := w.tryPlan(proxied(), how{}); err != nil {
+		t.Errorf("a failure to ask: %v", err)
+	}
+}

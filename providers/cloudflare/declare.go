@@ -2,6 +2,8 @@ package cloudflare
 
 import (
 	"cmp"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"mailform/plan"
@@ -66,6 +68,19 @@ func (d *declaration) report(severity specs.Severity, code, summary, detail stri
 	d.diags = append(d.diags, diag)
 }
 
+// restricted reports whether a zone's web names lead to a host whose port 443 only
+// Cloudflare's proxies may reach.
+func (d *declaration) restricted(zone string) bool {
+	for _, z := range d.spec.Zones {
+		for _, w := range z.Web {
+			if z.Name == zone && w.Proxied && !slices.Contains(d.spec.WebSources(w.Host), netip.PrefixFrom(netip.IPv4Unspecified(), 0)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // domainOf is the mail domain of that name, or nil.
 func (d *declaration) domainOf(name string) *specs.Domain {
 	for _, dom := range d.spec.Domains {
@@ -89,13 +104,17 @@ func (d *declaration) zone(domain string, origin specs.Range) plan.Value {
 			Lookup:  true,
 			Origin:  origin,
 		}
-		// For Observe: the zone's id, whether to read its rules and whether it is signed, who
+		// For Observe: the zone's id, whether to read its rules and whether it is signed, whether
+		// a host is open to Cloudflare's proxies alone for it, who
 		// must be able to issue certificates, and whether a policy of others in its SPF record stays.
 		if z := d.given(domain); z != nil {
 			r.Attrs["given_id"], r.Attrs["given_name"] = plan.String(z.ID), plan.String(z.Name)
 		}
 		if d.blocks[domain] {
 			r.Attrs["block"] = plan.Bool(true)
+		}
+		if d.restricted(domain) {
+			r.Attrs["restricted"] = plan.Bool(true)
 		}
 		if d.dane[domain] {
 			r.Attrs["dane"] = plan.Bool(true)

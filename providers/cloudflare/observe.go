@@ -37,7 +37,8 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	}
 
 	var views []*view
-	var advice []plan.Advice
+	var advice, ranges []plan.Advice
+	restricted := false
 	byID := map[string]*view{}
 	for _, r := range scope.Desired {
 		if r.Kind != kindZone {
@@ -61,6 +62,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		if r.Attrs["block"].True() {
 			v.block = r.Address
 		}
+		restricted = restricted || r.Attrs["restricted"].True()
 		v.issuer = r.Attrs["issuer"].Str()
 		v.dane = v.dane || r.Attrs["dane"].True()
 		if r.Attrs["any_spf_policy"].True() {
@@ -90,6 +92,13 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	}
 	var group errgroup.Group
 	group.SetLimit(parallelLists)
+	if restricted {
+		out.Calls++
+		group.Go(func() error {
+			ranges = p.adviseRanges(ctx)
+			return nil
+		})
+	}
 	for i, v := range views {
 		if i < inSpec {
 			group.Go(func() error { return p.readSigned(ctx, v) })
@@ -135,7 +144,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	}
 	p.dependencies(out.Objects, scope.Desired)
 	p.mu.Lock()
-	p.advice = advice
+	p.advice = append(advice, ranges...)
 	p.mu.Unlock()
 	return out, nil
 }

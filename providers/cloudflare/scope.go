@@ -39,11 +39,13 @@ var requests = []struct {
 	{"POST", "zones/*/rulesets/*/rules", "Zone WAF", whenBlock},
 	{"PATCH", "zones/*/rulesets/*/rules/*", "Zone WAF", whenBlock},
 	{"DELETE", "zones/*/rulesets/*/rules/*", "Zone WAF", whenBlock},
+	{"GET", rangesPath, "", ""},
 	{"GET", verifyPath, "", ""},
 }
 
 const (
 	verifyPath   = "user/tokens/verify"
+	rangesPath   = "ips"
 	whenBlock    = "a zone block"
 	whenSettings = "a zone block with security_level, ssl or min_tls"
 )

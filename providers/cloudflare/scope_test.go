@@ -61,6 +61,7 @@ func life(t *testing.T, w *world) error {
 		z.Rules[1].Action = "block"
 		s.Zones = []*specs.Zone{&z}
 	}
+	w.p.adviseRanges(t.Context())
 	// The zone is as empty as at first. By its id it can still be found.
 	if _, err := w.tryPlan(w.withIDs(testSpec(), "acme.example"), how{}); err != nil {
 		return err

@@ -72,6 +72,7 @@ func (s *Server) routes() *http.ServeMux {
 		mux.HandleFunc(method+" "+apiPrefix+path, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, h) })
 	}
 	add("GET /user/tokens/verify", s.verifyToken)
+	add("GET /ips", s.networks)
 	add("GET /zones", s.listZones)
 	zone := func(permission, pattern string, h zoneHandler) {
 		method, path, _ := strings.Cut(pattern, " ")

@@ -36,6 +36,9 @@ type Config struct {
 	// CallLimit is how many calls are allowed in five minutes; 0 means 1,200.
 	CallLimit int
 
+	// Networks are those of the vendor's proxies; nil means the ones of 2023-09-28.
+	Networks []string
+
 	// Lag is for how long reads do not show what was written. Writes are checked
 	// against the truth all the same.
 	Lag time.Duration
