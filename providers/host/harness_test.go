@@ -459,7 +459,11 @@ type authority struct {
 	t    *testing.T
 	key  *ecdsa.PrivateKey
 	cert *x509.Certificate
+	days time.Duration // how far its certificates reach; 0 is an hour
 }
+
+// valid lets what it issues from now on be valid at a time, and today.
+func (a *authority) valid(at time.Time) { a.days = time.Until(at).Abs() }
 
 func newAuthority(t *testing.T) *authority {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -467,7 +471,7 @@ func newAuthority(t *testing.T) *authority {
 		t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().AddDate(-3, 0, 0), NotAfter: time.Now().AddDate(3, 0, 0)}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
@@ -476,7 +480,7 @@ func newAuthority(t *testing.T) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &authority{t, key, cert}
+	return &authority{t: t, key: key, cert: cert}
 }
 
 func (a *authority) pool() *x509.CertPool {
@@ -502,7 +506,7 @@ func (a *authority) sign(csrPEM []byte) ([]byte, error) {
 		return nil, err
 	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: serial, Subject: csr.Subject, DNSNames: csr.DNSNames,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+		NotBefore: time.Now().Add(-time.Hour - 2*a.days), NotAfter: time.Now().Add(time.Hour + 2*a.days), KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, a.cert, csr.PublicKey, a.key)
 	if err != nil {
 		return nil, err

@@ -157,6 +157,7 @@ func (p *Provider) objects(t target, f *manifest.Facts, wanted string) []plan.Ob
 		})
 	}
 	for _, k := range f.DKIM {
+		k = byOurClock(k, f.AheadSeconds)
 		add(dkimAddr(k.Domain, k.Selector), kindKey, keyAttrs(t.host, k, f.Manifest),
 			plan.Attrs{"txt": plan.String(k.TXT)}, keyProtected)
 	}
