@@ -29,7 +29,8 @@ last octet, and what is still there of the account is listed. The exit code is 0
 
 The account must not be in the spec any more. What others were sent, too, is theirs and stays. Backups have copies until
 they are given up, and so have snapshots of the disk; the blocks of removed files are the file system's to use again.
-Of the account stay its name and the highest numbers it has given out, so that no mail program confuses messages.`,
+Of the account stay its name and the highest numbers it has given out, so that no mail program confuses messages, and,
+until its 30 days are over, a password made here; mailform mailbox erase removes that, too.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var e manifest.Erased
 			asked, err := k.ask(cmd.Context(), http.MethodPost, "/v1/store/erase?account="+url.QueryEscape(args[0]), &e)

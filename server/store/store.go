@@ -20,6 +20,11 @@
 //     in: at once for a large message, which has a segment to itself; for small
 //     ones when all their neighbours have gone, or when Compact has copied the few
 //     that are left elsewhere.
+//   - Erase removes an account from every file, reads everything again and says what
+//     it has found.
+//   - Bodies may be compressed, in blocks of 64 KiB with a checksum each: a part of a
+//     large message is read without the rest. Sizes and quotas are those of the
+//     messages, whatever they take.
 //   - Only the last batch of the log can be torn by a crash, and nothing in it
 //     was acknowledged. A torn tail is cut. Damage elsewhere costs the records it
 //     hit, is reported by Damage and in the log, and leaves the rest readable.
