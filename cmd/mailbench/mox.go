@@ -15,7 +15,8 @@ var errMissing = errors.New("not installed")
 // startMox runs mox, another mail server that is one Go program, with what its
 // quickstart would set for receiving and reading: IMAP over TLS and SMTP. Its junk
 // filter is off, as filters are here, and so is the delay for senders whom it does
-// not know. It reads /etc/resolv.conf, and so gets one of its own.
+// not know. It takes 30 connections and 500 messages a minute from one client, so
+// that it gets fewer. It reads /etc/resolv.conf, and so gets one of its own.
 func startMox(dir, bin, names string, id *identity) (*peer, error) {
 	if _, err := os.Stat(bin); err != nil {
 		return nil, fmt.Errorf("mox: %w", errMissing)
@@ -28,7 +29,7 @@ func startMox(dir, bin, names string, id *identity) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{name: "mox", smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], id: id, connections: 25}
+	p := &peer{name: "mox", smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], id: id, connections: 25, messages: 100}
 	if p.version, err = output(bin, "version"); err != nil {
 		return nil, err
 	}
