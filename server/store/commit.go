@@ -302,7 +302,7 @@ func (l *Log) afterCommit() {
 			l.opt.Logger.Warn("store: remove the segment of an expunged message", "segment", id, "err", err)
 		}
 	}
-	if l.ix.file != nil && (int64(l.touched) >= l.opt.FlushMessages || l.unflushed >= flushBytes) {
+	if l.ix.file.Load() != nil && (int64(l.touched) >= l.opt.FlushMessages || l.unflushed >= flushBytes) {
 		l.wake()
 	}
 	if l.written >= l.opt.CheckpointBytes {

@@ -121,7 +121,7 @@ func (l *Log) Erase(ctx context.Context, account string, o CompactOptions) (e Er
 // rewriteIndex brings the index file up to date and leaves nothing in it of what was
 // there before.
 func (l *Log) rewriteIndex(ctx context.Context) error {
-	f := l.ix.file
+	f := l.ix.file.Load()
 	if f == nil {
 		return nil
 	}
@@ -385,7 +385,7 @@ func (l *Log) prove(ctx context.Context, account string, prints map[fingerprint]
 // index file, free pages too.
 func (l *Log) proveIndex(ctx context.Context, account string, e *Erasure, remains func(string, ...any)) error {
 	path := l.indexPath()
-	if path == "" || l.ix.file == nil {
+	if path == "" || l.ix.file.Load() == nil {
 		return nil
 	}
 	f, err := os.Open(path)

@@ -152,7 +152,8 @@ type MappedFS struct{ *SimFS }
 func (s *MappedFS) MapPath(name string) string { return filepath.Join(s.mapped, filepath.Base(name)) }
 
 // tearMapped does to the mapped files what a power cut may do, and worse: they
-// are as they were left, as they were some time before, cut off, or gone.
+// are as they were left, as they were some time before, a mix of the sectors of
+// both, cut off, or gone.
 func (s *SimFS) tearMapped() {
 	if s.mapped == "" {
 		return
@@ -171,6 +172,12 @@ func (s *SimFS) tearMapped() {
 		switch s.rng.IntN(6) {
 		case 0:
 			torn = old
+		case 1:
+			for at := 0; at+512 <= min(len(old), len(now)); at += 512 {
+				if s.rng.IntN(3) == 0 {
+					copy(torn[at:at+512], old[at:])
+				}
+			}
 		case 2:
 			torn = torn[:s.rng.IntN(len(torn)+1)]
 		case 3:

@@ -36,7 +36,7 @@ type boxState struct {
 // everything before that place; it must have been taken between two commits, and
 // nothing of it may be lost by a power cut any more.
 func (l *Log) flushIndex(at *place) error {
-	f := l.ix.file
+	f := l.ix.file.Load()
 	if f == nil {
 		return nil
 	}
@@ -366,7 +366,7 @@ func (w *indexWriter) queue(s queueState) error {
 
 // flushNow flushes up to the last commit.
 func (l *Log) flushNow(ctx context.Context) error {
-	f := l.ix.file
+	f := l.ix.file.Load()
 	if f == nil {
 		return nil
 	}

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 )
 
 // sampleSegment makes a store and returns the octets of its first segment.
@@ -206,4 +208,89 @@ func fixChunks(b []byte) {
 		b[pos+4], b[pos+5], b[pos+6], b[pos+7] = byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24)
 		pos += 8 + n
 	}
+}
+
+// FuzzBlock decodes arbitrary octets as a block of messages; what can be decoded
+// is the same when it is written and read again.
+func FuzzBlock(f *testing.F) {
+	msgs := []*Message{
+		{UID: 3, ModSeq: 9, Flags: []string{`\Seen`, "$Forwarded"}, InternalDate: time.Unix(1700000000, 0).In(time.FixedZone("", 8*3600)), SaveDate: time.Unix(1700000009, 0).UTC(),
+			Size: 30, Head: BodyRef{1, 64, 10, 0}, Body: BodyRef{1, 128, 20, 12}, ObjectID: "EABC"},
+		{UID: 4, ModSeq: 2, ObjectID: "EABCD", Size: 7, Body: BodyRef{2, 64, 7, 0}},
+		{UID: 255, ModSeq: 1 << 60, Flags: []string{`\Seen`, "$Forwarded"}},
+	}
+	e := &encoder{}
+	encodeBlock(e, msgs)
+	f.Add(e.b)
+	f.Add(e.b[:9])
+	intern := newIndex().flags.intern
+	got, err := newBlockReader(intern).decode(0, e.b)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i, m := range msgs {
+		g := got[i]
+		if !g.InternalDate.Equal(m.InternalDate) || g.InternalDate.Format(time.RFC3339) != m.InternalDate.Format(time.RFC3339) || !g.SaveDate.Equal(m.SaveDate) {
+			f.Errorf("message %d: %v, %v", m.UID, g.InternalDate, g.SaveDate)
+		}
+		x, y := *g, *m
+		x.InternalDate, x.SaveDate, y.InternalDate, y.SaveDate = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+		if fmt.Sprint(x) != fmt.Sprint(y) {
+			f.Errorf("message %d: %v, want %v", m.UID, x, y)
+		}
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		msgs, err := newBlockReader(intern).decode(0, b)
+		if err != nil {
+			return
+		}
+		e := &encoder{}
+		encodeBlock(e, msgs)
+		again, err := newBlockReader(intern).decode(0, e.b)
+		if err != nil || len(again) != len(msgs) {
+			t.Fatalf("%d messages of %d: %v", len(again), len(msgs), err)
+		}
+		for i := range msgs {
+			if fmt.Sprint(*msgs[i]) != fmt.Sprint(*again[i]) {
+				t.Errorf("%v was read again as %v", *msgs[i], *again[i])
+			}
+		}
+	})
+}
+
+// FuzzIndexRecords has the index take arbitrary octets as what its file has of an
+// account, its annotations, a mailbox and a queue entry.
+func FuzzIndexRecords(f *testing.F) {
+	m := newMailbox(7, "Box")
+	m.count, m.keywords, m.segs = 2, map[string]int{"$Junk": 1}, map[uint64]int64{3: 4}
+	f.Add(m.encodeHead())
+	a := newAccount("a@b")
+	a.subs["x"] = true
+	f.Add(a.encodeHead())
+	v := &vanished{}
+	v.add(9, []UID{1, 2, 7})
+	e := &encoder{}
+	v.encode(e)
+	f.Add(e.b)
+	e = &encoder{}
+	(&indexState{place: place{segment: 1, offset: 2}, lsn: 5}).encode(e)
+	f.Add(e.b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ix := newIndex()
+		ix.accounts["a@b"] = newAccount("a@b")
+		if err := ix.takeMailbox(boxKey("a@b", 7), b); err == nil {
+			if m := ix.accounts["a@b"].boxes[7]; m == nil || ix.accounts["a@b"].names[m.name] != m {
+				t.Error("the mailbox is not where its name is")
+			}
+		}
+		_ = ix.takeAnnotations([]byte("a@b"), b)
+		_ = ix.takeAccount([]byte("a@b"), b)
+		_ = ix.takeQueued(queueKey("x"), b)
+		_ = ix.takeQueued([]byte(queueHead), b)
+		d := &decoder{b: b}
+		new(vanished).decode(d)
+		d = &decoder{b: b}
+		new(indexState).decode(d)
+		_, _, _ = parseBoxKey(b)
+	})
 }

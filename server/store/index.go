@@ -5,6 +5,7 @@ import (
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,8 +20,8 @@ type index struct {
 	refs  refCount
 	flags flagTable
 
-	file  *indexFile      // nil: all of the index is in memory
-	tried map[string]bool // queue entries that the file does not have as they are
+	file  atomic.Pointer[indexFile] // nil: all of the index is in memory
+	tried map[string]bool           // queue entries that the file does not have as they are
 }
 
 // account is one person's mailboxes.

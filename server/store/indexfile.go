@@ -97,7 +97,7 @@ func (l *Log) openIndex() *indexFile {
 
 // renewIndex replaces the index file, and the index in memory, by empty ones.
 func (l *Log) renewIndex() error {
-	file := l.ix.file
+	file := l.ix.file.Load()
 	l.ix = newIndex()
 	if file == nil {
 		return nil
@@ -106,7 +106,7 @@ func (l *Log) renewIndex() error {
 	if err := errors.Join(file.close(), kv.Remove(path)); err != nil {
 		return err
 	}
-	l.ix.file = l.openIndex()
+	l.ix.file.Store(l.openIndex())
 	return nil
 }
 
@@ -117,23 +117,28 @@ func (f *indexFile) close() error {
 	return nil // it has been reported, and goes
 }
 
-// fail gives the file up. What is in memory goes on working; the next start makes
-// the file anew.
+// failIndex gives the file up: what is in memory goes on working, and mend makes
+// another file.
 func (l *Log) failIndex(err error) error {
-	f := l.ix.file
-	why := fmt.Errorf("%w: %s: %w; starting mailformd again makes it anew", ErrDamaged, indexName, err)
+	f := l.ix.file.Load()
+	if f == nil {
+		return err
+	}
+	why := fmt.Errorf("%w: %s: %w", ErrDamaged, indexName, err)
 	if f.err.CompareAndSwap(nil, &why) {
-		l.report(Damage{File: indexName, What: err.Error() + "; the next start makes it anew, until then mailboxes cannot be opened that were not open"})
+		l.report(Damage{File: indexName, What: err.Error() + "; it is made anew"})
+		// Should that fail, the next start does it.
 		if err := kv.Remove(f.db.Path()); err != nil {
 			l.opt.Logger.Error("store: remove the damaged index file", "err", err)
 		}
+		l.wake()
 	}
 	return why
 }
 
 // view reads the file; without one tx is nil.
 func (l *Log) view(f func(tx *kv.Tx) error) error {
-	file := l.ix.file
+	file := l.ix.file.Load()
 	if file == nil {
 		return f(nil)
 	}
@@ -297,9 +302,9 @@ func (v *vanished) decode(d *decoder) {
 // loadIndex fills the index from the file, and returns the place that replay
 // starts at. errIndex says that the file is of no use, and why.
 func (l *Log) loadIndex(newest place) (at place, err error) {
-	file := l.ix.file
+	file := l.ix.file.Load()
 	var st indexState
-	err = l.ix.file.db.View(func(tx *kv.Tx) error {
+	err = l.ix.file.Load().db.View(func(tx *kv.Tx) error {
 		b, err := tx.Get(inState, []byte(inState))
 		if err != nil {
 			return err
@@ -337,7 +342,7 @@ func (l *Log) loadIndex(newest place) (at place, err error) {
 // takeAll has take put all of a bucket into the index.
 func (l *Log) takeAll(tx *kv.Tx, bucket string, take func(ix *index, k, v []byte) error) error {
 	return tx.Scan(bucket, nil, func(k, v []byte) error {
-		l.ix.file.sum += sumOf(bucket, k, v)
+		l.ix.file.Load().sum += sumOf(bucket, k, v)
 		if err := take(l.ix, k, v); err != nil {
 			return fmt.Errorf("%w: %s %q: %w", errIndex, bucket, k, err)
 		}

@@ -34,7 +34,13 @@ func (l *Log) pin(account, name string) (release func(), err error) {
 		return func() {}, nil
 	}
 	release = func() { l.letGo(a, m) }
-	if err := l.load(a, m); err != nil {
+	err = l.load(a, m)
+	if errors.Is(err, ErrDamaged) {
+		if err = l.do(context.Background(), func(*txn) error { return l.mend() }); err == nil {
+			err = l.load(a, m)
+		}
+	}
+	if err != nil {
 		release()
 		return nil, err
 	}
@@ -69,7 +75,7 @@ func (l *Log) load(a *account, m *mailbox) error {
 		if loaded {
 			return nil
 		}
-		if l.ix.file == nil {
+		if l.ix.file.Load() == nil {
 			a.mu.Lock()
 			m.loaded, m.goneHere = true, true
 			a.mu.Unlock()
@@ -240,7 +246,7 @@ const idleFor = 5 * time.Minute
 // those that nobody has used since before. One that the file does not have as it is
 // waits for the next flush.
 func (l *Log) unload(before time.Time) {
-	if l.ix.file == nil {
+	if l.ix.file.Load() == nil {
 		return
 	}
 	for {
@@ -373,11 +379,17 @@ func (l *Log) keepIndex() {
 }
 
 func (l *Log) tendIndex(ctx context.Context) {
+	if l.ix.file.Load().err.Load() != nil {
+		if err := l.do(ctx, func(*txn) error { return l.mend() }); err != nil && !l.closed() {
+			l.opt.Logger.Warn("store: the index file is not made anew yet", "err", err)
+			return
+		}
+	}
 	if err := l.flushNow(ctx); err != nil && !l.closed() && !errors.Is(err, ErrDamaged) {
 		l.opt.Logger.Warn("store: the index file could not be brought up to date; the log has everything", "err", err)
 	}
 	l.unload(l.opt.Now().Add(-idleFor))
-	if err := l.ix.file.db.Trim(); err != nil && !errors.Is(err, kv.ErrDamaged) {
+	if err := l.ix.file.Load().db.Trim(); err != nil && !errors.Is(err, kv.ErrDamaged) {
 		l.opt.Logger.Warn("store: give back the memory of the index file", "err", err)
 	}
 }

@@ -93,6 +93,7 @@ type Log struct {
 	formats  sync.Mutex   // held while the note of the format is written
 
 	idle     idle
+	mended   time.Time // when the index file was made anew last, or could not be
 	woken    chan struct{} // the index file is to be brought up to date
 	keepDone chan struct{}
 
@@ -167,7 +168,7 @@ func Open(dir string, o Options) (*Log, error) {
 		}
 	})
 	go l.loop()
-	if l.ix.file != nil {
+	if l.ix.file.Load() != nil {
 		go l.keepIndex()
 	} else {
 		close(l.keepDone)
@@ -201,8 +202,8 @@ func (l *Log) Close() error {
 		if l.active != nil {
 			err = errors.Join(err, l.seg.release(l.active))
 		}
-		if l.ix.file != nil {
-			err = errors.Join(err, l.ix.file.close())
+		if l.ix.file.Load() != nil {
+			err = errors.Join(err, l.ix.file.Load().close())
 		}
 		l.closeErr = errors.Join(err, l.seg.close(), l.lock.Close())
 	})
@@ -211,7 +212,7 @@ func (l *Log) Close() error {
 
 // lastFlush leaves the index on the disk; all else has ended.
 func (l *Log) lastFlush() error {
-	if f := l.ix.file; f != nil && (l.unflushed > 0 || f.behind.Load()) {
+	if f := l.ix.file.Load(); f != nil && (l.unflushed > 0 || f.behind.Load()) {
 		at := l.place()
 		err := l.flushIndex(&at)
 		if err == nil {

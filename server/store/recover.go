@@ -40,7 +40,7 @@ func (l *Log) recover() error {
 	if err := l.seg.list(); err != nil {
 		return err
 	}
-	l.ix.file = l.openIndex()
+	l.ix.file.Store(l.openIndex())
 	var lost int64
 	for try := 0; ; try++ {
 		var err error
@@ -60,11 +60,11 @@ func (l *Log) recover() error {
 			return err
 		}
 		l.idle = idle{boxes: map[*mailbox]idleBox{}}
-		if try > 0 && l.ix.file != nil { // the disk does not keep it
-			if err := l.ix.file.close(); err != nil {
+		if try > 0 && l.ix.file.Load() != nil { // the disk does not keep it
+			if err := l.ix.file.Load().close(); err != nil {
 				return err
 			}
-			l.ix.file = nil
+			l.ix.file.Store(nil)
 		}
 	}
 }
@@ -72,7 +72,7 @@ func (l *Log) recover() error {
 // start brings the index to a place in the log: by the index file when that is of
 // use, or else by the newest checkpoint, which makes the file anew.
 func (l *Log) start() (at place, fresh bool, err error) {
-	if l.ix.file == nil {
+	if l.ix.file.Load() == nil {
 		at, err = l.loadCheckpoint()
 		return at, true, err
 	}
@@ -98,7 +98,7 @@ func (l *Log) start() (at place, fresh bool, err error) {
 
 // grown has part of an index that is being made go to the file.
 func (l *Log) grown() {
-	if l.ix.file == nil {
+	if l.ix.file.Load() == nil {
 		return
 	}
 	if err := l.flushIndex(nil); err != nil {
@@ -168,17 +168,17 @@ func (l *Log) replayLog(lost int64) (int64, error) {
 	if l.opt.Copied {
 		r.lost += copiedLost
 	}
-	if fresh && l.ix.file != nil {
+	if fresh && l.ix.file.Load() != nil {
 		// From now on a crash does not cost another making.
 		at := l.place()
 		if err := l.flushIndex(&at); err != nil {
 			l.opt.Logger.Warn("store: write the index file", "err", err)
 		}
 	}
-	if l.ix.file != nil && l.touched > 0 {
-		l.ix.file.behind.Store(true)
+	if l.ix.file.Load() != nil && l.touched > 0 {
+		l.ix.file.Load().behind.Store(true)
 	}
-	if newest := l.checkpoints.newest().place; l.ix.file != nil && l.last > newest.segment {
+	if newest := l.checkpoints.newest().place; l.ix.file.Load() != nil && l.last > newest.segment {
 		l.written = l.opt.SegmentBytes * int64(l.last-newest.segment) // about what there is behind it
 	}
 	if r.lost > 0 {

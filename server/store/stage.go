@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"slices"
 	"sort"
 )
@@ -161,7 +162,13 @@ func (t *txn) loaded(a *stagedAccount, b *stagedBox) error {
 	t.log.hold(b.base)
 	a.base.mu.Unlock()
 	release := func() { t.log.letGo(a.base, b.base) }
-	if err := t.log.load(a.base, b.base); err != nil {
+	err := t.log.load(a.base, b.base)
+	if errors.Is(err, ErrDamaged) {
+		if err = t.log.mend(); err == nil {
+			err = t.log.load(a.base, b.base)
+		}
+	}
+	if err != nil {
 		release()
 		return err
 	}
