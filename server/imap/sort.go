@@ -87,6 +87,7 @@ func (q *query) sort(found []int, keys []sortKey) ([]int, error) {
 			columns[i].nums = make([]int64, len(found))
 		} else {
 			columns[i].ends = make([]int, len(found))
+			columns[i].text = make([]byte, 0, 24*len(found)) // about
 		}
 	}
 	for n, i := range found {

@@ -64,6 +64,7 @@ func (c *sortColumn) rank(n uint32, offset int) (r uint64) {
 type sorter struct {
 	columns []sortColumn
 	list    []ranked
+	spare   []ranked // as long
 }
 
 type ranked struct {
@@ -73,7 +74,7 @@ type ranked struct {
 
 // newSorter sorts the messages 0 to n.
 func newSorter(columns []sortColumn, n int) *sorter {
-	s := &sorter{columns, make([]ranked, n)}
+	s := &sorter{columns, make([]ranked, n), make([]ranked, n)}
 	for i := range s.list {
 		s.list[i].n = uint32(i)
 	}
@@ -81,8 +82,10 @@ func newSorter(columns []sortColumn, n int) *sorter {
 	return s
 }
 
-// fewRanked are sorted by comparing them.
-const fewRanked = 12
+const (
+	fewRanked  = 12 // are sorted by comparing their values
+	manyRanked = 64 // are sorted by the octets of their numbers
+)
 
 // sort sorts messages that are equal in the columns before, and in this one's
 // octets up to the offset.
@@ -99,7 +102,7 @@ func (s *sorter) sort(list []ranked, column, offset int) {
 	for i := range list {
 		list[i].rank = c.rank(list[i].n, offset)
 	}
-	slices.SortFunc(list, func(a, b ranked) int { return cmp.Compare(a.rank, b.rank) })
+	s.byRank(list)
 	for len(list) > 0 {
 		n := 1
 		for n < len(list) && list[n].rank == list[0].rank {
@@ -127,6 +130,42 @@ func (s *sorter) sort(list []ranked, column, offset int) {
 		default: // one ends where others have zeros
 			s.compare(equal)
 		}
+	}
+}
+
+// byRank sorts by the numbers, octet after octet from the lowest on.
+func (s *sorter) byRank(list []ranked) {
+	byNumber := func(a, b ranked) int { return cmp.Compare(a.rank, b.rank) }
+	if len(list) < manyRanked || slices.IsSortedFunc(list, byNumber) {
+		slices.SortFunc(list, byNumber)
+		return
+	}
+	var counts [8][256]uint32
+	for _, x := range list {
+		for octet := range counts {
+			counts[octet][byte(x.rank>>(8*octet))]++
+		}
+	}
+	from, to := list, s.spare[:len(list)]
+	for octet := range counts {
+		places := &counts[octet]
+		if places[byte(list[0].rank>>(8*octet))] == uint32(len(list)) {
+			continue // all have the same
+		}
+		place := uint32(0)
+		for i, n := range places {
+			places[i] = place
+			place += n
+		}
+		for _, x := range from {
+			p := &places[byte(x.rank>>(8*octet))]
+			to[*p] = x
+			*p++
+		}
+		from, to = to, from
+	}
+	if &from[0] != &list[0] {
+		copy(list, from)
 	}
 }
 

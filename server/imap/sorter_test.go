@@ -11,7 +11,7 @@ import (
 func TestSorter(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
-		n := rapid.IntRange(0, 60).Draw(rt, "messages")
+		n := rapid.IntRange(0, 150).Draw(rt, "messages")
 		columns := make([]sortColumn, rapid.IntRange(1, 3).Draw(rt, "columns"))
 		piece := rapid.SampledFrom([]string{"", "A", "B", "\x00", "\x00\x00", "ABCDEFGH", "12345678", "\xff"})
 		for i := range columns {
@@ -33,7 +33,7 @@ func TestSorter(t *testing.T) {
 			}
 		}
 		list := newSorter(columns, n).list
-		want := &sorter{columns, slices.Clone(list)}
+		want := &sorter{columns: columns, list: slices.Clone(list)}
 		slices.SortFunc(want.list, func(a, b ranked) int { return int(a.n) - int(b.n) })
 		want.compare(want.list)
 		for i := range list {
