@@ -293,8 +293,11 @@ func (c *converge) bringKeysBack(ctx context.Context) error {
 	if copies, err := a.copiesOn(rec.Serial); err != nil || !some && !copies {
 		return err
 	}
-	if err := a.needKeys(); err != nil {
+	if away, err := a.keysAway(); err != nil {
 		return err
+	} else if away {
+		return failf(manifest.ExitFailed, "the keys of this host are on the data disk with serial number %q, which is not mounted: attach it once more, so that they come back; or, if it is gone for good, delete the links %s, %s and %s, and new keys are made",
+			rec.Serial, a.Layout.TLSDir(), a.Layout.DKIMDir(), a.Layout.ACMEDir())
 	}
 	a.effect("note that keys move")
 	if err := writeJSON(a.Layout.KeysMovingFile(), keysMoving{rec.Serial}, 0o644); err != nil {

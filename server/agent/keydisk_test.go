@@ -373,6 +373,9 @@ func TestKeysAreAway(t *testing.T) {
 			t.Errorf("%s while the keys are away: %v", what, err)
 		}
 	}
+	if !strings.Contains(leave.Error(), "delete the links") {
+		t.Errorf("who gives up a disk that is gone is told: %v", leave)
+	}
 	m.bare() // a new version can be installed all the same
 	if fileExists(m.layout.KeysDir()) {
 		t.Error("keys are made below the place of the disk")
