@@ -25,3 +25,16 @@ func TestUnsupportedMachines(t *testing.T) {
 		t.Errorf("systemd 239: %v", err)
 	}
 }
+
+// A disk that cannot be written is told apart from one that is full.
+func TestToolFix(t *testing.T) {
+	for stderr, want := range map[string]string{
+		"mkdir: cannot create directory '/usr/local/lib/mailform': Read-only file system": "/usr/local, which has to be a file system that can be written",
+		"dd: error writing 'x': No space left on device":                                  "Make room",
+		"gzip: command not found":                                                         "coreutils and gzip",
+	} {
+		if got := toolFix(stderr); !strings.Contains(got, want) {
+			t.Errorf("%q: %s", stderr, got)
+		}
+	}
+}

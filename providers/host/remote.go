@@ -106,13 +106,20 @@ func (p *Provider) tool(ctx context.Context, t target, step string, stdin func()
 		return out, err
 	}
 	if out.status != 0 {
-		fix := "Look whether coreutils and gzip are installed there and the disk can be written to, then run the same command again."
-		if strings.Contains(out.stderr, "No space left on device") {
-			fix = "Make room on the host's disk (df -h shows it; journalctl --vacuum-size=200M and apt-get clean often help), or give it a larger system_disk; then run the same command again."
-		}
-		return out, &plan.Error{Code: "MF5409", Step: step + " on " + t.String(), Sent: command, Got: out.said(), Fix: fix}
+		return out, &plan.Error{Code: "MF5409", Step: step + " on " + t.String(), Sent: command, Got: out.said(), Fix: toolFix(out.stderr)}
 	}
 	return out, nil
+}
+
+// toolFix is what to do about a program of the machine's own that failed.
+func toolFix(stderr string) string {
+	switch {
+	case strings.Contains(stderr, "No space left on device"):
+		return "Make room on the host's disk (df -h shows it; journalctl --vacuum-size=200M and apt-get clean often help), or give it a larger system_disk; then run the same command again."
+	case strings.Contains(stderr, "Read-only file system"):
+		return "mailform's programs are below /usr/local, which has to be a file system that can be written. On images with a read-only /usr give it a mount or an overlay of its own; where it could be written before, look at dmesg for the disk's errors."
+	}
+	return "Look whether coreutils and gzip are installed there and the disk can be written to, then run the same command again."
 }
 
 // agent runs one of mailformd's agent commands with a request and returns what
