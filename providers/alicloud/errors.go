@@ -92,7 +92,7 @@ func explain(step string, err error) error {
 		switch {
 		case e.RetryAfter == 0 && (strings.HasPrefix(f.code, "DependencyViolation") || f.code == "InvalidParameter.KeypairAlreadyAttachedInstance"):
 			e.RetryAfter = lingering
-		case strings.HasPrefix(f.code, "InvalidTimeStamp"):
+		case strings.HasPrefix(f.code, "InvalidTimeStamp"), f.code == "RequestTimeTooSkewed":
 			e.Fix += "; it says " + f.at.UTC().Format("2006-01-02 15:04:05 UTC")
 		}
 	case unsent:
