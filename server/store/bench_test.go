@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -131,21 +132,7 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	defer l.Close()
 	const n = 100_000
-	if err := l.EnsureAccount(ctx, "a@b", 0); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := l.Deliver(ctx, store.Delivery{Body: strings.NewReader("x"), Size: 1, Targets: []store.Target{{Account: "a@b", Mailbox: "INBOX"}}}); err != nil {
-		b.Fatal(err)
-	}
-	for have := 1; have < n; have *= 2 {
-		uids := make([]store.UID, min(have, n-have))
-		for i := range uids {
-			uids[i] = store.UID(i + 1)
-		}
-		if _, _, _, err := l.Copy(ctx, "a@b", "INBOX", uids, "INBOX"); err != nil {
-			b.Fatal(err)
-		}
-	}
+	fill(b, l, "a@b", n)
 	b.ResetTimer()
 	for range b.N {
 		_, w, err := l.Open(ctx, "a@b", "INBOX")
@@ -156,8 +143,8 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkStart opens a store of a million messages in a thousand accounts,
-// from its checkpoint, and says what the index takes of memory.
+// BenchmarkStart opens a store of a million messages in a thousand accounts, and
+// says what the index takes of memory.
 func BenchmarkStart(b *testing.B) {
 	const accounts, each = 1000, 1000
 	ctx := context.Background()
@@ -201,4 +188,97 @@ func BenchmarkStart(b *testing.B) {
 	heap := float64(after.HeapAlloc) - float64(before.HeapAlloc)
 	b.ReportMetric(heap/(1<<20), "MiB")
 	b.ReportMetric(heap/(accounts*each), "B/message")
+}
+
+// BenchmarkMillion opens a store of a million messages in few mailboxes, selects one
+// that is not in memory and one that is, and says what memory it takes when nobody
+// has one open, and when one is.
+func BenchmarkMillion(b *testing.B) {
+	for _, boxes := range []int{20, 1} {
+		b.Run(fmt.Sprintf("mailboxes=%d", boxes), func(b *testing.B) {
+			ctx := context.Background()
+			dir := b.TempDir()
+			l, err := store.Open(dir, store.Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			each := 1_000_000 / boxes
+			for i := range boxes {
+				fill(b, l, account(i, false), each)
+			}
+			if err := l.Close(); err != nil {
+				b.Fatal(err)
+			}
+			heap := func() float64 {
+				runtime.GC()
+				var m runtime.MemStats
+				runtime.ReadMemStats(&m)
+				return float64(m.HeapAlloc) / (1 << 20)
+			}
+			l = nil
+			before := heap()
+			var start, cold, warm time.Duration
+			var idle, open float64
+			timed := func(sum *time.Duration, f func() error) {
+				begun := time.Now()
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+				*sum += time.Since(begun)
+			}
+			for range b.N {
+				timed(&start, func() error {
+					l, err = store.Open(dir, store.Options{IdleMessages: 1})
+					return err
+				})
+				idle = heap() - before
+				var snap store.Snapshot
+				var w store.Watch
+				pick := func() error {
+					snap, w, err = l.Open(ctx, account(0, false), "INBOX")
+					return err
+				}
+				timed(&cold, pick)
+				first := w
+				timed(&warm, pick)
+				if len(snap.Messages) != each {
+					b.Fatal(len(snap.Messages))
+				}
+				w.Close()
+				snap = store.Snapshot{}
+				open = heap() - before
+				first.Close()
+				if err := l.Close(); err != nil {
+					b.Fatal(err)
+				}
+				l = nil
+			}
+			ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 / float64(b.N) }
+			b.ReportMetric(ms(start), "start-ms")
+			b.ReportMetric(ms(cold), "cold-ms")
+			b.ReportMetric(ms(warm), "warm-ms")
+			b.ReportMetric(idle, "idle-MiB")
+			b.ReportMetric(open, "open-MiB")
+		})
+	}
+}
+
+// fill has n messages in an INBOX.
+func fill(b *testing.B, l *store.Log, account string, n int) {
+	ctx := context.Background()
+	if err := l.EnsureAccount(ctx, account, 0); err != nil {
+		b.Fatal(err)
+	}
+	if _, err := l.Deliver(ctx, store.Delivery{Body: strings.NewReader("x"), Size: 1, Targets: []store.Target{{Account: account, Mailbox: "INBOX"}}}); err != nil {
+		b.Fatal(err)
+	}
+	for have := 1; have < n; have *= 2 {
+		uids := make([]store.UID, min(have, n-have))
+		for i := range uids {
+			uids[i] = store.UID(i + 1)
+		}
+		if _, _, _, err := l.Copy(ctx, account, "INBOX", uids, "INBOX"); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

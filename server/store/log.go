@@ -93,7 +93,7 @@ type Log struct {
 	formats  sync.Mutex   // held while the note of the format is written
 
 	idle     idle
-	mended   time.Time // when the index file was made anew last, or could not be
+	mended   time.Time     // when the index file was made anew last, or could not be
 	woken    chan struct{} // the index file is to be brought up to date
 	keepDone chan struct{}
 
