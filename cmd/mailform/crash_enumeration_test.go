@@ -64,6 +64,9 @@ func TestCrashEnumeration(t *testing.T) {
 		name := filepath.Base(example)
 		t.Run(name, func(t *testing.T) {
 			for _, s := range th.life(t, name, example) {
+				if name == twoHosts && s.act == "apply" {
+					continue // which machine gets which address is chance: two good runs end in different worlds
+				}
 				t.Run(s.act, func(t *testing.T) { th.enumerate(t, s) })
 			}
 		})
