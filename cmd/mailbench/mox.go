@@ -29,7 +29,7 @@ func startMox(dir, bin, names string, id *identity) (*peer, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &peer{name: "mox", smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], id: id, connections: 25, messages: 100}
+	p := &peer{name: "mox", smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], id: id, connections: 25, messages: 480}
 	if p.version, err = output(bin, "version"); err != nil {
 		return nil, err
 	}

@@ -29,7 +29,7 @@ type peer struct {
 	importer    func(account, maildir string) *exec.Cmd // ours
 	search      string                                  // ours: the directory of its index
 	pop3s       string                                  // host:port; "" when it is not measured
-	messages    int                                     // that it takes from one client in a round; 0 is enough
+	messages    int                                     // that it takes from one client in a minute; 0 is enough
 	connections int                                     // that it takes from one client; 0 is enough
 }
 
