@@ -316,7 +316,8 @@ func (l *Log) loadIndex(newest place) (at place, err error) {
 		if st.decode(d); d.err != nil {
 			return fmt.Errorf("%w: it is of another version", errIndex)
 		}
-		if st.place.segment < newest.segment || st.place.segment == newest.segment && st.place.offset < newest.offset {
+		// At the same place a checkpoint may know of numbers that were passed over.
+		if st.place.segment < newest.segment || st.place.segment == newest.segment && (st.place.offset < newest.offset || st.place.lsn < newest.lsn) {
 			return fmt.Errorf("%w: it is older than the newest checkpoint", errIndex)
 		}
 		if err := l.verifyPlace(st); err != nil {
