@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -97,14 +98,20 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, ErrInUse
+	// The kernel may free the lock of a process that was killed a moment after the
+	// process is gone.
+	for patience := 100; ; patience-- {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, unix.EWOULDBLOCK):
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+		case patience == 0:
+			return nil, errors.Join(ErrInUse, f.Close())
 		}
-		return nil, fmt.Errorf("lock %s: %w", name, err)
+		time.Sleep(10 * time.Millisecond)
 	}
-	return f, nil
 }
 
 func (f osFile) Size() (int64, error) {

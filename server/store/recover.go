@@ -187,6 +187,11 @@ func (l *Log) replayLog(lost int64) (int64, error) {
 		// stay so.
 		at := l.place()
 		err := errors.Join(l.checkpoint(), l.flushIndex(&at))
+		if f := l.ix.file.Load(); f != nil && f.err.Load() != nil {
+			// It kept the checkpoint from being written, and goes: these numbers
+			// are in neither then.
+			return r.lost, fmt.Errorf("%w: %w", errIndex, err)
+		}
 		if err != nil && l.opt.Copied {
 			return r.lost, err
 		} else if err != nil {
