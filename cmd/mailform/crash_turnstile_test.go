@@ -122,7 +122,11 @@ func (g *turnstile) call(vendor string, r *http.Request, body []byte) string {
 				form[k] = v
 			}
 		}
-		return g.nth("cloud " + form.Get("Action"))
+		action := form.Get("Action")
+		if action == "" { // OSS has methods
+			action = "oss " + r.Method
+		}
+		return g.nth("cloud " + action)
 	case "dns":
 		return g.nth("dns " + r.Method + " " + recordID.ReplaceAllString(strings.TrimPrefix(r.URL.Path, "/client/v4"), "dns_records/ID"))
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -70,7 +71,12 @@ var passing = []string{"/proc", "/run", "/tmp", "/usr/bin", "/var/log"}
 func (m *machine) describe(keys map[string]string) ([]string, error) {
 	var out []string
 	known := m.disks()
-	err := filepath.WalkDir(m.Root(), func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(m.Root(), func(path string, d fs.DirEntry, err error) (failed error) {
+		defer func() {
+			if errors.Is(failed, fs.ErrNotExist) && path != m.Root() {
+				failed = nil // a service has put another in its place meanwhile
+			}
+		}()
 		if err != nil {
 			return err
 		}
