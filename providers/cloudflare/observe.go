@@ -101,7 +101,8 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 	}
 	for i, v := range views {
 		if i < inSpec {
-			group.Go(func() error { return p.readSigned(ctx, v) })
+			z := v.zone // the other one may find out more about it meanwhile
+			group.Go(func() error { return p.readSigned(ctx, v, z) })
 		}
 		group.Go(func() error {
 			prefix := ""
@@ -269,11 +270,11 @@ func (p *Provider) beyondRecords(ctx context.Context, v *view) error {
 
 // readSigned reads whether a zone is signed. That it cannot be read matters only where
 // the spec relies on it.
-func (p *Provider) readSigned(ctx context.Context, v *view) error {
-	if _, unserved := v.zone.unserved(); unserved {
+func (p *Provider) readSigned(ctx context.Context, v *view, z zone) error {
+	if _, unserved := z.unserved(); unserved {
 		return nil
 	}
-	signed, err := p.api.readDNSSEC(ctx, v.zone)
+	signed, err := p.api.readDNSSEC(ctx, z)
 	v.signedCalls++
 	switch class := plan.ClassOf(err); {
 	case err == nil:
