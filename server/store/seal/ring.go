@@ -1,0 +1,386 @@
+package seal
+
+import (
+	"bytes"
+	"crypto/cipher"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Server is the name under which the store's own key is in the ring: messages that
+// wait to be sent are sealed with it.
+const Server = ""
+
+// Ring holds the keys of a store's accounts. It is safe for many goroutines.
+type Ring struct {
+	rand io.Reader
+
+	mu    sync.RWMutex
+	root  Key
+	gen   uint64 // grows with each change
+	names map[string]*member
+	ids   map[uint64]*member
+}
+
+// member is one key of the ring.
+type member struct {
+	name   string
+	id     uint64 // random; says in a slot whose it is
+	key    Key
+	bodies cipher.AEAD // wraps the keys of bodies
+	octets cipher.AEAD // seals what is short and stands in the log
+}
+
+func newMember(name string, id uint64, key Key) (*member, error) {
+	m := &member{name: name, id: id, key: key}
+	var err error
+	if m.bodies, err = key.forUse("body keys 1"); err != nil {
+		return nil, err
+	}
+	m.octets, err = key.forUse("octets 1")
+	return m, err
+}
+
+func (k Key) forUse(use string) (cipher.AEAD, error) {
+	d, err := k.derive(use)
+	if err != nil {
+		return nil, err
+	}
+	return d.wrapping()
+}
+
+// New makes an empty ring. rand gives random octets.
+func New(root Key, rand io.Reader) *Ring {
+	return &Ring{rand: rand, root: root, names: map[string]*member{}, ids: map[uint64]*member{}}
+}
+
+// Fingerprint is that of the root key.
+func (r *Ring) Fingerprint() string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.root.Fingerprint()
+}
+
+// Has says whether the name has a key.
+func (r *Ring) Has(name string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.names[name] != nil
+}
+
+// Names returns who has a key, sorted.
+func (r *Ring) Names() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Sorted(maps.Keys(r.names))
+}
+
+// Add makes a key for each name that has none, and says whether it made one. The
+// ring has to be written before anything is sealed with it.
+func (r *Ring) Add(names ...string) (made bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, name := range names {
+		if r.names[name] != nil {
+			continue
+		}
+		key, err := NewKey(r.rand)
+		if err != nil {
+			return made, err
+		}
+		var id [8]byte
+		for taken := true; taken; {
+			if _, err := io.ReadFull(r.rand, id[:]); err != nil {
+				return made, err
+			}
+			_, taken = r.ids[binary.LittleEndian.Uint64(id[:])]
+		}
+		m, err := newMember(name, binary.LittleEndian.Uint64(id[:]), key)
+		if err != nil {
+			return made, err
+		}
+		r.names[name], r.ids[m.id], made = m, m, true
+	}
+	if made {
+		r.gen++
+	}
+	return made, nil
+}
+
+// Drop forgets the name's key, and says whether there was one. Once the ring is
+// written, what was sealed for that name alone cannot be read by anyone.
+func (r *Ring) Drop(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.names[name]
+	if m == nil {
+		return false
+	}
+	delete(r.names, name)
+	delete(r.ids, m.id)
+	r.gen++
+	return true
+}
+
+// Rewrap has the ring wrapped by another root key from the next Encode on.
+func (r *Ring) Rewrap(root Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.root = root
+	r.gen++
+}
+
+// Cipher is the name's key for one use, with a nonce that its user chooses and must
+// not choose twice. A name without a key is ErrNoKey.
+func (r *Ring) Cipher(name, use string) (cipher.AEAD, error) {
+	r.mu.RLock()
+	m := r.names[name]
+	r.mu.RUnlock()
+	if m == nil {
+		return nil, ErrNoKey
+	}
+	k, err := m.key.derive("use " + use)
+	if err != nil {
+		return nil, err
+	}
+	return k.aead()
+}
+
+// octetsContext is what sealed octets are.
+const octetsContext = "mailform octets 1\x00"
+
+// SealOctets seals a few octets with the name's key. They open as the same use only.
+func (r *Ring) SealOctets(name, use string, p []byte) ([]byte, error) {
+	r.mu.RLock()
+	m := r.names[name]
+	r.mu.RUnlock()
+	if m == nil {
+		return nil, ErrNoKey
+	}
+	return m.octets.Seal(nil, nil, p, []byte(octetsContext+use)), nil
+}
+
+// OpenOctets is the other way.
+func (r *Ring) OpenOctets(name, use string, sealed []byte) ([]byte, error) {
+	r.mu.RLock()
+	m := r.names[name]
+	r.mu.RUnlock()
+	if m == nil {
+		return nil, ErrNoKey
+	}
+	p, err := m.octets.Open(nil, nil, sealed, []byte(octetsContext+use))
+	if err != nil {
+		return nil, ErrTampered
+	}
+	return p, nil
+}
+
+// A ring is written as text: a line that says which root key it needs and how often
+// it was changed, and one for each key, each with its checksum. Two copies are kept,
+// so that octets that go bad cost no account its mail.
+//
+//	mailform-keyring 1 FINGERPRINT GENERATION KEYS *CHECKSUM
+//	"NAME" ID WRAPPED *CHECKSUM
+const ringMagic = "mailform-keyring 1 "
+
+// maxRing bounds what is read of a ring, in octets.
+const maxRing = 64 << 20
+
+func keyContext(name string, id uint64) []byte {
+	return fmt.Appendf(nil, "mailform account key 1\x00%016x%s", id, name)
+}
+
+// Encode returns the ring as it is written.
+func (r *Ring) Encode() ([]byte, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	w, err := r.root.wrapping()
+	if err != nil {
+		return nil, err
+	}
+	var b []byte
+	line := func(text string) {
+		b = fmt.Appendf(b, "%s *%08x\n", text, crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
+	}
+	line(fmt.Sprintf("%s%s %d %d", ringMagic, r.root.Fingerprint(), r.gen, len(r.names)))
+	for _, name := range slices.Sorted(maps.Keys(r.names)) {
+		m := r.names[name]
+		sealed := w.Seal(nil, nil, m.key.octets[:], keyContext(name, m.id))
+		line(fmt.Sprintf("%s %016x %s", strconv.QuoteToASCII(name), m.id, base64.RawStdEncoding.EncodeToString(sealed)))
+	}
+	return b, nil
+}
+
+// wrapped is a ring as it was written, before it is opened.
+type wrapped struct {
+	fingerprint string
+	gen         uint64
+	keys        map[string]wrappedKey
+	damaged     bool // lines are missing, or are not what was written
+}
+
+type wrappedKey struct {
+	id     uint64
+	sealed []byte
+}
+
+// ErrRing says that a keyring is damaged beyond use.
+var ErrRing = errors.New("the keyring is damaged")
+
+// parse reads one copy. What it can read of a damaged one it returns.
+func parse(b []byte) (*wrapped, error) {
+	if len(b) > maxRing {
+		return nil, fmt.Errorf("%w: it has %d octets", ErrRing, len(b))
+	}
+	w := &wrapped{keys: map[string]wrappedKey{}}
+	lines := bytes.Split(b, []byte("\n"))
+	head, ok := strings.CutPrefix(checkLine(lines[0]), ringMagic)
+	f := strings.Fields(head)
+	if !ok || len(f) != 3 {
+		return nil, fmt.Errorf("%w: its first line", ErrRing)
+	}
+	w.fingerprint = f[0]
+	gen, err := strconv.ParseUint(f[1], 10, 64)
+	n, nerr := strconv.Atoi(f[2])
+	if err := errors.Join(err, nerr); err != nil {
+		return nil, fmt.Errorf("%w: its first line", ErrRing)
+	}
+	w.gen = gen
+	for _, l := range lines[1:] {
+		if name, k, ok := parseKey(checkLine(l)); ok {
+			w.keys[name] = k
+		}
+	}
+	w.damaged = len(w.keys) != n
+	return w, nil
+}
+
+// checkLine returns a line without its checksum, "" when it does not match.
+func checkLine(line []byte) string {
+	i := bytes.LastIndex(line, []byte(" *"))
+	if i < 0 || string(line[i+2:]) != fmt.Sprintf("%08x", crc32.Checksum(line[:i], crc32.MakeTable(crc32.Castagnoli))) {
+		return ""
+	}
+	return string(line[:i])
+}
+
+func parseKey(line string) (name string, k wrappedKey, ok bool) {
+	quoted, err := strconv.QuotedPrefix(line)
+	if err != nil {
+		return "", k, false
+	}
+	if name, err = strconv.Unquote(quoted); err != nil {
+		return "", k, false
+	}
+	f := strings.Fields(line[len(quoted):])
+	if len(f) != 2 {
+		return "", k, false
+	}
+	if k.id, err = strconv.ParseUint(f[0], 16, 64); err != nil {
+		return "", k, false
+	}
+	k.sealed, err = base64.RawStdEncoding.DecodeString(f[1])
+	return name, k, err == nil
+}
+
+// RootError says that a keyring needs another root key than the one at hand.
+type RootError struct {
+	Want string // fingerprint
+	Have string // "" when there is no key
+}
+
+func (e *RootError) Error() string {
+	have := "there is no storage key here"
+	if e.Have != "" {
+		have = "the storage key here is " + e.Have
+	}
+	return fmt.Sprintf("the stored mail is encrypted with the storage key %s, and %s; nothing was changed. "+
+		"Put that key in its place (mailformd store key import, with what mailform storage-key export wrote)", e.Want, have)
+}
+
+// Needs returns the fingerprint of the root key that the copies of a ring need.
+func Needs(copies ...[]byte) (string, error) {
+	w, err := newest(copies)
+	if err != nil {
+		return "", err
+	}
+	return w.fingerprint, nil
+}
+
+// newest puts the copies together: the newer one counts, and where it is damaged
+// what the other has.
+func newest(copies [][]byte) (*wrapped, error) {
+	var best *wrapped
+	var all []*wrapped
+	var errs []error
+	for _, c := range copies {
+		w, err := parse(c)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		all = append(all, w)
+		if best == nil || w.gen > best.gen || w.gen == best.gen && best.damaged && !w.damaged {
+			best = w
+		}
+	}
+	if best == nil {
+		return nil, errors.Join(append(errs, ErrRing)...)
+	}
+	if best.damaged {
+		for _, w := range all {
+			for name, k := range w.keys {
+				if _, ok := best.keys[name]; !ok && w.fingerprint == best.fingerprint {
+					best.keys[name] = k
+				}
+			}
+		}
+	}
+	return best, nil
+}
+
+// Decode opens a ring from its copies. root nil, or another than the ring's, is a
+// *RootError. whole is false when keys are missing that no copy has.
+func Decode(root *Key, rand io.Reader, copies ...[]byte) (_ *Ring, whole bool, err error) {
+	w, err := newest(copies)
+	if err != nil {
+		return nil, false, err
+	}
+	if root == nil {
+		return nil, false, &RootError{Want: w.fingerprint}
+	}
+	if have := root.Fingerprint(); have != w.fingerprint {
+		return nil, false, &RootError{Want: w.fingerprint, Have: have}
+	}
+	aead, err := root.wrapping()
+	if err != nil {
+		return nil, false, err
+	}
+	r := New(*root, rand)
+	r.gen, whole = w.gen, !w.damaged
+	for name, k := range w.keys {
+		b, err := aead.Open(nil, nil, k.sealed, keyContext(name, k.id))
+		if err != nil || len(b) != KeySize || r.ids[k.id] != nil {
+			return nil, false, fmt.Errorf("%w: the key of %q does not open", ErrRing, name)
+		}
+		key, err := KeyOf(b)
+		if err != nil {
+			return nil, false, err
+		}
+		m, err := newMember(name, k.id, key)
+		if err != nil {
+			return nil, false, err
+		}
+		r.names[name], r.ids[k.id] = m, m
+	}
+	return r, whole, nil
+}
