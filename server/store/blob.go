@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"mailform/server/store/seal"
 )
 
 // blob is an open run of octets with its checksums.
@@ -13,7 +15,10 @@ type blob struct {
 	table []byte       // of octets that are stored as they are
 	coded *codedBlocks // of others
 	pack  *packer
-	raw   []byte // a block as it is stored
+	keys  *seal.Ring // nil: there are none
+	open  *seal.Body // once it was needed
+	raw   []byte     // a block as it is stored
+	clear []byte     // and as it was before it was encrypted
 }
 
 func (l *Log) openBlob(ref BodyRef) (*blob, error) {
@@ -34,7 +39,7 @@ func (l *Log) openBlob(ref BodyRef) (*blob, error) {
 func (l *Log) newBlob(seg *segment, ref BodyRef) (*blob, error) {
 	b, err := newBlob(seg, ref)
 	if b != nil {
-		b.pack = &l.pack
+		b.pack, b.keys = &l.pack, l.vault.ring.Load()
 	}
 	return b, err
 }
@@ -55,8 +60,16 @@ func newBlob(seg *segment, ref BodyRef) (*blob, error) {
 	at := ref.Offset + recordHeader + ref.Size
 	switch {
 	case rec.Type == recordBlob && rec.Len == ref.Size:
-	case rec.Type == recordCoded && rec.Len >= blocks(ref.Size)*codedEntry+codedTrailer:
-		tail = blocks(ref.Size)*codedEntry + codedTrailer
+	case rec.Type.coded() && rec.Len >= blocks(ref.Size)*codedEntry+codedTrailer:
+		var end [codedTrailer]byte
+		if rec.Type == recordSealed {
+			if _, err := seg.file.ReadAt(end[:], ref.Offset+recordHeader+rec.Len-codedTrailer); err != nil {
+				return nil, b.damaged(err)
+			}
+		}
+		if tail = tailSize(rec.Type, end[:], ref.Size); tail > rec.Len {
+			return nil, b.damaged(errors.New("table of blocks does not fit the record"))
+		}
 		at = ref.Offset + recordHeader + rec.Len - tail
 	default:
 		return nil, b.damaged(errors.New("the record is not the one referred to"))
@@ -70,7 +83,7 @@ func newBlob(seg *segment, ref BodyRef) (*blob, error) {
 	}
 	if rec.Type == recordBlob {
 		b.table = table
-	} else if b.coded, err = decodeTail(table, rec.Len, ref.Size); err != nil {
+	} else if b.coded, err = decodeTail(rec.Type, table, rec.Len, ref.Size); err != nil {
 		return nil, b.damaged(err)
 	}
 	return b, nil
@@ -104,7 +117,8 @@ func (b *blob) damaged(err error) error {
 	return fmt.Errorf("segment %x, offset %d: %w: %w", b.ref.Segment, b.ref.Offset, ErrDamaged, err)
 }
 
-// stored reads block i as it is stored and checks it. buf has room for one.
+// stored reads block i as it is stored and checks it. buf has room for storedBlock
+// octets, or for as many as the block has.
 func (b *blob) stored(i int64, buf []byte) ([]byte, error) {
 	at, n, sum := i*blobBlock, blockLen(b.ref.Size, i), uint32(0)
 	if b.coded != nil {
@@ -128,24 +142,59 @@ func (b *blob) damagedBlock(i int64, err error) error {
 
 // block reads and checks block i into buf, which has room for one.
 func (b *blob) block(i int64, buf []byte) ([]byte, error) {
-	if b.coded == nil || b.coded.plain[i] {
+	if b.coded == nil || b.coded.kind == recordCoded && b.coded.plain[i] {
 		return b.stored(i, buf)
 	}
 	if b.raw == nil {
-		b.raw = make([]byte, min(b.ref.Size, blobBlock))
+		b.raw = make([]byte, min(b.ref.Size, blobBlock)+seal.Overhead)
 	}
 	raw, err := b.stored(i, b.raw)
 	if err != nil {
 		return nil, err
 	}
 	buf = buf[:blockLen(b.ref.Size, i)]
+	if b.coded.kind == recordSealed {
+		if raw, err = b.unseal(i, raw, buf); err != nil || b.coded.plain[i] {
+			return raw, err
+		}
+	}
 	if err := b.pack.unpack(buf, raw); err != nil {
 		return nil, b.damagedBlock(i, err)
 	}
 	return buf, nil
 }
 
-// verify compares what is stored with its checksums. buf has room for a block.
+// unseal opens block i: into buf when that is all there is to do.
+func (b *blob) unseal(i int64, raw, buf []byte) ([]byte, error) {
+	if b.open == nil {
+		if b.keys == nil {
+			return nil, fmt.Errorf("segment %x, offset %d: it is encrypted: %w", b.ref.Segment, b.ref.Offset, ErrNoKey)
+		}
+		open, err := b.keys.OpenBody(b.coded.slots)
+		if errors.Is(err, ErrNoKey) {
+			return nil, fmt.Errorf("segment %x, offset %d: it is encrypted: %w", b.ref.Segment, b.ref.Offset, err)
+		}
+		if err != nil {
+			return nil, b.damaged(err)
+		}
+		b.open = open
+	}
+	dst := buf[:0]
+	if !b.coded.plain[i] {
+		if b.clear == nil {
+			b.clear = make([]byte, 0, min(b.ref.Size, blobBlock))
+		}
+		dst = b.clear
+	}
+	out, err := b.open.Open(dst, raw, i, !b.coded.plain[i], i == blocks(b.ref.Size)-1)
+	if err != nil {
+		return nil, b.damagedBlock(i, err)
+	}
+	return out, nil
+}
+
+// verify compares what is stored with its checksums; it needs no key. buf has room
+// for storedBlock octets.
 func (b *blob) verify(buf []byte) error {
 	for i := range blocks(b.ref.Size) {
 		if _, err := b.stored(i, buf); err != nil {
@@ -179,19 +228,29 @@ func (b *blob) octets() ([]byte, error) {
 	return data, nil
 }
 
-// body reads a stored run of octets for another place in the log: as it is
-// stored when it is coded, else as it is stored best now.
-func (b *blob) body(l *Log) (*body, error) {
+// body reads a stored run of octets for another place in the log, for those that
+// refer to it: as it is stored when it is coded as well as it would be now, else
+// anew.
+func (b *blob) body(l *Log, owners []string) (*body, error) {
 	if b.coded == nil {
 		data, err := b.octets()
 		if err != nil {
 			return nil, err
 		}
-		return l.codedBody(data), nil
+		return l.shortBody(data, owners)
 	}
-	rec := record{Type: recordCoded, Len: b.coded.length}
+	buf := make([]byte, storedBlock)
+	if b.coded.kind == recordCoded {
+		s, err := l.sealFor(owners)
+		if err != nil {
+			return nil, err
+		}
+		if s != nil {
+			return b.sealed(&coder{seal: s}, buf)
+		}
+	}
+	rec := record{Type: b.coded.kind, Len: b.coded.length}
 	data := make([]byte, 0, rec.Len)
-	buf := make([]byte, blobBlock)
 	for i := range blocks(b.ref.Size) {
 		stored, err := b.stored(i, buf)
 		if err != nil {
@@ -202,4 +261,18 @@ func (b *blob) body(l *Log) (*body, error) {
 	data = append(data, b.coded.tail...)
 	rec.Sum = checksum(b.coded.tail)
 	return &body{n: b.ref.Size, rec: rec, data: data}, nil
+}
+
+// sealed encrypts the blocks of a compressed body as they are.
+func (b *blob) sealed(c *coder, buf []byte) (*body, error) {
+	n := blocks(b.ref.Size)
+	data := make([]byte, 0, b.coded.length+n*seal.Overhead+int64(len(c.seal.Slots())))
+	for i := range n {
+		stored, err := b.stored(i, buf)
+		if err != nil {
+			return nil, err
+		}
+		data = c.add(data, stored, blockLen(b.ref.Size, i), !b.coded.plain[i], i == n-1)
+	}
+	return c.body(data), nil
 }

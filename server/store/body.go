@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"mailform/server/store/seal"
 )
 
 // body is the octets of a delivery on their way into the log: in memory when
@@ -14,6 +16,8 @@ type body struct {
 	rec  record // the record's header, but for its batch; the zero record without octets
 	data []byte // all of the record behind its header; nil for a long body
 	seg  *segment
+	// slots are the keys of an encrypted body, of those that it is for.
+	slots []byte
 }
 
 func (b *body) size() int64 { return b.n }
@@ -21,7 +25,7 @@ func (b *body) size() int64 { return b.n }
 // at is the reference to the body in the record that is there.
 func (b *body) at(segment uint64, offset int64) BodyRef {
 	ref := BodyRef{Segment: segment, Offset: offset, Size: b.n}
-	if b.rec.Type == recordCoded {
+	if b.rec.Type.coded() {
 		ref.Stored = b.rec.Len
 	}
 	return ref
@@ -34,6 +38,9 @@ func (r BodyRef) recordSize() int64 {
 	}
 	return record{Type: recordBlob, Len: r.Size}.size()
 }
+
+// packed says whether the octets take less than they are.
+func (r BodyRef) packed() bool { return r.Stored > 0 && r.Stored < r.Size }
 
 // plainBody is a body in memory that is stored as it is.
 func plainBody(p []byte) *body {
@@ -49,7 +56,47 @@ func plainBody(p []byte) *body {
 	return b
 }
 
-// codedBody is a body in memory as it is stored best.
+// shortBody is a body in memory as it is to be stored for these accounts.
+func (l *Log) shortBody(p []byte, owners []string) (*body, error) {
+	if len(p) == 0 {
+		return &body{}, nil
+	}
+	s, err := l.sealFor(owners)
+	if err != nil {
+		return nil, err
+	}
+	if s == nil {
+		return l.codedBody(p), nil
+	}
+	c := coder{seal: s}
+	if l.compress.Load() && len(p) >= minPacked && l.pack.ready() == nil && !random(p) {
+		c.pack = &l.pack
+	}
+	return c.whole(p), nil
+}
+
+// whole is the record of octets that are to be encrypted.
+func (c *coder) whole(p []byte) *body {
+	data := make([]byte, 0, int64(len(p))+blocks(int64(len(p)))*(seal.Overhead+codedEntry)+int64(len(c.seal.Slots()))+codedTrailer)
+	for rest := p; len(rest) > 0; {
+		k := min(len(rest), blobBlock)
+		data = c.block(data, rest[:k], k == len(rest))
+		rest = rest[k:]
+	}
+	return c.body(data)
+}
+
+// body is the record of what was coded.
+func (c *coder) body(data []byte) *body {
+	tail, rec := c.finish()
+	b := &body{n: c.size, rec: rec, data: append(data, tail...)}
+	if c.seal != nil {
+		b.slots = c.seal.Slots()
+	}
+	return b
+}
+
+// codedBody is a body in memory as it is stored best in the clear.
 func (l *Log) codedBody(p []byte) *body {
 	if !l.compress.Load() || len(p) < minPacked || l.pack.ready() != nil {
 		return plainBody(p)
@@ -61,7 +108,7 @@ func (l *Log) codedBody(p []byte) *body {
 	data := make([]byte, 0, len(p)*3/4+codedTrailer)
 	for rest := p; len(rest) > 0; {
 		k := min(len(rest), blobBlock)
-		data = c.block(data, rest[:k])
+		data = c.block(data, rest[:k], k == len(rest))
 		rest = rest[k:]
 	}
 	tail, rec := c.finish()
@@ -72,8 +119,9 @@ func (l *Log) codedBody(p []byte) *body {
 }
 
 // spool reads r to its end. It runs in the caller's goroutine, so that a slow
-// sender or a large message holds up nobody else.
-func (l *Log) spool(r io.Reader, size int64) (*body, error) {
+// sender or a large message holds up nobody else. owners are the accounts that it is
+// for, "" is the queue.
+func (l *Log) spool(r io.Reader, size int64, owners []string) (*body, error) {
 	if r == nil {
 		return &body{}, nil
 	}
@@ -90,14 +138,14 @@ func (l *Log) spool(r io.Reader, size int64) (*body, error) {
 	for {
 		if len(buf) == cap(buf) {
 			if int64(len(buf)) > l.opt.MemoryBody {
-				return l.spoolLong(buf, r, size)
+				return l.spoolLong(buf, r, size, owners)
 			}
 			buf = append(buf, 0)[:len(buf)]
 		}
 		n, err := r.Read(buf[len(buf):min(int64(cap(buf)), l.opt.MemoryBody+1)])
 		buf = buf[:len(buf)+n]
 		if int64(len(buf)) > l.opt.MemoryBody {
-			return l.spoolLong(buf, r, size)
+			return l.spoolLong(buf, r, size, owners)
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -107,26 +155,26 @@ func (l *Log) spool(r io.Reader, size int64) (*body, error) {
 		}
 	}
 	if size >= 0 && int64(len(buf)) != size {
-		return nil, shortBody(int64(len(buf)), size)
+		return nil, cutShort(int64(len(buf)), size)
 	}
-	return l.codedBody(buf), nil
+	return l.shortBody(buf, owners)
 }
 
-func shortBody(got, announced int64) error {
+func cutShort(got, announced int64) error {
 	return fmt.Errorf("read the message: %w: %d octets came, %d were announced", io.ErrUnexpectedEOF, got, announced)
 }
 
 // blockWriter turns the blocks of a body into what is stored of them, and gives
 // the rest of the record at the end.
 type blockWriter interface {
-	block(dst, block []byte) []byte
+	block(dst, block []byte, last bool) []byte
 	finish() (tail []byte, rec record)
 }
 
 // plainWriter stores blocks as they are.
 type plainWriter struct{ sums }
 
-func (w *plainWriter) block(dst, block []byte) []byte {
+func (w *plainWriter) block(dst, block []byte, _ bool) []byte {
 	w.write(block)
 	return append(dst, block...)
 }
@@ -137,16 +185,28 @@ func (w *plainWriter) finish() ([]byte, record) {
 }
 
 // spoolLong writes a body to a segment of its own, whose header it writes last.
-func (l *Log) spoolLong(head []byte, r io.Reader, size int64) (_ *body, err error) {
+func (l *Log) spoolLong(head []byte, r io.Reader, size int64, owners []string) (_ *body, err error) {
 	var w blockWriter = &plainWriter{}
-	if l.compress.Load() && l.pack.ready() == nil {
-		w = &coder{pack: &l.pack}
+	s, err := l.sealFor(owners)
+	if err != nil {
+		return nil, err
+	}
+	packs := l.compress.Load() && l.pack.ready() == nil
+	if packs || s != nil {
+		c := &coder{seal: s}
+		if packs {
+			c.pack = &l.pack
+		}
+		w = c
 	}
 	seg, err := l.seg.create(kindBody, 0, 0)
 	if err != nil {
 		return nil, full("make a segment for a large body", err)
 	}
 	b := &body{seg: seg}
+	if s != nil {
+		b.slots = s.Slots()
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.discard(b))
@@ -154,26 +214,27 @@ func (l *Log) spoolLong(head []byte, r io.Reader, size int64) (_ *body, err erro
 	}()
 	r = io.MultiReader(bytes.NewReader(head), r)
 	at := int64(segmentHeader + recordHeader)
-	buf, out := make([]byte, blobBlock), []byte(nil)
-	for {
-		n, err := io.ReadFull(r, buf)
-		if n > 0 {
-			out = w.block(out[:0], buf[:n])
-			if _, err := seg.file.WriteAt(out, at); err != nil {
-				return nil, full("write a large body", err)
-			}
-			at += int64(len(out))
-			b.n += int64(n)
-		}
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	// Each block is written when the next has been read: the last is told apart.
+	buf, next, out := make([]byte, blobBlock), make([]byte, blobBlock), []byte(nil)
+	n, err := readBlock(r, buf)
+	for err == nil && n > 0 {
+		var more int
+		if more, err = readBlock(r, next); err != nil {
 			break
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read the message: %w", err)
+		out = w.block(out[:0], buf[:n], more == 0)
+		if _, err := seg.file.WriteAt(out, at); err != nil {
+			return nil, full("write a large body", err)
 		}
+		at += int64(len(out))
+		b.n += int64(n)
+		buf, next, n = next, buf, more
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the message: %w", err)
 	}
 	if size >= 0 && b.n != size {
-		return nil, shortBody(b.n, size)
+		return nil, cutShort(b.n, size)
 	}
 	tail, rec := w.finish()
 	b.rec = rec
@@ -195,6 +256,15 @@ func (l *Log) spoolLong(head []byte, r io.Reader, size int64) (_ *body, err erro
 		return nil, full("sync the log directory", err)
 	}
 	return b, nil
+}
+
+// readBlock fills buf, or reads what is left; 0 at the end.
+func readBlock(r io.Reader, buf []byte) (int, error) {
+	n, err := io.ReadFull(r, buf)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return n, err
 }
 
 // discard gives up a long body that no transaction took.

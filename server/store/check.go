@@ -172,7 +172,7 @@ func (l *Log) checkSegment(id uint64, k segmentKind, limit int64) (errs []error)
 		errs = append(errs, fmt.Errorf("segment %s: %w: its header", name, ErrDamaged))
 	}
 	sc := &scanner{r: seg.file, marker: seg.info.Marker, pos: segmentHeader, end: end}
-	buf := make([]byte, blobBlock)
+	buf := make([]byte, storedBlock)
 	for {
 		it, err := sc.next()
 		if errors.Is(err, io.EOF) {

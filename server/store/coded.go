@@ -9,21 +9,30 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
+
+	"mailform/server/store/seal"
 )
 
 // A coded record holds octets block by block, so that any part of a huge message
 // is read without what is before it:
 //
-//	blocks | table: for each block its checksum u32, its length u32 | trailer
+//	blocks | table: for each block its checksum u32, its length u32 | slots | trailer
 //
 // A block is at most blobBlock octets as they are read. Its checksum and its
 // length are of what is stored; the length's highest bit says that the block is
-// stored as it is. The trailer is the way of coding u8, 7 reserved, and the octets
-// as they are read u64. The record's own checksum covers table and trailer.
+// stored as it is. The trailer is the way of coding u8, 3 reserved, how many slots
+// there are u32, and the octets as they are read u64. The record's own checksum covers
+// table, slots and trailer.
+//
+// In a sealed record each block was encrypted after that, and is seal.Overhead octets
+// longer. Its slots hold the body's key for each that can read it: see seal.Body. They
+// are with the body and not with the references to it, which are many and in memory;
+// so a copy needs nothing, and checksums are verified without any key.
 const (
 	codedEntry   = 8
 	codedTrailer = 16
-	codedPlain   = 1 << 31 // the block is stored as it is
+	codedPlain   = 1 << 31                   // the block is stored as it is
+	storedBlock  = blobBlock + seal.Overhead // at most, of octets that are stored
 
 	codingZstd = 1
 )
@@ -114,18 +123,46 @@ func random(block []byte) bool {
 
 // coder makes a coded record's payload while a body goes by.
 type coder struct {
-	pack   *packer
-	size   int64 // octets as they are read
-	stored int64 // octets of the blocks
+	pack   *packer    // nil: blocks are not compressed
+	seal   *seal.Body // nil: nor encrypted
+	raw    []byte     // a block before it is encrypted
+	n      int64      // blocks
+	size   int64      // octets as they are read
+	stored int64      // octets of the blocks
 	table  []byte
 	packed bool // a block is stored otherwise than it is
 }
 
 // block appends what is to be stored for a block to dst.
-func (c *coder) block(dst, block []byte) []byte {
+func (c *coder) block(dst, block []byte, last bool) []byte {
+	if c.pack == nil {
+		return c.add(dst, block, int64(len(block)), false, last)
+	}
+	if c.seal != nil {
+		raw, packed := c.pack.pack(c.raw[:0], block)
+		c.raw = raw
+		return c.add(dst, raw, int64(len(block)), packed, last)
+	}
 	start := len(dst)
 	dst, packed := c.pack.pack(dst, block)
-	stored := dst[start:]
+	c.note(dst[start:], int64(len(block)), packed)
+	return dst
+}
+
+// add appends a block that is compressed already, or not to be: of size octets.
+func (c *coder) add(dst, raw []byte, size int64, packed, last bool) []byte {
+	start := len(dst)
+	if c.seal != nil {
+		dst = c.seal.Seal(dst, raw, c.n, packed, last)
+	} else {
+		dst = append(dst, raw...)
+	}
+	c.note(dst[start:], size, packed)
+	return dst
+}
+
+// note puts a stored block into the table.
+func (c *coder) note(stored []byte, size int64, packed bool) {
 	length := uint32(len(stored))
 	if !packed {
 		length |= codedPlain
@@ -133,48 +170,70 @@ func (c *coder) block(dst, block []byte) []byte {
 	c.packed = c.packed || packed
 	c.table = binary.LittleEndian.AppendUint32(c.table, checksum(stored))
 	c.table = binary.LittleEndian.AppendUint32(c.table, length)
-	c.size += int64(len(block))
+	c.size += size
 	c.stored += int64(len(stored))
-	return dst
+	c.n++
 }
 
 // finish returns what comes behind the blocks, and the record's header.
 func (c *coder) finish() (tail []byte, rec record) {
-	tail = append(c.table, codingZstd, 0, 0, 0, 0, 0, 0, 0)
+	tail, kind := c.table, recordCoded
+	slots := 0
+	if c.seal != nil {
+		kind, slots = recordSealed, len(c.seal.Slots())/seal.SlotSize
+		tail = append(tail, c.seal.Slots()...)
+	}
+	tail = append(tail, codingZstd, 0, 0, 0)
+	tail = binary.LittleEndian.AppendUint32(tail, uint32(slots))
 	tail = binary.LittleEndian.AppendUint64(tail, uint64(c.size))
-	return tail, record{Type: recordCoded, Len: c.stored + int64(len(tail)), Sum: checksum(tail)}
+	return tail, record{Type: kind, Len: c.stored + int64(len(tail)), Sum: checksum(tail)}
 }
 
 // codedBlocks is what a coded record's tail says: where each block begins behind
 // the record's header, its checksum, and whether it is stored as it is.
 type codedBlocks struct {
+	kind   recordType
 	tail   []byte  // all of it
+	slots  []byte  // of a sealed one
 	length int64   // of the record
 	at     []int64 // one more than there are blocks
 	sums   []uint32
 	plain  []bool
 }
 
+// tailSize is how long the tail of such a record is, by its last octets.
+func tailSize(kind recordType, trailer []byte, size int64) int64 {
+	n := blocks(size)*codedEntry + codedTrailer
+	if kind == recordSealed {
+		n += int64(binary.LittleEndian.Uint32(trailer[4:])) * seal.SlotSize
+	}
+	return n
+}
+
 // decodeTail reads the tail of a coded record of that length, for size octets.
-func decodeTail(tail []byte, length, size int64) (*codedBlocks, error) {
+func decodeTail(kind recordType, tail []byte, length, size int64) (*codedBlocks, error) {
 	n := int(blocks(size))
-	if len(tail) != n*codedEntry+codedTrailer {
+	if len(tail) < codedTrailer || int64(len(tail)) != tailSize(kind, tail[len(tail)-codedTrailer:], size) {
 		return nil, errors.New("table of blocks has another length")
 	}
-	end := tail[n*codedEntry:]
+	end := tail[len(tail)-codedTrailer:]
 	if end[0] != codingZstd {
 		return nil, fmt.Errorf("coding %d is unknown", end[0])
 	}
 	if got := binary.LittleEndian.Uint64(end[8:]); got != uint64(size) {
 		return nil, fmt.Errorf("it holds %d octets, %d were expected", got, size)
 	}
-	c := &codedBlocks{tail: tail, length: length, at: make([]int64, 1, n+1), sums: make([]uint32, n), plain: make([]bool, n)}
+	over := int64(0)
+	if kind == recordSealed {
+		over = seal.Overhead
+	}
+	c := &codedBlocks{kind: kind, tail: tail, slots: tail[n*codedEntry : len(tail)-codedTrailer], length: length, at: make([]int64, 1, n+1), sums: make([]uint32, n), plain: make([]bool, n)}
 	for i := range n {
 		e := tail[i*codedEntry:]
 		stored := binary.LittleEndian.Uint32(e[4:])
 		c.sums[i], c.plain[i] = binary.LittleEndian.Uint32(e), stored&codedPlain != 0
 		stored &^= codedPlain
-		if want := blockLen(size, int64(i)); int64(stored) > want || c.plain[i] && int64(stored) != want {
+		if want := blockLen(size, int64(i)) + over; int64(stored) > want || int64(stored) < over || c.plain[i] && int64(stored) != want {
 			return nil, fmt.Errorf("block %d has %d octets", i, stored)
 		}
 		c.at = append(c.at, c.at[i]+int64(stored))

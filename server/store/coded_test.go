@@ -174,19 +174,27 @@ func FuzzCoded(f *testing.F) {
 		f.Fatal(err)
 	}
 	c := coder{pack: &p}
-	data := c.block(nil, []byte(strings.Repeat("abc", 1000)))
+	data := c.block(nil, []byte(strings.Repeat("abc", 1000)), true)
 	tail, _ := c.finish()
-	f.Add(append(data, tail...), int64(3000))
-	f.Fuzz(func(t *testing.T, payload []byte, size int64) {
+	f.Add(append(data, tail...), int64(3000), false)
+	f.Add(append(data, tail...), int64(3000), true)
+	f.Fuzz(func(t *testing.T, payload []byte, size int64, sealed bool) {
 		if size <= 0 || size > 1<<20 {
 			return
 		}
-		n := int(blocks(size)*codedEntry + codedTrailer)
-		if n > len(payload) {
+		kind := recordCoded
+		if sealed {
+			kind = recordSealed
+		}
+		if len(payload) < codedTrailer {
 			return
 		}
-		coded, err := decodeTail(payload[len(payload)-n:], int64(len(payload)), size)
-		if err != nil {
+		n := tailSize(kind, payload[len(payload)-codedTrailer:], size)
+		if n > int64(len(payload)) {
+			return
+		}
+		coded, err := decodeTail(kind, payload[int64(len(payload))-n:], int64(len(payload)), size)
+		if err != nil || sealed {
 			return
 		}
 		buf := make([]byte, blobBlock)

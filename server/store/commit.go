@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"time"
 )
 
@@ -221,11 +220,6 @@ func (t *txn) put(x *body) BodyRef {
 	b.buf = append(b.buf, x.data...)
 	b.pad()
 	return x.at(l.active.info.ID, l.end+int64(start))
-}
-
-// putBytes is put for octets that are short and at hand.
-func (t *txn) putBytes(p []byte) BodyRef {
-	return t.put(plainBody(slices.Clone(p)))
 }
 
 // ready makes sure there is a segment to append to.

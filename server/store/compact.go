@@ -206,11 +206,11 @@ func (l *Log) survey(ctx context.Context) (*surveyed, error) {
 		case r.Size == 0:
 		case logs[r.Segment]:
 			u := used{offset: uint32(r.Offset / recordAlign), size: uint32(r.recordSize() / recordAlign)}
-			if r.Stored > 0 {
+			if r.packed() {
 				u.packed = r.Size
 			}
 			runs[r.Segment] = append(runs[r.Segment], u)
-		case r.Stored > 0 && !alone[r.Segment]:
+		case r.packed() && !alone[r.Segment]:
 			alone[r.Segment] = true
 			s.packed += r.Size
 			s.packedTo += r.recordSize()
@@ -349,7 +349,7 @@ func (l *Log) evacuate(ctx context.Context, v victim, o CompactOptions, c *Compa
 				m.holders = append(m.holders, holders[0])
 				holders = holders[1:]
 			}
-			body, err := l.carry(m.from)
+			body, err := l.carry(m.from, owners(m.holders))
 			if errors.Is(err, ErrDamaged) {
 				c.Damaged++
 				l.opt.Logger.Warn("store: a body cannot be moved", "segment", v.id, "offset", m.from.Offset, "err", err)
@@ -389,14 +389,23 @@ func (l *Log) evacuate(ctx context.Context, v victim, o CompactOptions, c *Compa
 	return nil
 }
 
+// owners are the accounts of holders, "" for the queue.
+func owners(list []holder) []string {
+	names := make([]string, len(list))
+	for i, h := range list {
+		names[i] = h.account
+	}
+	return names
+}
+
 // carry reads a stored run of octets, to be stored elsewhere.
-func (l *Log) carry(ref BodyRef) (_ *body, err error) {
+func (l *Log) carry(ref BodyRef, owners []string) (_ *body, err error) {
 	b, err := l.openBlob(ref)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.seg.release(b.seg)) }()
-	return b.body(l)
+	return b.body(l, owners)
 }
 
 // moving is a run of octets on its way to the end of the log.
@@ -410,6 +419,9 @@ type moving struct {
 func (t *txn) move(chunk []*moving) (bodies int, octets int64) {
 	ops := map[string]*opMoved{}
 	for _, m := range chunk {
+		if t.readable(m.body) != nil {
+			continue // it was sealed for an account that was erased since
+		}
 		var to BodyRef
 		for _, h := range m.holders {
 			if !t.holds(h) {

@@ -91,6 +91,7 @@ func TestBitFlips(t *testing.T) {
 		"with a checkpoint": {SegmentBytes: 2500, MemoryBody: 1000, CheckpointBytes: 2000},
 		"one segment":       {},
 		"compressed":        {SegmentBytes: 4000, MemoryBody: 1000, CheckpointBytes: 2000, Compress: true},
+		"encrypted":         {SegmentBytes: 4000, MemoryBody: 1000, CheckpointBytes: 2000, Encrypt: true, Root: rootKey()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))

@@ -86,6 +86,9 @@ func (l *Log) Erase(ctx context.Context, account string, o CompactOptions) (e Er
 	if err := l.empty(ctx, account, &e); err != nil {
 		return e, err
 	}
+	if err := l.do(ctx, func(t *txn) error { return t.dropKey(account) }); err != nil {
+		return e, err
+	}
 	if err := l.eachHolder(ctx, 0, func(h holder) {
 		if ref, ok := refs[placeOf{h.ref.Segment, h.ref.Offset}]; ok {
 			e.Shared++
@@ -197,17 +200,17 @@ func (l *Log) fingerprints(ctx context.Context, refs map[placeOf]BodyRef) (map[f
 
 func (b *blob) fingerprint() fingerprint {
 	if b.coded != nil {
-		return fingerprint{recordCoded, b.coded.length, checksum(b.coded.tail)}
+		return fingerprint{b.coded.kind, b.coded.length, checksum(b.coded.tail)}
 	}
 	return fingerprint{recordBlob, b.ref.Size, checksum(b.table)}
 }
 
-// hash reads the octets.
+// hash is that of the octets as they are stored: no key is needed for it.
 func (b *blob) hash() (sum [sha256.Size]byte, err error) {
 	h := sha256.New()
-	buf := make([]byte, min(b.ref.Size, blobBlock))
+	buf := make([]byte, storedBlock)
 	for i := range blocks(b.ref.Size) {
-		data, err := b.block(i, buf)
+		data, err := b.stored(i, buf)
 		if err != nil {
 			return sum, err
 		}

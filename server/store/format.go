@@ -14,9 +14,10 @@ import (
 // always has baseFormat, and what only some stores have raises it when it is
 // turned on, so that a version before can serve the others.
 const (
-	currentFormat = 3
+	currentFormat = 4
 	baseFormat    = 2 // annotations, references that move
 	codedFormat   = 3 // coded records
+	sealedFormat  = 4 // sealed records and a keyring
 )
 
 // storeFormat is the file "format" in a store's folder: JSON, a blank and its
@@ -24,7 +25,8 @@ const (
 // damaged: the headers of its segments decide then.
 type storeFormat struct {
 	Format    int    `json:"format"`
-	Reader    int    `json:"reader"` // the oldest format whose readers can read it
+	Reader    int    `json:"reader"`           // the oldest format whose readers can read it
+	Sealed    bool   `json:"sealed,omitempty"` // there is a keyring, and without it what is stored cannot be read
 	WrittenBy string `json:"written_by,omitempty"`
 }
 
@@ -56,7 +58,7 @@ func (l *Log) checkFormat() error { return l.raiseFormat(baseFormat) }
 func (l *Log) raiseFormat(format int) error {
 	l.formats.Lock()
 	defer l.formats.Unlock()
-	path := filepath.Join(l.dir, "format")
+	path, asked := filepath.Join(l.dir, "format"), format
 	have, err := l.readFormat(path)
 	switch {
 	case errors.Is(err, errHeader):
@@ -66,28 +68,16 @@ func (l *Log) raiseFormat(format int) error {
 		return err
 	case err == nil && have.Reader > currentFormat:
 		return &FormatError{Format: have.Format, Known: currentFormat, WrittenBy: have.WrittenBy}
-	case err == nil && have.Format >= format:
+	case err == nil && have.Format >= format && (have.Sealed || format < sealedFormat):
 		l.format.Store(int64(have.Format))
 		return nil
 	}
-	b, err := json.Marshal(storeFormat{Format: format, Reader: format, WrittenBy: l.opt.Version})
+	b, err := json.Marshal(storeFormat{Format: format, Reader: format, Sealed: have.Sealed || asked == sealedFormat, WrittenBy: l.opt.Version})
 	if err != nil {
 		return err
 	}
 	b = fmt.Appendf(b, " %08x", checksum(b))
-	temp := path + ".new"
-	if err := l.fs.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := l.fs.Create(temp)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(b, 0)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := errors.Join(l.fs.Rename(temp, path), l.fs.SyncDir(l.dir)); err != nil {
+	if err := l.replaceFile(path, b, false); err != nil {
 		return err
 	}
 	l.format.Store(int64(format))

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +38,8 @@ type ImageFile struct {
 	Sealed bool
 
 	id   uint64
-	kind segmentKind // 0: the checkpoint
+	kind segmentKind // 0: the checkpoint, or the keyring
+	text []byte      // of the keyring
 }
 
 // imageTries bounds how often an image is begun anew because two checkpoints
@@ -94,7 +98,16 @@ func (l *Log) image(ctx context.Context) (_ *Image, err error) {
 		}
 		im.Files = append(im.Files, ImageFile{Name: "checkpoint/" + checkpointName(cp.number), Size: size})
 	}
-	return im, im.measure(last, end)
+	if err := im.measure(last, end); err != nil {
+		return im, err
+	}
+	l.vault.mu.Lock()
+	defer l.vault.mu.Unlock()
+	if text := l.vault.text; text != nil { // with all the keys of the segments above
+		sum := sha256.Sum256(text)
+		im.Files = append(im.Files, ImageFile{Name: keyringName, Size: int64(len(text)), Marker: hex.EncodeToString(sum[:8]), text: text})
+	}
+	return im, nil
 }
 
 // measure lists the segments with what of them counts.
@@ -145,6 +158,9 @@ type ImageReader interface {
 
 // Open opens one of the files; the caller closes it before the image.
 func (im *Image) Open(f ImageFile) (ImageReader, error) {
+	if f.text != nil {
+		return keptOpen{bytes.NewReader(f.text)}, nil
+	}
 	if f.kind == 0 {
 		if im.checkpoint == nil {
 			return nil, fs.ErrClosed

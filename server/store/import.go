@@ -38,13 +38,16 @@ func (l *Log) Import(ctx context.Context, account string, list []Incoming) (out 
 		if in.Body == nil {
 			continue
 		}
-		if bodies[i], err = l.accept(in.Body, in.Size); err != nil {
+		if bodies[i], err = l.accept(in.Body, in.Size, []string{account}); err != nil {
 			return nil, err
 		}
 	}
 	err = l.do(ctx, func(t *txn) error {
 		a, err := t.account(account)
 		if err != nil {
+			return err
+		}
+		if err := t.readable(bodies...); err != nil {
 			return err
 		}
 		var wanted Quota

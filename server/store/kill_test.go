@@ -43,7 +43,7 @@ type ledgerLine struct {
 }
 
 func killOptions() store.Options {
-	return store.Options{SegmentBytes: 20_000, MemoryBody: 1500, CheckpointBytes: 30_000, Compress: true, FlushMessages: 7, IdleMessages: 10}
+	return store.Options{SegmentBytes: 20_000, MemoryBody: 1500, CheckpointBytes: 30_000, Compress: true, Encrypt: true, Root: rootKey(), FlushMessages: 7, IdleMessages: 10}
 }
 
 func victim(dir string) error {

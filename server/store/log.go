@@ -11,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"mailform/server/store/seal"
 )
 
 // Options tune a Log. The zero value is ready for use.
@@ -48,6 +50,15 @@ type Options struct {
 	Changed func(account string, added []*Message, removed bool)
 	// Compress has new bodies compressed where that saves octets; see SetCompress.
 	Compress bool
+	// Root is the key that the store's keyring is wrapped by. A store without one needs
+	// none; one with it does not open without, nor with another: a *seal.RootError.
+	Root *seal.Key
+	// Encrypt has new bodies encrypted, each for the accounts that it is delivered to;
+	// see SetEncrypt.
+	Encrypt bool
+	// Keyless opens an encrypted store without its keys: all can be checked, and of
+	// messages what is not encrypted can be read.
+	Keyless bool
 	// Copied says that the directory is a copy of a store that went on after it
 	// was made. Numbers that may have been given out since (UIDs, modseqs, those
 	// of mailboxes) are passed over, so that no client takes a new message for
@@ -89,6 +100,7 @@ type Log struct {
 
 	compress atomic.Bool
 	pack     packer
+	vault    vault
 	format   atomic.Int64 // as it is noted
 	formats  sync.Mutex   // held while the note of the format is written
 
@@ -152,10 +164,16 @@ func Open(dir string, o Options) (*Log, error) {
 	}
 	l.lock = lock
 	if err = l.checkFormat(); err == nil {
+		err = l.openVault()
+	}
+	if err == nil {
 		err = l.recover()
 	}
 	if err == nil && o.Compress {
 		err = l.SetCompress(true)
+	}
+	if err == nil && o.Encrypt && !o.Keyless {
+		err = l.SetEncrypt(true)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), l.seg.close(), lock.Close())

@@ -1,10 +1,12 @@
 package store_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
 	"mailform/server/store"
+	"mailform/server/store/seal"
 	"mailform/server/store/storetest"
 )
 
@@ -38,11 +40,22 @@ func (c checked) Close() error {
 	return c.Log.Close()
 }
 
+// rootKey is the storage key of stores in tests.
+func rootKey() *seal.Key {
+	k, err := seal.KeyOf(bytes.Repeat([]byte{7}, seal.KeySize))
+	if err != nil {
+		panic(err)
+	}
+	return &k
+}
+
 func TestConformance(t *testing.T) {
 	for name, opt := range map[string]store.Options{
 		"default":              {},
 		"small segments":       {SegmentBytes: 1000, MemoryBody: 100},
 		"compressed":           {SegmentBytes: 4000, MemoryBody: 1000, Compress: true},
+		"encrypted":            {SegmentBytes: 4000, MemoryBody: 1000, Encrypt: true, Root: rootKey()},
+		"both":                 {SegmentBytes: 4000, MemoryBody: 1000, Compress: true, Encrypt: true, Root: rootKey()},
 		"nothing in memory":    {SegmentBytes: 4000, FlushMessages: 1, IdleMessages: 1},
 		"frequent checkpoints": {SegmentBytes: 2000, CheckpointBytes: 500},
 	} {

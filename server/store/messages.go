@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"mailform/server/store/seal"
 )
 
 // Deliver implements Store.
@@ -25,13 +27,26 @@ func (l *Log) Deliver(ctx context.Context, d Delivery) ([]Message, error) {
 			return nil, err
 		}
 	}
-	x, err := l.accept(d.Body, d.Size)
+	x, err := l.accept(d.Body, d.Size, d.owners())
 	if err != nil {
 		return nil, err
+	}
+	prefixes, err := l.prefixes(d)
+	if err != nil {
+		return nil, errors.Join(err, l.discard(x))
+	}
+	sealedPrefixes := make([][]byte, len(d.Queue))
+	for i, e := range d.Queue {
+		if sealedPrefixes[i], err = l.sealPrefix(e.Prefix); err != nil {
+			return nil, errors.Join(err, l.discard(x))
+		}
 	}
 	var out []Message
 	err = l.do(ctx, func(t *txn) error {
 		if err := t.checkDelivery(d, x.size()); err != nil {
+			return err
+		}
+		if err := t.readable(append(slices.Collect(maps.Values(prefixes)), x)...); err != nil {
 			return err
 		}
 		ref := t.put(x)
@@ -45,7 +60,7 @@ func (l *Log) Deliver(ctx context.Context, d Delivery) ([]Message, error) {
 			}
 			head, ok := heads[string(target.Prefix)]
 			if !ok {
-				head = t.putBytes(target.Prefix)
+				head = t.put(prefixes[string(target.Prefix)])
 				heads[string(target.Prefix)] = head
 			}
 			m := &Message{
@@ -56,7 +71,7 @@ func (l *Log) Deliver(ctx context.Context, d Delivery) ([]Message, error) {
 			out = append(out, *m)
 		}
 		for i := range d.Queue {
-			t.enqueue(&d.Queue[i], i, ref)
+			t.enqueue(&d.Queue[i], i, ref, sealedPrefixes[i])
 		}
 		return nil
 	})
@@ -66,15 +81,50 @@ func (l *Log) Deliver(ctx context.Context, d Delivery) ([]Message, error) {
 	return out, l.keep(x)
 }
 
-// accept takes a body in, if there is room for new work.
-func (l *Log) accept(r io.Reader, size int64) (*body, error) {
+// owners are those that a delivery's body is for.
+func (d *Delivery) owners() []string {
+	owners := make([]string, 0, len(d.Targets)+1)
+	for _, t := range d.Targets {
+		owners = append(owners, t.Account)
+	}
+	if len(d.Queue) > 0 {
+		owners = append(owners, seal.Server)
+	}
+	return owners
+}
+
+// prefixes are what is put ahead of a delivery's body, each as it is to be stored for
+// those that have it.
+func (l *Log) prefixes(d Delivery) (map[string]*body, error) {
+	owners := map[string][]string{}
+	for _, t := range d.Targets {
+		owners[string(t.Prefix)] = append(owners[string(t.Prefix)], t.Account)
+	}
+	out := make(map[string]*body, len(owners))
+	for prefix, names := range owners {
+		s, err := l.sealFor(names)
+		if err != nil {
+			return nil, err
+		}
+		if s == nil || prefix == "" {
+			out[prefix] = plainBody([]byte(prefix))
+			continue
+		}
+		c := coder{seal: s}
+		out[prefix] = c.whole([]byte(prefix))
+	}
+	return out, nil
+}
+
+// accept takes a body in for these accounts, if there is room for new work.
+func (l *Log) accept(r io.Reader, size int64, owners []string) (*body, error) {
 	if l.closed() {
 		return nil, ErrClosed
 	}
 	if err := l.room(size); err != nil {
 		return nil, err
 	}
-	return l.spool(r, size)
+	return l.spool(r, size, owners)
 }
 
 // room says whether there is space for that many octets of new work.

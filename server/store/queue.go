@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// enqueue puts an entry into the queue. body is the delivery's.
-func (t *txn) enqueue(e *QueueEntry, i int, body BodyRef) {
+// enqueue puts an entry into the queue. body is the delivery's,
+// and prefix the entry's as it is stored.
+func (t *txn) enqueue(e *QueueEntry, i int, body BodyRef, prefix []byte) {
 	if e.ID == "" {
 		e.ID = t.name(i)
 	}
@@ -28,6 +29,7 @@ func (t *txn) enqueue(e *QueueEntry, i int, body BodyRef) {
 	e.Attempts = countable(e.Attempts)
 	e.Size = int64(len(e.Prefix)) + e.Body.Size
 	own := cloneEntry(*e)
+	own.Prefix = slices.Clone(prefix)
 	t.stage.queue[e.ID] = &own
 	t.op(&opQueue{own})
 }
@@ -49,7 +51,7 @@ func (l *Log) Queue(ctx context.Context) ([]QueueEntry, error) {
 	l.ix.mu.RLock()
 	list := make([]QueueEntry, 0, len(l.ix.queue))
 	for _, e := range l.ix.queue {
-		list = append(list, cloneEntry(*e))
+		list = append(list, l.entry(*e))
 	}
 	l.ix.mu.RUnlock()
 	slices.SortFunc(list, func(a, b QueueEntry) int {
@@ -59,6 +61,17 @@ func (l *Log) Queue(ctx context.Context) ([]QueueEntry, error) {
 		return strings.Compare(a.ID, b.ID)
 	})
 	return list, nil
+}
+
+// entry is a queue entry as callers have it. When there is no key for its prefix that
+// stays as it is stored, and OpenQueued says so.
+func (l *Log) entry(e QueueEntry) QueueEntry {
+	e = cloneEntry(e)
+	if p, err := l.openPrefix(e.Prefix); err == nil {
+		e.Prefix = p
+		e.Size = int64(len(e.Prefix)) + e.Body.Size
+	}
+	return e
 }
 
 // UpdateQueue implements Store.
@@ -98,5 +111,9 @@ func (l *Log) OpenQueued(ctx context.Context, e QueueEntry) (io.ReadCloser, erro
 	if l.closed() {
 		return nil, ErrClosed
 	}
-	return l.newReader(e.Prefix, e.Body)
+	prefix, err := l.openPrefix(e.Prefix)
+	if err != nil {
+		return nil, fmt.Errorf("queue entry %s: its header: %w", e.ID, err)
+	}
+	return l.newReader(prefix, e.Body)
 }

@@ -30,6 +30,8 @@ const (
 	// recordCoded is octets of a message that are stored otherwise than they are
 	// read: see coded.go. Its length and checksum are those of what is stored.
 	recordCoded recordType = 4
+	// recordSealed is the same, encrypted.
+	recordSealed recordType = 5
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -137,7 +139,10 @@ func blocks(n int64) int64    { return (n + blobBlock - 1) / blobBlock }
 func tableSize(n int64) int64 { return 4 * blocks(n) }
 
 // holdsOctets says whether a record of that type is octets of a message.
-func (t recordType) holdsOctets() bool { return t == recordBlob || t == recordCoded }
+func (t recordType) holdsOctets() bool { return t == recordBlob || t.coded() }
+
+// coded says whether octets are stored otherwise than they are read.
+func (t recordType) coded() bool { return t == recordCoded || t == recordSealed }
 
 // sums computes a blob's table of checksums while the blob goes by.
 type sums struct {

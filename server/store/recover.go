@@ -380,7 +380,7 @@ func (r *recovery) settle() {
 // A transaction in it counts when it and every body it stored are whole.
 // Remains of others are cut off at the end and marked as holes before it.
 func (r *recovery) settleLast(end int64) (int64, error) {
-	buf := make([]byte, blobBlock)
+	buf := make([]byte, storedBlock)
 	whole := map[int64]bool{}
 	for i, it := range r.items {
 		if it.bad == nil && it.Type.holdsOctets() {

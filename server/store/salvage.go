@@ -70,7 +70,7 @@ func (l *Log) unreferencedIn(ctx context.Context, id uint64, used map[placeOf]bo
 		return err
 	}
 	sc := &scanner{r: seg.file, marker: seg.info.Marker, pos: segmentHeader, end: end}
-	buf := make([]byte, blobBlock)
+	buf := make([]byte, storedBlock)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err

@@ -66,7 +66,7 @@ func (s *scanner) at(off int64) (scanned, error) {
 		if checksum(sc.payload) != rec.Sum {
 			sc.bad = errors.New("transaction does not match its checksum")
 		}
-	case recordBlob, recordCoded, recordHole:
+	case recordBlob, recordCoded, recordSealed, recordHole:
 	default:
 		sc.bad = fmt.Errorf("record of unknown type %d", rec.Type)
 	}

@@ -63,7 +63,7 @@ func (l *Log) Stage(ctx context.Context, account, mailbox string, r io.Reader, s
 	if err := l.appendable(account, mailbox, size); err != nil {
 		return nil, err
 	}
-	b, err := l.accept(r, size)
+	b, err := l.accept(r, size, []string{account})
 	if err != nil {
 		return nil, err
 	}
@@ -97,6 +97,9 @@ func (l *Log) AppendStaged(ctx context.Context, account, mailbox string, msgs []
 	var validity uint32
 	err = l.do(ctx, func(t *txn) error {
 		a, b, err := t.mailbox(account, mailbox)
+		if err == nil {
+			err = t.readable(bodies...)
+		}
 		if err != nil {
 			return err
 		}

@@ -25,11 +25,13 @@
 //   - Bodies may be compressed, in blocks of 64 KiB with a checksum each: a part of a
 //     large message is read without the rest. Sizes and quotas are those of the
 //     messages, whatever they take.
+//   - Bodies may be encrypted, with a key each that is wrapped for the accounts that
+//     have it: see server/store/seal. Erasing an account drops its key.
 //   - Only the last batch of the log can be torn by a crash, and nothing in it
 //     was acknowledged. A torn tail is cut. Damage elsewhere costs the records it
 //     hit, is reported by Damage and in the log, and leaves the rest readable.
 //
-// It imports nothing of mailform but server/store/kv.
+// It imports nothing of mailform but server/store/kv and server/store/seal.
 package store
 
 import (

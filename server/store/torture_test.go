@@ -73,6 +73,8 @@ func tortureOptions(seed uint64, fs store.FS) store.Options {
 		MemoryBody:      []int64{100, 2000}[seed%2],
 		CheckpointBytes: []int64{700, 5000, 1 << 30}[seed/3%3],
 		Compress:        seed%4 >= 2,
+		Encrypt:         seed%5 < 2,
+		Root:            rootKey(),
 		FlushMessages:   []int64{1, 20, 1000}[seed/2%3],
 		IdleMessages:    []int64{1, 1000}[seed/5%2],
 	}
