@@ -21,7 +21,7 @@ func (n *Indexer) Erase(account string) (freed int64, err error) {
 	n.order = slices.DeleteFunc(n.order, func(a string) bool { return a == account })
 	n.mu.Unlock()
 	if e != nil {
-		err = e.x.Close() // writes what is in memory, into the files that go
+		err = e.x.drop()
 	}
 	err = errors.Join(err, EraseFiles(n.cfg.Dir, account, &freed))
 	return freed, err

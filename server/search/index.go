@@ -3,6 +3,7 @@ package search
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"sync/atomic"
 
 	"mailform/server/store"
+	"mailform/server/store/seal"
 )
 
 const (
@@ -31,8 +33,10 @@ const (
 // Index is the index of one account. Add and Tidy are called by one goroutine at
 // a time; Find by any.
 type Index struct {
-	dir string
-	log *slog.Logger
+	dir     string
+	log     *slog.Logger
+	account string
+	keys    keysOf
 
 	mu       sync.Mutex
 	segments []*segment // by number
@@ -45,6 +49,11 @@ type Index struct {
 // Open opens the index in dir, or begins one. A file that is damaged is removed:
 // what it knew is indexed anew.
 func Open(dir string, log *slog.Logger) (*Index, error) {
+	return openFor(dir, log, "", func() *seal.Ring { return nil })
+}
+
+// openFor is Open for an account's index that is encrypted when keys says so.
+func openFor(dir string, log *slog.Logger, account string, keys keysOf) (*Index, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -52,7 +61,7 @@ func Open(dir string, log *slog.Logger) (*Index, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{dir: dir, log: log, next: 1, memory: newBuilder(), places: map[store.BodyRef]bool{}}
+	x := &Index{dir: dir, log: log, account: account, keys: keys, next: 1, memory: newBuilder(), places: map[store.BodyRef]bool{}}
 	replaced := map[uint64]bool{}
 	for _, e := range entries {
 		name, ours := strings.CutSuffix(e.Name(), suffix)
@@ -63,9 +72,9 @@ func Open(dir string, log *slog.Logger) (*Index, error) {
 			}
 			continue
 		}
-		s, err := openSegment(x.path(number), number)
+		s, err := openSegment(x.path(number), number, keys())
 		if errors.Is(err, errSegment) {
-			log.Warn("search: a file of the index is damaged, or of an earlier version; its messages are indexed anew", "file", x.path(number))
+			log.Warn("search: a file of the index is damaged, of an earlier version, or not encrypted as the mail is; its messages are indexed anew", "file", x.path(number))
 			if err := os.Remove(x.path(number)); err != nil {
 				return nil, err
 			}
@@ -197,18 +206,38 @@ func (x *Index) write(e *encoder, replaces []uint64) (*segment, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(e.writeTo(f, replaces), f.Close()); err != nil {
+	ring := x.keys()
+	if err := errors.Join(x.encode(f, e, replaces, ring), f.Close()); err != nil {
 		return nil, errors.Join(err, os.Remove(tmp))
 	}
 	if err := os.Rename(tmp, x.path(number)); err != nil {
 		return nil, err
 	}
-	s, err := openSegment(x.path(number), number)
+	s, err := openSegment(x.path(number), number, ring)
 	if err != nil {
 		return nil, err
 	}
 	s.refs.Store(1)
 	return s, nil
+}
+
+// encode writes a segment, encrypted when there is a ring.
+func (x *Index) encode(f io.Writer, e *encoder, replaces []uint64, ring *seal.Ring) error {
+	if ring == nil {
+		return e.writeTo(f, replaces)
+	}
+	body, err := ring.NewBody(x.account)
+	if err != nil {
+		return err
+	}
+	w, err := newSealWriter(f, body)
+	if err != nil {
+		return err
+	}
+	if err := e.writeTo(w, replaces); err != nil {
+		return err
+	}
+	return w.close()
 }
 
 // Find looks for a folded text in some fields.
@@ -304,14 +333,19 @@ func (x *Index) merge(list []*segment, alive func(store.BodyRef) bool) error {
 }
 
 // Close writes what is in memory and closes the files.
-func (x *Index) Close() error {
+func (x *Index) Close() error { return x.end((*Index).flush) }
+
+// drop closes the files; what is in memory goes nowhere.
+func (x *Index) drop() error { return x.end(func(*Index) error { return nil }) }
+
+func (x *Index) end(flush func(*Index) error) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.closed {
 		return nil
 	}
 	x.closed = true
-	err := x.flush()
+	err := flush(x)
 	for _, s := range x.segments {
 		s.release()
 	}

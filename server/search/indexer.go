@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"mailform/server/store"
+	"mailform/server/store/seal"
 )
 
 // Config is what an Indexer needs. Store, Dir and Logger must be set.
@@ -19,6 +20,19 @@ type Config struct {
 	Dir    string // of all accounts' indexes
 	Logger *slog.Logger
 	Now    func() time.Time // default time.Now
+	// Keys returns the keys of the store's accounts; nil, or one that returns nil, when
+	// nothing is encrypted. The index of an account that has a key is encrypted.
+	Keys func() *seal.Ring
+}
+
+// keysOf is Keys for one account.
+func (c *Config) keysOf(account string) keysOf {
+	return func() *seal.Ring {
+		if ring := c.Keys(); ring != nil && ring.Has(account) {
+			return ring
+		}
+		return nil
+	}
 }
 
 const (
@@ -61,6 +75,9 @@ type entry struct {
 func NewIndexer(cfg Config) *Indexer {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Keys == nil {
+		cfg.Keys = func() *seal.Ring { return nil }
 	}
 	return &Indexer{cfg: cfg, wake: make(chan struct{}, 1), todo: map[string]*pending{}, open: map[string]*entry{}}
 }
@@ -220,7 +237,7 @@ func (n *Indexer) add(ctx context.Context, x *Index, m *store.Message) error {
 		}
 		err = errors.Join(err, r.Close())
 	}
-	if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) {
+	if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) || errors.Is(err, store.ErrNoKey) {
 		return nil // it is gone, or cannot be searched in any way
 	}
 	return err
@@ -235,7 +252,7 @@ func (n *Indexer) index(account string) (*Index, error) {
 	}
 	e := n.open[account]
 	if e == nil {
-		x, err := Open(filepath.Join(n.cfg.Dir, url.PathEscape(account)), n.cfg.Logger)
+		x, err := openFor(filepath.Join(n.cfg.Dir, url.PathEscape(account)), n.cfg.Logger, account, n.cfg.keysOf(account))
 		if err != nil {
 			return nil, err
 		}

@@ -15,7 +15,7 @@
 // message is read. Chinese and Japanese, which have no spaces, are indexed by pairs
 // of characters.
 //
-// It imports server/store and server/imap/mimetree.
+// It imports server/store, server/store/seal and server/imap/mimetree.
 package search
 
 import (

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"mailform/server/store"
+	"mailform/server/store/seal"
 )
 
 // A segment is one file, never changed once it is there:
@@ -157,8 +158,9 @@ func (s *segment) lists(w word) (lists [][]byte) {
 	return lists
 }
 
-// openSegment maps a file and checks all of it.
-func openSegment(path string, number uint64) (*segment, error) {
+// openSegment maps a file and checks all of it. One that is encrypted where the
+// account's others are not, or the other way around, is errSegment.
+func openSegment(path string, number uint64, ring *seal.Ring) (*segment, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -171,7 +173,19 @@ func openSegment(path string, number uint64) (*segment, error) {
 	if info.Size() < int64(len(magic)+trailerSize) {
 		return nil, fmt.Errorf("%s: %w", path, errSegment)
 	}
-	data, err := unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	kind := make([]byte, len(magic))
+	if _, err := f.ReadAt(kind, 0); err != nil {
+		return nil, err
+	}
+	var data []byte
+	switch {
+	case string(kind) == sealedMagic:
+		data, err = openSealed(f, info.Size(), ring)
+	case ring != nil:
+		err = errSegment
+	default:
+		data, err = unix.Mmap(int(f.Fd()), 0, int(info.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", path, err)
 	}
