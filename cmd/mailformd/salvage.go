@@ -15,6 +15,7 @@ import (
 
 	"mailform/server/agent"
 	"mailform/server/store"
+	"mailform/server/store/seal"
 	"mailform/server/transfer"
 )
 
@@ -38,6 +39,11 @@ mailformd import ADDRESS maildir:DIR/ADDRESS brings the mail into another store.
 not be read.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			l, err := k.open(cmd, store.Options{FS: store.ReadOnly(), ReserveBytes: -1})
+			var key *seal.RootError
+			if errors.As(err, &key) || errors.Is(err, seal.ErrRing) {
+				fmt.Fprintf(cmd.ErrOrStderr(), "Messages that are encrypted are left out: %v\n", err)
+				l, err = k.open(cmd, store.Options{FS: store.ReadOnly(), ReserveBytes: -1, Keyless: true})
+			}
 			if err != nil {
 				return err
 			}
@@ -105,6 +111,9 @@ func salvage(ctx context.Context, l *store.Log, dir string, unreferenced bool) (
 	if err == nil {
 		err = l.Unreferenced(ctx, func(ref store.BodyRef, r io.Reader) error {
 			body, err := io.ReadAll(r)
+			if errors.Is(err, store.ErrNoKey) {
+				return nil // whose it was cannot be told either
+			}
 			// Header lines that were added at delivery have no end of a header.
 			if err != nil || !bytes.Contains(body, []byte("\r\n\r\n")) {
 				return err

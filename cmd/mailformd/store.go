@@ -20,6 +20,7 @@ import (
 	"mailform/server/agent"
 	"mailform/server/daemon"
 	"mailform/server/store"
+	"mailform/server/store/keyfile"
 )
 
 // exitDamaged is what a check or a salvage ends with that found damage.
@@ -39,7 +40,7 @@ change nothing, and so does salvage; erase works on the files. rebuild needs the
 	f.StringVar(&dir, "dir", "", "directory of another store, for example of a restored one")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	k := &storeKeeper{dir: &dir, json: &asJSON}
-	cmd.AddCommand(k.stats(), k.check(), k.compact(), k.rebuild(), k.salvage(), k.erase())
+	cmd.AddCommand(k.stats(), k.check(), k.compact(), k.rebuild(), k.salvage(), k.erase(), k.key())
 	return cmd
 }
 
@@ -73,6 +74,13 @@ func (k *storeKeeper) open(cmd *cobra.Command, o store.Options) (*store.Log, err
 	if _, err := os.Stat(filepath.Join(k.path(), "log")); err != nil {
 		return nil, fmt.Errorf("%s is no mail store: %w", k.path(), err)
 	}
+	if !o.Keyless {
+		root, err := keyfile.For(layout().StoreKeyFile(), k.path())
+		if err != nil {
+			return nil, err
+		}
+		o.Root = root
+	}
 	o.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelError}))
 	l, err := store.Open(k.path(), o)
 	if errors.Is(err, store.ErrInUse) {
@@ -91,7 +99,7 @@ func (k *storeKeeper) stats() *cobra.Command {
 				return err
 			}
 			if !asked {
-				l, err := k.open(cmd, store.Options{FS: store.ReadOnly()})
+				l, err := k.open(cmd, store.Options{FS: store.ReadOnly(), Keyless: true})
 				if err != nil {
 					return err
 				}
@@ -143,7 +151,7 @@ counter with what it counts. It changes nothing. The exit code is 2 when somethi
 				return err
 			}
 			if !asked {
-				l, err := k.open(cmd, store.Options{FS: store.ReadOnly()})
+				l, err := k.open(cmd, store.Options{FS: store.ReadOnly(), Keyless: true})
 				if err != nil {
 					return err
 				}
@@ -220,7 +228,7 @@ func (k *storeKeeper) rebuild() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			l, err := k.open(cmd, store.Options{Version: version, Rebuild: true})
+			l, err := k.open(cmd, store.Options{Version: version, Rebuild: true, Keyless: true})
 			if err != nil {
 				return err
 			}

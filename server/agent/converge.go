@@ -124,6 +124,9 @@ func (c *converge) run(ctx context.Context) error {
 		return err
 	}
 	c.sum = manifest.SHA256(text)
+	if err := c.storeKey(&want); err != nil {
+		return err
+	}
 	if c.req.DryRun {
 		if err := c.dryManifest(ctx, old, &want, oldSum); err != nil {
 			return err

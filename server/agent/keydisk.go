@@ -15,11 +15,11 @@ import (
 	"mailform/server/manifest"
 )
 
-// With a data disk the keys are on it, too: DKIM and TLS keys, certificates, the ACME
+// With a data disk the keys are on it, too: DKIM and TLS keys, the storage key, certificates, the ACME
 // accounts and what waits for an order. A machine that gets the disk signs with the
 // same selectors and serves the same certificates as the one before it.
 //
-// Each of the three folders of ConfigDir that hold keys is then a link into KeysDir,
+// Each of the four folders of ConfigDir that hold keys is then a link into KeysDir,
 // so that whoever reads a key finds it in the same place on every host. A folder that
 // is a link has its keys on the disk, one that is a folder has them where it is, and
 // there is never any doubt: a whole, durable and compared copy is made under another
@@ -45,6 +45,7 @@ func (a *Agent) keyDirs() []keyDir {
 		{a, "tls", a.Layout.TLSDir(), 0o750, true},
 		{a, "dkim", a.Layout.DKIMDir(), 0o750, true},
 		{a, "acme", a.Layout.ACMEDir(), 0o700, false},
+		{a, "store", a.Layout.StoreKeyDir(), 0o750, true},
 	}
 }
 
@@ -296,8 +297,8 @@ func (c *converge) bringKeysBack(ctx context.Context) error {
 	if away, err := a.keysAway(); err != nil {
 		return err
 	} else if away {
-		return failf(manifest.ExitFailed, "the keys of this host are on the data disk with serial number %q, which is not mounted: attach it once more, so that they come back; or, if it is gone for good, delete the links %s, %s and %s, and new keys are made",
-			rec.Serial, a.Layout.TLSDir(), a.Layout.DKIMDir(), a.Layout.ACMEDir())
+		return failf(manifest.ExitFailed, "the keys of this host are on the data disk with serial number %q, which is not mounted: attach it once more, so that they come back; or, if it is gone for good, delete the links %s, %s, %s and %s, and new keys are made",
+			rec.Serial, a.Layout.TLSDir(), a.Layout.DKIMDir(), a.Layout.ACMEDir(), a.Layout.StoreKeyDir())
 	}
 	a.effect("note that keys move")
 	if err := writeJSON(a.Layout.KeysMovingFile(), keysMoving{rec.Serial}, 0o644); err != nil {
@@ -518,7 +519,7 @@ func keyAccess(rel string, dir bool) (mode fs.FileMode, group bool) {
 		return 0o600, false
 	case dir:
 		return 0o750, true
-	case filepath.Base(rel) == "key.pem", top == "dkim" && strings.HasSuffix(rel, ".pem"):
+	case filepath.Base(rel) == "key.pem", top == "store" && strings.HasPrefix(rest, "root.key"), top == "dkim" && strings.HasSuffix(rel, ".pem"):
 		return secretMode, true
 	}
 	return 0o644, false

@@ -88,7 +88,7 @@ const (
 )
 
 // fileName is what may be restored: nothing outside of the state directory.
-var fileName = regexp.MustCompile(`^(store/log/[0-9a-f]{16}\.(log|body)|store/checkpoint/[0-9a-f]{16}|credentials\.json|retained\.json)$`)
+var fileName = regexp.MustCompile(`^(store/log/[0-9a-f]{16}\.(log|body)|store/checkpoint/[0-9a-f]{16}|store/keyring|credentials\.json|retained\.json)$`)
 
 var errDamaged = errors.New("it is damaged")
 

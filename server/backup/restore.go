@@ -220,7 +220,7 @@ func (l *localWriter) Write(p []byte) (int, error) {
 // proven opens a restored store, so that it passes over the numbers that its
 // original gave out since, and lets it compare everything in it.
 func proven(ctx context.Context, dir string) (queued int, err error) {
-	l, err := store.Open(dir, store.Options{Copied: true, ReserveBytes: -1})
+	l, err := store.Open(dir, store.Options{Copied: true, Keyless: true, ReserveBytes: -1})
 	if err != nil {
 		return 0, err
 	}

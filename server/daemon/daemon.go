@@ -11,6 +11,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/cipher"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -38,6 +39,7 @@ import (
 	"mailform/server/search"
 	"mailform/server/smtp"
 	"mailform/server/store"
+	"mailform/server/store/seal"
 	"mailform/server/web"
 )
 
@@ -231,15 +233,33 @@ func start(ctx context.Context, cfg Config) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.store, err = cfg.OpenStore(cfg.Layout.StoreDir(), store.Options{Logger: cfg.Logger.With("part", "store"), Now: cfg.Now, Version: cfg.Version, Changed: d.changed}); err != nil {
+	if d.store, err = cfg.OpenStore(cfg.Layout.StoreDir(), store.Options{Logger: cfg.Logger.With("part", "store"), Now: cfg.Now, Version: cfg.Version, Changed: d.changed, Root: s.root}); err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	d.search.Store(search.NewIndexer(search.Config{Store: d.store, Dir: cfg.Layout.SearchDir(), Logger: cfg.Logger.With("part", "search"), Now: cfg.Now}))
-	d.sums.Store(summary.NewKeeper(summary.Config{Store: d.store, Dir: cfg.Layout.SummaryDir(), Logger: cfg.Logger.With("part", "summary"), Now: cfg.Now}))
+	d.search.Store(search.NewIndexer(search.Config{Store: d.store, Dir: cfg.Layout.SearchDir(), Logger: cfg.Logger.With("part", "search"), Now: cfg.Now, Keys: d.keys}))
+	d.sums.Store(summary.NewKeeper(summary.Config{Store: d.store, Dir: cfg.Layout.SummaryDir(), Logger: cfg.Logger.With("part", "summary"), Now: cfg.Now, Cipher: d.cipher}))
 	if err := d.assemble(ctx, s, spool); err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
 	return d, nil
+}
+
+// keys returns the keys of the store's accounts; nil when nothing is encrypted.
+func (d *daemon) keys() *seal.Ring {
+	if s, ok := d.store.(interface{ Keys() *seal.Ring }); ok {
+		return s.Keys()
+	}
+	return nil
+}
+
+// cipher is what an account's summaries are sealed with; nil while it has no key, and
+// so no encrypted mail.
+func (d *daemon) cipher(account string) (cipher.AEAD, error) {
+	ring := d.keys()
+	if ring == nil || !ring.Has(account) {
+		return nil, nil
+	}
+	return ring.Cipher(account, "summary")
 }
 
 // changed tells the search index and the summaries what the store has committed.

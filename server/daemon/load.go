@@ -16,6 +16,8 @@ import (
 	"mailform/server/manifest"
 	"mailform/server/route"
 	"mailform/server/store"
+	"mailform/server/store/keyfile"
+	"mailform/server/store/seal"
 )
 
 // state is everything a reload reads again. It does not change once made.
@@ -27,6 +29,7 @@ type state struct {
 	routes    *route.Table
 	keys      *mailauth.Keys
 	certs     certificates
+	root      *seal.Key // nil: there is no storage key
 }
 
 // load reads the documents and keys of a host. keyErr tells what is wrong with
@@ -56,6 +59,9 @@ func load(l manifest.Layout) (s *state, keyErr, err error) {
 	if s.routes, err = route.New(s.manifest, s.retained); err != nil {
 		return nil, nil, err
 	}
+	if s.root, err = keyfile.For(l.StoreKeyFile(), l.StoreDir()); err != nil {
+		return nil, nil, err
+	}
 	var certErr error
 	s.certs, certErr = readCertificates(l, s.manifest.Host)
 	s.keys, keyErr = mailauth.Load(l, s.manifest)
@@ -82,6 +88,15 @@ func (s *state) ready(ctx context.Context, st store.Store) error {
 	if c, ok := st.(interface{ SetCompress(bool) error }); ok {
 		if err := c.SetCompress(s.manifest.Store != nil && s.manifest.Store.Compress); err != nil {
 			return fmt.Errorf("compress messages: %w", err)
+		}
+	}
+	if c, ok := st.(interface {
+		GiveRoot(*seal.Key)
+		SetEncrypt(bool) error
+	}); ok {
+		c.GiveRoot(s.root)
+		if err := c.SetEncrypt(s.manifest.Store != nil && s.manifest.Store.Encrypt); err != nil {
+			return fmt.Errorf("encrypt messages: %w", err)
 		}
 	}
 	if err := ensureAccounts(ctx, st, s.directory); err != nil {

@@ -67,7 +67,7 @@ func (l Layout) MovedStateDir() string { return l.at("/var/lib/mailform.moved") 
 func (l Layout) StorageFile() string { return l.at("/etc/mailform/storage.json") }
 func (l Layout) MovingFile() string  { return l.at("/etc/mailform/moving") }
 
-// KeysDir holds the keys of a host with a data disk: TLSDir, DKIMDir and ACMEDir are
+// KeysDir holds the keys of a host with a data disk: TLSDir, DKIMDir, ACMEDir and StoreKeyDir are
 // then links to folders of the same names in it.
 func (l Layout) KeysDir() string { return l.at("/var/lib/mailform/keys") }
 
@@ -109,6 +109,13 @@ func (l Layout) AgesFile() string { return l.at("/var/lib/mailform/store/ages.js
 
 // MonitorFile is what the daemon has told about itself. Losing it only repeats a mail.
 func (l Layout) MonitorFile() string { return l.at("/var/lib/mailform/store/monitor.json") }
+
+// StoreKeyDir holds StoreKeyFile, the storage key: 32 octets that wrap the keyring of a
+// store whose mail is encrypted. StoreKeySavedFile has the fingerprint of the one that
+// somebody has taken a copy of.
+func (l Layout) StoreKeyDir() string       { return l.at("/etc/mailform/store") }
+func (l Layout) StoreKeyFile() string      { return filepath.Join(l.StoreKeyDir(), "root.key") }
+func (l Layout) StoreKeySavedFile() string { return filepath.Join(l.StoreKeyDir(), "saved") }
 
 // TLSDir holds one folder per certificate name: key.pem, chain.pem, meta.json.
 func (l Layout) TLSDir() string { return l.at("/etc/mailform/tls") }

@@ -56,6 +56,7 @@ type POP3 struct {
 // Store is how mail is kept on the disk.
 type Store struct {
 	Compress bool `json:"compress,omitempty"` // where it saves octets
+	Encrypt  bool `json:"encrypt,omitempty"`  // with keys of the accounts, wrapped by Layout.StoreKeyFile
 }
 
 // Filter is what is done about unwanted mail on port 25.

@@ -59,6 +59,9 @@ func (l *Log) Erase(ctx context.Context, account string, o CompactOptions) (e Er
 			err = fmt.Errorf("erase %s: %w", account, err)
 		}
 	}()
+	if l.opt.Keyless {
+		return e, errors.New("the store was opened without its keys")
+	}
 	boxes, err := l.Mailboxes(ctx, account)
 	if errors.Is(err, ErrNoMailbox) {
 		boxes, err = nil, nil // never here, or of a store that lost it

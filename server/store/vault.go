@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -295,4 +296,33 @@ func (l *Log) openPrefix(p []byte) ([]byte, error) {
 		return nil, ErrNoKey
 	}
 	return ring.OpenOctets(seal.Server, prefixUse, sealed)
+}
+
+// GiveRoot has a root key for when encryption is turned on first. A store that has a
+// keyring already needed its own to open.
+func (l *Log) GiveRoot(root *seal.Key) {
+	l.vault.mu.Lock()
+	defer l.vault.mu.Unlock()
+	if l.vault.ring.Load() == nil {
+		l.opt.Root = root
+	}
+}
+
+// KeyNeeded returns the fingerprint of the root key that the store in dir needs; ""
+// when it needs none.
+func KeyNeeded(dir string) (string, error) {
+	var copies [][]byte
+	for _, name := range []string{keyringName, keyringCopy} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		if err == nil {
+			copies = append(copies, b)
+		}
+	}
+	if len(copies) == 0 {
+		return "", nil
+	}
+	return seal.Needs(copies...)
 }

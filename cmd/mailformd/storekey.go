@@ -1,0 +1,250 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"mailform/server/store"
+	"mailform/server/store/keyfile"
+	"mailform/server/store/seal"
+)
+
+// key is the family of commands about the storage key.
+func (k *storeKeeper) key() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "key", Short: "look after the key of a store whose mail is encrypted",
+		Long: `Look after the storage key: it opens the keyring of the store, and with that the mail. A backup has the keyring and not
+the key, so that whoever keeps backups cannot read the mail, and whoever loses the key cannot either: export it once.`,
+	}
+	cmd.AddCommand(k.keyShow(), k.keyExport(), k.keyImport(), k.keyRotate())
+	return cmd
+}
+
+// storeKeyShown is what is said of a storage key; never the key.
+type storeKeyShown struct {
+	Here   string `json:"here"`   // fingerprint of the key on this host; "" is none
+	Needed string `json:"needed"` // of the one that the store needs; "" when it needs none
+	Saved  bool   `json:"saved"`  // the one here was exported
+}
+
+func (k *storeKeeper) shown() (s storeKeyShown, err error) {
+	key, err := keyfile.For(layout().StoreKeyFile(), k.path())
+	if err != nil {
+		return s, err
+	}
+	if s.Needed, err = store.KeyNeeded(k.path()); err != nil || key == nil {
+		return s, err
+	}
+	s.Here = key.Fingerprint()
+	saved, err := os.ReadFile(layout().StoreKeySavedFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	s.Saved = strings.TrimSpace(string(saved)) == s.Here
+	return s, err
+}
+
+func (k *storeKeeper) keyShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show", Short: "say which key is here and which the store needs", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := k.shown()
+			if err != nil {
+				return err
+			}
+			if *k.json {
+				return answer(cmd, s)
+			}
+			orNone := func(s string) string {
+				if s == "" {
+					return "none"
+				}
+				return s
+			}
+			saved := "exported"
+			if !s.Saved {
+				saved = "never exported: it is nowhere but on this host"
+			}
+			if s.Here == "" {
+				saved = ""
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "here:    %s  %s\nneeded:  %s\n", orNone(s.Here), saved, orNone(s.Needed))
+			return err
+		},
+	}
+}
+
+func (k *storeKeeper) keyExport() *cobra.Command {
+	var out string
+	cmd := &cobra.Command{
+		Use: "export", Short: "write the key down: to the terminal, or to a new file with --out", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			key, err := keyfile.For(layout().StoreKeyFile(), k.path())
+			if err != nil {
+				return err
+			}
+			if key == nil {
+				return errors.New("there is no storage key on this host")
+			}
+			switch {
+			case out != "":
+				err = writeSecret(out, key.Text()+"\n")
+			case term.IsTerminal(int(os.Stdout.Fd())):
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), key.Text())
+			default:
+				err = errors.New("this is no terminal; name a file with --out, which only its owner can read")
+			}
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "This is the storage key %s. Keep it where the backups are not.\n", key.Fingerprint())
+			return replaceSecret(layout().StoreKeySavedFile(), []byte(key.Fingerprint()+"\n"), 0o644)
+		},
+	}
+	cmd.Flags().StringVar(&out, "out", "", "new file for the key, with mode 0600")
+	return cmd
+}
+
+// writeSecret makes a file that only its owner can read, and that must not exist.
+func writeSecret(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// replaceSecret puts a file in the place of one, durably, for the owner of its folder.
+func replaceSecret(path string, b []byte, mode fs.FileMode) error {
+	owner, err := ownerOf(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	temp := path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if os.Geteuid() == 0 {
+		err = errors.Join(err, f.Chown(owner.uid, owner.gid))
+	}
+	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(temp, path), dir.Sync())
+}
+
+func (k *storeKeeper) keyImport() *cobra.Command {
+	return &cobra.Command{
+		Use: "import FILE", Short: "put a key that was exported in its place; - reads it from standard input", Args: cobra.ExactArgs(1),
+		Long: `Put a key that was exported in its place, after a restore on another machine. One that the store does not need is
+refused. Start the server afterwards, or apply.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in := cmd.InOrStdin()
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				in = f
+			}
+			text, err := io.ReadAll(io.LimitReader(in, 1024))
+			if err != nil {
+				return err
+			}
+			key, err := seal.ParseText(string(text))
+			if err != nil {
+				return err
+			}
+			need, err := store.KeyNeeded(k.path())
+			if err != nil {
+				return err
+			}
+			path := layout().StoreKeyFile()
+			have, _ := keyfile.For(path, k.path()) // a damaged one is what this mends
+			switch {
+			case need != "" && need != key.Fingerprint():
+				return fmt.Errorf("this is the storage key %s; the store in %s needs %s. Nothing was changed", key.Fingerprint(), k.path(), need)
+			case need == "" && have != nil && *have != key:
+				return fmt.Errorf("there is a storage key here, %s, and no store that needs this one, %s. Nothing was changed; restore the store first", have.Fingerprint(), key.Fingerprint())
+			}
+			if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+				return err
+			}
+			if err := replaceSecret(path, key.Octets(), keyfile.Mode); err != nil {
+				return err
+			}
+			if err := replaceSecret(layout().StoreKeySavedFile(), []byte(key.Fingerprint()+"\n"), 0o644); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "The storage key %s is in its place.\n", key.Fingerprint())
+			return err
+		},
+	}
+}
+
+func (k *storeKeeper) keyRotate() *cobra.Command {
+	return &cobra.Command{
+		Use: "rotate", Short: "have the keyring wrapped by a new key; the server must be stopped", Args: cobra.NoArgs,
+		Long: `Have the keyring wrapped by a new storage key. No message is touched. The one before is of use for older backups only.
+Export the new one afterwards.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path := layout().StoreKeyFile()
+			owner, err := ownerOf(k.path())
+			if err != nil {
+				return err
+			}
+			l, err := k.open(cmd, store.Options{Version: version})
+			if err != nil {
+				return err
+			}
+			// A change that was cut off may have left the key that counts in the other file.
+			now, err := keyfile.For(path, k.path())
+			if err == nil && now != nil {
+				err = replaceSecret(path, now.Octets(), keyfile.Mode)
+			}
+			var key seal.Key
+			if err == nil {
+				key, err = seal.NewKey(rand.Reader)
+			}
+			if err == nil {
+				// It is on the disk before the keyring needs it.
+				err = replaceSecret(keyfile.Next(path), key.Octets(), keyfile.Mode)
+			}
+			if err == nil {
+				err = l.SetRoot(key)
+			}
+			if err = errors.Join(err, l.Close(), owner.give(k.path())); err != nil {
+				return err
+			}
+			if err := replaceSecret(path, key.Octets(), keyfile.Mode); err != nil {
+				return err
+			}
+			if err := os.Remove(keyfile.Next(path)); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "The store needs the storage key %s now. Export it: mailformd store key export\n", key.Fingerprint())
+			return err
+		},
+	}
+}
