@@ -23,7 +23,7 @@ func (l *loader) buildServer(b *built) {
 		s.POP3 = &POP3{Exclusive: get[bool](p, "exclusive"), Range: rangeOf(p.header)}
 	}
 	storage, _ := n.one("storage")
-	s.Storage = Storage{Compress: get[bool](storage, "compress"), Range: rangeOf(storage.header)}
+	s.Storage = Storage{Compress: get[bool](storage, "compress"), Encrypt: get[bool](storage, "encrypt"), Range: rangeOf(storage.header)}
 	r := first(n, "relay")
 	if r == nil {
 		return

@@ -297,6 +297,7 @@ type POP3 struct {
 // Storage is how mail is kept on the disk.
 type Storage struct {
 	Compress bool // messages, where it saves octets
+	Encrypt  bool // messages, with a key of each mailbox
 	Range    Range
 }
 

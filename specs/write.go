@@ -496,7 +496,10 @@ func (w *writer) server(schema *blockSchema, s *Server) {
 		if p := s.POP3; p != nil {
 			b.block("pop3", nil, func(b body) { b.attr("exclusive", p.Exclusive) })
 		}
-		b.optional("storage", func(b body) { b.attr("compress", s.Storage.Compress) })
+		b.optional("storage", func(b body) {
+			b.attr("compress", s.Storage.Compress)
+			b.attr("encrypt", s.Storage.Encrypt)
+		})
 		if r := s.Relay; r != nil {
 			b.block("relay", nil, func(b body) {
 				b.attr("host", r.Host)

@@ -276,6 +276,7 @@ server {
 
   storage {
     compress = true
+    encrypt  = true
   }
 
   pop3 {

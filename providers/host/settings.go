@@ -36,8 +36,8 @@ func settingsOf(spec *specs.Spec, h *specs.Host) *manifest.Manifest {
 	if p := spec.Server.POP3; p != nil {
 		m.POP3 = &manifest.POP3{Exclusive: p.Exclusive}
 	}
-	if s := spec.Server.Storage; s.Compress {
-		m.Store = &manifest.Store{Compress: s.Compress}
+	if s := spec.Server.Storage; s.Compress || s.Encrypt {
+		m.Store = &manifest.Store{Compress: s.Compress, Encrypt: s.Encrypt}
 	}
 	if b := spec.Backup; b != nil {
 		m.Backup = &manifest.Backup{
@@ -218,14 +218,18 @@ func storeValue(s *manifest.Store) plan.Value {
 	if s == nil {
 		return plan.Null()
 	}
-	return plan.Map(map[string]plan.Value{"compress": plan.Bool(s.Compress)})
+	v := map[string]plan.Value{"compress": plan.Bool(s.Compress)}
+	if s.Encrypt { // what states from before say is the same without it
+		v["encrypt"] = plan.Bool(true)
+	}
+	return plan.Map(v)
 }
 
 func readStore(v plan.Value) *manifest.Store {
 	if v.IsNull() {
 		return nil
 	}
-	return &manifest.Store{Compress: v.Field("compress").True()}
+	return &manifest.Store{Compress: v.Field("compress").True(), Encrypt: v.Field("encrypt").True()}
 }
 
 func relayValue(r *manifest.Relay) plan.Value {

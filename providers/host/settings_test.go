@@ -19,7 +19,7 @@ import (
 func furnished(spec *specs.Spec) {
 	spec.Server.Limits = specs.Limits{Connections: 1000, ConnectionsPerClient: 20, RecipientsPerMessage: 100, MessagesPerHour: 300}
 	spec.Server.Filter = specs.Filter{DNSBL: []string{"zen.example"}, Greylist: true, DMARC: true, Attachments: []string{"js", "exe"}}
-	spec.Server.Storage = specs.Storage{Compress: true}
+	spec.Server.Storage = specs.Storage{Compress: true, Encrypt: true}
 	spec.Server.POP3 = &specs.POP3{Exclusive: true}
 	spec.Server.SCRAM = false
 	spec.Hosts[0].SSH.Harden, spec.Hosts[0].Firewall, spec.Hosts[0].Tune = true, true, true

@@ -170,6 +170,7 @@ func (c *completion) server(a plan.Attrs) {
 		}
 	}
 	s.Storage.Compress = a["store"].Field("compress").True()
+	s.Storage.Encrypt = a["store"].Field("encrypt").True()
 	if p := a["pop3"]; !p.IsNull() {
 		s.POP3 = &specs.POP3{Exclusive: p.Field("exclusive").True()}
 	}
