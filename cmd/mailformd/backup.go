@@ -23,6 +23,8 @@ import (
 	"mailform/server/bucket"
 	"mailform/server/daemon"
 	"mailform/server/manifest"
+	"mailform/server/store"
+	"mailform/server/store/keyfile"
 )
 
 func backupCommand() *cobra.Command {
@@ -152,7 +154,23 @@ func restore(ctx context.Context, w io.Writer, p *backup.Place, at time.Time, to
 	for _, path := range out.Beside {
 		fmt.Fprintf(w, "%s: not put in place, there is one already\n", path)
 	}
-	return nil
+	return sayKey(w, filepath.Join(to, "store"))
+}
+
+// sayKey says which storage key a restored store needs, when that is not here.
+func sayKey(w io.Writer, dir string) error {
+	need, err := store.KeyNeeded(dir)
+	if err != nil || need == "" {
+		return err
+	}
+	key, err := keyfile.For(layout().StoreKeyFile(), dir)
+	if err == nil && key != nil && key.Fingerprint() == need {
+		_, err := fmt.Fprintf(w, "its mail is encrypted with the storage key %s, which is on this host\n", need)
+		return err
+	}
+	_, err = fmt.Fprintf(w, "its mail is encrypted with the storage key %s, which is not on this host: nobody can read it, and mailformd does not start,\n"+
+		"until it is brought back with mailformd store key import FILE, from what mailformd store key export wrote\n", need)
+	return err
 }
 
 // serviceUser is whom the mail belongs to on a host; the zero Owner where there

@@ -102,6 +102,10 @@ func TestStoreKeyCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	show("here:    none", "needed:  "+key.Fingerprint())
+	var said strings.Builder
+	if err := sayKey(&said, dir); err != nil || !strings.Contains(said.String(), key.Fingerprint()) || !strings.Contains(said.String(), "is not on this host") {
+		t.Errorf("a restore says %q, %v", said.String(), err)
+	}
 	if out, err := run("check"); err != nil {
 		t.Errorf("check without the key: %q, %v", out, err)
 	}
