@@ -20,6 +20,7 @@ const (
 	adviceUnsynced = "clock-not-synchronized"
 	adviceReverted = "change-taken-back"
 	adviceWall     = "other-firewall"
+	adviceStoreKey = "storage-key-here-only"
 )
 
 // Advise implements plan.Advisor, from what the hosts have said last.

@@ -85,6 +85,10 @@ func adviseState(host string, f *manifest.Facts) []plan.Advice {
 		add(adviceWall, w.Name+" does not let in "+strings.Join(words, ", "),
 			"It is the machine's own firewall, which mailform leaves as it is: mail programs and other servers are kept out. On the host:\n"+open)
 	}
+	if k := f.StoreKey; k != nil && k.Fingerprint != "" && !k.Saved {
+		add(adviceStoreKey, "the key of its mail is nowhere but on this host",
+			"The mail is encrypted with the storage key "+k.Fingerprint+", which is in no backup: when the host is lost, so is the mail, with every backup of it. On the host:\nmailformd store key export\nKeep what it prints where the backups are not.")
+	}
 	if r := f.Reverted; r != nil {
 		add(adviceReverted, "the last change was taken back at "+r.Time.UTC().Format("2006-01-02 15:04:05 UTC"),
 			"Why: "+r.Why+".\nThe host is as it was before that change. `mailform plan` shows what is still to do, `mailform logs "+host+"` what happened. This is said until a change succeeds.")

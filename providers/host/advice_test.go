@@ -107,3 +107,21 @@ func TestAdviceOnWalls(t *testing.T) {
 		}
 	}
 }
+
+// A storage key that nobody has a copy of is told of, until somebody has.
+func TestAdviceOnTheStorageKey(t *testing.T) {
+	for _, tc := range []struct {
+		key  *manifest.StoreKey
+		want int
+	}{
+		{nil, 0},
+		{&manifest.StoreKey{}, 0}, // missing: that is drift
+		{&manifest.StoreKey{Fingerprint: "0123456789abcdef"}, 1},
+		{&manifest.StoreKey{Fingerprint: "0123456789abcdef", Saved: true}, 0},
+	} {
+		got := AdviseOn("mx1", "mail.acme.example", "203.0.113.7", true, &manifest.Facts{StoreKey: tc.key})
+		if len(got) != tc.want || tc.want > 0 && (got[0].Code != adviceStoreKey || !strings.Contains(got[0].Text, tc.key.Fingerprint) || !strings.Contains(got[0].Text, "mailformd store key export")) {
+			t.Errorf("%+v: %+v", tc.key, got)
+		}
+	}
+}

@@ -104,6 +104,12 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if trial != nil {
 		f.Service.Drift = append(f.Service.Drift, "a change is not confirmed yet")
 	}
+	if f.StoreKey, err = a.storeKeyFacts(m); err != nil {
+		return nil, err
+	}
+	if f.StoreKey != nil && f.StoreKey.Fingerprint == "" {
+		f.Service.Drift = append(f.Service.Drift, "there is no storage key")
+	}
 	f.Walls = a.walls(ctx, m)
 	if bans, err := a.Bans(ctx); err == nil { // a table that is not loaded is drift
 		f.Banned = len(bans.Bans)

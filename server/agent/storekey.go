@@ -1,7 +1,11 @@
 package agent
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"strings"
 
 	"mailform/server/manifest"
 	"mailform/server/store"
@@ -51,4 +55,24 @@ func (c *converge) storeKey(want *manifest.Manifest) error {
 	c.reload = true
 	c.step("storage key", "changed", fmt.Sprintf("%s was made; it is nowhere but on this host until somebody runs mailformd store key export there", made.Fingerprint()))
 	return nil
+}
+
+// storeKeyFacts tells of the storage key; nil when nothing is encrypted, and while the
+// keys are on a disk that is not there.
+func (a *Agent) storeKeyFacts(m *manifest.Manifest) (*manifest.StoreKey, error) {
+	if m.Store == nil || !m.Store.Encrypt {
+		return nil, nil
+	}
+	if away, err := a.keysAway(); err != nil || away {
+		return nil, err
+	}
+	key, err := keyfile.For(a.Layout.StoreKeyFile(), a.Layout.StoreDir())
+	if err != nil || key == nil {
+		return &manifest.StoreKey{}, err
+	}
+	saved, err := os.ReadFile(a.Layout.StoreKeySavedFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return &manifest.StoreKey{Fingerprint: key.Fingerprint(), Saved: strings.TrimSpace(string(saved)) == key.Fingerprint()}, err
 }

@@ -49,6 +49,15 @@ func TestStoreKey(t *testing.T) {
 	if err := m.agent().PasswordsReceived(t.Context(), res.Passwords); err != nil {
 		t.Fatal(err)
 	}
+	if f := m.observe(); f.StoreKey == nil || *f.StoreKey != (manifest.StoreKey{Fingerprint: key.Fingerprint()}) || len(f.Service.Drift) > 0 {
+		t.Errorf("observed: %+v, drift %q", f.StoreKey, f.Service.Drift)
+	}
+	if err := os.WriteFile(m.layout.StoreKeySavedFile(), []byte(key.Fingerprint()+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if f := m.observe(); !f.StoreKey.Saved {
+		t.Errorf("exported: %+v", f.StoreKey)
+	}
 	before := m.snapshot()
 	if res, _, err := m.converge(req); err != nil || res.Changed || m.snapshot() != before {
 		t.Errorf("the second converge: %+v, %v", res, err)
@@ -61,6 +70,9 @@ func TestStoreKey(t *testing.T) {
 	away := filepath.Join(t.TempDir(), "key")
 	if err := os.Rename(path, away); err != nil {
 		t.Fatal(err)
+	}
+	if f := m.observe(); f.StoreKey == nil || f.StoreKey.Fingerprint != "" || !strings.Contains(strings.Join(f.Service.Drift, " "), "no storage key") {
+		t.Errorf("without the key: %+v, drift %q", f.StoreKey, f.Service.Drift)
 	}
 	if _, _, err := m.converge(req); err == nil || !strings.Contains(err.Error(), key.Fingerprint()) || !strings.Contains(err.Error(), "store key import") || fileExists(path) {
 		t.Errorf("without the key: %v", err)

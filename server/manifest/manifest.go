@@ -241,6 +241,8 @@ type Facts struct {
 	Service      Service `json:"service"`
 	// Walls are other firewalls that are at work on the machine.
 	Walls []Wall `json:"walls,omitempty"`
+	// StoreKey is the key of the stored mail; nil when that is not encrypted.
+	StoreKey *StoreKey `json:"store_key,omitempty"`
 	// Banned is how many clients the host's own firewall drops.
 	Banned int `json:"banned,omitempty"`
 	// Foreign is what stands in the places of what mailform would make.
@@ -251,6 +253,12 @@ type Facts struct {
 	Trial *Trial `json:"trial,omitempty"`
 	// Reverted is the last change that the host has taken back, until one succeeds.
 	Reverted *Reverted `json:"reverted,omitempty"`
+}
+
+// StoreKey is what is told of a storage key; never the key.
+type StoreKey struct {
+	Fingerprint string `json:"fingerprint,omitempty"` // "": it is missing
+	Saved       bool   `json:"saved,omitempty"`       // somebody has exported it
 }
 
 // Version is one mailformd on the host.
