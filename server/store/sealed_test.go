@@ -492,3 +492,19 @@ func TestSealedSalvage(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// BenchmarkSealedBody encrypts messages, and reads what it made.
+func BenchmarkSealedBody(b *testing.B) {
+	for _, size := range []int{4 << 10, 100 << 10} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			l := sealedLog(b, b.TempDir(), Options{})
+			body := []byte(noise(size))
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				if _, err := l.shortBody(body, []string{"a@b"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
