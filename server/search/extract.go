@@ -52,7 +52,11 @@ func (x *extraction) part(p *mimetree.Part, top bool) {
 			field = fieldOf(h.Name)
 		}
 		x.give(Headers, Fold(h.Name))
-		x.give(field, Fold(mimetree.DecodeWords(h.Value())))
+		value := mimetree.DecodeWords(h.Value())
+		x.give(field, Fold(value))
+		if field&(From|To|Cc|Bcc) != 0 {
+			x.addresses(field, h.Value(), value)
+		}
 		if x.done {
 			return
 		}
@@ -68,6 +72,21 @@ func (x *extraction) part(p *mimetree.Part, top bool) {
 		x.part(p.Message, false)
 	case p.Type == "text" && !isAttachment(p):
 		x.text(p)
+	}
+}
+
+// addresses gives those of a field that do not stand in it as they are shown: with
+// comments between, folded, or with the name behind them.
+func (x *extraction) addresses(field Field, raw, value string) {
+	for _, a := range mimetree.ParseAddresses(raw) {
+		plain := mimetree.DecodeWords(a.Name) + " <" + a.Mailbox + "@" + a.Host + ">"
+		shown := plain
+		if a.Name == "" {
+			shown = plain[2 : len(plain)-1]
+		}
+		if a.Host != "" && !x.done && !strings.Contains(value, shown) {
+			x.give(field, Fold(plain))
+		}
 	}
 }
 

@@ -55,6 +55,7 @@ func TestFind(t *testing.T) {
 			"--x\n\nshown part\n--x\nContent-Type: text/plain\nContent-Disposition: attachment; filename=secret.txt\n\nattachedtext\n--x\nContent-Type: message/rfc822\n\nFrom: inner@example.net\nSubject: forwarded\n\nforwardedbody\n--x--\n"),
 		message("From: bob@example.org\nSubject: flow", "one two\nthree-four a@b.example 2026-11-22\n"),
 		message("Subject: base\nContent-Transfer-Encoding: base64\nContent-Type: text/plain; charset=utf-8", "5Lit5paH5pCc57Si5rWL6K+V\n"), // 中文搜索测试
+		message("From: <erin (a comment)@ (and another) odd.example>\nTo: frank@odd.example (Frank Who)", "odd\n"),
 	}
 	for _, where := range []string{"memory", "file", "merged"} {
 		t.Run(where, func(t *testing.T) {
@@ -92,6 +93,7 @@ func TestFind(t *testing.T) {
 				{Body, "shown", []int{3}}, {All, "attachedtext", nil}, {Body, "forwardedbody", []int{3}}, {All, "inner@example.net", []int{3}}, {From, "inner", nil}, {All, "secret.txt", []int{3}},
 				{Body, "two three", []int{4}}, {Body, "three-four", []int{4}}, {Body, "threefour", nil}, {Body, "2026-11", []int{4}}, {Body, "a@b.ex", []int{4}}, {Body, "b@a", nil},
 				{Body, "搜索", []int{5}}, {Body, "中文搜索测试", []int{5}}, {Body, "文测", nil}, {All, "bob@example.org", []int{1, 2, 3, 4}}, {All, "subject", []int{0, 1, 2, 3, 4, 5}},
+				{From, "erin@odd.example", []int{6}}, {From, "a comment", []int{6}}, {To, "frank who <frank@odd", []int{6}}, {To, "odd.example (frank", []int{6}}, {All, "<erin@odd.example>", []int{6}},
 				{Body, "?", []int{0}}, {All, "nowhere", nil},
 			} {
 				text := Fold(c.text)
