@@ -96,7 +96,7 @@ func serve(ctx context.Context, version string, listen []string, format, level s
 	if err != nil {
 		return fmt.Errorf("MAILFORM_CA_BUNDLE: %w", err)
 	}
-	resolver, err := queue.NewDNS(os.Getenv("MAILFORM_RESOLVER"))
+	resolver, err := queue.NewDNS(os.Getenv("MAILFORM_RESOLVER"), time.Now)
 	if err != nil {
 		return fmt.Errorf("MAILFORM_RESOLVER: %w", err)
 	}

@@ -210,7 +210,7 @@ func start(ctx context.Context, cfg Config) (*daemon, error) {
 		cfg.OpenStore = func(dir string, o store.Options) (store.Store, error) { return store.Open(dir, o) }
 	})
 	if cfg.Resolver == nil {
-		r, err := queue.NewDNS("")
+		r, err := queue.NewDNS("", cfg.Now)
 		if err != nil {
 			return nil, err
 		}

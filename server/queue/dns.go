@@ -6,21 +6,24 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
-// DNS is a Resolver that asks recursive name servers.
+// DNS is a Resolver that asks recursive name servers, and remembers for a while
+// what they said.
 type DNS struct {
 	servers []string
 	timeout time.Duration // of one question to one server
+	cache   *cache
 }
 
 // NewDNS returns a resolver that asks server ("192.0.2.53:53"), or, when server
-// is "", those of /etc/resolv.conf.
-func NewDNS(server string) (*DNS, error) {
-	d := &DNS{timeout: 5 * time.Second}
+// is "", those of /etc/resolv.conf. now says when an answer is too old.
+func NewDNS(server string, now func() time.Time) (*DNS, error) {
+	d := newDNS(nil, 5*time.Second, now)
 	if server != "" {
 		if _, _, err := net.SplitHostPort(server); err != nil {
 			return nil, fmt.Errorf("name server %q: %w", server, err)
@@ -41,9 +44,19 @@ func NewDNS(server string) (*DNS, error) {
 	return d, nil
 }
 
+func newDNS(servers []string, timeout time.Duration, now func() time.Time) *DNS {
+	d := &DNS{servers: servers, timeout: timeout}
+	d.cache = newCache(now, d.ask)
+	return d
+}
+
+func (d *DNS) look(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
+	return d.cache.get(ctx, asked(name, kind))
+}
+
 // LookupMX implements Resolver.
 func (d *DNS) LookupMX(ctx context.Context, domain string) ([]MX, error) {
-	answer, err := d.ask(ctx, domain, dns.TypeMX)
+	answer, err := d.look(ctx, domain, dns.TypeMX)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +74,7 @@ func (d *DNS) LookupAddr(ctx context.Context, host string) ([]netip.Addr, error)
 	var list []netip.Addr
 	var failed error
 	for _, t := range []uint16{dns.TypeA, dns.TypeAAAA} {
-		answer, err := d.ask(ctx, host, t)
+		answer, err := d.look(ctx, host, t)
 		if err != nil {
 			failed = err
 			continue
@@ -86,43 +99,44 @@ func (d *DNS) LookupAddr(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 // ask tries the servers in order, each by UDP and, for a long answer, by TCP.
-func (d *DNS) ask(ctx context.Context, name string, t uint16) ([]dns.RR, error) {
+func (d *DNS) ask(ctx context.Context, q question) answer {
 	m := new(dns.Msg)
-	m.SetQuestion(dns.Fqdn(name), t)
+	m.SetQuestion(q.name, q.kind)
 	m.SetEdns0(1232, false)
-	failed := errors.New("no name server")
+	failed := answer{err: errors.New("no name server"), ttl: failureTTL, octets: answerCost + len(q.name)}
 	for range 2 {
 		for _, server := range d.servers {
 			r, err := d.exchange(ctx, m, server)
-			if err != nil {
-				if ctx.Err() != nil {
-					return nil, ctx.Err()
-				}
-				failed = fmt.Errorf("%s: %w", server, err)
-				continue
+			switch {
+			case ctx.Err() != nil:
+				return answer{err: ctx.Err()}
+			case err != nil:
+				failed.err = fmt.Errorf("%s: %w", server, err)
+			case r.Rcode == dns.RcodeSuccess || r.Rcode == dns.RcodeNameError:
+				return remember(q, r)
+			default:
+				failed.err = fmt.Errorf("%s: %s", server, dns.RcodeToString[r.Rcode])
 			}
-			switch r.Rcode {
-			case dns.RcodeSuccess:
-				return r.Answer, nil
-			case dns.RcodeNameError:
-				return nil, ErrNoDomain
-			}
-			failed = fmt.Errorf("%s: %s", server, dns.RcodeToString[r.Rcode])
 		}
 	}
-	return nil, failed
+	return failed
 }
 
 func (d *DNS) exchange(ctx context.Context, m *dns.Msg, server string) (*dns.Msg, error) {
 	client := dns.Client{Timeout: d.timeout}
 	r, _, err := client.ExchangeContext(ctx, m, server)
-	if err == nil && !r.Truncated {
-		return r, nil
-	}
 	if err != nil && ctx.Err() != nil {
 		return nil, err
 	}
-	client.Net = "tcp"
-	r, _, err = client.ExchangeContext(ctx, m, server)
-	return r, err
+	if err != nil || r.Truncated {
+		client.Net = "tcp"
+		if r, _, err = client.ExchangeContext(ctx, m, server); err != nil {
+			return nil, err
+		}
+	}
+	// What is kept has to be the answer to this question.
+	if len(r.Question) != 1 || r.Question[0].Qtype != m.Question[0].Qtype || !strings.EqualFold(r.Question[0].Name, m.Question[0].Name) {
+		return nil, errors.New("the reply is not to the question")
+	}
+	return r, nil
 }

@@ -70,6 +70,9 @@ func TestDNS(t *testing.T) {
 		case strings.HasPrefix(name, "alias.") && kind == dns.TypeA:
 			add("%s 60 IN CNAME real.example.", name)
 			add("real.example. 60 IN A 192.0.2.1")
+		case strings.HasPrefix(name, "mixed-up."):
+			m.Question[0].Name = "other.example."
+			add("other.example. 60 IN MX 1 mx.other.example.")
 		case strings.HasPrefix(name, "both."):
 			if kind == dns.TypeA {
 				add("%s 60 IN A 192.0.2.2", name)
@@ -79,7 +82,7 @@ func TestDNS(t *testing.T) {
 		}
 		_ = w.WriteMsg(m)
 	})
-	d, err := NewDNS(address)
+	d, err := NewDNS(address, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +99,9 @@ func TestDNS(t *testing.T) {
 	if _, err := d.LookupMX(ctx, "broken.example"); err == nil || errors.Is(err, ErrNoDomain) {
 		t.Errorf("SERVFAIL: %v", err)
 	}
+	if mx, err := d.LookupMX(ctx, "mixed-up.example"); err == nil {
+		t.Errorf("a reply to another question: %v", mx)
+	}
 	for name, want := range map[string]string{"both.example": "[192.0.2.2 2001:db8::2]", "alias.example": "[192.0.2.1]"} {
 		if list, err := d.LookupAddr(ctx, name); err != nil || fmt.Sprint(list) != want {
 			t.Errorf("%s: %v, %v", name, list, err)
@@ -111,7 +117,7 @@ func TestDNS(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	two := &DNS{servers: []string{l.Addr().String(), address}, timeout: time.Second}
+	two := newDNS([]string{l.Addr().String(), address}, time.Second, time.Now)
 	if list, err := two.LookupAddr(ctx, "alias.example"); err != nil || len(list) != 1 {
 		t.Errorf("with a dead server ahead: %v, %v", list, err)
 	}
@@ -123,10 +129,10 @@ func TestDNS(t *testing.T) {
 }
 
 func TestNewDNS(t *testing.T) {
-	if _, err := NewDNS("192.0.2.1"); err == nil {
+	if _, err := NewDNS("192.0.2.1", time.Now); err == nil {
 		t.Error("a server without a port was accepted")
 	}
-	if d, err := NewDNS("192.0.2.1:5353"); err != nil || !slices.Equal(d.servers, []string{"192.0.2.1:5353"}) {
+	if d, err := NewDNS("192.0.2.1:5353", time.Now); err != nil || !slices.Equal(d.servers, []string{"192.0.2.1:5353"}) {
 		t.Errorf("%v, %v", d, err)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // LookupTXT returns the TXT records of name, each in one piece.
 func (d *DNS) LookupTXT(ctx context.Context, name string) ([]string, error) {
-	answer, err := d.ask(ctx, name, dns.TypeTXT)
+	answer, err := d.look(ctx, name, dns.TypeTXT)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func unescape(s string) string {
 
 // LookupA returns the IPv4 addresses of host alone: what blocklists answer with.
 func (d *DNS) LookupA(ctx context.Context, host string) ([]netip.Addr, error) {
-	answer, err := d.ask(ctx, host, dns.TypeA)
+	answer, err := d.look(ctx, host, dns.TypeA)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (d *DNS) LookupPTR(ctx context.Context, a netip.Addr) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer, err := d.ask(ctx, name, dns.TypePTR)
+	answer, err := d.look(ctx, name, dns.TypePTR)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/miekg/dns"
 )
@@ -29,7 +30,7 @@ func TestLookups(t *testing.T) {
 		}
 		_ = w.WriteMsg(m)
 	})
-	d, err := NewDNS(address)
+	d, err := NewDNS(address, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
