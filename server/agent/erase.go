@@ -19,13 +19,9 @@ func (a *Agent) EraseMailbox(ctx context.Context, req manifest.EraseRequest) (ma
 	if err := a.claim(req.Claim, false); err != nil {
 		return out, err
 	}
-	list, err := a.readRetained()
+	kept, err := a.readRetained()
 	if err != nil {
 		return out, err
-	}
-	kept := map[string]manifest.Retained{}
-	for _, r := range list {
-		kept[r.Address] = r
 	}
 	if _, ok := kept[req.Address]; !ok {
 		return out, failf(manifest.ExitRequest, "the mail of %s is not kept on this host", req.Address)

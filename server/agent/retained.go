@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -13,13 +14,9 @@ import (
 // that are back and those whose mail the daemon has deleted after their time.
 func (c *converge) retained(ctx context.Context, old, want *manifest.Manifest) error {
 	a := c.a
-	list, err := a.readRetained()
+	kept, err := a.readRetained()
 	if err != nil {
 		return err
-	}
-	kept := map[string]manifest.Retained{}
-	for _, r := range list {
-		kept[r.Address] = r
 	}
 	var added, back, purged []string
 	if old != nil {
@@ -81,29 +78,35 @@ func (a *Agent) purged(ctx context.Context) []string {
 	return st.Purged
 }
 
-func (a *Agent) readRetained() (list []manifest.Retained, err error) {
-	_, err = readJSON(a.Layout.RetainedFile(), &list)
-	return list, err
+// readRetained is the file of the mailboxes whose mail is kept, by address.
+func (a *Agent) readRetained() (map[string]manifest.Retained, error) {
+	var list []manifest.Retained
+	_, err := readJSON(a.Layout.RetainedFile(), &list)
+	kept := make(map[string]manifest.Retained, len(list))
+	for _, r := range list {
+		kept[r.Address] = r
+	}
+	return kept, err
 }
 
 func (a *Agent) writeRetained(kept map[string]manifest.Retained) error {
-	list := make([]manifest.Retained, 0, len(kept))
-	for _, r := range kept {
-		list = append(list, r)
-	}
-	sort.Slice(list, func(i, j int) bool { return list[i].Address < list[j].Address })
-	b, err := manifest.Encode(list)
+	b, err := manifest.Encode(retainedList(kept))
 	if err != nil {
 		return err
 	}
 	return writeFile(a.Layout.RetainedFile(), b, secretMode, a.gid())
 }
 
+// retainedList is in the order of the addresses.
+func retainedList(kept map[string]manifest.Retained) []manifest.Retained {
+	return slices.SortedFunc(maps.Values(kept), func(x, y manifest.Retained) int { return strings.Compare(x.Address, y.Address) })
+}
+
 // retainedFacts are the retained mailboxes without their password hashes and
 // without those whose mail is gone.
-func retainedFacts(list []manifest.Retained, purged []string) []manifest.Retained {
+func retainedFacts(kept map[string]manifest.Retained, purged []string) []manifest.Retained {
 	var out []manifest.Retained
-	for _, r := range list {
+	for _, r := range retainedList(kept) {
 		if slices.Contains(purged, r.Address) {
 			continue
 		}
@@ -131,13 +134,9 @@ func (a *Agent) RestoreMailbox(ctx context.Context, req manifest.RestoreRequest)
 	if err := a.claim(req.Claim, false); err != nil {
 		return out, err
 	}
-	list, err := a.readRetained()
+	kept, err := a.readRetained()
 	if err != nil {
 		return out, err
-	}
-	kept := map[string]manifest.Retained{}
-	for _, r := range list {
-		kept[r.Address] = r
 	}
 	r, ok := kept[req.Address]
 	if !ok || slices.Contains(a.purged(ctx), req.Address) {

@@ -9,16 +9,16 @@ import (
 )
 
 func TestRetainedFacts(t *testing.T) {
-	list := []manifest.Retained{
-		{Address: "a@acme.example", Mailbox: &manifest.Mailbox{Local: "a", PasswordHash: "$argon2id$v=19$m=1,t=1,p=1$c2FsdA$aGFzaA"}},
-		{Address: "b@acme.example"}, {Address: "c@acme.example"},
+	kept := map[string]manifest.Retained{
+		"a@acme.example": {Address: "a@acme.example", Mailbox: &manifest.Mailbox{Local: "a", PasswordHash: "$argon2id$v=19$m=1,t=1,p=1$c2FsdA$aGFzaA"}},
+		"b@acme.example": {Address: "b@acme.example"}, "c@acme.example": {Address: "c@acme.example"},
 	}
-	got := retainedFacts(list, []string{"b@acme.example"})
+	got := retainedFacts(kept, []string{"b@acme.example"})
 	if len(got) != 2 || got[1].Address != "c@acme.example" || strings.Contains(got[0].Mailbox.PasswordHash, "argon2id") {
 		t.Errorf("%+v", got)
 	}
-	if !strings.Contains(list[0].Mailbox.PasswordHash, "argon2id") {
-		t.Error("the list itself was changed")
+	if !strings.Contains(kept["a@acme.example"].Mailbox.PasswordHash, "argon2id") {
+		t.Error("what is kept itself was changed")
 	}
 }
 
