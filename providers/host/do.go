@@ -45,16 +45,12 @@ func (p *Provider) Do(ctx context.Context, op plan.Op, _ plan.Token, progress pl
 		return ready(t, true), nil
 	case opRetireKeys:
 		keys, _ := wantedKeys(op.Inputs["keys"])
-		claim, err := p.claimNow(ctx, t)
-		if err == nil {
-			_, err = p.agent(ctx, t, op.Title, paths.Binary(), "keys", manifest.KeysRequest{Claim: claim, Retire: keys}, nil)
-		}
+		_, err := p.command(ctx, t, op.Title, "keys", func(c manifest.Claim) any { return manifest.KeysRequest{Claim: c, Retire: keys} })
 		return plan.Result{}, err
 	case opRemove:
-		claim, err := p.claimNow(ctx, t)
-		if err == nil {
-			_, err = p.agent(ctx, t, op.Title, paths.Binary(), "remove", manifest.RemoveRequest{Claim: claim, Purge: op.Inputs["delete_mail"].True()}, nil)
-		}
+		_, err := p.command(ctx, t, op.Title, "remove", func(c manifest.Claim) any {
+			return manifest.RemoveRequest{Claim: c, Purge: op.Inputs["delete_mail"].True()}
+		})
 		if err == nil {
 			p.unleased(t.host) // it went with the rest
 		}
@@ -109,11 +105,9 @@ func installedOutputs(t target, arch string) plan.Result {
 
 // mount brings the data disk to a machine. What is on it is known from then on.
 func (p *Provider) mount(ctx context.Context, t target, op plan.Op) (plan.Result, error) {
-	claim, err := p.claimNow(ctx, t)
-	if err != nil {
-		return plan.Result{}, err
-	}
-	b, err := p.agent(ctx, t, op.Title, paths.Binary(), "mount", manifest.MountRequest{Claim: claim, Serial: op.Inputs["serial"].Str()}, nil)
+	b, err := p.command(ctx, t, op.Title, "mount", func(c manifest.Claim) any {
+		return manifest.MountRequest{Claim: c, Serial: op.Inputs["serial"].Str()}
+	})
 	if err != nil {
 		return plan.Result{}, err
 	}
@@ -135,11 +129,9 @@ func (p *Provider) mount(ctx context.Context, t target, op plan.Op) (plan.Result
 
 func (p *Provider) makeKeys(ctx context.Context, t target, op plan.Op) (plan.Result, error) {
 	keys, replace := wantedKeys(op.Inputs["keys"])
-	claim, err := p.claimNow(ctx, t)
-	if err != nil {
-		return plan.Result{}, err
-	}
-	b, err := p.agent(ctx, t, op.Title, paths.Binary(), "keys", manifest.KeysRequest{Claim: claim, Keys: keys, Replace: replace}, nil)
+	b, err := p.command(ctx, t, op.Title, "keys", func(c manifest.Claim) any {
+		return manifest.KeysRequest{Claim: c, Keys: keys, Replace: replace}
+	})
 	if err != nil {
 		return plan.Result{}, err
 	}

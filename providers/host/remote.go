@@ -144,6 +144,25 @@ func (p *Provider) agent(ctx context.Context, t target, step, program, command s
 	return out.stdout, nil
 }
 
+// command runs a command of the installed agent that changes its host. request makes
+// what is sent from the claim of this run, which takes the lease if it has none there.
+func (p *Provider) command(ctx context.Context, t target, step, name string, request func(manifest.Claim) any) ([]byte, error) {
+	claim, err := p.claimNow(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return p.agent(ctx, t, step, paths.Binary(), name, request(claim), nil)
+}
+
+// commandAt is command on a host that is named.
+func (p *Provider) commandAt(ctx context.Context, host, step, name string, request func(manifest.Claim) any) ([]byte, error) {
+	t, err := p.target(host)
+	if err != nil {
+		return nil, err
+	}
+	return p.command(ctx, t, step, name, request)
+}
+
 // agentError says in a plan.Error what a failed agent command meant.
 func agentError(t target, step, command string, out outcome) error {
 	text := strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(out.stderr), "mailformd:"))

@@ -1,12 +1,10 @@
 package host
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"mailform/plan"
@@ -113,24 +111,15 @@ func (p *Provider) Rollback(ctx context.Context, host, sha256 string, progress p
 	if err != nil {
 		return err
 	}
-	claim, err := p.claimNow(ctx, t)
-	if err != nil {
-		return err
-	}
 	const title = "roll back mailformd"
-	body, err := json.Marshal(manifest.RollbackRequest{Claim: claim, SHA256: sha256})
+	out, err := p.command(ctx, t, title, "rollback", func(c manifest.Claim) any {
+		return manifest.RollbackRequest{Claim: c, SHA256: sha256}
+	})
 	if err != nil {
 		return err
-	}
-	out, err := p.run(ctx, t, commandLine(paths.Binary(), "rollback"), func() io.Reader { return bytes.NewReader(body) }, nil)
-	if err != nil {
-		return err
-	}
-	if out.status != 0 {
-		return agentError(t, title, "rollback", out)
 	}
 	var done manifest.RolledBack
-	if err := json.Unmarshal(out.stdout, &done); err != nil {
+	if err := json.Unmarshal(out, &done); err != nil {
 		return badAnswer(t, "rollback", err)
 	}
 	if done.Trial == "" {
