@@ -304,7 +304,11 @@ func (a *app) confirm(ctx context.Context, g gate) error {
 		return &codeError{exitInterrupted, errors.New("interrupted; nothing was changed")}
 	case r := <-ch:
 		if r.err != nil {
-			return fmt.Errorf("%w; without a terminal to ask on, pass --auto-approve, or --approve HASH with the hash of a plan you have seen", r.err)
+			other := ", or --approve HASH with the hash of a plan you have seen"
+			if g.question != "" { // it is not about a plan
+				other = ""
+			}
+			return fmt.Errorf("%w; without a terminal to ask on, pass --auto-approve%s", r.err, other)
 		}
 		if r.text != want {
 			return &codeError{exitError, errors.New("not confirmed; nothing was changed")}

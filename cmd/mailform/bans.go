@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"mailform/cmd/mailform/internal/session"
 )
 
 // bansDocument is the document of mailform bans --json.
@@ -37,12 +35,7 @@ SSH are never banned.`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			hosts, args := hostArgument(args)
-			opts, err := stack.options(args)
-			if err != nil {
-				return err
-			}
-			opts.ReadOnly = true
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, args, true)
 			if err != nil {
 				return err
 			}
@@ -92,11 +85,7 @@ func (a *app) liftBanCommand() *cobra.Command {
 		Args: cobra.RangeArgs(1, 3),
 		RunE: func(c *cobra.Command, args []string) error {
 			hosts, folder := hostArgument(args[1:])
-			opts, err := stack.options(folder)
-			if err != nil {
-				return err
-			}
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, folder, false)
 			if err != nil {
 				return err
 			}

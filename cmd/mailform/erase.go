@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mailform/cmd/mailform/internal/session"
 	"mailform/server/manifest"
 )
 
@@ -58,11 +57,7 @@ listed, and the exit code is 1. What others were sent, too, is theirs. Backups h
 copies until they are given up.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			opts, err := stack.options(args[1:])
-			if err != nil {
-				return err
-			}
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, args[1:], false)
 			if err != nil {
 				return err
 			}

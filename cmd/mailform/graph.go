@@ -51,12 +51,7 @@ points from what comes first to what waits for it. To look at it:
 
 // look plans for a command that only reads: what it holds cannot write.
 func (a *app) look(c *cobra.Command, stack *stackFlags, args []string, want session.PlanOptions) (*session.Planned, error) {
-	opts, err := stack.options(args)
-	if err != nil {
-		return nil, err
-	}
-	opts.ReadOnly = true
-	s, err := session.Open(a.env, opts)
+	s, err := a.open(stack, args, true)
 	if err != nil {
 		return nil, err
 	}

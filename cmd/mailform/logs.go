@@ -35,10 +35,6 @@ out is left out on the host. With --follow it goes on until ^C. Times are UTC.`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			hosts, args := hostArgument(args)
-			opts, err := stack.options(args)
-			if err != nil {
-				return err
-			}
 			if err := readSince(since, &q, a.env.Now()); err != nil {
 				return err
 			}
@@ -48,8 +44,7 @@ out is left out on the host. With --follow it goes on until ^C. Times are UTC.`,
 			if q.Lines < 0 || q.Lines > manifest.MaxLogLines {
 				return fmt.Errorf("--lines %d is not between 0 and %d", q.Lines, manifest.MaxLogLines)
 			}
-			opts.ReadOnly = true
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, args, true)
 			if err != nil {
 				return err
 			}

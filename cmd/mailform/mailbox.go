@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mailform/cmd/mailform/internal/session"
 	"mailform/server/manifest"
 	"mailform/specs"
 )
@@ -48,12 +47,7 @@ func (a *app) mailboxListCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "list [FOLDER]", Short: "list the removed mailboxes whose mail is kept", Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			opts, err := stack.options(args)
-			if err != nil {
-				return err
-			}
-			opts.ReadOnly = true
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, args, true)
 			if err != nil {
 				return err
 			}
@@ -103,11 +97,7 @@ there as it was, and it receives mail again. It prints the lines for the spec; u
 they stand there, plan wants to remove it again, which is blocked without --allow.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			opts, err := stack.options(args[1:])
-			if err != nil {
-				return err
-			}
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, args[1:], false)
 			if err != nil {
 				return err
 			}

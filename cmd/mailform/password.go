@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"mailform/cmd/mailform/internal/session"
 	"mailform/plan"
 	"mailform/server/account"
 )
@@ -28,11 +27,7 @@ old one stops working at once. For a mailbox with a password_hash in the spec,
 change that instead.`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(c *cobra.Command, args []string) error {
-			opts, err := stack.options(args[1:])
-			if err != nil {
-				return err
-			}
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, args[1:], false)
 			if err != nil {
 				return err
 			}

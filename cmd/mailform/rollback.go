@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"mailform/cmd/mailform/internal/session"
 	"mailform/server/manifest"
 )
 
@@ -39,12 +38,7 @@ An apply whose new version does not serve goes back by itself.`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
 			hosts, args := hostArgument(args)
-			opts, err := stack.options(args)
-			if err != nil {
-				return err
-			}
-			opts.ReadOnly = list
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, args, list)
 			if err != nil {
 				return err
 			}

@@ -74,6 +74,17 @@ func (f *stackFlags) options(args []string) (session.Options, error) {
 	return session.Options{Dir: dir, Vars: f.vars, VarFiles: f.varFiles}, err
 }
 
+// open loads the spec of a command and what it takes to work on it. With readOnly
+// nothing but reads goes out.
+func (a *app) open(f *stackFlags, args []string, readOnly bool) (*session.Session, error) {
+	opts, err := f.options(args)
+	if err != nil {
+		return nil, err
+	}
+	opts.ReadOnly = readOnly
+	return session.Open(a.env, opts)
+}
+
 // changeFlags are the flags of every command that makes a plan.
 type changeFlags struct {
 	allow, take, only, except, replace []string

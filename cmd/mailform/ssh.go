@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"mailform/cmd/mailform/internal/session"
 	"mailform/providers/host"
 )
 
@@ -43,11 +42,7 @@ rsync and forwarded ports; a SOCKS proxy in ALL_PROXY is not in it.`,
 				return fmt.Errorf("got %s; expected: mailform %s", count(len(args), "argument"), c.Use)
 			}
 			hosts, args := hostArgument(args)
-			opts, err := stack.options(args)
-			if err != nil {
-				return err
-			}
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, args, false)
 			if err != nil {
 				return err
 			}

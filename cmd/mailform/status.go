@@ -27,12 +27,7 @@ looks to other servers, and whether the world still matches the spec. It ends wi
 advice do not change that ("mailform drift" is for CI).`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			opts, err := stack.options(args)
-			if err != nil {
-				return err
-			}
-			opts.ReadOnly = true
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, args, true)
 			if err != nil {
 				return err
 			}

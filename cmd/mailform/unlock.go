@@ -39,11 +39,7 @@ The folder's lock is the kernel's: it is free when its process has ended.
 Exit codes: 0 nothing is held, or it was taken away · 7 something is held.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			opts, err := stack.options(args)
-			if err != nil {
-				return err
-			}
-			s, err := session.Open(a.env, opts)
+			s, err := a.open(&stack, args, false)
 			if err != nil {
 				return err
 			}
