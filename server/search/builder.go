@@ -1,32 +1,30 @@
 package search
 
 import (
-	"bufio"
-	"encoding/binary"
-	"hash/crc32"
-	"hash/maphash"
-	"io"
+	"bytes"
+	"math/bits"
 	"slices"
-	"strings"
+	"unicode/utf8"
 
 	"mailform/server/store"
 )
 
 // builder gathers what a segment is made of. A body is begun, given its text and
 // ended; until then searches do not see it.
+//
+// The words of the body under way are noted one behind the other as they come, and
+// put in order by word when it ends: so a word costs a look into the vocabulary and
+// eight octets, and its postings are written at once.
 type builder struct {
+	vocabulary
 	bodies []indexed
-	terms  []term
-	slots  []uint32 // a hash table of terms: the number of one, plus one
-	seed   maphash.Seed
-	recent [1 << 10]uint32 // a term that a word was, by what is quick to tell of a word; plus one
-	octets int             // about what it takes of memory
+	work   *workspace
 
 	// Of the body under way.
-	serial  uint32 // tells bodies apart, also those that were given up
-	index   int    // of its last word
-	gap     gap    // behind that
+	index   int // of its last word
+	gap     gap // behind that
 	flags   bodyFlags
+	tallies []tally  // by term
 	touched []uint32 // terms
 }
 
@@ -36,26 +34,37 @@ type indexed struct {
 	flags bodyFlags
 }
 
-type term struct {
-	text string
-	hash uint32
-	list []byte // postings
-	last int32  // body of the last of them
-
-	// In the body under way, if that is serial.
-	serial    uint32
-	fields    Field
-	index     int32
-	positions []byte
+// tally is what a term has in the body under way.
+type tally struct {
+	count  uint32 // of its places
+	fields Field  // 0: it is not in the body
 }
 
-func newBuilder() *builder {
-	return &builder{seed: maphash.MakeSeed(), slots: make([]uint32, 1<<10)}
+// workspace is memory that is needed while a body is indexed, by one at a time.
+type workspace struct {
+	piece  []byte   // of text
+	words  []uint64 // of the body under way: the term, and 16 bits for its place
+	places []uint16 // of the words, in the order of their terms
+	list   []byte   // a posting, or a posting list
+}
+
+// place is where a word is and what stands ahead of it, in the 16 bits below a term.
+func placeOf(index int, g gap) uint64 { return uint64(index)<<2 | uint64(g) }
+
+func newBuilder(work *workspace) *builder {
+	return &builder{vocabulary: newVocabulary(), work: work}
+}
+
+// octets is about what it takes of memory.
+func (b *builder) octets() int {
+	return b.vocabulary.octets() + bodySize*len(b.bodies) + 8*len(b.tallies)
 }
 
 func (b *builder) begin() {
-	b.serial++
-	b.index, b.gap, b.flags, b.touched = 0, apart, 0, b.touched[:0]
+	for _, n := range b.touched { // of a body that was given up
+		b.tallies[n] = tally{}
+	}
+	b.index, b.gap, b.flags, b.touched, b.work.words = 0, apart, 0, b.touched[:0], b.work.words[:0]
 }
 
 // text adds a piece of the body's text; more says that it continues the last one.
@@ -66,118 +75,154 @@ func (b *builder) text(field Field, text string, more bool) {
 	} else if k, _ := kindAt(text, 0); k >= letter && b.gap == joined {
 		b.flags |= cut // in the middle of a word
 	}
-	b.gap = eachRun(text, b.gap, func(from, to int, k kind, chars int, g gap) {
-		run := text[from:to]
-		switch {
-		case k == dense:
-			eachPair(run, func(pair string) {
-				b.index++
-				b.add(pair, field, g)
-				g = joined
-			})
-		case chars <= maxWord:
-			b.index++
-			b.add(run, field, g)
-		default:
-			b.index++
-			if !eachPiece(run, func(piece string) { b.add(piece, field, g) }) {
-				b.flags |= cut
+	for i := 0; i < len(text); {
+		if c := text[i]; c < utf8.RuneSelf && ascii[c] != 'w' {
+			if ascii[c] != 's' {
+				b.gap = apart
+			} else if b.gap == joined {
+				b.gap = spaced
 			}
+			i++
+			continue
 		}
-	})
+		if n := wordAt(text, i); n > 0 { // nearly always
+			b.index++
+			var t uint32
+			if n <= maxShort {
+				t = b.numberShort(load(text, i)&(^uint64(0)>>(64-8*n)), n)
+			} else {
+				t = b.number(text[i : i+n])
+			}
+			b.add(t, field, b.gap)
+			b.gap = joined
+			if i += n; i < len(text) && text[i] == ' ' {
+				b.gap = spaced
+				i++
+			}
+			continue
+		}
+		r := runAt(text, i, b.gap)
+		b.run(text[r.from:r.to], r, field)
+		i, b.gap = r.to, r.behind
+	}
+}
+
+// run adds a run of characters.
+func (b *builder) run(text string, r run, field Field) {
+	g := r.gap
+	switch {
+	case text == "":
+	case r.kind == dense:
+		eachPair(text, func(pair string) {
+			b.index++
+			b.add(b.number(pair), field, g)
+			g = joined
+		})
+	case r.chars <= maxWord:
+		b.index++
+		b.add(b.number(text), field, g)
+	default:
+		b.index++
+		if !eachPiece(text, func(piece string) { b.add(b.number(piece), field, g) }) {
+			b.flags |= cut
+		}
+	}
+}
+
+// load is the eight octets of s from i on.
+func load(s string, i int) uint64 {
+	s = s[i : i+8]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 | uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+// outsides has the uppermost bit of each of eight octets set that is not a letter
+// or a digit of ASCII.
+func outsides(x uint64) uint64 {
+	const (
+		ones = 0x0101010101010101
+		high = 0x80 * ones
+	)
+	low := x &^ high
+	digit := (low + (0x80-'0')*ones) &^ (low + (0x80-'9'-1)*ones)
+	small := low | 0x20*ones
+	letter := (small + (0x80-'a')*ones) &^ (small + (0x80-'z'-1)*ones)
+	return (^(digit | letter) | x) & high
+}
+
+// wordAt returns how many octets a word has that begins at i, when that is quick to
+// see: it is of ASCII and not too long, and the piece does not end soon. Else 0.
+func wordAt(s string, i int) int {
+	for n := 0; n <= maxWord-8 && i+n+8 <= len(s); n += 8 {
+		out := outsides(load(s, i+n))
+		if out == 0 {
+			continue
+		}
+		n += bits.TrailingZeros64(out) / 8
+		if s[i+n] >= utf8.RuneSelf { // it may go on
+			return 0
+		}
+		return n
+	}
+	return 0
 }
 
 // add notes a word of the body under way.
-func (b *builder) add(w string, field Field, g gap) {
-	recent := &b.recent[(uint(w[0])+uint(w[len(w)/2])<<3+uint(w[len(w)-1])<<5+uint(len(w))<<8)%uint(len(b.recent))]
-	n := int(*recent) - 1
-	if n < 0 || b.terms[n].text != w {
-		if n = b.find(w); n < 0 {
-			n = b.insert(w)
-		}
-		*recent = uint32(n) + 1
+func (b *builder) add(n uint32, field Field, g gap) {
+	if int(n) >= len(b.tallies) {
+		b.tallies = append(b.tallies, make([]tally, len(b.terms)-len(b.tallies))...)
 	}
-	t := &b.terms[n]
-	if t.serial != b.serial {
-		t.serial, t.fields, t.index, t.positions = b.serial, 0, 0, t.positions[:0]
-		b.touched = append(b.touched, uint32(n))
+	t := &b.tallies[n]
+	if t.fields == 0 {
+		b.touched = append(b.touched, n)
 	}
 	t.fields |= field
-	switch {
-	case b.index >= maxIndex:
+	if b.index >= maxIndex {
 		b.flags |= long
-	case int(t.index) < b.index: // else it is a piece like another of its word
-		t.positions = appendPosition(t.positions, b.index-int(t.index), g)
-		t.index = int32(b.index)
+		return
 	}
-}
-
-func (b *builder) hash(w string) uint32 { return uint32(maphash.String(b.seed, w)) }
-
-// find returns the number of a term, or -1.
-func (b *builder) find(w string) int {
-	h := b.hash(w)
-	for i := int(h) & (len(b.slots) - 1); ; i = (i + 1) & (len(b.slots) - 1) {
-		n := int(b.slots[i]) - 1
-		if n < 0 || b.terms[n].hash == h && b.terms[n].text == w {
-			return n
-		}
-	}
-}
-
-func (b *builder) insert(w string) int {
-	if 2*len(b.terms) >= len(b.slots) {
-		b.slots = make([]uint32, 4*len(b.slots))
-		for n := range b.terms {
-			b.place(n)
-		}
-	}
-	n := len(b.terms)
-	b.terms = append(b.terms, term{text: strings.Clone(w), hash: b.hash(w), last: -1})
-	b.place(n)
-	b.octets += len(w) + 160
-	return n
-}
-
-func (b *builder) place(n int) {
-	i := int(b.terms[n].hash) & (len(b.slots) - 1)
-	for b.slots[i] != 0 {
-		i = (i + 1) & (len(b.slots) - 1)
-	}
-	b.slots[i] = uint32(n) + 1
+	t.count++
+	b.work.words = append(b.work.words, uint64(n)<<16|placeOf(b.index, g))
 }
 
 // end makes the body under way one of the index.
 func (b *builder) end(ref store.BodyRef) {
-	const keep = 32 // octets for positions of the next body; more are seldom needed
+	w := b.work
 	body := len(b.bodies)
 	b.bodies = append(b.bodies, indexed{ref, b.flags})
-	b.octets += bodySize
+	// The words, sorted by term, each with its places in their order.
+	from := uint32(0)
 	for _, n := range b.touched {
-		t := &b.terms[n]
-		before := len(t.list)
-		t.list = appendPosting(t.list, int(t.last), body, t.fields, t.positions)
+		t := &b.tallies[n]
+		t.count, from = from, from+t.count
+	}
+	w.places = slices.Grow(w.places[:0], len(w.words))[:len(w.words)]
+	for _, x := range w.words {
+		t := &b.tallies[x>>16]
+		w.places[t.count] = uint16(x)
+		t.count++
+	}
+	from = 0
+	for _, n := range b.touched {
+		tally, t := &b.tallies[n], &b.terms[n]
+		w.list = appendPlaces(w.list[:0], int(t.last), body, tally.fields, w.places[from:tally.count])
+		b.postings.append(&t.list, w.list)
 		t.last = int32(body)
-		b.octets += len(t.list) - before
-		if cap(t.positions) > keep {
-			t.positions = nil
-		}
+		from = tally.count
+		tally.count, tally.fields = 0, 0
+	}
+	b.touched, w.words = b.touched[:0], w.words[:0]
+	if cap(w.words) > 4*maxIndex { // many long words, which are seldom
+		*w = workspace{piece: w.piece}
 	}
 }
 
 // lists returns the posting lists of the terms that a word of a query means.
 func (b *builder) lists(w word) (lists [][]byte) {
-	if !w.first && !w.last {
-		if n := b.find(w.text); n >= 0 {
-			lists = append(lists, b.terms[n].list)
+	b.each(w, func(n int) {
+		if l := b.terms[n].list; l.size > 0 {
+			lists = append(lists, b.postings.read(make([]byte, 0, l.size), l))
 		}
-		return lists
-	}
-	for i := range b.terms {
-		if w.means(b.terms[i].text) {
-			lists = append(lists, b.terms[i].list)
-		}
-	}
+	})
 	return lists
 }
 
@@ -207,89 +252,39 @@ func (b *builder) encode() *encoder {
 	slices.SortFunc(order, func(x, y uint32) int { return compareRefs(b.bodies[x].ref, b.bodies[y].ref) })
 	place := make([]uint32, len(order))
 	sorted := true
-	e := &encoder{}
+	names := make([]uint32, 0, len(b.terms))
+	words, postings := 1, 0
+	for i := range b.terms {
+		if l := b.terms[i].list; l.size > 0 {
+			names = append(names, uint32(i))
+			words += int(b.terms[i].size) + 1
+			postings += int(l.size)
+		}
+	}
+	e := &encoder{bodies: make([]byte, 0, bodySize*len(order)), words: make([]byte, 0, words), starts: make([]byte, 0, 4*len(names)),
+		places: make([]byte, 0, 8*len(names)+8), postings: make([]byte, 0, postings+postings/8)}
 	for i, was := range order {
 		place[was] = uint32(i)
 		sorted = sorted && int(was) == i
 		e.body(b.bodies[was])
 	}
-	names := make([]uint32, 0, len(b.terms))
-	for i := range b.terms {
-		if len(b.terms[i].list) > 0 {
-			names = append(names, uint32(i))
-		}
-	}
-	slices.SortFunc(names, func(x, y uint32) int { return strings.Compare(b.terms[x].text, b.terms[y].text) })
+	slices.SortFunc(names, func(x, y uint32) int { return bytes.Compare(b.textOf(int(x)), b.textOf(int(y))) })
 	var list []occurrence
+	var buf []byte
 	for _, n := range names {
-		t := &b.terms[n]
-		e.word([]byte(t.text))
+		e.word(b.textOf(int(n)))
+		l := b.terms[n].list
 		if sorted {
-			e.postings = append(e.postings, t.list...)
+			e.postings = b.postings.read(e.postings, l)
 			continue
 		}
+		buf = b.postings.read(buf[:0], l)
 		list = list[:0]
-		c := newCursor(t.list, len(b.bodies))
+		c := newCursor(buf, len(b.bodies))
 		for c.next(); c.body < len(b.bodies); c.next() {
 			list = append(list, occurrence{place[c.body], c.fields, c.positions})
 		}
 		e.list(list)
 	}
 	return e
-}
-
-// encoder writes a segment's parts in their order.
-type encoder struct {
-	bodies, words, starts, places, postings []byte
-}
-
-func (e *encoder) body(x indexed) {
-	e.bodies = binary.LittleEndian.AppendUint64(e.bodies, x.ref.Segment)
-	e.bodies = binary.LittleEndian.AppendUint64(e.bodies, uint64(x.ref.Offset))
-	e.bodies = binary.LittleEndian.AppendUint64(e.bodies, uint64(x.ref.Size)|uint64(x.flags)<<flagShift)
-}
-
-func (e *encoder) word(w []byte) {
-	e.words = append(e.words, 0)
-	e.starts = binary.LittleEndian.AppendUint32(e.starts, uint32(len(e.words)))
-	e.words = append(e.words, w...)
-	e.places = binary.LittleEndian.AppendUint64(e.places, uint64(len(e.postings)))
-}
-
-// list writes the last word's postings, putting them in order.
-func (e *encoder) list(list []occurrence) {
-	slices.SortFunc(list, func(x, y occurrence) int { return int(x.body) - int(y.body) })
-	last := -1
-	for _, o := range list {
-		e.postings = appendPosting(e.postings, last, int(o.body), o.fields, o.positions)
-		last = int(o.body)
-	}
-}
-
-// writeTo writes the file.
-func (e *encoder) writeTo(file io.Writer, replaces []uint64) error {
-	if len(e.words) > 0 {
-		e.words = append(e.words, 0)
-	}
-	e.places = binary.LittleEndian.AppendUint64(e.places, uint64(len(e.postings)))
-	sum := crc32.New(castagnoli)
-	w := bufio.NewWriter(io.MultiWriter(file, sum))
-	parts := [][]byte{e.bodies, e.words, e.starts, e.places, e.postings}
-	var tail []byte
-	for _, n := range replaces {
-		tail = binary.LittleEndian.AppendUint64(tail, n)
-	}
-	for _, p := range parts {
-		tail = binary.LittleEndian.AppendUint64(tail, uint64(len(p)))
-	}
-	// A write that failed is told of by Flush.
-	_, _ = w.WriteString(magic)
-	for _, p := range append(parts, tail) {
-		_, _ = w.Write(p)
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	_, err := file.Write(binary.LittleEndian.AppendUint32(nil, sum.Sum32()))
-	return err
 }

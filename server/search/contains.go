@@ -28,7 +28,7 @@ func Contains(src Source, fields Field, text string) (bool, error) {
 			piece = tail + piece
 		}
 		found = strings.Contains(piece, needle)
-		tail = piece[max(0, len(piece)-len(needle)+1):]
+		tail = strings.Clone(piece[max(0, len(piece)-len(needle)+1):])
 		return !found
 	})
 	return found, err

@@ -1,9 +1,11 @@
 package search
 
 import (
+	"encoding/binary"
 	"io"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
 	"golang.org/x/net/html"
 
@@ -19,13 +21,18 @@ type Source interface {
 // Extract calls f with the folded text of a message, piece by piece: a header
 // field at once, a body in pieces that break between words where there is a
 // space within 32 KiB. more says that a piece continues the last one. A false from
-// f ends it. The error is the source's.
+// f ends it. Pieces are valid until f returns. The error is the source's.
 func Extract(src Source, f func(field Field, text string, more bool) bool) error {
+	return extract(src, f, new([]byte))
+}
+
+// extract is Extract with memory for a piece, which it makes when there is none.
+func extract(src Source, f func(field Field, text string, more bool) bool, piece *[]byte) error {
 	tree, err := mimetree.Parse(src)
 	if err != nil {
 		return err
 	}
-	x := &extraction{src: src, f: f}
+	x := &extraction{src: src, f: f, buf: piece}
 	x.part(tree, true)
 	return nil
 }
@@ -33,6 +40,7 @@ func Extract(src Source, f func(field Field, text string, more bool) bool) error
 type extraction struct {
 	src  Source
 	f    func(Field, string, bool) bool
+	buf  *[]byte
 	more bool // the part has given a piece of its text
 	done bool
 }
@@ -111,34 +119,59 @@ const piece = 32 << 10
 // pieces folds what r yields. A body whose encoding breaks off has the text that
 // came until then.
 func (x *extraction) pieces(r io.Reader) {
-	buf := make([]byte, 0, piece)
+	if *x.buf == nil {
+		*x.buf = make([]byte, piece)
+	}
+	buf := (*x.buf)[:0]
 	for !x.done {
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if err != nil {
-			x.give(Body, fold(buf))
+			x.folded(buf)
 			return
 		}
 		if len(buf) < cap(buf) {
 			continue
 		}
 		cut := lastBreak(buf)
-		x.give(Body, fold(buf[:cut]))
+		x.folded(buf[:cut])
 		buf = buf[:copy(buf[:cap(buf)], buf[cut:])]
 	}
 }
 
-// fold is Fold for octets, which it may change.
-func fold(b []byte) string {
+// folded gives octets of a text, which it may change.
+func (x *extraction) folded(b []byte) {
+	if !foldASCII(b) {
+		x.give(Body, Fold(mimetree.ToUTF8(b)))
+	} else if len(b) > 0 {
+		x.give(Body, unsafe.String(&b[0], len(b))) // for as long as nobody changes b
+	}
+}
+
+// foldASCII folds text of ASCII alone, where it stands. It says whether it is that;
+// of other text some of its ASCII may be folded, which does not matter to Fold.
+func foldASCII(b []byte) bool {
+	const (
+		ones = 0x0101010101010101
+		high = 0x80 * ones
+	)
+	for ; len(b) >= 8; b = b[8:] {
+		x := binary.LittleEndian.Uint64(b)
+		if x&high != 0 {
+			return false
+		}
+		small := (x + (0x80-'a')*ones) &^ (x + (0x80-'z'-1)*ones) & high
+		binary.LittleEndian.PutUint64(b, x^small>>2) // 0x20 each
+	}
 	for i, c := range b {
 		if c >= utf8.RuneSelf {
-			return Fold(mimetree.ToUTF8(b))
+			return false
 		}
 		if c >= 'a' && c <= 'z' {
 			b[i] = c - ('a' - 'A')
 		}
 	}
-	return string(b)
+	return true
 }
 
 // lastBreak is where b can be cut: behind its last white space, or else between

@@ -37,6 +37,7 @@ type Index struct {
 	log     *slog.Logger
 	account string
 	keys    keysOf
+	work    *workspace
 
 	mu       sync.Mutex
 	segments []*segment // by number
@@ -49,11 +50,12 @@ type Index struct {
 // Open opens the index in dir, or begins one. A file that is damaged is removed:
 // what it knew is indexed anew.
 func Open(dir string, log *slog.Logger) (*Index, error) {
-	return openFor(dir, log, "", func() *seal.Ring { return nil })
+	return openFor(dir, log, "", func() *seal.Ring { return nil }, &workspace{})
 }
 
 // openFor is Open for an account's index that is encrypted when keys says so.
-func openFor(dir string, log *slog.Logger, account string, keys keysOf) (*Index, error) {
+// Indexes to which the same goroutine adds may share a workspace.
+func openFor(dir string, log *slog.Logger, account string, keys keysOf, work *workspace) (*Index, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -61,7 +63,7 @@ func openFor(dir string, log *slog.Logger, account string, keys keysOf) (*Index,
 	if err != nil {
 		return nil, err
 	}
-	x := &Index{dir: dir, log: log, account: account, keys: keys, next: 1, memory: newBuilder(), places: map[store.BodyRef]bool{}}
+	x := &Index{dir: dir, log: log, account: account, keys: keys, work: work, next: 1, memory: newBuilder(work), places: map[store.BodyRef]bool{}}
 	replaced := map[uint64]bool{}
 	for _, e := range entries {
 		name, ours := strings.CutSuffix(e.Name(), suffix)
@@ -158,19 +160,19 @@ func (x *Index) Add(ref store.BodyRef, src Source) error {
 	ref = at(ref)
 	m := x.memory
 	m.begin()
-	if err := Extract(src, func(field Field, text string, more bool) bool {
+	if err := extract(src, func(field Field, text string, more bool) bool {
 		x.mu.Lock() // searches go on between two pieces
 		defer x.mu.Unlock()
 		m.text(field, text, more)
 		return true
-	}); err != nil {
+	}, &x.work.piece); err != nil {
 		return err
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	m.end(ref)
 	x.places[ref] = true
-	if len(m.bodies) >= memoryBodies || m.octets >= memoryOctets {
+	if len(m.bodies) >= memoryBodies || m.octets() >= memoryOctets {
 		return x.flush()
 	}
 	return nil
@@ -192,7 +194,7 @@ func (x *Index) flush() error {
 		return err
 	}
 	x.segments = append(x.segments, s)
-	x.memory, x.places = newBuilder(), map[store.BodyRef]bool{}
+	x.memory, x.places = newBuilder(x.work), map[store.BodyRef]bool{}
 	return nil
 }
 

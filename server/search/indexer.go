@@ -57,7 +57,8 @@ type Indexer struct {
 	open  map[string]*entry
 	ended bool
 
-	work sync.Mutex // held while an account is brought up to date, or erased
+	work      sync.Mutex // held while an account is brought up to date, or erased
+	workspace workspace  // of Run
 }
 
 type pending struct {
@@ -252,7 +253,7 @@ func (n *Indexer) index(account string) (*Index, error) {
 	}
 	e := n.open[account]
 	if e == nil {
-		x, err := openFor(filepath.Join(n.cfg.Dir, url.PathEscape(account)), n.cfg.Logger, account, n.cfg.keysOf(account))
+		x, err := openFor(filepath.Join(n.cfg.Dir, url.PathEscape(account)), n.cfg.Logger, account, n.cfg.keysOf(account), &n.workspace)
 		if err != nil {
 			return nil, err
 		}

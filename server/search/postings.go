@@ -3,6 +3,7 @@ package search
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 )
 
 // A posting list has, for each body with a word, ascending: the difference to the
@@ -89,6 +90,41 @@ func appendPosition(list []byte, after int, g gap) []byte {
 		return append(list, byte(v))
 	}
 	return binary.AppendUvarint(list, v)
+}
+
+// appendPlaces writes a posting with the places of a word: its index, and in the
+// lower two bits what stands ahead of it. They ascend; one that comes twice, of two
+// pieces of a long word, counts once.
+func appendPlaces(list []byte, last, body int, fields Field, places []uint16) []byte {
+	list = binary.AppendUvarint(list, uint64(body-last))
+	other := byte(0)
+	if fields != Body {
+		other = 1
+	}
+	// The size goes ahead of what it is the size of: room for one octet is seldom
+	// too little.
+	size := len(list)
+	list = append(list, 0)
+	if other != 0 {
+		list = append(list, byte(fields))
+	}
+	from := len(list)
+	index := 0
+	for _, p := range places {
+		after := int(p>>2) - index
+		if after == 0 {
+			continue
+		}
+		index += after
+		list = appendPosition(list, after, gap(p&3))
+	}
+	n := uint64(len(list)-from)<<1 | uint64(other)
+	if n < 0x80 {
+		list[size] = byte(n)
+		return list
+	}
+	var v [binary.MaxVarintLen64]byte
+	return slices.Replace(list, size, size+1, v[:binary.PutUvarint(v[:], n)]...)
 }
 
 // stream is the bodies that have one word of a query, ascending: those of one

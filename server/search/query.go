@@ -1,7 +1,5 @@
 package search
 
-import "strings"
-
 // word is one of a query.
 type word struct {
 	text string
@@ -22,12 +20,12 @@ type query struct {
 func newQuery(fields Field, text string) query {
 	q := query{fields: fields, exact: true}
 	at := 0
-	behind := eachRun(text, apart, func(from, to int, k kind, chars int, g gap) {
-		run, first, last := text[from:to], from == 0, to == len(text)
+	behind := eachRun(text, apart, func(r run) {
+		run, first, last, g := text[r.from:r.to], r.from == 0, r.to == len(text), r.gap
 		if g == apart && !first {
 			q.exact = false // what stands there is not in the index
 		}
-		if k == dense {
+		if r.kind == dense {
 			single := run
 			eachPair(run, func(pair string) {
 				if pair != single { // a pair is never a part of a longer word
@@ -39,7 +37,7 @@ func newQuery(fields Field, text string) query {
 			})
 			return
 		}
-		if chars > overlap { // it may be in a word of which the index has pieces
+		if r.chars > overlap { // it may be in a word of which the index has pieces
 			run, last, q.exact = run[:skip(run, 0, overlap)], true, false
 		}
 		q.words = append(q.words, word{run, at, g, first, last})
@@ -47,17 +45,4 @@ func newQuery(fields Field, text string) query {
 	})
 	q.exact = q.exact && behind == joined
 	return q
-}
-
-// means says whether a word of the index is one that a query's word means.
-func (w word) means(indexed string) bool {
-	switch {
-	case w.first && w.last:
-		return strings.Contains(indexed, w.text)
-	case w.first:
-		return strings.HasSuffix(indexed, w.text)
-	case w.last:
-		return strings.HasPrefix(indexed, w.text)
-	}
-	return indexed == w.text
 }

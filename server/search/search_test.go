@@ -285,14 +285,14 @@ func FuzzSegment(f *testing.F) {
 		must(f, b.encode().writeTo(&out, replaces))
 		return out.Bytes()
 	}
-	b := newBuilder()
+	b := newBuilder(&workspace{})
 	for i, text := range []string{"ONE TWO", "TWO, ONE 中文"} {
 		b.begin()
 		b.text(Body, text, false)
 		b.end(ref(i))
 	}
 	f.Add(file(b, []uint64{7}))
-	f.Add(file(newBuilder(), nil))
+	f.Add(file(newBuilder(&workspace{}), nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := decodeSegment(data)
 		if err != nil {
@@ -321,9 +321,9 @@ func FuzzExtract(f *testing.F) {
 		n := 0
 		if err := Extract(bytes.NewReader(m), func(_ Field, text string, _ bool) bool {
 			n += len(text)
-			eachRun(text, apart, func(from, to int, k kind, chars int, _ gap) {
-				if from >= to || chars < 1 || chars > to-from {
-					t.Fatalf("a run of %d characters from %d to %d of %q", chars, from, to, text)
+			eachRun(text, apart, func(r run) {
+				if r.from >= r.to || r.chars < 1 || r.chars > r.to-r.from {
+					t.Fatalf("a run of %d characters from %d to %d of %q", r.chars, r.from, r.to, text)
 				}
 			})
 			return true

@@ -43,6 +43,8 @@ func kindAt(s string, i int) (kind, int) {
 	}
 	r, n := utf8.DecodeRuneInString(s[i:])
 	switch {
+	case r >= 0x4e00 && r <= 0x9fff: // most of Han
+		return dense, n
 	case unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Thai, unicode.Lao, unicode.Khmer, unicode.Myanmar):
 		return dense, n
 	case unicode.In(r, unicode.Letter, unicode.Mark, unicode.Number):
@@ -62,43 +64,58 @@ const (
 	joined            // nothing: the scripts are different, or the pairs overlap
 )
 
-// eachRun calls f for the runs of letters and those of dense characters in folded
-// text, s[from:to]. before is what stands ahead of it, and the result what stands
-// behind its last run.
-func eachRun(s string, before gap, f func(from, to int, k kind, chars int, g gap)) gap {
-	for i := 0; i < len(s); {
-		if s[i] == ' ' && before == joined { // between most words
-			before = spaced
-			i++
-			continue
-		}
+// run is some characters of one kind, letters or dense ones, and what is around them.
+type run struct {
+	from, to int // octets
+	chars    int
+	kind     kind
+	gap      gap // what stands ahead of it
+	behind   gap // and behind it, up to where the text ends if there is no run: joined otherwise
+}
+
+// runAt returns the next run of folded text from i on. before is what stands ahead
+// of that. Without one from and to are the end of the text.
+func runAt(s string, i int, before gap) run {
+	for i < len(s) {
 		k, n := kindAt(s, i)
-		if k <= space {
-			if k == outside {
-				before = apart
-			} else if before == joined {
-				before = spaced
-			}
-			i += n
-			continue
-		}
-		start, chars := i, 1
-		for i += n; i < len(s); chars++ {
-			if k == letter && s[i] < utf8.RuneSelf { // nearly always
-				if ascii[s[i]] != 'w' {
+		if k > space {
+			r := run{from: i, chars: 1, kind: k, gap: before, behind: joined}
+			for i += n; i < len(s); r.chars++ {
+				if k == letter && s[i] < utf8.RuneSelf { // nearly always
+					if ascii[s[i]] != 'w' {
+						break
+					}
+					i++
+					continue
+				}
+				next, n := kindAt(s, i)
+				if next != k {
 					break
 				}
-				i++
-				continue
+				i += n
 			}
-			next, n := kindAt(s, i)
-			if next != k {
-				break
-			}
-			i += n
+			r.to = i
+			return r
 		}
-		f(start, i, k, chars, before)
-		before = joined
+		if k == outside {
+			before = apart
+		} else if before == joined {
+			before = spaced
+		}
+		i += n
+	}
+	return run{from: len(s), to: len(s), gap: before, behind: before}
+}
+
+// eachRun calls f for the runs of folded text. before is what stands ahead of it,
+// and the result what stands behind its last run.
+func eachRun(s string, before gap, f func(run)) gap {
+	for i := 0; i < len(s); {
+		r := runAt(s, i, before)
+		if r.from < r.to {
+			f(r)
+		}
+		i, before = r.to, r.behind
 	}
 	return before
 }
