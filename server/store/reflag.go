@@ -1,0 +1,98 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// UpdateFlags implements Store.
+func (l *Log) UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, how FlagOp, flags []string) ([]*Message, error) {
+	u, err := l.UpdateFlagsIf(ctx, account, mailbox, uids, how, flags, math.MaxUint64)
+	return u.Messages, err
+}
+
+// UpdateFlagsIf implements Store.
+func (l *Log) UpdateFlagsIf(ctx context.Context, account, mailbox string, uids []UID, how FlagOp, flags []string, unchanged ModSeq) (u FlagUpdate, err error) {
+	mailbox, err = cleanName(mailbox)
+	if err != nil {
+		return u, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	}
+	uids, want := ascending(uids), canonicalList(flags)
+	release, err := l.pin(account, mailbox)
+	if err != nil {
+		return u, err
+	}
+	defer release()
+	err = l.do(ctx, func(t *txn) error {
+		a, b, err := t.messages(account, mailbox)
+		if err != nil {
+			return err
+		}
+		o := &opFlags{Account: account, Box: b.id, ModSeq: a.modseq + 1}
+		groups := map[string]int{}
+		memo := flagMemo{how: how, want: want, flags: &l.ix.flags}
+		u.Messages = make([]*Message, 0, len(uids))
+		for _, uid := range uids {
+			m := b.message(uid)
+			switch {
+			case m == nil:
+				continue
+			case m.ModSeq > unchanged:
+				u.Modified = append(u.Modified, uid)
+				continue
+			}
+			if after, key, changed := memo.change(m.Flags); changed {
+				g, ok := groups[key]
+				if !ok {
+					g = len(o.Groups)
+					groups[key] = g
+					o.Groups = append(o.Groups, flagGroup{Flags: after})
+				}
+				o.Groups[g].UIDs = append(o.Groups[g].UIDs, uid)
+				changed := *m
+				changed.Flags, changed.ModSeq = after, o.ModSeq
+				m = &changed
+				b.changed[uid] = m
+			}
+			u.Messages = append(u.Messages, m)
+		}
+		if len(o.Groups) > 0 {
+			a.modseq++
+			u.ModSeq = o.ModSeq
+			t.op(o)
+		}
+		return nil
+	})
+	if err != nil {
+		return FlagUpdate{}, err
+	}
+	return u, nil
+}
+
+// flagMemo remembers the last change of flags: most messages have the same.
+type flagMemo struct {
+	how   FlagOp
+	want  []string
+	flags *flagTable
+
+	have, after []string
+	key         string
+	changed     bool
+	valid       bool
+}
+
+func (f *flagMemo) change(have []string) (after []string, key string, changed bool) {
+	if f.valid && len(have) == len(f.have) && (len(have) == 0 || &have[0] == &f.have[0]) {
+		return f.after, f.key, f.changed
+	}
+	f.valid, f.have = true, have
+	f.after = changeFlags(have, f.how, f.want)
+	if f.changed = !slices.Equal(f.after, have); f.changed {
+		f.after = f.flags.intern(f.after)
+		f.key = strings.Join(f.after, " ")
+	}
+	return f.after, f.key, f.changed
+}
