@@ -73,7 +73,7 @@ func storageSchema() *blockSchema {
 				Doc: "Compresses messages (zstd) where that saves at least an eighth; what is compressed already is left as it is. Quotas count the messages' own size. It goes for mail that comes from then on, and for older mail when the store is compacted. " +
 					"Versions of mailform from before there was this setting cannot serve the store any more, also after it is taken back."},
 			{Name: "encrypt", Kind: kindBool, Default: cty.False,
-				Doc: "Encrypts messages, the search index and what is kept for mail programs (AES-256-GCM) with a key for each mailbox. Those are wrapped by the storage key, which is made on the host and is in no backup: take a copy of it (mailformd store key export, on the host), without it neither the host's disk nor a backup can be read by anyone. " +
+				Doc: "Encrypts messages, the search index and what is kept for mail programs (AES-256-GCM) with a key for each mailbox. Those are wrapped by the storage key, which is made on the host and is in no backup: take a copy of it (mailform storage-key export), without it neither the host's disk nor a backup can be read by anyone. " +
 					"Erasing a mailbox destroys its key. It goes for mail that comes from then on, and for older mail when the store is compacted; large messages from before stay as they are. Names of mailboxes and folders, flags, dates, sizes and annotations are not encrypted. " +
 					"Versions of mailform from before there was this setting cannot serve the store any more, also after it is taken back."},
 		},

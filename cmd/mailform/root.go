@@ -34,7 +34,7 @@ Or try it without an account:  mailform rehearse`,
 		a.initCommand(), a.adoptCommand(), a.validateCommand(), a.fmtCommand(), a.docsCommand(),
 		a.planCommand(), a.applyCommand(), a.destroyCommand(), a.unlockCommand(),
 		a.driftCommand(), a.showCommand(), a.statusCommand(), a.bansCommand(), a.logsCommand(), a.sshCommand(), a.graphCommand(), a.rollbackCommand(),
-		a.mailboxCommand(), a.passwordCommand(), a.hashPasswordCommand(),
+		a.mailboxCommand(), a.passwordCommand(), a.hashPasswordCommand(), a.storageKeyCommand(),
 		a.rehearseCommand(), a.simulateCommand(),
 		a.versionCommand(),
 	)

@@ -163,7 +163,9 @@ func sayKey(w io.Writer, dir string) error {
 	if err != nil || need == "" {
 		return err
 	}
-	key, err := keyfile.For(layout().StoreKeyFile(), dir)
+	place := keyfile.Of(layout())
+	place.Store = dir
+	key, err := place.Key()
 	if err == nil && key != nil && key.Fingerprint() == need {
 		_, err := fmt.Fprintf(w, "its mail is encrypted with the storage key %s, which is on this host\n", need)
 		return err

@@ -20,7 +20,6 @@ import (
 	"mailform/server/agent"
 	"mailform/server/daemon"
 	"mailform/server/store"
-	"mailform/server/store/keyfile"
 )
 
 // exitDamaged is what a check or a salvage ends with that found damage.
@@ -75,7 +74,7 @@ func (k *storeKeeper) open(cmd *cobra.Command, o store.Options) (*store.Log, err
 		return nil, fmt.Errorf("%s is no mail store: %w", k.path(), err)
 	}
 	if !o.Keyless {
-		root, err := keyfile.For(layout().StoreKeyFile(), k.path())
+		root, err := k.keyPlace().Key()
 		if err != nil {
 			return nil, err
 		}

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"mailform/server/backup"
 	"mailform/server/store"
 	"mailform/server/store/keyfile"
 	"mailform/server/store/seal"
@@ -36,20 +34,27 @@ type storeKeyShown struct {
 	Saved  bool   `json:"saved"`  // the one here was exported
 }
 
+// keyPlace is where the key of the store is that the command is about.
+func (k *storeKeeper) keyPlace() keyfile.Place {
+	p := keyfile.Of(layout())
+	p.Store = k.path()
+	if u, err := serviceUser(); err == nil && u != (backup.Owner{}) {
+		p.GID = u.GID
+	}
+	return p
+}
+
 func (k *storeKeeper) shown() (s storeKeyShown, err error) {
-	key, err := keyfile.For(layout().StoreKeyFile(), k.path())
+	place := k.keyPlace()
+	key, err := place.Key()
 	if err != nil {
 		return s, err
 	}
-	if s.Needed, err = store.KeyNeeded(k.path()); err != nil || key == nil {
+	if s.Needed, err = place.Need(); err != nil || key == nil {
 		return s, err
 	}
 	s.Here = key.Fingerprint()
-	saved, err := os.ReadFile(layout().StoreKeySavedFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	s.Saved = strings.TrimSpace(string(saved)) == s.Here
+	s.Saved, err = place.IsSaved(*key)
 	return s, err
 }
 
@@ -88,7 +93,8 @@ func (k *storeKeeper) keyExport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export", Short: "write the key down: to the terminal, or to a new file with --out", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			key, err := keyfile.For(layout().StoreKeyFile(), k.path())
+			place := k.keyPlace()
+			key, err := place.Key()
 			if err != nil {
 				return err
 			}
@@ -107,7 +113,7 @@ func (k *storeKeeper) keyExport() *cobra.Command {
 				return err
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "This is the storage key %s. Keep it where the backups are not.\n", key.Fingerprint())
-			return replaceSecret(layout().StoreKeySavedFile(), []byte(key.Fingerprint()+"\n"), 0o644)
+			return place.NoteSaved(key.Fingerprint())
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "new file for the key, with mode 0600")
@@ -122,35 +128,6 @@ func writeSecret(path, text string) error {
 	}
 	_, err = f.WriteString(text)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// replaceSecret puts a file in the place of one, durably, for the owner of its folder.
-func replaceSecret(path string, b []byte, mode fs.FileMode) error {
-	owner, err := ownerOf(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	temp := path + ".new"
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if os.Geteuid() == 0 {
-		err = errors.Join(err, f.Chown(owner.uid, owner.gid))
-	}
-	if err := errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return errors.Join(os.Rename(temp, path), dir.Sync())
 }
 
 func (k *storeKeeper) keyImport() *cobra.Command {
@@ -176,26 +153,12 @@ refused. Start the server afterwards, or apply.`,
 			if err != nil {
 				return err
 			}
-			need, err := store.KeyNeeded(k.path())
+			aside, err := k.keyPlace().Import(key)
 			if err != nil {
 				return err
 			}
-			path := layout().StoreKeyFile()
-			have, _ := keyfile.For(path, k.path()) // a damaged one is what this mends
-			switch {
-			case need != "" && need != key.Fingerprint():
-				return fmt.Errorf("this is the storage key %s; the store in %s needs %s. Nothing was changed", key.Fingerprint(), k.path(), need)
-			case need == "" && have != nil && *have != key:
-				return fmt.Errorf("there is a storage key here, %s, and no store that needs this one, %s. Nothing was changed; restore the store first", have.Fingerprint(), key.Fingerprint())
-			}
-			if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-				return err
-			}
-			if err := replaceSecret(path, key.Octets(), keyfile.Mode); err != nil {
-				return err
-			}
-			if err := replaceSecret(layout().StoreKeySavedFile(), []byte(key.Fingerprint()+"\n"), 0o644); err != nil {
-				return err
+			if aside != "" {
+				fmt.Fprintf(cmd.OutOrStdout(), "The key that was there is kept in %s.\n", aside)
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "The storage key %s is in its place.\n", key.Fingerprint())
 			return err
@@ -209,7 +172,6 @@ func (k *storeKeeper) keyRotate() *cobra.Command {
 		Long: `Have the keyring wrapped by a new storage key. No message is touched. The one before is of use for older backups only.
 Export the new one afterwards.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path := layout().StoreKeyFile()
 			owner, err := ownerOf(k.path())
 			if err != nil {
 				return err
@@ -218,29 +180,8 @@ Export the new one afterwards.`,
 			if err != nil {
 				return err
 			}
-			// A change that was cut off may have left the key that counts in the other file.
-			now, err := keyfile.For(path, k.path())
-			if err == nil && now != nil {
-				err = replaceSecret(path, now.Octets(), keyfile.Mode)
-			}
-			var key seal.Key
-			if err == nil {
-				key, err = seal.NewKey(rand.Reader)
-			}
-			if err == nil {
-				// It is on the disk before the keyring needs it.
-				err = replaceSecret(keyfile.Next(path), key.Octets(), keyfile.Mode)
-			}
-			if err == nil {
-				err = l.SetRoot(key)
-			}
+			key, err := k.keyPlace().Rotate(l, rand.Reader)
 			if err = errors.Join(err, l.Close(), owner.give(k.path())); err != nil {
-				return err
-			}
-			if err := replaceSecret(path, key.Octets(), keyfile.Mode); err != nil {
-				return err
-			}
-			if err := os.Remove(keyfile.Next(path)); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "The store needs the storage key %s now. Export it: mailformd store key export\n", key.Fingerprint())

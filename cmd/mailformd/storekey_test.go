@@ -129,7 +129,7 @@ func TestStoreKeyCommands(t *testing.T) {
 	if out, err := run("key", "import", saved); err != nil || !strings.Contains(out, key.Fingerprint()) {
 		t.Fatalf("import: %q, %v", out, err)
 	}
-	if b, err := keyfile.Read(path); err != nil || b == nil || *b != key {
+	if b, err := keyfile.Of(layout()).Key(); err != nil || b == nil || *b != key {
 		t.Errorf("imported %v, %v", b, err)
 	}
 	if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != keyfile.Mode {
@@ -144,7 +144,7 @@ func TestStoreKeyCommands(t *testing.T) {
 		if _, err := run("key", "rotate"); err != nil {
 			t.Fatal(err)
 		}
-		now, err := keyfile.Read(path)
+		now, err := keyfile.Of(layout()).Key()
 		if err != nil || *now == key {
 			t.Fatalf("%v, %v", now, err)
 		}
@@ -155,7 +155,7 @@ func TestStoreKeyCommands(t *testing.T) {
 			t.Error("the key from before still opens the store")
 		}
 		show(now.Fingerprint() + "  never exported")
-		if err := errors.Join(os.Rename(path, keyfile.Next(path)), os.WriteFile(path, key.Octets(), 0o600)); err != nil {
+		if err := errors.Join(os.Rename(path, keyfile.Of(layout()).Next()), os.WriteFile(path, key.Octets(), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 		show("here:    "+now.Fingerprint(), "needed:  "+now.Fingerprint())

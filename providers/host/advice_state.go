@@ -87,7 +87,7 @@ func adviseState(host string, f *manifest.Facts) []plan.Advice {
 	}
 	if k := f.StoreKey; k != nil && k.Fingerprint != "" && !k.Saved {
 		add(adviceStoreKey, "the key of its mail is nowhere but on this host",
-			"The mail is encrypted with the storage key "+k.Fingerprint+", which is in no backup: when the host is lost, so is the mail, with every backup of it. On the host:\nmailformd store key export\nKeep what it prints where the backups are not.")
+			"The mail is encrypted with the storage key "+k.Fingerprint+", which is in no backup: when the host is lost, so is the mail, with every backup of it. Take a copy, and keep it where the backups are not:\nmailform storage-key export "+host+" --out FILE")
 	}
 	if r := f.Reverted; r != nil {
 		add(adviceReverted, "the last change was taken back at "+r.Time.UTC().Format("2006-01-02 15:04:05 UTC"),

@@ -120,7 +120,7 @@ func TestAdviceOnTheStorageKey(t *testing.T) {
 		{&manifest.StoreKey{Fingerprint: "0123456789abcdef", Saved: true}, 0},
 	} {
 		got := AdviseOn("mx1", "mail.acme.example", "203.0.113.7", true, &manifest.Facts{StoreKey: tc.key})
-		if len(got) != tc.want || tc.want > 0 && (got[0].Code != adviceStoreKey || !strings.Contains(got[0].Text, tc.key.Fingerprint) || !strings.Contains(got[0].Text, "mailformd store key export")) {
+		if len(got) != tc.want || tc.want > 0 && (got[0].Code != adviceStoreKey || !strings.Contains(got[0].Text, tc.key.Fingerprint) || !strings.Contains(got[0].Text, "mailform storage-key export mx1")) {
 			t.Errorf("%+v: %+v", tc.key, got)
 		}
 	}

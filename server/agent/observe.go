@@ -104,11 +104,13 @@ func (a *Agent) Observe(ctx context.Context) (*manifest.Facts, error) {
 	if trial != nil {
 		f.Service.Drift = append(f.Service.Drift, "a change is not confirmed yet")
 	}
-	if f.StoreKey, err = a.storeKeyFacts(m); err != nil {
+	key, drift, err := a.storeKeyFacts(m)
+	if err != nil {
 		return nil, err
 	}
-	if f.StoreKey != nil && f.StoreKey.Fingerprint == "" {
-		f.Service.Drift = append(f.Service.Drift, "there is no storage key")
+	f.StoreKey = key
+	if drift != "" {
+		f.Service.Drift = append(f.Service.Drift, drift)
 	}
 	f.Walls = a.walls(ctx, m)
 	if bans, err := a.Bans(ctx); err == nil { // a table that is not loaded is drift

@@ -36,7 +36,7 @@ func TestStoreKey(t *testing.T) {
 	if err != nil || !res.Changed {
 		t.Fatalf("%+v, %v", res, err)
 	}
-	key, err := keyfile.Read(path)
+	key, err := keyfile.Of(m.layout).Key()
 	if err != nil || key == nil {
 		t.Fatalf("no key: %v", err)
 	}
@@ -78,10 +78,87 @@ func TestStoreKey(t *testing.T) {
 		t.Errorf("without the key: %v", err)
 	}
 	// One whose change was cut off is in the other file.
-	if err := os.Rename(away, keyfile.Next(path)); err != nil {
+	if err := os.Rename(away, keyfile.Of(m.layout).Next()); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := m.converge(req); err != nil || fileExists(path) {
 		t.Errorf("with the next key: %v", err)
 	}
 }
+
+// The key leaves the host for its own stack alone, and that it was received is noted
+// for the key that it was.
+func TestStorageKeyRequests(t *testing.T) {
+	m := newMachine(t)
+	m.install()
+	req := wanted()
+	ctx := t.Context()
+	if _, _, err := m.converge(req); err != nil {
+		t.Fatal(err)
+	}
+	mine := manifest.StorageKeyRequest{Claim: req.Claim}
+	if _, err := m.agent().ExportStorageKey(ctx, mine); err == nil || !strings.Contains(err.Error(), "no storage key on this host") {
+		t.Errorf("without encryption: %v", err)
+	}
+	req.Manifest.Store = &manifest.Store{Encrypt: true}
+	res, _, err := m.converge(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.agent().PasswordsReceived(ctx, res.Passwords); err != nil {
+		t.Fatal(err)
+	}
+	theirs := mine
+	theirs.Stack = "theirs"
+	got, err := m.agent().ExportStorageKey(ctx, mine)
+	if err != nil || got.Key == "" {
+		t.Fatal(err)
+	}
+	for name, err := range map[string]error{
+		"export": second(m.agent().ExportStorageKey(ctx, theirs)), "note": second(m.agent().NoteStorageKey(ctx, theirs)), "import": second(m.agent().ImportStorageKey(ctx, theirs)),
+	} {
+		if e := (*Error)(nil); !errors.As(err, &e) || e.Code != manifest.ExitOwned {
+			t.Errorf("%s for another stack: %v", name, err)
+		}
+	}
+	for _, shown := range []string{fmt.Sprint(got), fmt.Sprintf("%+v", got), fmt.Sprintf("%#v", got), fmt.Sprintf("%x", manifest.StorageKeyRequest{Key: got.Key}), fmt.Sprintf("%d", &got)} {
+		if strings.Contains(shown, got.Key[30:]) || strings.Contains(shown, fmt.Sprintf("%x", got.Key[30:])) {
+			t.Errorf("the key is shown: %s", shown)
+		}
+	}
+	another := mine
+	another.Fingerprint = "0123456789abcdef"
+	if _, err := m.agent().NoteStorageKey(ctx, another); err == nil || m.observe().StoreKey.Saved {
+		t.Errorf("another key was noted: %v", err)
+	}
+	mine.Fingerprint = got.Fingerprint
+	if _, err := m.agent().NoteStorageKey(ctx, mine); err != nil || !m.observe().StoreKey.Saved {
+		t.Errorf("not noted: %v", err)
+	}
+	// A mode that lets others read it is drift, and mended.
+	if err := os.Chmod(m.layout.StoreKeyFile(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if f := m.observe(); !strings.Contains(strings.Join(f.Service.Drift, " "), "not for root and the service alone") {
+		t.Errorf("drift: %q", f.Service.Drift)
+	}
+	if _, _, err := m.converge(req); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(m.layout.StoreKeyFile()); err != nil || fi.Mode() != keyfile.Mode || len(m.observe().Service.Drift) > 0 {
+		t.Errorf("%v, %v, %q", fi, err, m.observe().Service.Drift)
+	}
+	// What was lost comes back.
+	if err := os.Remove(m.layout.StoreKeyFile()); err != nil {
+		t.Fatal(err)
+	}
+	mine.Key = got.Key
+	if out, err := m.agent().ImportStorageKey(ctx, mine); err != nil || out.Fingerprint != got.Fingerprint {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if f := m.observe(); f.StoreKey.Fingerprint != got.Fingerprint || !f.StoreKey.Saved {
+		t.Errorf("%+v", f.StoreKey)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }

@@ -59,7 +59,7 @@ func load(l manifest.Layout) (s *state, keyErr, err error) {
 	if s.routes, err = route.New(s.manifest, s.retained); err != nil {
 		return nil, nil, err
 	}
-	if s.root, err = keyfile.For(l.StoreKeyFile(), l.StoreDir()); err != nil {
+	if s.root, err = keyfile.Of(l).Key(); err != nil {
 		return nil, nil, err
 	}
 	var certErr error

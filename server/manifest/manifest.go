@@ -259,6 +259,7 @@ type Facts struct {
 type StoreKey struct {
 	Fingerprint string `json:"fingerprint,omitempty"` // "": it is missing
 	Saved       bool   `json:"saved,omitempty"`       // somebody has exported it
+	Aside       string `json:"aside,omitempty"`       // file of the key that an imported one took the place of
 }
 
 // Version is one mailformd on the host.

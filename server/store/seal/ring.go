@@ -304,7 +304,7 @@ func (e *RootError) Error() string {
 		have = "the storage key here is " + e.Have
 	}
 	return fmt.Sprintf("the stored mail is encrypted with the storage key %s, and %s; nothing was changed. "+
-		"Put that key in its place (mailformd store key import, with what mailform storage-key export wrote)", e.Want, have)
+		"Put that key in its place: mailform storage-key import, or mailformd store key import on the host, with what was exported", e.Want, have)
 }
 
 // Needs returns the fingerprint of the root key that the copies of a ring need.
