@@ -49,6 +49,9 @@ func (s *session) fetch(cmd *command) error {
 			return err
 		}
 	}
+	if r.since > 0 { // found before any of them changes, because it is marked as seen
+		spans = s.view.changedSince(spans, r.since)
+	}
 	if r.partial != nil {
 		spans = s.view.part(spans, r.partial)
 	}
@@ -71,9 +74,6 @@ func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
 	marks := r.seen && !s.readOnly
 	done := 0 // places before it have been marked
 	for i, m := range s.view.each(spans) {
-		if r.since > 0 && m.ModSeq <= r.since {
-			continue
-		}
 		if marks && i >= done {
 			done = s.markSeen(spans, i)
 			if s.view.isGone(i) {
@@ -98,7 +98,7 @@ func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
 			if failed == nil {
 				failed = err
 			}
-			if !errors.Is(err, store.ErrNoMessage) && !errors.Is(err, store.ErrDamaged) {
+			if !errors.Is(err, store.ErrNoMessage) && !errors.Is(err, store.ErrDamaged) && !errors.Is(err, errEncoding) {
 				return err
 			}
 		}
@@ -361,7 +361,7 @@ func (f *fetcher) fromSummary(item *fetchItem) bool {
 			w.Raw(item.label)
 			if p := item.section.Partial; p != nil {
 				start := min(max(p.Offset, 0), int64(len(v)))
-				v = v[start:min(start+p.Size, int64(len(v)))]
+				v = v[start : start+min(p.Size, int64(len(v))-start)]
 				w.Byte('<')
 				w.Num(uint64(p.Offset))
 				w.Byte('>')

@@ -236,9 +236,9 @@ func parseSection(p *wire.Parser, kind fetchKind, label string) fetchItem {
 	p.Expect(']')
 	item.label = label + sectionLabel(sec)
 	if p.Take('<') {
-		partial := &imap.SectionPartial{Offset: int64(p.Number())}
+		partial := &imap.SectionPartial{Offset: int64(p.Number64())}
 		p.Expect('.')
-		partial.Size = int64(p.Number())
+		partial.Size = int64(p.Number64())
 		p.Expect('>')
 		if partial.Size == 0 {
 			p.Fail("A part of no octets")

@@ -21,6 +21,14 @@ type listOptions struct {
 	status    []string // items of STATUS, in order
 }
 
+// response is the name of the response that shows a mailbox.
+func (o *listOptions) response() string {
+	if o.lsub {
+		return "LSUB"
+	}
+	return "LIST"
+}
+
 // list implements LIST with the options of RFC 5258, RFC 5819 and RFC 6154.
 func (s *session) list(cmd *command) error {
 	p := cmd.p
@@ -93,7 +101,7 @@ func (s *session) lsub(cmd *command) error {
 func (s *session) listNames(o *listOptions) error {
 	if len(o.patterns) == 1 && o.patterns[0] == "" {
 		// RFC 9051 6.3.9: an empty pattern asks for the delimiter.
-		s.out.Raw("* LIST (\\Noselect) \"/\" \"\"\r\n")
+		s.out.Raw("* " + o.response() + " (\\Noselect) \"/\" \"\"\r\n")
 		return nil
 	}
 	names, err := s.names()
@@ -139,11 +147,7 @@ func (s *session) listNames(o *listOptions) error {
 // writeList writes a LIST or LSUB response.
 func (s *session) writeList(name string, l *listed, o *listOptions) {
 	w := s.out
-	if o.lsub {
-		w.Raw("* LSUB (")
-	} else {
-		w.Raw("* LIST (")
-	}
+	w.Raw("* " + o.response() + " (")
 	for i, a := range l.attributes(o) {
 		if i > 0 {
 			w.Raw(" ")

@@ -106,7 +106,7 @@ func (s *session) search(cmd *command) error {
 	ret := parseReturn(p)
 	dec, err := parseCharset(p)
 	if err != nil {
-		return err
+		return s.unsaved(ret, err)
 	}
 	s.catchUp()
 	q := s.newQuery(cmd, dec)
@@ -131,6 +131,16 @@ func (s *session) search(cmd *command) error {
 	}
 	cmd.text = cmd.name + " completed"
 	return nil
+}
+
+// unsaved is the error of a search that was to save its result: one that is
+// answered with NO leaves an empty result, RFC 9051 6.4.4.4.
+func (s *session) unsaved(r searchReturn, err error) error {
+	var e *imap.Error
+	if r.save && errors.As(err, &e) && e.Type == imap.StatusResponseTypeNo {
+		s.saved = nil
+	}
+	return err
 }
 
 // parseCharset reads CHARSET if it is next. The decoder is nil for UTF-8.

@@ -85,6 +85,10 @@ func (c *content) bodySection(item *imap.FetchItemBodySection) (io.Reader, int64
 	}
 }
 
+// errEncoding is the answer to BINARY of a part whose encoding is not known, RFC
+// 9051 6.4.5.
+var errEncoding = no("UNKNOWN-CTE", "That transfer encoding is not known")
+
 // binarySection returns a part's octets without their transfer encoding, RFC
 // 9051 6.4.5.2. The empty part is the whole message as it stands.
 func (c *content) binarySection(part []int) (io.Reader, int64, error) {
@@ -100,8 +104,11 @@ func (c *content) binarySection(part []int) (io.Reader, int64, error) {
 	if p == nil {
 		return bytes.NewReader(nil), 0, nil
 	}
-	if e := p.Encoding(); p.Multipart() || e != "base64" && e != "quoted-printable" {
+	switch e := p.Encoding(); {
+	case p.Multipart(), p.Message != nil, e == "7bit", e == "8bit", e == "binary":
 		return c.reader(p.Body), p.Body.Len(), nil
+	case e != "base64" && e != "quoted-printable":
+		return nil, 0, errEncoding
 	}
 	// How long it is only decoding tells; a literal must say so beforehand.
 	size, err := io.Copy(io.Discard, mimetree.Decoded(p.Encoding(), c.reader(p.Body)))

@@ -46,7 +46,7 @@ func (s *session) sort(cmd *command) error {
 	p.SP()
 	dec, err := decoderOf(p)
 	if err != nil {
-		return err
+		return s.unsaved(ret, err)
 	}
 	s.catchUp()
 	q := s.newQuery(cmd, dec)

@@ -345,6 +345,16 @@ func (v *view) anyGone(spans []span) bool {
 	return false
 }
 
+// changedSince returns the places of spans whose messages have changed since.
+func (v *view) changedSince(spans []span, since store.ModSeq) (out []span) {
+	for i, m := range v.each(spans) {
+		if m.ModSeq > since {
+			out = append(out, span{i, i + 1})
+		}
+	}
+	return tidy(out)
+}
+
 // part returns the range of a partial fetch, of the messages that are not gone.
 func (v *view) part(spans []span, r *partial) (out []span) {
 	n := 0

@@ -21,7 +21,7 @@ import (
 // It is opened as a whole, into memory that no file backs, for as long as the index
 // is in use.
 const (
-	sealedMagic = "MFSRCHE1"
+	sealedMagic = "MFSRCHE2"
 	sealedBlock = 64 << 10
 	sealedHead  = len(sealedMagic) + seal.SlotSize
 )

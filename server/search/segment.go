@@ -29,7 +29,7 @@ import (
 //
 // All numbers are little-endian.
 const (
-	magic       = "MFSRCH2\n"
+	magic       = "MFSRCH3\n"
 	bodySize    = 24
 	trailerSize = 5*8 + 4
 )

@@ -1,6 +1,10 @@
 package mimetree
 
-import "strings"
+import (
+	"bytes"
+	"slices"
+	"strings"
+)
 
 // Address is one address of a header field as IMAP's ENVELOPE shows it: names
 // stay in their encoded form. The start of a group has only a Mailbox, its
@@ -35,9 +39,10 @@ func ParseAddresses(v string) []Address {
 const maxAddresses = 10_000
 
 type addressParser struct {
-	s     string
-	pos   int
-	group bool
+	s        string
+	pos      int
+	group    bool
+	unclosed bool // from some quote on none closes it, also of those behind
 }
 
 func (p *addressParser) done() bool { return p.pos >= len(p.s) }
@@ -48,30 +53,67 @@ func (p *addressParser) skip(set string) {
 	}
 }
 
+// phrase is the words of an address: the name that stands ahead of angles, or the
+// address itself.
+type phrase struct {
+	words []string
+	specs [][]byte // the words, those together that belong to one address
+	open  bool     // nothing stands between the last one and what comes next
+	hasAt bool     // there is an address among them
+}
+
+func (w *phrase) add(word string) {
+	w.words = append(w.words, word)
+	w.hasAt = w.hasAt || strings.Contains(word, "@")
+	last := len(w.specs) - 1
+	// RFC 5322 3.4.1: there may be space around the dots and the "@".
+	if last >= 0 && (w.open || bytes.HasSuffix(w.specs[last], []byte(".")) || bytes.HasSuffix(w.specs[last], []byte("@")) ||
+		strings.HasPrefix(word, ".") || strings.HasPrefix(word, "@")) {
+		w.specs[last] = append(w.specs[last], word...)
+	} else {
+		w.specs = append(w.specs, []byte(word))
+	}
+	w.open = true
+}
+
+func (w *phrase) String() string { return strings.Join(w.words, " ") }
+
+// address is what the words are without angles: of several the last one with an
+// "@" is the address, and the others are its name.
+func (w *phrase) address(comment string) (Address, bool) {
+	if len(w.specs) == 0 || len(w.specs) == 1 && len(w.specs[0]) == 0 {
+		return Address{}, false
+	}
+	for i := len(w.specs) - 1; i >= 0; i-- {
+		if a := split(strings.Trim(string(w.specs[i]), "<>")); a.Host != "" {
+			if a.Name = string(bytes.Join(slices.Delete(w.specs, i, i+1), []byte(" "))); a.Name == "" {
+				a.Name = comment
+			}
+			return a, true
+		}
+	}
+	mailbox := w.String()
+	if len(w.specs) == 1 {
+		mailbox = split(string(w.specs[0])).Mailbox
+	}
+	a := Address{Name: comment, Mailbox: mailbox}
+	if mailbox != "" {
+		a.Host = "MISSING_DOMAIN"
+	}
+	return a, true
+}
+
 // one reads up to the next comma, or to the end of a group. A group's start
 // and end go to out as they are met.
 func (p *addressParser) one(out *[]Address) (Address, bool) {
-	var words []string // the phrase, or the address itself
+	var words phrase
 	var comment string
-	var joined strings.Builder // words without the spaces between them, for an address without angles
-	flush := func() (Address, bool) {
-		if joined.Len() == 0 {
-			return Address{}, false
-		}
-		a := split(joined.String())
-		if a.Host == "" && len(words) > 1 {
-			a = Address{Mailbox: strings.Join(words, " ")}
-		}
-		a.Name = comment
-		if a.Host == "" && a.Mailbox != "" {
-			a.Host = "MISSING_DOMAIN"
-		}
-		return a, true
-	}
+	flush := func() (Address, bool) { return words.address(comment) }
 	for !p.done() {
 		switch c := p.s[p.pos]; c {
 		case ' ':
 			p.pos++
+			words.open = false
 		case ',':
 			p.pos++
 			return flush()
@@ -88,24 +130,24 @@ func (p *addressParser) one(out *[]Address) (Address, bool) {
 			return Address{}, false
 		case ':':
 			p.pos++
-			if !p.group && !strings.Contains(joined.String(), "@") {
+			if !p.group && !words.hasAt {
 				p.group = true
-				*out = append(*out, Address{Mailbox: strings.Join(words, " ")})
+				*out = append(*out, Address{Mailbox: words.String()})
 				return Address{}, false
 			}
-			joined.WriteByte(c)
+			words.add(":")
 		case '(':
 			comment = p.comment()
+			words.open = false
 		case '"':
-			w := p.quoted()
-			words = append(words, w)
-			joined.WriteString(w)
+			if w, ok := p.quoted(); ok {
+				words.add(w)
+			}
 		case '<':
 			route, spec := unroute(p.angle())
 			a := split(spec)
 			a.Route = route
-			a.Name = strings.Join(words, " ")
-			if a.Name == "" {
+			if a.Name = words.String(); a.Name == "" {
 				a.Name = comment
 			}
 			if a.Mailbox == "" && a.Host == "" {
@@ -117,9 +159,7 @@ func (p *addressParser) one(out *[]Address) (Address, bool) {
 			p.tail()
 			return a, true
 		default:
-			w := p.word()
-			words = append(words, w)
-			joined.WriteString(w)
+			words.add(p.word())
 		}
 	}
 	a, ok := flush()
@@ -147,7 +187,7 @@ func (p *addressParser) tail() {
 		case '(':
 			p.comment()
 		case '"':
-			p.quoted()
+			_, _ = p.quoted()
 		default:
 			p.pos++
 		}
@@ -162,13 +202,16 @@ func (p *addressParser) word() string {
 	return p.s[start:p.pos]
 }
 
-func (p *addressParser) quoted() string {
+// quoted reads a quoted string. A quote that is never closed is passed over alone:
+// what is behind it counts.
+func (p *addressParser) quoted() (_ string, ok bool) {
 	var b strings.Builder
-	for p.pos++; !p.done(); p.pos++ {
+	start := p.pos
+	for p.pos++; !p.done() && !p.unclosed; p.pos++ {
 		c := p.s[p.pos]
 		if c == '"' {
 			p.pos++
-			break
+			return b.String(), true
 		}
 		if c == '\\' && p.pos+1 < len(p.s) {
 			p.pos++
@@ -176,7 +219,8 @@ func (p *addressParser) quoted() string {
 		}
 		b.WriteByte(c)
 	}
-	return b.String()
+	p.pos, p.unclosed = start+1, true
+	return "", false
 }
 
 func (p *addressParser) comment() string {
@@ -205,7 +249,8 @@ func (p *addressParser) comment() string {
 	return strings.TrimSpace(b.String())
 }
 
-// angle reads what is between the angles.
+// angle reads what is between the angles. When they are not closed the address
+// ends at a comma, which otherwise stands only in a source route.
 func (p *addressParser) angle() string {
 	var b strings.Builder
 	for p.pos++; !p.done(); {
@@ -213,8 +258,17 @@ func (p *addressParser) angle() string {
 		case '>':
 			p.pos++
 			return b.String()
+		case ',':
+			if !strings.HasPrefix(b.String(), "@") {
+				return b.String()
+			}
+			b.WriteByte(c)
+			p.pos++
 		case '"':
-			b.WriteString(p.quoted())
+			w, _ := p.quoted()
+			b.WriteString(w)
+		case '<': // one too many
+			p.pos++
 		case '(':
 			p.comment()
 		case ' ':

@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
-	"mime"
 	"strings"
 	"unicode/utf8"
 
@@ -45,20 +44,6 @@ func CharsetReader(charset string, r io.Reader) (io.Reader, error) {
 	return enc.NewDecoder().Reader(r), nil
 }
 
-// DecodeWords decodes the encoded words of RFC 2047 in a header value; what is
-// broken stays as it is.
-func DecodeWords(s string) string {
-	if !strings.Contains(s, "=?") {
-		return s
-	}
-	d := mime.WordDecoder{CharsetReader: CharsetReader}
-	out, err := d.DecodeHeader(s)
-	if err != nil {
-		return s
-	}
-	return out
-}
-
 // Decoded reads the octets of a body behind its transfer encoding. Broken
 // encoding yields what can be made of it, never an error of its own.
 func Decoded(encoding string, r io.Reader) io.Reader {
@@ -72,7 +57,8 @@ func Decoded(encoding string, r io.Reader) io.Reader {
 }
 
 // base64Filter passes on the octets of base64 only, in whole groups, so that
-// the decoder behind it finds no fault.
+// the decoder behind it finds no fault. They end with the first padding, RFC 2045
+// 6.8: behind it stands what mailing lists put there.
 type base64Filter struct {
 	r    io.Reader
 	buf  [4096]byte
@@ -89,6 +75,10 @@ func (f *base64Filter) Read(p []byte) (int, error) {
 		n, err := f.r.Read(f.buf[:])
 		keep := f.buf[:0]
 		for _, c := range f.buf[:n] {
+			if c == '=' && (f.n+len(keep))%4 >= 2 {
+				err = io.EOF
+				break
+			}
 			switch {
 			case c >= 'A' && c <= 'Z', c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '+', c == '/':
 				keep = append(keep, c)

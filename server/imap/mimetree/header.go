@@ -8,15 +8,14 @@ import (
 
 // Field is one header field.
 type Field struct {
-	Name string
+	Name string // "" of lines that are no field, so that no octet is lost
 	Raw  []byte // the whole field as it stands, ends of line included
 }
 
 // Header is the fields of a header in order.
 type Header []Field
 
-// splitHeader finds the fields of a header. A line that is neither a field nor
-// a continuation is kept with the field before it, so that no octet is lost.
+// splitHeader finds the fields of a header.
 func splitHeader(raw []byte) Header {
 	var h Header
 	for len(raw) > 0 {
@@ -27,14 +26,19 @@ func splitHeader(raw []byte) Header {
 		line := raw[:n]
 		raw = raw[n:]
 		name := fieldName(line)
-		if (name == "" || line[0] == ' ' || line[0] == '\t') && len(h) > 0 {
-			last := &h[len(h)-1]
-			last.Raw = append(last.Raw, line...)
+		if last := len(h) - 1; last >= 0 && h[last].continues(name, line) {
+			h[last].Raw = append(h[last].Raw, line...)
 			continue
 		}
 		h = append(h, Field{Name: name, Raw: bytes.Clone(line)})
 	}
 	return h
+}
+
+// continues says whether a line belongs to the field before it: a folded one, or
+// another that is no field behind such a one.
+func (f *Field) continues(name string, line []byte) bool {
+	return line[0] == ' ' || line[0] == '\t' || name == "" && f.Name == ""
 }
 
 // HeaderOf is ParseHeader for a message that is at hand, at least its beginning.
@@ -51,11 +55,8 @@ func HeaderOf(data []byte) Header {
 		if line[0] == '\n' || line[0] == '\r' && len(bytes.TrimRight(line, "\r\n")) == 0 {
 			break
 		}
-		name := ""
-		if line[0] != ' ' && line[0] != '\t' {
-			name = fieldName(line)
-		}
-		if last := len(h) - 1; name == "" && last >= 0 {
+		name := fieldName(line)
+		if last := len(h) - 1; last >= 0 && h[last].continues(name, line) {
 			h[last].Raw = h[last].Raw[:len(h[last].Raw)+len(line)]
 		} else {
 			h = append(h, Field{Name: name, Raw: data[start:end:len(data)]})
@@ -68,7 +69,7 @@ func HeaderOf(data []byte) Header {
 // fieldName returns the name before the colon; "" when the line is not a field.
 func fieldName(line []byte) string {
 	i := bytes.IndexByte(line, ':')
-	if i <= 0 {
+	if i <= 0 || line[0] == ' ' || line[0] == '\t' {
 		return ""
 	}
 	name := bytes.TrimRight(line[:i], " \t")
@@ -121,6 +122,9 @@ func fieldName(line []byte) string {
 // Value returns the field's value, unfolded and trimmed; octets beyond ASCII
 // are made UTF-8.
 func (f Field) Value() string {
+	if f.Name == "" {
+		return Unfold(f.Raw)
+	}
 	_, v, _ := bytes.Cut(f.Raw, []byte(":"))
 	return Unfold(v)
 }
@@ -142,12 +146,18 @@ func Unfold(v []byte) string {
 
 // Get returns the value of the first field of that name; "" when there is none.
 func (h Header) Get(name string) string {
+	v, _ := h.Lookup(name)
+	return v
+}
+
+// Lookup is Get, and says whether there is a field of that name.
+func (h Header) Lookup(name string) (value string, ok bool) {
 	for _, f := range h {
 		if strings.EqualFold(f.Name, name) {
-			return f.Value()
+			return f.Value(), true
 		}
 	}
-	return ""
+	return "", false
 }
 
 // Values returns the values of all fields of that name.
@@ -234,6 +244,39 @@ func unquote(s string) string {
 			break
 		}
 		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// WithoutComments takes the comments out of a value, RFC 5322 3.2.2. One that is
+// not closed goes to the end.
+func WithoutComments(s string) string {
+	if !strings.Contains(s, "(") {
+		return s
+	}
+	var b strings.Builder
+	depth, quoted := 0, false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\' && i+1 < len(s):
+			if depth == 0 {
+				b.WriteByte(c)
+				b.WriteByte(s[i+1])
+			}
+			i++
+			continue
+		case c == '"' && depth == 0:
+			quoted = !quoted
+		case c == '(' && !quoted:
+			depth++
+			continue
+		case c == ')' && depth > 0:
+			depth--
+			continue
+		}
+		if depth == 0 {
+			b.WriteByte(s[i])
+		}
 	}
 	return b.String()
 }

@@ -46,7 +46,7 @@ func (p *Part) Multipart() bool { return len(p.Children) > 0 }
 
 // Encoding returns the content transfer encoding in lower case; "7bit" when none is said.
 func (p *Part) Encoding() string {
-	e := strings.ToLower(firstToken(p.Fields.Get("Content-Transfer-Encoding")))
+	e := strings.ToLower(strings.Trim(firstToken(p.Fields.Get("Content-Transfer-Encoding")), `"`))
 	if e == "" {
 		return "7bit"
 	}
@@ -140,24 +140,22 @@ func (s *scanner) next() bool {
 	}
 }
 
-// boundary says whether the line ends an open multipart's part.
+// boundary says whether the line ends an open multipart's part: it is enough that
+// it begins with the boundary, RFC 2046 5.1.1. Of several that it begins with the
+// longest counts, of equal ones the innermost: inner ones are often an outer one
+// and a number.
 func (s *scanner) boundary() bool {
 	if len(s.line) < 3 || s.line[0] != '-' || s.line[1] != '-' {
 		return false
 	}
-	text := bytes.TrimRight(s.line[2:], " \t\r\n")
+	text, longest := s.line[2:], 0
 	for i := len(s.boundaries) - 1; i >= 0; i-- {
 		b := s.boundaries[i]
-		if string(text) == b {
-			s.level, s.closes = i, false
-			return true
-		}
-		if len(text) == len(b)+2 && bytes.HasSuffix(text, []byte("--")) && string(text[:len(b)]) == b {
-			s.level, s.closes = i, true
-			return true
+		if len(b) > longest && len(text) >= len(b) && string(text[:len(b)]) == b {
+			longest, s.level, s.closes = len(b), i, bytes.HasPrefix(text[len(b):], []byte("--"))
 		}
 	}
-	return false
+	return longest > 0
 }
 
 // header reads up to and including the empty line. ended says that a boundary

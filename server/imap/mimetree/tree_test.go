@@ -49,8 +49,12 @@ func TestParse(t *testing.T) {
 		"no boundary named":    {"Content-Type: multipart/mixed\n\n--b\n\none", `text/plain"--b\r\n\r\none"`},
 		"boundary never comes": {"Content-Type: multipart/mixed; boundary=b\n\nnothing", `text/plain"nothing"`},
 		"boundary has spaces":  {"Content-Type: multipart/mixed; boundary=\"b b\"\n\n--b b  \n\none\n--b b--", `multipart/mixed[text/plain"one"]`},
-		"a longer boundary is not ours": {"Content-Type: multipart/mixed; boundary=b\n\n--b\n\n--bb\nx\n--b--\n",
-			`multipart/mixed[text/plain"--bb\r\nx"]`},
+		"a line that goes on behind the boundary": {"Content-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b x\n\ntwo\n--b--\n",
+			`multipart/mixed[text/plain"one" text/plain"two"]`},
+		"the longest boundary": {"Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: multipart/mixed; boundary=b1\n\n--b1\n\none\n--b1--\n--b\n\ntwo\n--b--\n",
+			`multipart/mixed[multipart/mixed[text/plain"one"] text/plain"two"]`},
+		"the longest boundary is the outer one": {"Content-Type: multipart/mixed; boundary=b1\n\n--b1\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\none\n--b1\n\ntwo\n--b1--\n",
+			`multipart/mixed[multipart/mixed[text/plain"one"] text/plain"two"]`},
 		"nested": {"Content-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: multipart/alternative; boundary=i\n\n--i\n\na\n--i\n\nb\n--i--\n\n--o\n\nc\n--o--\n",
 			`multipart/mixed[multipart/alternative[text/plain"a" text/plain"b"] text/plain"c"]`},
 		"inner never closed": {"Content-Type: multipart/mixed; boundary=o\n\n--o\nContent-Type: multipart/alternative; boundary=i\n\n--i\n\na\n--o\n\nc\n--o--\n",
@@ -202,7 +206,7 @@ func TestHeader(t *testing.T) {
 	if got := string(h.Bytes(func(string) bool { return true })); got != raw+"\r\n" {
 		t.Errorf("not the octets that came: %q", got)
 	}
-	if got := h.Get("subject"); got != "a bnot a field" {
+	if got := h.Get("subject"); got != "a b" {
 		t.Errorf("Subject: %q", got)
 	}
 	if got := h.Get("X-Y"); got != "c" {
@@ -229,7 +233,14 @@ func TestParseAddresses(t *testing.T) {
 		"Some Body":                "|Some Body|MISSING_DOMAIN",
 		`"a b"@c`:                  "|a b|c",
 		"a @ b":                    "|a|b",
-		`"unterminated <a@b>`:      "|unterminated <a|b>",
+		`"unterminated <a@b>`:      "unterminated|a|b",
+		"A B a@b":                  "A B|a|b",
+		"a . b @ c":                "|a.b|c",
+		"A <<a@b>>":                "A|a|b",
+		"A <a@b, C <c@d>":          "A|a|b C|c|d",
+		"A a@b>":                   "A|a|b",
+		`"A B"@c`:                  "|A B|c",
+		"a@":                       "|a|MISSING_DOMAIN",
 		"A <a@b> trailing, c@d":    "A|a|b |c|d",
 		",,, ;":                    "",
 		"open: a@b":                "|open| |a|b ||",
@@ -252,6 +263,8 @@ func TestDecoded(t *testing.T) {
 		{"base64", "aG!Vs bG8", "hello"},
 		{"base64", "", ""},
 		{"base64", "!!!", ""},
+		{"base64", "aGVsbG8=\r\n_____\r\nlist footer\r\n", "hello"},
+		{"base64", "=aGVsbG8", "hello"},
 		{"quoted-printable", "caf=C3=A9=\r\n!=", "café!="},
 		{"quoted-printable", "a=ZZb =\nc", "a=ZZb c"},
 	} {
@@ -270,6 +283,13 @@ func TestCharsets(t *testing.T) {
 		{"=?utf-8?Q?caf=C3=A9?=", "café"},
 		{"=?nonsense?Q?a?=", "a"},
 		{"=?broken", "=?broken"},
+		{"a =?utf-8?q?b?= =?UTF-8?Q?c?= =?gbk?q?d?=\t=?gbk?q?e?= f", "a bcde f"},
+		{"=?utf-8?Q?=E4=BD?= =?utf-8?B?oOWlvQ==?=", "你好"}, // cut within a character
+		{"=?gb2312?B?xOO6?= =?gb2312?B?ww?=", "你好"},
+		{"=?utf-8*en?Q?a b_c=ZZ?=", "a b c=ZZ"},
+		{"=?utf-8?Q?=E4?= x", "\uFFFD x"},
+		{"=?utf-8?B?!?= =?utf-8?x?a?= =?=", "=?utf-8?B?!?= =?utf-8?x?a?= =?="},
+		{"=?utf-8?Q??= =?utf-8?Q?a?=", "a"},
 	} {
 		if got := DecodeWords(c.in); got != c.want {
 			t.Errorf("%s: %q, want %q", c.in, got, c.want)

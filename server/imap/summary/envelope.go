@@ -37,10 +37,18 @@ func WriteEnvelope(w *wire.Writer, h mimetree.Header) {
 		}
 		return from
 	}
+	// Of these fields an empty one is not the same as none.
+	text := func(name string) {
+		if v, ok := h.Lookup(name); ok && v == "" {
+			w.Raw(`""`)
+		} else {
+			writeText(w, v)
+		}
+	}
 	w.Byte('(')
-	w.NString(h.Get("Date"))
+	text("Date")
 	w.Byte(' ')
-	writeText(w, h.Get("Subject"))
+	text("Subject")
 	w.Byte(' ')
 	writeAddresses(w, from)
 	w.Byte(' ')
@@ -57,9 +65,9 @@ func WriteEnvelope(w *wire.Writer, h mimetree.Header) {
 		}
 	}
 	w.Byte(' ')
-	w.NString(h.Get("In-Reply-To"))
+	text("In-Reply-To")
 	w.Byte(' ')
-	w.NString(h.Get("Message-Id"))
+	text("Message-Id")
 	w.Byte(')')
 }
 
@@ -186,7 +194,7 @@ func writeDisposition(w *wire.Writer, p *mimetree.Part) {
 		writeParams(w, params)
 		w.Raw(") ")
 	}
-	languages := strings.FieldsFunc(p.Fields.Get("Content-Language"), func(r rune) bool { return r == ',' || r == ' ' })
+	languages := strings.FieldsFunc(mimetree.WithoutComments(p.Fields.Get("Content-Language")), func(r rune) bool { return r == ',' || r == ' ' })
 	switch len(languages) {
 	case 0:
 		w.Raw("NIL")
