@@ -29,7 +29,7 @@ type arrival struct {
 
 func (s *session) arrive(tx *transaction) *arrival {
 	cfg := &s.srv.cfg
-	sp := &spool{dir: cfg.SpoolDir, memory: cfg.SpoolMemory}
+	sp := &spool{dir: cfg.SpoolDir, memory: cfg.SpoolMemory, pool: &s.srv.buffers}
 	sp.grow(tx.size)
 	return &arrival{sp: sp, in: &intake{w: sp, normalise: s.kind == Submission, maxHeader: cfg.MaxHeaderBytes, maxSize: tx.settings.MaxMessageBytes},
 		pace: pace{limits: cfg.Timeouts, started: time.Now()}} // the kernel's clock decides about deadlines

@@ -98,9 +98,12 @@ func (m *intake) endLine() {
 
 // pass writes octets whose line ends are in order.
 func (m *intake) pass(b []byte) error {
-	if !m.body {
+	for rest := b; !m.body && len(rest) > 0; {
+		const step = 2 << 10 // of the body not more is looked at
+		n := min(len(rest), step)
 		from := max(len(m.header)-3, 0)
-		m.header = append(m.header, b[:min(len(b), m.maxHeader+4)]...)
+		m.header = append(m.header, rest[:n]...)
+		rest = rest[n:]
 		end := -1
 		if i := bytes.Index(m.header[from:], []byte("\r\n\r\n")); i >= 0 {
 			end = from + i + 4

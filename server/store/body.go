@@ -18,6 +18,8 @@ type body struct {
 	seg  *segment
 	// slots are the keys of an encrypted body, of those that it is for.
 	slots []byte
+	// lent is memory of the log's in which it was read; nil when there is none.
+	lent []byte
 }
 
 func (b *body) size() int64 { return b.n }
@@ -134,7 +136,18 @@ func (l *Log) spool(r io.Reader, size int64, owners []string) (*body, error) {
 		room = min(size, l.opt.MemoryBody) + 1
 		room += tableSize(room) // which plainBody appends
 	}
-	buf := make([]byte, 0, room)
+	lent := l.lender.lend(room)
+	b, err := l.read(lent, r, size, owners)
+	if err != nil || b.seg != nil {
+		l.lender.back(lent)
+		return b, err
+	}
+	b.lent = lent
+	return b, nil
+}
+
+// read is spool with memory to begin with, of which the body may keep some.
+func (l *Log) read(buf []byte, r io.Reader, size int64, owners []string) (*body, error) {
 	for {
 		if len(buf) == cap(buf) {
 			if int64(len(buf)) > l.opt.MemoryBody {
@@ -267,9 +280,13 @@ func readBlock(r io.Reader, buf []byte) (int, error) {
 	return n, err
 }
 
-// discard gives up a long body that no transaction took.
+// discard gives up a body that no transaction took.
 func (l *Log) discard(b *body) error {
-	if b == nil || b.seg == nil {
+	if b == nil {
+		return nil
+	}
+	l.handBack(b)
+	if b.seg == nil {
 		return nil
 	}
 	seg := b.seg

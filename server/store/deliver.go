@@ -143,6 +143,7 @@ func (l *Log) room(size int64) error {
 
 // keep lets go of a body that is now the log's.
 func (l *Log) keep(x *body) error {
+	l.handBack(x)
 	if x.seg == nil {
 		return nil
 	}

@@ -98,6 +98,7 @@ type Log struct {
 	// gathered is how many requests the last batch had.
 	gathered int
 
+	lender   lender
 	compress atomic.Bool
 	pack     packer
 	vault    vault

@@ -111,7 +111,8 @@ func (r *messageReader) at(off int64) ([]byte, error) {
 		i := off / blobBlock
 		if r.bufOf != b || r.bufIdx != i {
 			if need := min(b.ref.Size, blobBlock); int64(cap(r.buf)) < need {
-				r.buf = make([]byte, need)
+				r.log.lender.back(r.buf)
+				r.buf = r.log.lender.lend(need)
 			}
 			r.bufOf = nil
 			data, err := b.block(i, r.buf[:cap(r.buf)])
@@ -136,6 +137,7 @@ func (r *messageReader) Close() error {
 	for _, b := range r.parts {
 		errs = append(errs, r.log.seg.release(b.seg))
 	}
+	r.log.lender.back(r.buf)
 	r.parts, r.buf, r.data, r.bufOf = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
