@@ -145,7 +145,7 @@ func (s *salvaged) account(ctx context.Context, l *store.Log, account, dir strin
 			return err
 		}
 		watch.Close()
-		for _, m := range snap.Messages {
+		for _, m := range snap.Messages.All() {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

@@ -137,7 +137,7 @@ func dump(t testing.TB, l *store.Log) string {
 			}
 			watch.Close()
 			fmt.Fprintf(&b, "%s %s %d\n", a, box.Name, box.UIDValidity)
-			for _, m := range snap.Messages {
+			for _, m := range snap.Messages.All() {
 				fmt.Fprintf(&b, "  %d %v %s\n", m.UID, m.Flags, read(l.Read(ctx, *m)))
 			}
 		}
@@ -176,7 +176,7 @@ func (w *world) step(rng *rand.Rand, n int) {
 		snap, watch, err := w.log.Open(ctx, account, "INBOX")
 		w.must(err)
 		watch.Close()
-		for _, m := range snap.Messages {
+		for _, m := range snap.Messages.All() {
 			if rng.IntN(2) == 0 {
 				_, err := w.log.UpdateFlags(ctx, account, "INBOX", []store.UID{m.UID}, store.FlagsAdd, []string{`\Deleted`})
 				w.must(err)

@@ -123,7 +123,7 @@ func (c *clients) twoWay(k *imapclient.Client, d maildir, remove func(folder, na
 			snapshot, watch, err := c.store.Open(c.t.Context(), "bob@example.com", f[0])
 			c.must(err)
 			watch.Close()
-			for _, m := range snapshot.Messages {
+			for _, m := range snapshot.Messages.All() {
 				list = append(list, fmt.Sprintf("%s: UID %d, modification %d", f[0], m.UID, m.ModSeq))
 			}
 			list = append(list, d.files(f[1])...)

@@ -300,7 +300,7 @@ func (h *host) mailbox(account, name string) []string {
 	h.must(err)
 	watch.Close()
 	var list []string
-	for _, m := range snapshot.Messages {
+	for _, m := range snapshot.Messages.All() {
 		r, err := h.store.Read(ctx, *m)
 		h.must(err)
 		text, err := io.ReadAll(r)

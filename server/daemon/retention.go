@@ -80,7 +80,7 @@ func (r *retention) apply(ctx context.Context, account string, rule manifest.Ret
 	}
 	watch.Close()
 	var uids []store.UID
-	for _, m := range snap.Messages {
+	for _, m := range snap.Messages.All() {
 		if m.SaveDate.Before(before) && len(uids) < most {
 			uids = append(uids, m.UID)
 		}

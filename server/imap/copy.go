@@ -116,11 +116,11 @@ func (s *session) expunge(cmd *command) error {
 // deleted returns the UIDs of the messages that have \Deleted, of those in
 // within; nil is all.
 func (s *session) deleted(within imap.NumSet) (uids []store.UID) {
-	spans := []span{{0, len(s.view.msgs)}}
+	spans := []span{{0, s.view.msgs.Len()}}
 	if within != nil {
 		spans, _ = s.view.resolve(within, s.saved)
 	}
-	for _, m := range s.view.each(spans) {
+	for _, m := range s.view.heads(spans) {
 		if hasFlag(m, `\Deleted`) {
 			uids = append(uids, m.UID)
 		}

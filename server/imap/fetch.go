@@ -73,13 +73,17 @@ func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
 	}
 	marks := r.seen && !s.readOnly
 	done := 0 // places before it have been marked
-	for i, m := range s.view.each(spans) {
+	messages := s.view.each(spans)
+	if !r.rows() {
+		messages = s.view.heads(spans)
+	}
+	for i, m := range messages {
 		if marks && i >= done {
 			done = s.markSeen(spans, i)
 			if s.view.isGone(i) {
 				continue
 			}
-			m = s.view.msgs[i]
+			s.view.msgs.Head(i, m)
 		}
 		mark := s.out.Mark()
 		err := f.one(i, m)
@@ -112,7 +116,7 @@ func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
 func (s *session) markSeen(spans []span, from int) int {
 	var unseen []span
 	n, last := 0, from
-	for i, m := range s.view.each(spans) {
+	for i, m := range s.view.heads(spans) {
 		if i < from {
 			continue
 		}

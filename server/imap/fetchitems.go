@@ -61,6 +61,11 @@ type fetchRequest struct {
 	partial  *partial // PARTIAL, RFC 9394
 }
 
+// rows says that more of the messages is asked for than view.heads knows.
+func (r *fetchRequest) rows() bool {
+	return r.reads || r.summed || r.has[fetchDate] || r.has[fetchSize] || r.has[fetchEmailID] || r.has[fetchSaveDate]
+}
+
 func (r *fetchRequest) add(i fetchItem) {
 	if i.kind < fetchSection {
 		if r.has[i.kind] {

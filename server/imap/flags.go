@@ -109,7 +109,7 @@ func (s *session) storeCommand(cmd *command) error {
 	}
 	s.introduceFlags(flags)
 	if !silent {
-		for i, m := range s.view.each(spans) {
+		for i, m := range s.view.heads(spans) {
 			if _, was := slices.BinarySearch(modified, m.UID); was {
 				continue
 			}
@@ -133,14 +133,15 @@ func (s *session) storeCommand(cmd *command) error {
 // been expunged, and it does not know that yet: it expects an answer for each
 // number, RFC 2180 4.2, and NO would say that nothing was done to the others.
 func (s *session) pretend(spans []span, op store.FlagOp, flags []string) {
+	var m store.Message
 	for _, sp := range spans {
 		for i := sp.from; i < sp.to; i++ {
 			if !s.view.isGone(i) {
 				continue
 			}
-			m := *s.view.msgs[i]
+			s.view.msgs.Head(i, &m)
 			m.Flags = changed(m.Flags, op, flags)
-			s.view.msgs[i] = &m
+			s.view.msgs.SetFlags(i, m.Flags, m.ModSeq)
 			s.writeFlags(i, &m, false)
 		}
 	}
@@ -166,7 +167,7 @@ func (s *session) numbers(uids []store.UID, uid bool) string {
 	for _, u := range uids {
 		if uid {
 			set.Add(uint32(u))
-		} else if i, ok := s.view.find(u); ok {
+		} else if i, ok := s.view.msgs.Find(u); ok {
 			set.Add(uint32(i) + 1)
 		}
 	}

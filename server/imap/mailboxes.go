@@ -206,8 +206,10 @@ func (s *session) deletedBytes(info store.MailboxInfo) (n int64, err error) {
 		return 0, err
 	}
 	watch.Close()
-	for _, m := range snap.Messages {
-		if hasFlag(m, `\Deleted`) {
+	var m store.Message
+	for row := range snap.Messages.Rows(0, snap.Messages.Len()) {
+		if row.Head(&m); hasFlag(&m, `\Deleted`) {
+			row.Read(&m)
 			n += m.Size
 		}
 	}

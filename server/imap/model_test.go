@@ -224,10 +224,10 @@ func (c *client) settle(ch chooser, w *world) {
 		ch.failf("%v", err)
 	}
 	watch.Close()
-	if len(snap.Messages) != len(c.msgs) {
-		ch.failf("%s: believes in %d messages, there are %d", c.name, len(c.msgs), len(snap.Messages))
+	if snap.Messages.Len() != len(c.msgs) {
+		ch.failf("%s: believes in %d messages, there are %d", c.name, len(c.msgs), snap.Messages.Len())
 	}
-	for i, m := range snap.Messages {
+	for i, m := range snap.Messages.All() {
 		believed := c.msgs[i]
 		if believed.uid != 0 && believed.uid != int(m.UID) {
 			ch.failf("%s: number %d is believed to be UID %d and is %d", c.name, i+1, believed.uid, m.UID)

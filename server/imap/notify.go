@@ -127,8 +127,8 @@ func (s *session) leaveLost() {
 }
 
 // describeNew tells of new messages what NOTIFY asks for, RFC 5465 5.2. They are
-// the last ones of the view.
-func (s *session) describeNew(n int) {
+// those from a place on.
+func (s *session) describeNew(from int) {
 	if s.noticing == nil || s.noticing.selected.fetch == nil {
 		return
 	}
@@ -136,8 +136,7 @@ func (s *session) describeNew(n int) {
 	if !r.has[fetchUID] {
 		r.items = append([]fetchItem{{kind: fetchUID}}, r.items...)
 	}
-	end := len(s.view.msgs)
-	if err := s.fetchAll(&r, []span{{end - n, end}}); err != nil {
+	if err := s.fetchAll(&r, []span{{from, s.view.msgs.Len()}}); err != nil {
 		s.log.Warn("notify of new messages", "mailbox", s.mailbox, "err", err)
 	}
 }

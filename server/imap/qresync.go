@@ -58,11 +58,11 @@ func (s *session) resynchronise(info store.MailboxInfo, r *resync) error {
 	if err := s.vanishedSince(r.modseq, r.known); err != nil {
 		return err
 	}
-	spans := []span{{0, len(s.view.msgs)}}
+	spans := []span{{0, s.view.msgs.Len()}}
 	if r.known != nil {
 		spans = tidy(s.view.uidSpans(r.known))
 	}
-	for i, m := range s.view.each(spans) {
+	for i, m := range s.view.heads(spans) {
 		if m.ModSeq > r.modseq {
 			s.writeFlags(i, m, true)
 		}
@@ -81,7 +81,7 @@ func (s *session) vanishedSince(modseq store.ModSeq, within imap.UIDSet) error {
 	if complete {
 		for _, uid := range uids {
 			// What the client has not been told of yet it will be told in its turn.
-			if _, here := s.view.find(uid); !here {
+			if _, here := s.view.msgs.Find(uid); !here {
 				gone.AddNum(imap.UID(uid))
 			}
 		}
@@ -102,18 +102,19 @@ func (s *session) vanishedSince(modseq store.ModSeq, within imap.UIDSet) error {
 // missing returns the UIDs below the mailbox's next that no message has.
 func (s *session) missing() (set imap.UIDSet) {
 	next := imap.UID(1)
-	skip := func(to imap.UID) {
-		if to > next {
+	upTo := func(uid store.UID) {
+		if to := imap.UID(uid); to > next {
 			set = append(set, imap.UIDRange{Start: next, Stop: to - 1})
 		}
+		next = imap.UID(uid) + 1
 	}
-	for _, msgs := range [][]*store.Message{s.view.msgs, s.view.fresh} {
-		for _, m := range msgs {
-			skip(imap.UID(m.UID))
-			next = imap.UID(m.UID) + 1
-		}
+	for row := range s.view.msgs.Rows(0, s.view.msgs.Len()) {
+		upTo(row.UID())
 	}
-	skip(imap.UID(s.view.uidNext))
+	for _, m := range s.view.fresh {
+		upTo(m.UID)
+	}
+	upTo(s.view.uidNext)
 	return set
 }
 

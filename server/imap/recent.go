@@ -28,15 +28,20 @@ type recentKey struct {
 const maxRecents = 200_000
 
 // claim returns the first UID that no session was told of, and with take says
-// that one is now told of those below next. msgs are the newest messages, ascending.
-func (r *recents) claim(key recentKey, msgs []*store.Message, next store.UID, take bool) store.UID {
+// that one is now told of those below next. The messages from a place on are the
+// newest.
+func (r *recents) claim(key recentKey, msgs *store.List, from int, next store.UID, take bool) store.UID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	first, known := r.next[key]
 	if !known {
 		first = next
-		for i := len(msgs) - 1; i >= 0 && !msgs[i].SaveDate.Before(r.since); i-- {
-			first = msgs[i].UID
+		var m store.Message
+		for i := msgs.Len() - 1; i >= from; i-- {
+			if msgs.Read(i, &m); m.SaveDate.Before(r.since) {
+				break
+			}
+			first = m.UID
 		}
 	}
 	if take && (!known || next > first) {
@@ -48,15 +53,16 @@ func (r *recents) claim(key recentKey, msgs []*store.Message, next store.UID, ta
 	return first
 }
 
-// claimRecent takes messages the client is told of now as recent, those that
-// nobody was told of before.
-func (s *session) claimRecent(msgs []*store.Message, next store.UID) {
+// claimRecent takes messages the client is told of now, from a place on, as recent,
+// those that nobody was told of before.
+func (s *session) claimRecent(from int, next store.UID) {
 	if s.enabled.rev2 {
 		return
 	}
-	first := s.srv.recents.claim(s.recentKey, msgs, next, !s.readOnly)
-	if len(msgs) > 0 {
-		first = max(first, msgs[0].UID)
+	msgs := &s.view.msgs
+	first := s.srv.recents.claim(s.recentKey, msgs, from, next, !s.readOnly)
+	if from < msgs.Len() {
+		first = max(first, msgs.UID(from))
 	}
 	if first < next {
 		s.recent.AddRange(imap.UID(first), imap.UID(next)-1)
@@ -89,9 +95,8 @@ func (s *session) countRecent(info store.MailboxInfo) (n uint64, err error) {
 		return 0, err
 	}
 	watch.Close()
-	first := s.srv.recents.claim(recentKey{s.account, info.UIDValidity}, snap.Messages, snap.Info.UIDNext, false)
-	i, _ := findMessage(snap.Messages, first)
-	return uint64(len(snap.Messages) - i), nil
+	first := s.srv.recents.claim(recentKey{s.account, info.UIDValidity}, &snap.Messages, 0, snap.Info.UIDNext, false)
+	return uint64(snap.Messages.Len() - snap.Messages.Index(first)), nil
 }
 
 // writeFlagList writes a message's flags.

@@ -174,7 +174,7 @@ func decoderOf(p *wire.Parser) (*encoding.Decoder, error) {
 // number returns how the command names a message.
 func (s *session) numberOf(cmd *command, place int) uint32 {
 	if cmd.uid {
-		return uint32(s.view.msgs[place].UID)
+		return uint32(s.view.msgs.UID(place))
 	}
 	return uint32(place) + 1
 }
@@ -197,8 +197,10 @@ func (s *session) writeSearch(cmd *command, name string, found []int, q *query) 
 }
 
 func (s *session) highest(found []int) (n store.ModSeq) {
+	var m store.Message
 	for _, i := range found {
-		n = max(n, s.view.msgs[i].ModSeq)
+		s.view.msgs.Head(i, &m)
+		n = max(n, m.ModSeq)
 	}
 	return n
 }
@@ -300,7 +302,7 @@ func (s *session) savedSet(found []int, r searchReturn) (set imap.UIDSet) {
 		found = found[i:max(i, j)]
 	}
 	for _, i := range found {
-		set.AddNum(imap.UID(s.view.msgs[i].UID))
+		set.AddNum(imap.UID(s.view.msgs.UID(i)))
 	}
 	return set
 }
@@ -324,7 +326,7 @@ type query struct {
 
 	summed   bool // sums was asked for
 	sums     *summary.Reader
-	sumOf    *store.Message // at which it stands
+	sumOf    store.UID // at which it stands; 0: none
 	sumKnown bool
 }
 
@@ -356,9 +358,13 @@ func (q *query) run(key searchKey) (found []int, err error) {
 	if q.modseq {
 		q.s.useCondStore()
 	}
-	spans := []span{{0, len(q.s.view.msgs)}}
-	for i, m := range q.s.view.each(spans) {
-		q.progress(i, len(q.s.view.msgs))
+	n := q.s.view.msgs.Len()
+	messages := q.s.view.each([]span{{0, n}})
+	if key.cost() < costRow {
+		messages = q.s.view.heads([]span{{0, n}})
+	}
+	for i, m := range messages {
+		q.progress(i, n)
 		ok, err := key.match(q, i, m)
 		if err != nil {
 			if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) {
@@ -411,7 +417,7 @@ func (q *query) content(i int, m *store.Message) (*content, error) {
 // release lets go of what is open.
 func (q *query) release() {
 	q.sums.Close()
-	q.summed, q.sums, q.sumOf = false, nil, nil
+	q.summed, q.sums, q.sumOf = false, nil, 0
 	q.close()
 }
 

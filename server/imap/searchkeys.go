@@ -14,6 +14,8 @@ import (
 
 // searchKey is one key of SEARCH, RFC 9051 6.4.4.
 type searchKey interface {
+	// match looks at a message. Of what costs less than costRow it only knows what
+	// view.heads does.
 	match(q *query, place int, m *store.Message) (bool, error)
 	// cost orders the keys that must all match: what is at hand is looked at
 	// before what must be read.
@@ -22,6 +24,7 @@ type searchKey interface {
 
 const (
 	costNothing = iota
+	costRow     // what the store knows of it
 	costHeader
 	costBody
 )
@@ -147,7 +150,7 @@ func (q *query) set(uid bool) searchKey {
 // within leaves out of a set the sequence numbers that no message has: a
 // search does not find them, and that is no mistake.
 func (q *query) within(set imap.SeqSet) (out imap.SeqSet) {
-	n := uint32(len(q.s.view.msgs))
+	n := uint32(q.s.view.msgs.Len())
 	for _, r := range set {
 		if r.Stop == 0 || r.Stop > n {
 			r.Stop = n
@@ -302,7 +305,7 @@ func (k sizeKey) match(_ *query, _ int, m *store.Message) (bool, error) {
 	return m.Size < k.size, nil
 }
 
-func (sizeKey) cost() int { return costNothing }
+func (sizeKey) cost() int { return costRow }
 
 type modSeqKey store.ModSeq
 
@@ -318,7 +321,7 @@ func (k emailKey) match(_ *query, _ int, m *store.Message) (bool, error) {
 	return m.ObjectID == string(k), nil
 }
 
-func (emailKey) cost() int { return costNothing }
+func (emailKey) cost() int { return costRow }
 
 type withinKey struct {
 	at    time.Time
@@ -332,7 +335,7 @@ func (k withinKey) match(_ *query, _ int, m *store.Message) (bool, error) {
 	return !m.InternalDate.Before(k.at), nil
 }
 
-func (withinKey) cost() int { return costNothing }
+func (withinKey) cost() int { return costRow }
 
 // dateKey compares days only, in the date's own zone.
 type dateKey struct {
@@ -379,5 +382,5 @@ func (k *dateKey) cost() int {
 	if k.of == ofHeader {
 		return costHeader
 	}
-	return costNothing
+	return costRow
 }

@@ -57,8 +57,8 @@ func (s *session) selectCommand(cmd *command) error {
 	s.mailbox, s.readOnly, s.watch, s.view = snap.Info.Name, cmd.name == "EXAMINE", watch, newView(snap)
 	s.keywords = slices.Clone(snap.Keywords[:min(len(snap.Keywords), maxKeywords)])
 	s.recentKey = recentKey{s.account, snap.Info.UIDValidity}
-	s.claimRecent(snap.Messages, snap.Info.UIDNext)
-	s.describe(snap)
+	s.claimRecent(0, snap.Info.UIDNext)
+	s.describe(snap.Info)
 	s.listen()
 	cmd.code, cmd.text = "READ-WRITE", "Mailbox is selected"
 	if s.readOnly {
@@ -70,44 +70,31 @@ func (s *session) selectCommand(cmd *command) error {
 			return err
 		}
 	}
-	s.log.Debug("selected", "mailbox", snap.Info.Name, "messages", len(snap.Messages), "read_only", s.readOnly)
+	s.log.Debug("selected", "mailbox", snap.Info.Name, "messages", s.view.msgs.Len(), "read_only", s.readOnly)
 	return nil
 }
 
 // describe writes what SELECT says of a mailbox.
-func (s *session) describe(snap store.Snapshot) {
+func (s *session) describe(info store.MailboxInfo) {
 	w := s.out
 	s.tellFlags()
-	s.tellExists(len(snap.Messages))
+	s.tellExists()
 	s.tellRecent()
 	if !s.enabled.rev2 {
-		if n := firstUnseen(snap); n > 0 {
-			s.untaggedOK("UNSEEN "+strconv.Itoa(n), "The first unseen message")
+		if info.Unseen > 0 {
+			s.untaggedOK("UNSEEN "+strconv.Itoa(s.view.msgs.FirstWithout(`\Seen`)+1), "The first unseen message")
 		}
 	}
-	s.untaggedOK("UIDVALIDITY "+strconv.FormatUint(uint64(snap.Info.UIDValidity), 10), "UIDs are valid")
-	s.untaggedOK("UIDNEXT "+strconv.FormatUint(uint64(snap.Info.UIDNext), 10), "The next UID")
+	s.untaggedOK("UIDVALIDITY "+strconv.FormatUint(uint64(info.UIDValidity), 10), "UIDs are valid")
+	s.untaggedOK("UIDNEXT "+strconv.FormatUint(uint64(info.UIDNext), 10), "The next UID")
 	s.tellModSeq()
-	s.untaggedOK("MAILBOXID ("+snap.Info.ObjectID+")", "The mailbox's id")
+	s.untaggedOK("MAILBOXID ("+info.ObjectID+")", "The mailbox's id")
 	if s.enabled.rev2 {
 		// RFC 9051 6.3.2 asks for it; what is below is not looked for here.
 		w.Raw("* LIST () \"/\" ")
-		w.Mailbox(snap.Info.Name)
+		w.Mailbox(info.Name)
 		w.CRLF()
 	}
-}
-
-// firstUnseen is the sequence number of the first message without \Seen; 0
-// when all have it.
-func firstUnseen(snap store.Snapshot) int {
-	if snap.Info.Unseen > 0 {
-		for i, m := range snap.Messages {
-			if !hasFlag(m, `\Seen`) {
-				return i + 1
-			}
-		}
-	}
-	return 0
 }
 
 // tellModSeq writes the mailbox's highest modification sequence.
@@ -154,28 +141,28 @@ func (s *session) closeCommand(cmd *command) error {
 
 // The session is where its view's news goes.
 
-func (s *session) exists(fresh []*store.Message) {
-	s.claimRecent(fresh, fresh[len(fresh)-1].UID+1)
-	s.tellExists(len(s.view.msgs))
+func (s *session) exists(from int) {
+	s.claimRecent(from, s.view.msgs.UID(s.view.msgs.Len()-1)+1)
+	s.tellExists()
 	s.tellRecent()
-	s.describeNew(len(fresh))
+	s.describeNew(from)
 }
 
-func (s *session) tellExists(n int) {
+func (s *session) tellExists() {
 	w := s.out
 	w.Raw("* ")
-	w.Num(uint64(n))
+	w.Num(uint64(s.view.msgs.Len()))
 	w.Raw(" EXISTS")
 	w.CRLF()
 }
 
-func (s *session) expunged(places []int, msgs []*store.Message) {
+func (s *session) expunged(places []int, uids []store.UID) {
 	w := s.out
 	if s.enabled.qresync { // RFC 7162 3.2.10
 		w.Raw("* VANISHED ")
 		set := w.Set()
-		for _, m := range msgs {
-			set.Add(uint32(m.UID))
+		for _, uid := range uids {
+			set.Add(uint32(uid))
 		}
 		set.End()
 		w.CRLF()

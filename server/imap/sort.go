@@ -90,10 +90,12 @@ func (q *query) sort(found []int, keys []sortKey) ([]int, error) {
 			columns[i].text = make([]byte, 0, 24*len(found)) // about
 		}
 	}
+	var m store.Message
 	for n, i := range found {
 		q.progress(n, len(found))
+		q.s.view.msgs.Read(i, &m)
 		for c, k := range keys {
-			if err := q.sortValue(&columns[c], n, k, i); err != nil {
+			if err := q.sortValue(&columns[c], n, k, i, &m); err != nil {
 				return nil, err
 			}
 		}
@@ -115,8 +117,7 @@ var sortTexts = map[string]summary.Text{
 
 // sortValue finds what the message at a place, the n-th that was found, is
 // sorted by. One that cannot be read sorts like one without a header.
-func (q *query) sortValue(c *sortColumn, n int, k sortKey, place int) error {
-	m := q.s.view.msgs[place]
+func (q *query) sortValue(c *sortColumn, n int, k sortKey, place int, m *store.Message) error {
 	switch k.name {
 	case "ARRIVAL":
 		c.nums[n] = m.InternalDate.Unix()
@@ -158,8 +159,8 @@ func (q *query) summary(m *store.Message) *summary.Reader {
 	if !q.summed {
 		q.summed, q.sums = true, q.s.summaries()
 	}
-	if q.sumOf != m {
-		q.sumOf, q.sumKnown = m, q.sums.Seek(m)
+	if q.sumOf != m.UID {
+		q.sumOf, q.sumKnown = m.UID, q.sums.Seek(m)
 	}
 	if !q.sumKnown {
 		return nil
@@ -233,27 +234,28 @@ func (q *query) threadable(cmd *command, found []int) ([]threads.Message, error)
 	defer q.release()
 	msgs := make([]threads.Message, 0, len(found))
 	var refs []uint64 // of all, in pieces
+	var m store.Message
 	for n, i := range found {
 		q.progress(n, len(found))
-		m := q.s.view.msgs[i]
-		sent, err := q.sent(i, m)
+		q.s.view.msgs.Read(i, &m)
+		sent, err := q.sent(i, &m)
 		if err != nil {
 			return nil, err
 		}
 		if cap(refs)-len(refs) < 64 {
 			refs = make([]uint64, 0, 4096)
 		}
-		t, ok := q.summary(m).Thread(refs[len(refs):])
+		t, ok := q.summary(&m).Thread(refs[len(refs):])
 		if ok {
 			refs = refs[:min(len(refs)+len(t.Refs), cap(refs))]
 		} else {
-			h, err := q.header(i, m)
+			h, err := q.header(i, &m)
 			if err != nil {
 				return nil, err
 			}
 			t = summary.ThreadOf(h)
 		}
-		msgs = append(msgs, threads.Message{Num: q.s.numberOf(cmd, i), Sent: sent.Or(m), ID: t.ID, Refs: t.Refs, Subject: t.Subject, Reply: t.Reply})
+		msgs = append(msgs, threads.Message{Num: q.s.numberOf(cmd, i), Sent: sent.Or(&m), ID: t.ID, Refs: t.Refs, Subject: t.Subject, Reply: t.Reply})
 	}
 	return msgs, nil
 }

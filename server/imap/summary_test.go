@@ -227,7 +227,7 @@ func TestSummariesThroughChanges(t *testing.T) {
 		}
 		watch.Close()
 		var gone []store.UID
-		for _, m := range snap.Messages {
+		for _, m := range snap.Messages.All() {
 			if r.IntN(4) == 0 {
 				gone = append(gone, m.UID)
 			}

@@ -17,7 +17,7 @@ import (
 // A message that is not marked is known to the client as it stands in msgs, or
 // not known at all: it has been told every change of what it was told before.
 type view struct {
-	msgs  []*store.Message // by sequence number - 1, as they are now
+	msgs  store.List       // by sequence number - 1, as they are now
 	marks []mark           // of the message in the same place; nil while none is set
 	gone  int              // messages marked as gone
 	dirty int              // messages with another mark
@@ -54,44 +54,39 @@ func (v *view) take(events []store.Event) {
 		if n := len(ev.New); n > 0 {
 			v.uidNext = ev.New[n-1].UID + 1
 		}
-		from := 0
-		for _, m := range ev.Changed { // ascending
-			from = v.change(m, from)
+		for _, f := range ev.Changed {
+			v.change(f)
 		}
 		v.expunge(ev.Expunged)
 		v.lost = v.lost || ev.Gone
 	}
 }
 
-// change takes in a message's new state. It looks for it from a place on and
-// returns where it looked last.
-func (v *view) change(m *store.Message, from int) int {
-	i, ok := v.findFrom(m.UID, from)
-	if ok {
+// change takes in a message's new flags.
+func (v *view) change(f store.FlagState) {
+	if i, ok := v.msgs.Find(f.UID); ok {
 		// What the session did itself it has learned already.
-		if m.ModSeq > v.msgs[i].ModSeq {
-			v.msgs[i] = m
-			switch {
-			case m.ModSeq != v.silent:
-				v.setDirty(i, markChanged)
-			case v.tellModSeq:
-				v.setDirty(i, markModSeq)
-			}
+		if !v.msgs.Update(i, f) {
+			return
 		}
-		return i
+		switch {
+		case f.ModSeq != v.silent:
+			v.setDirty(i, markChanged)
+		case v.tellModSeq:
+			v.setDirty(i, markModSeq)
+		}
+		return
 	}
-	if j, ok := findMessage(v.fresh, m.UID); ok {
-		v.fresh[j] = m
+	if j, ok := findMessage(v.fresh, f.UID); ok {
+		m := *v.fresh[j]
+		m.Flags, m.ModSeq = f.Flags, f.ModSeq
+		v.fresh[j] = &m
 	}
-	return i
 }
 
 func (v *view) expunge(uids []store.UID) {
-	from := 0
-	for _, uid := range uids { // ascending
-		i, ok := v.findFrom(uid, from)
-		from = i
-		if ok {
+	for _, uid := range uids {
+		if i, ok := v.msgs.Find(uid); ok {
 			if !v.isGone(i) {
 				v.told(i)
 				v.mark(i, markGone)
@@ -107,7 +102,7 @@ func (v *view) expunge(uids []store.UID) {
 
 func (v *view) mark(i int, m mark) {
 	if v.marks == nil {
-		v.marks = make([]mark, len(v.msgs))
+		v.marks = make([]mark, v.msgs.Len())
 	}
 	v.marks[i] |= m
 }
@@ -142,36 +137,14 @@ func findMessage(msgs []*store.Message, uid store.UID) (int, bool) {
 	return i, i < len(msgs) && msgs[i].UID == uid
 }
 
-// index returns the place of the first message whose UID is uid or higher.
-func (v *view) index(uid store.UID) int {
-	i, _ := findMessage(v.msgs, uid)
-	return i
-}
-
-// find returns the place of a message.
-func (v *view) find(uid store.UID) (int, bool) { return findMessage(v.msgs, uid) }
-
-// findFrom is find for a caller that goes up: it is quick when the message is
-// at place from or shortly behind it.
-func (v *view) findFrom(uid store.UID, from int) (int, bool) {
-	lo, step := from, 1
-	for lo+step < len(v.msgs) && v.msgs[lo+step].UID < uid {
-		lo += step
-		step *= 2
-	}
-	hi := min(lo+step+1, len(v.msgs))
-	i, _ := findMessage(v.msgs[lo:hi], uid)
-	i += lo
-	return i, i < len(v.msgs) && v.msgs[i].UID == uid
-}
-
 // updates is where a view's news goes.
 type updates interface {
-	// exists says that these messages are at the end now.
-	exists(fresh []*store.Message)
+	// exists says that there are messages from this place on now.
+	exists(from int)
 	// expunged says that the messages at these places, ascending, are gone.
-	expunged(places []int, msgs []*store.Message)
-	// changed says that a message's flags changed, or its modification sequence only.
+	expunged(places []int, uids []store.UID)
+	// changed says that a message's flags changed, or its modification sequence
+	// only. Of the message no more than these and the UID are known.
 	changed(place int, m *store.Message, flags bool)
 }
 
@@ -184,19 +157,21 @@ func (v *view) announceSome(w updates, expunges, flags bool) {
 		v.announceExpunges(w)
 	}
 	if len(v.fresh) > 0 {
-		v.msgs = append(v.msgs, v.fresh...)
+		from := v.msgs.Len()
+		v.msgs.Append(v.fresh...)
 		if v.marks != nil {
 			v.marks = append(v.marks, make([]mark, len(v.fresh))...)
 		}
-		fresh := v.fresh
 		v.fresh = nil
-		w.exists(fresh)
+		w.exists(from)
 	}
-	for i := 0; flags && i < len(v.msgs) && v.dirty > 0; i++ {
+	var m store.Message
+	for i := 0; flags && i < v.msgs.Len() && v.dirty > 0; i++ {
 		if v.isDirty(i) {
 			all := v.marks[i]&markChanged != 0
 			v.told(i)
-			w.changed(i, v.msgs[i], all)
+			v.msgs.Head(i, &m)
+			w.changed(i, &m, all)
 		}
 	}
 	if v.gone == 0 && v.dirty == 0 {
@@ -210,19 +185,19 @@ func (v *view) announceExpunges(w updates) {
 		return
 	}
 	places := make([]int, 0, v.gone)
-	msgs := make([]*store.Message, 0, v.gone)
+	uids := make([]store.UID, 0, v.gone)
 	kept := 0
-	for i, m := range v.msgs {
+	for i, m := range v.marks {
 		if v.isGone(i) {
-			places, msgs = append(places, i), append(msgs, m)
+			places, uids = append(places, i), append(uids, v.msgs.UID(i))
 			continue
 		}
-		v.msgs[kept], v.marks[kept] = m, v.marks[i]
+		v.marks[kept] = m
 		kept++
 	}
-	clear(v.msgs[kept:])
-	v.msgs, v.marks, v.gone = v.msgs[:kept], v.marks[:kept], 0
-	w.expunged(places, msgs)
+	v.msgs.Remove(places)
+	v.marks, v.gone = v.marks[:kept], 0
+	w.expunged(places, uids)
 }
 
 // span is a run of places, the end not included.
@@ -239,7 +214,7 @@ func (v *view) resolve(set imap.NumSet, saved imap.UIDSet) (spans []span, ok boo
 		}
 		return tidy(v.uidSpans(set)), true
 	case imap.SeqSet:
-		n := uint32(len(v.msgs))
+		n := uint32(v.msgs.Len())
 		if n == 0 && set.Dynamic() {
 			return nil, true // "1:*" of an empty mailbox, which clients send without a look
 		}
@@ -264,10 +239,11 @@ func (v *view) resolve(set imap.NumSet, saved imap.UIDSet) (spans []span, ok boo
 
 // uidSpans translates UIDs to places.
 func (v *view) uidSpans(set imap.UIDSet) (spans []span) {
-	if len(v.msgs) == 0 {
+	n := v.msgs.Len()
+	if n == 0 {
 		return nil
 	}
-	last := imap.UID(v.msgs[len(v.msgs)-1].UID)
+	last := imap.UID(v.msgs.UID(n - 1))
 	for _, r := range set {
 		lo, hi := r.Start, r.Stop
 		if lo == 0 {
@@ -277,9 +253,9 @@ func (v *view) uidSpans(set imap.UIDSet) (spans []span) {
 			hi = last
 		}
 		lo, hi = min(lo, hi), max(lo, hi)
-		i, j := v.index(store.UID(lo)), len(v.msgs)
+		i, j := v.msgs.Index(store.UID(lo)), n
 		if hi < last {
-			j = v.index(store.UID(hi) + 1)
+			j = v.msgs.Index(store.UID(hi) + 1)
 		}
 		if i < j {
 			spans = append(spans, span{i, j})
@@ -305,12 +281,26 @@ func tidy(spans []span) []span {
 	return out
 }
 
-// each yields the places of spans whose messages are not gone.
+// each yields the places of spans whose messages are not gone. The message is good
+// until the next one.
 func (v *view) each(spans []span) func(yield func(int, *store.Message) bool) {
+	return v.rows(spans, store.Row.Read)
+}
+
+// heads is each for who wants to know no more than UIDs, ModSeqs and Flags.
+func (v *view) heads(spans []span) func(yield func(int, *store.Message) bool) {
+	return v.rows(spans, store.Row.Head)
+}
+
+func (v *view) rows(spans []span, read func(store.Row, *store.Message)) func(yield func(int, *store.Message) bool) {
 	return func(yield func(int, *store.Message) bool) {
+		var m store.Message
 		for _, s := range spans {
-			for i := s.from; i < s.to; i++ {
-				if !v.isGone(i) && !yield(i, v.msgs[i]) {
+			for row := range v.msgs.Rows(s.from, s.to) {
+				if v.isGone(row.Place) {
+					continue
+				}
+				if read(row, &m); !yield(row.Place, &m) {
 					return
 				}
 			}
@@ -325,7 +315,7 @@ func (v *view) uids(spans []span) []store.UID {
 		n += s.to - s.from
 	}
 	l := make([]store.UID, 0, n)
-	for _, m := range v.each(spans) {
+	for _, m := range v.heads(spans) {
 		l = append(l, m.UID)
 	}
 	return l
@@ -347,7 +337,7 @@ func (v *view) anyGone(spans []span) bool {
 
 // changedSince returns the places of spans whose messages have changed since.
 func (v *view) changedSince(spans []span, since store.ModSeq) (out []span) {
-	for i, m := range v.each(spans) {
+	for i, m := range v.heads(spans) {
 		if m.ModSeq > since {
 			out = append(out, span{i, i + 1})
 		}
@@ -358,12 +348,12 @@ func (v *view) changedSince(spans []span, since store.ModSeq) (out []span) {
 // part returns the range of a partial fetch, of the messages that are not gone.
 func (v *view) part(spans []span, r *partial) (out []span) {
 	n := 0
-	for range v.each(spans) {
+	for range v.heads(spans) {
 		n++
 	}
 	from, to := r.of(n)
 	n = 0
-	for i := range v.each(spans) {
+	for i := range v.heads(spans) {
 		if n >= from && n < to {
 			out = append(out, span{i, i + 1})
 		}

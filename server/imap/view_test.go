@@ -34,7 +34,7 @@ func (r *reference) change(flag string, places []int) store.ModSeq {
 		m := *r.msgs[i]
 		m.Flags, m.ModSeq = []string{flag}, r.modseq
 		r.msgs[i] = &m
-		ev.Changed = append(ev.Changed, &m)
+		ev.Changed = append(ev.Changed, store.FlagState{UID: m.UID, ModSeq: m.ModSeq, Flags: m.Flags})
 	}
 	r.log = append(r.log, ev)
 	return r.modseq
@@ -59,16 +59,16 @@ type believer struct {
 	flags map[store.UID]string // of those it was told of
 }
 
-func (b *believer) exists(fresh []*store.Message) {
-	for _, m := range fresh {
-		b.msgs = append(b.msgs, m.UID)
+func (b *believer) exists(from int) {
+	for row := range b.view.msgs.Rows(from, b.view.msgs.Len()) {
+		b.msgs = append(b.msgs, row.UID())
 	}
 }
 
-func (b *believer) expunged(places []int, msgs []*store.Message) {
+func (b *believer) expunged(places []int, uids []store.UID) {
 	for k, place := range places {
-		if b.msgs[place-k] != msgs[k].UID {
-			b.Fatalf("number %d is said to be UID %d and was %d", place-k+1, msgs[k].UID, b.msgs[place-k])
+		if b.msgs[place-k] != uids[k] {
+			b.Fatalf("number %d is said to be UID %d and was %d", place-k+1, uids[k], b.msgs[place-k])
 		}
 		b.msgs = slices.Delete(b.msgs, place-k, place-k+1)
 	}
@@ -100,7 +100,7 @@ func TestViewModel(t *testing.T) {
 			r.add()
 		}
 		open := func() *believer {
-			v := newView(store.Snapshot{Messages: slices.Clone(r.msgs), Info: store.MailboxInfo{UIDNext: r.uidNext, HighestModSeq: r.modseq}})
+			v := newView(store.Snapshot{Messages: store.ListOf(r.msgs...), Info: store.MailboxInfo{UIDNext: r.uidNext, HighestModSeq: r.modseq}})
 			b := &believer{T: rt, view: v, read: len(r.log), flags: map[store.UID]string{}}
 			for _, m := range r.msgs {
 				b.msgs = append(b.msgs, m.UID)
@@ -197,7 +197,7 @@ func TestResolve(t *testing.T) {
 		uid := store.UID(0)
 		for range rapid.IntRange(0, 10).Draw(rt, "messages") {
 			uid += store.UID(rapid.IntRange(1, 3).Draw(rt, "gap"))
-			v.msgs = append(v.msgs, &store.Message{UID: uid})
+			v.msgs.Append(&store.Message{UID: uid})
 		}
 		number := rapid.Uint32Range(0, 30) // 0 is "*"
 		var set imap.UIDSet
@@ -225,13 +225,13 @@ func TestResolve(t *testing.T) {
 			got = append(got, m.UID)
 		}
 		var want []store.UID
-		for _, m := range v.msgs {
+		for _, m := range v.msgs.All() {
 			if in(m.UID) {
 				want = append(want, m.UID)
 			}
 		}
 		if !slices.Equal(got, want) {
-			rt.Fatalf("%v of %v is %v, want %v", set, v.msgs, got, want)
+			rt.Fatalf("%v is %v, want %v", set, got, want)
 		}
 	})
 }

@@ -162,7 +162,7 @@ func (s *session) admit(mechanism, user, name string, err error) {
 	}
 	s.drop = drop
 	s.log = s.log.With("account", name)
-	s.log.Info("login", "mechanism", mechanism, "tls", s.secure, "messages", len(drop.msgs))
+	s.log.Info("login", "mechanism", mechanism, "tls", s.secure, "messages", drop.msgs.Len())
 	n, bytes := drop.stat()
 	s.ok(fmt.Sprintf("%d messages (%d octets)", n, bytes))
 }

@@ -11,7 +11,7 @@ import (
 // from 1 in the order of their UIDs.
 type maildrop struct {
 	validity uint32
-	msgs     []*store.Message
+	msgs     store.List
 	removed  map[int]bool // by DELE, done at QUIT
 	seen     map[int]bool // by RETR
 	count    int          // of those not removed
@@ -31,25 +31,25 @@ func openMaildrop(ctx context.Context, s store.Store, account string) (*maildrop
 
 // reset takes back every DELE, RFC 1939 section 5.
 func (d *maildrop) reset() {
-	d.removed, d.count, d.bytes = map[int]bool{}, len(d.msgs), 0
-	for _, m := range d.msgs {
+	d.removed, d.count, d.bytes = map[int]bool{}, d.msgs.Len(), 0
+	for _, m := range d.msgs.All() {
 		d.bytes += m.Size
 	}
 }
 
 func (d *maildrop) stat() (count int, bytes int64) { return d.count, d.bytes }
 
-func (d *maildrop) has(n int) bool { return n >= 1 && n <= len(d.msgs) && !d.removed[n] }
+func (d *maildrop) has(n int) bool { return n >= 1 && n <= d.msgs.Len() && !d.removed[n] }
 
 // unique is a message's id for UIDL: it is never another's, also after restarts.
-func (d *maildrop) unique(n int) string { return fmt.Sprintf("%d.%d", d.validity, d.msgs[n-1].UID) }
+func (d *maildrop) unique(n int) string { return fmt.Sprintf("%d.%d", d.validity, d.msgs.UID(n-1)) }
 
 func (d *maildrop) read(n int) { d.seen[n] = true }
 
 func (d *maildrop) remove(n int) {
 	d.removed[n] = true
 	d.count--
-	d.bytes -= d.msgs[n-1].Size
+	d.bytes -= d.msgs.At(n - 1).Size
 }
 
 // update is what QUIT does: messages that were read and stay become \Seen, those
@@ -58,7 +58,7 @@ func (d *maildrop) remove(n int) {
 func (d *maildrop) update(ctx context.Context, s store.Store, account string) (int, error) {
 	uids := func(of map[int]bool, except map[int]bool) []store.UID {
 		var list []store.UID
-		for n, m := range d.msgs {
+		for n, m := range d.msgs.All() {
 			if of[n+1] && !except[n+1] {
 				list = append(list, m.UID)
 			}

@@ -259,8 +259,8 @@ func TestSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	watch.Close()
-	if len(snap.Messages) != 2 || strings.Join(snap.Messages[0].Flags, " ") != `\Seen` || len(snap.Messages[1].Flags) != 0 {
-		t.Errorf("after QUIT: %d messages, %v", len(snap.Messages), snap.Messages)
+	if snap.Messages.Len() != 2 || strings.Join(snap.Messages.At(0).Flags, " ") != `\Seen` || len(snap.Messages.At(1).Flags) != 0 {
+		t.Errorf("after QUIT: %d messages, %v", snap.Messages.Len(), snap.Messages)
 	}
 }
 

@@ -218,7 +218,7 @@ func (s *session) number(arg string) (int, bool) {
 }
 
 func (s *session) list(args []string) {
-	s.listing(args, func(n int) string { return strconv.FormatInt(s.drop.msgs[n-1].Size, 10) })
+	s.listing(args, func(n int) string { return strconv.FormatInt(s.drop.msgs.At(n-1).Size, 10) })
 }
 
 func (s *session) uidl(args []string) { s.listing(args, s.drop.unique) }
@@ -232,7 +232,7 @@ func (s *session) listing(args []string, of func(n int) string) {
 		return
 	}
 	s.ok("")
-	for n := 1; n <= len(s.drop.msgs); n++ {
+	for n := 1; n <= s.drop.msgs.Len(); n++ {
 		if s.drop.has(n) {
 			fmt.Fprintf(s.w, "%d %s\r\n", n, of(n))
 		}
@@ -260,7 +260,7 @@ func (s *session) top(args []string) {
 // send answers with a message, or its header and as many lines. A failure in
 // the middle ends the connection: the client must not take half a message for a whole one.
 func (s *session) send(n, lines int) bool {
-	m := s.drop.msgs[n-1]
+	m := s.drop.msgs.At(n - 1)
 	r, err := s.srv.cfg.Store.Read(s.ctx, *m)
 	if err != nil {
 		s.log.Warn("read a message", "uid", m.UID, "err", err)

@@ -206,7 +206,7 @@ func (n *Indexer) update(ctx context.Context, account string, p *pending) error 
 			return err
 		}
 		watch.Close()
-		for _, m := range snap.Messages {
+		for _, m := range snap.Messages.All() {
 			alive[at(m.Body)] = true
 			if err := n.add(ctx, x, m); err != nil {
 				return err

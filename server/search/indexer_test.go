@@ -46,7 +46,7 @@ func TestIndexer(t *testing.T) {
 			snap, watch, err := s.Open(ctx, alice, box)
 			must(t, err)
 			watch.Close()
-			for _, m := range snap.Messages {
+			for _, m := range snap.Messages.All() {
 				out = append(out, fmt.Sprint(h.Of(m.Body)))
 			}
 		}
@@ -73,7 +73,7 @@ func TestIndexer(t *testing.T) {
 		n.Changed(alice, nil, false)
 		check("before", "2")
 		// A tidy removes words of bodies that nothing uses any more.
-		gone := snapBefore.Messages[0].Body
+		gone := snapBefore.Messages.At(0).Body
 		x, err := n.index(alice)
 		must(t, err)
 		must(t, x.Add(store.BodyRef{Segment: 999, Offset: 8, Size: 9}, message("Subject: gone", "vanished")))

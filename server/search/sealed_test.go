@@ -48,7 +48,7 @@ func TestSealedIndex(t *testing.T) {
 		snap, watch, err := s.Open(ctx, alice, "INBOX")
 		must(t, err)
 		watch.Close()
-		for _, m := range snap.Messages {
+		for _, m := range snap.Messages.All() {
 			if h.Of(m.Body) == Yes {
 				yes++
 			}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -163,12 +164,13 @@ func (a *account) applyMoved(o *opMoved, refs *refCount) {
 			continue // removed in the same batch
 		}
 		m.dirty = true
+		var moved []*Message
 		for _, uid := range b.UIDs {
-			i, ok := m.find(uid)
-			if !ok {
+			old := m.msgs.get(uid)
+			if old == nil {
 				continue
 			}
-			msg := *m.msgs[i]
+			msg := *old
 			if r := to[msg.Head]; r.Size > 0 {
 				msg.Head = r
 			}
@@ -176,11 +178,12 @@ func (a *account) applyMoved(o *opMoved, refs *refCount) {
 				msg.Body = r
 			}
 			refs.message(m, &msg, 1)
-			refs.message(m, m.msgs[i], -1)
-			m.msgs[i] = &msg
+			refs.message(m, old, -1)
 			m.mark(uid)
-			o.messages = append(o.messages, &msg)
+			moved = append(moved, &msg)
 		}
+		m.msgs.replace(moved)
+		o.messages = append(o.messages, moved...)
 	}
 }
 
@@ -232,31 +235,36 @@ func (a *account) applyAdd(o *opAdd, refs *refCount) {
 			m.mark(msg.UID)
 		}
 	}
-	m.msgs = append(m.msgs, fresh...)
+	m.msgs.Append(fresh...)
 	m.publish(Event{Mailbox: m.name, New: fresh})
 	a.tellMessages(m, ChangedNew, len(fresh))
 }
 
 func (a *account) applyFlags(o *opFlags) {
 	m := a.box(o.Box)
-	var changed []*Message
+	n := 0
+	for _, g := range o.Groups {
+		n += len(g.UIDs)
+	}
+	changed := make([]FlagState, 0, n)
 	for _, g := range o.Groups {
 		for _, uid := range g.UIDs {
-			i, ok := m.find(uid)
+			k, i, ok := m.msgs.find(uid)
 			if !ok {
 				continue
 			}
-			msg := *m.msgs[i]
-			m.tallyFlags(&msg, -1)
-			msg.Flags, msg.ModSeq = g.Flags, o.ModSeq
-			m.tallyFlags(&msg, 1)
-			m.msgs[i] = &msg
+			b := m.msgs.edit(k)
+			m.tallyFlags(b.lists[b.flags[i]], -1)
+			b.setFlags(i, g.Flags, o.ModSeq)
+			m.tallyFlags(g.Flags, 1)
 			m.mark(uid)
-			changed = append(changed, &msg)
+			changed = append(changed, FlagState{uid, o.ModSeq, g.Flags})
 		}
 	}
 	m.raise(a, o.ModSeq)
-	slices.SortFunc(changed, func(x, y *Message) int { return int(int64(x.UID) - int64(y.UID)) })
+	if len(o.Groups) > 1 {
+		slices.SortFunc(changed, func(x, y FlagState) int { return cmp.Compare(x.UID, y.UID) })
+	}
 	m.publish(Event{Mailbox: m.name, Changed: changed})
 	a.tellMessages(m, ChangedFlags, len(changed))
 }
@@ -264,22 +272,20 @@ func (a *account) applyFlags(o *opFlags) {
 func (a *account) applyExpunge(o *opExpunge, refs *refCount) {
 	m := a.box(o.Box)
 	removed := make([]UID, 0, len(o.UIDs))
-	kept, rest := m.msgs[:0], o.UIDs
-	for _, msg := range m.msgs {
-		for len(rest) > 0 && rest[0] < msg.UID {
-			rest = rest[1:]
-		}
-		if len(rest) > 0 && rest[0] == msg.UID {
-			a.tally(m, msg, -1)
-			refs.message(m, msg, -1)
-			m.mark(msg.UID)
-			removed = append(removed, msg.UID)
+	places := make([]int, 0, len(o.UIDs))
+	var msg Message
+	for _, uid := range o.UIDs {
+		place, ok := m.msgs.Find(uid)
+		if !ok {
 			continue
 		}
-		kept = append(kept, msg)
+		m.msgs.Read(place, &msg)
+		a.tally(m, &msg, -1)
+		refs.message(m, &msg, -1)
+		m.mark(uid)
+		removed, places = append(removed, uid), append(places, place)
 	}
-	clear(m.msgs[len(kept):])
-	m.msgs = kept
+	m.msgs.Remove(places)
 	m.raise(a, o.ModSeq)
 	if len(removed) > 0 {
 		m.gone.add(o.ModSeq, removed)

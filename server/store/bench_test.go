@@ -241,8 +241,8 @@ func BenchmarkMillion(b *testing.B) {
 				timed(&cold, pick)
 				first := w
 				timed(&warm, pick)
-				if len(snap.Messages) != each {
-					b.Fatal(len(snap.Messages))
+				if snap.Messages.Len() != each {
+					b.Fatal(snap.Messages.Len())
 				}
 				w.Close()
 				snap = store.Snapshot{}

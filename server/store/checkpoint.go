@@ -58,8 +58,6 @@ const (
 	chunkMeta     chunkKind = 8 // of the account before it
 )
 
-const chunkMessageCount = 4096
-
 func (l *Log) place() place {
 	l.seg.mu.Lock()
 	next := l.seg.next
@@ -483,7 +481,7 @@ func (b *checkpointBuilder) take(k chunkKind, d *decoder) {
 				return
 			}
 			b.last = msg.UID
-			b.box.msgs = append(b.box.msgs, msg)
+			b.box.msgs.Append(msg)
 			b.acc.tally(b.box, msg, 1)
 			b.ix.refs.message(b.box, msg, 1)
 			b.messages++

@@ -180,6 +180,17 @@ func (d *decoder) bytes() []byte {
 	return v
 }
 
+// take returns the next n octets.
+func (d *decoder) take(n int) []byte {
+	if n > len(d.b) {
+		d.fail()
+		return make([]byte, n)
+	}
+	v := d.b[:n:n]
+	d.b = d.b[n:]
+	return v
+}
+
 func (d *decoder) string() string { return string(d.bytes()) }
 
 func (d *decoder) strings() []string {

@@ -64,7 +64,7 @@ func texts(t *testing.T, l *store.Log) (whole map[string]int, unreadable int, ne
 				t.Fatal(err)
 			}
 			w.Close()
-			for _, m := range snap.Messages {
+			for _, m := range snap.Messages.All() {
 				text, err := content(l.Read(ctx, *m))
 				if err != nil {
 					if !errors.Is(err, store.ErrDamaged) && !errors.Is(err, store.ErrNoMessage) {
@@ -297,7 +297,7 @@ func TestSpaceComesBack(t *testing.T) {
 		}
 		w.Close()
 		var uids []store.UID
-		for _, m := range snap.Messages {
+		for _, m := range snap.Messages.All() {
 			uids = append(uids, m.UID)
 		}
 		for _, a := range []action{{Kind: "flag", Box: "INBOX", UIDs: uids, Flag: `\Deleted`}, {Kind: "expunge", Box: "INBOX"}} {
@@ -349,5 +349,5 @@ func first(t *testing.T, l *store.Log) store.Message {
 		t.Fatal(err)
 	}
 	w.Close()
-	return *snap.Messages[0]
+	return *snap.Messages.At(0)
 }

@@ -20,7 +20,7 @@ func (l *Log) Loaded() (n int) {
 	for _, a := range l.ix.accounts {
 		a.mu.RLock()
 		for _, m := range a.boxes {
-			n += len(m.msgs)
+			n += m.msgs.Len()
 		}
 		a.mu.RUnlock()
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -26,10 +27,10 @@ type accountState struct {
 // boxState is what a flush takes of a mailbox.
 type boxState struct {
 	box    *mailbox
-	head   []byte                // nil: it has been removed since
-	blocks map[uint32][]*Message // as they are; an empty one is removed
-	added  []*Message            // to one that is not loaded
-	gone   []byte                // nil: unchanged
+	head   []byte            // nil: it has been removed since
+	blocks map[uint32]*block // as they are; nil: removed
+	added  List              // to one that is not loaded
+	gone   []byte            // nil: unchanged
 }
 
 // flushIndex brings the index file up to date. With at the file says that it has
@@ -148,18 +149,13 @@ func (a *account) takeState() *accountState {
 }
 
 func (m *mailbox) takeState() *boxState {
-	s := &boxState{box: m, head: m.encodeHead(), blocks: map[uint32][]*Message{}}
+	s := &boxState{box: m, head: m.encodeHead(), blocks: map[uint32]*block{}}
 	if m.loaded {
 		for n := range m.blocks {
-			from, _ := m.find(UID(n) << blockShift)
-			to := from
-			for to < len(m.msgs) && blockOf(m.msgs[to].UID) == n {
-				to++
-			}
-			s.blocks[n] = slices.Clone(m.msgs[from:to])
+			s.blocks[n] = m.msgs.block(n)
 		}
 	} else {
-		s.added = slices.Clone(m.msgs)
+		s.added = m.msgs.Clone()
 	}
 	if m.goneDirty {
 		e := &encoder{}
@@ -189,13 +185,13 @@ func (l *Log) settle(s *accountState, written bool) {
 			for n := range b.blocks {
 				m.markBlock(n)
 			}
-			for _, msg := range b.added {
+			for row := range b.added.Rows(0, b.added.Len()) {
 				if m.loaded {
-					m.mark(msg.UID)
+					m.mark(row.UID())
 				}
 			}
 		case !m.loaded:
-			m.msgs = slices.Clone(m.msgs[len(b.added):])
+			m.msgs.drop(b.added.Len())
 			if !m.goneDirty {
 				m.gone, m.goneHere = vanished{}, false
 			}
@@ -290,18 +286,13 @@ func (w *indexWriter) box(key []byte, s *boxState) error {
 	if err != nil {
 		return err
 	}
-	for added := s.added; len(added) > 0; {
-		n := blockOf(added[0].UID)
-		i := slices.IndexFunc(added, func(m *Message) bool { return blockOf(m.UID) != n })
-		if i < 0 {
-			i = len(added)
-		}
-		have, err := w.block(key, n)
+	for _, b := range s.added.blocks {
+		have, err := w.block(key, b.number)
 		if err != nil {
 			return err
 		}
-		s.blocks[n] = append(have, behind(have, added[:i])...)
-		added = added[i:]
+		have.join(&List{blocks: []*block{b}, starts: []int{0}, n: len(b.uids)})
+		s.blocks[b.number] = have.blocks[0]
 	}
 	for _, n := range slices.Sorted(maps.Keys(s.blocks)) {
 		if err := w.putBlock(blockKey(key, n), s.blocks[n], &sums); err != nil {
@@ -319,15 +310,20 @@ func (w *indexWriter) box(key []byte, s *boxState) error {
 }
 
 // block reads a block to which messages are added.
-func (w *indexWriter) block(key []byte, n uint32) ([]*Message, error) {
-	b, err := w.tx.Get(inMessages, blockKey(key, n))
-	if err != nil || b == nil {
-		return nil, err
+func (w *indexWriter) block(key []byte, n uint32) (l List, err error) {
+	data, err := w.tx.Get(inMessages, blockKey(key, n))
+	if err != nil || data == nil {
+		return l, err
 	}
-	return newBlockReader(nil).decode(n, b)
+	b, err := decodeBlock(n, data, nil)
+	if err != nil {
+		return l, fmt.Errorf("%w: a block of messages: %w", errIndex, err)
+	}
+	l.push(b)
+	return l, nil
 }
 
-func (w *indexWriter) putBlock(key []byte, msgs []*Message, sums *boxSums) error {
+func (w *indexWriter) putBlock(key []byte, b *block, sums *boxSums) error {
 	old, err := w.tx.Get(inMessages, key)
 	if err != nil {
 		return err
@@ -335,11 +331,11 @@ func (w *indexWriter) putBlock(key []byte, msgs []*Message, sums *boxSums) error
 	if old != nil {
 		sums.blocks -= checksum(old)
 	}
-	if len(msgs) == 0 {
+	if b == nil {
 		return w.tx.Delete(inMessages, key)
 	}
 	e := &encoder{}
-	encodeBlock(e, msgs)
+	b.encode(e)
 	sums.blocks += checksum(e.b)
 	return w.tx.Put(inMessages, key, e.b)
 }

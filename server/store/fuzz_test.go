@@ -112,7 +112,7 @@ func dump(t *testing.T, l *Log) string {
 		}
 		w.Close()
 		b.WriteString(info.Name + ":")
-		for _, m := range snap.Messages {
+		for _, m := range snap.Messages.All() {
 			text := "unreadable"
 			if r, err := l.Read(context.Background(), *m); err == nil {
 				if octets, err := io.ReadAll(r); err == nil {
@@ -220,14 +220,15 @@ func FuzzBlock(f *testing.F) {
 		{UID: 255, ModSeq: 1 << 60, Flags: []string{`\Seen`, "$Forwarded"}},
 	}
 	e := &encoder{}
-	encodeBlock(e, msgs)
+	newBlock(msgs).encode(e)
 	f.Add(e.b)
 	f.Add(e.b[:9])
 	intern := newIndex().flags.intern
-	got, err := newBlockReader(intern).decode(0, e.b)
+	b, err := decodeBlock(0, e.b, intern)
 	if err != nil {
 		f.Fatal(err)
 	}
+	got := b.messages()
 	for i, m := range msgs {
 		g := got[i]
 		if !g.InternalDate.Equal(m.InternalDate) || g.InternalDate.Format(time.RFC3339) != m.InternalDate.Format(time.RFC3339) || !g.SaveDate.Equal(m.SaveDate) {
@@ -240,16 +241,17 @@ func FuzzBlock(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		msgs, err := newBlockReader(intern).decode(0, b)
+		block, err := decodeBlock(0, b, intern)
 		if err != nil {
 			return
 		}
 		e := &encoder{}
-		encodeBlock(e, msgs)
-		again, err := newBlockReader(intern).decode(0, e.b)
-		if err != nil || len(again) != len(msgs) {
-			t.Fatalf("%d messages of %d: %v", len(again), len(msgs), err)
+		block.encode(e)
+		block2, err := decodeBlock(0, e.b, intern)
+		if err != nil || len(block2.uids) != len(block.uids) {
+			t.Fatalf("%d messages are written and read again: %v", len(block.uids), err)
 		}
+		msgs, again := block.messages(), block2.messages()
 		for i := range msgs {
 			if fmt.Sprint(*msgs[i]) != fmt.Sprint(*again[i]) {
 				t.Errorf("%v was read again as %v", *msgs[i], *again[i])

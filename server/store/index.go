@@ -69,7 +69,7 @@ type mailbox struct {
 	// loaded says that msgs has all messages; otherwise it has those that have come
 	// since the last flush, and the index file has the others.
 	loaded bool
-	msgs   []*Message // ascending UIDs
+	msgs   List
 	// goneHere says the same of gone.
 	goneHere bool
 	gone     vanished
@@ -128,29 +128,23 @@ func newMailbox(id uint32, name string) *mailbox {
 	return &mailbox{id: id, name: name, uidNext: 1, dirty: true}
 }
 
-// find returns the place of uid among the messages. The mailbox is loaded.
-func (m *mailbox) find(uid UID) (int, bool) {
-	i := sort.Search(len(m.msgs), func(i int) bool { return m.msgs[i].UID >= uid })
-	return i, i < len(m.msgs) && m.msgs[i].UID == uid
-}
-
 // tally adds (by = 1) or takes away (by = -1) a message's share of the counters.
 func (a *account) tally(m *mailbox, msg *Message, by int) {
 	a.bytes += int64(by) * msg.Size
 	a.count += int64(by)
 	m.count += uint32(by)
 	m.bytes += int64(by) * msg.Size
-	m.tallyFlags(msg, by)
+	m.tallyFlags(msg.Flags, by)
 }
 
-func (m *mailbox) tallyFlags(msg *Message, by int) {
-	if !hasFlag(msg.Flags, `\Seen`) {
+func (m *mailbox) tallyFlags(flags []string, by int) {
+	if !hasFlag(flags, `\Seen`) {
 		m.unseen += uint32(by)
 	}
-	if hasFlag(msg.Flags, `\Deleted`) {
+	if hasFlag(flags, `\Deleted`) {
 		m.deleted += uint32(by)
 	}
-	for _, f := range msg.Flags {
+	for _, f := range flags {
 		if f[0] == '\\' {
 			continue
 		}

@@ -84,7 +84,7 @@ func (x *indexed) content(l *store.Log) string {
 				x.t.Fatal(err)
 			}
 			fmt.Fprintln(&b, account, snap.Info, snap.Keywords, gone, complete)
-			for _, m := range snap.Messages {
+			for _, m := range snap.Messages.All() {
 				text, err := content(l.Read(ctx, *m))
 				if err != nil {
 					x.t.Fatal(err)
@@ -315,7 +315,7 @@ func TestMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := len(snap.Messages)
+	n := snap.Messages.Len()
 	loaded(n, "while a session is open")
 	x.now = x.now.Add(time.Hour)
 	l.TendIndex()
@@ -329,7 +329,7 @@ func TestMemory(t *testing.T) {
 	x.now = x.now.Add(2 * time.Minute)
 	l.TendIndex()
 	loaded(0, "six minutes after it")
-	if _, err := l.UpdateFlags(ctx, "a0@example.org", "INBOX", []store.UID{snap.Messages[0].UID}, store.FlagsAdd, []string{`\Flagged`}); err != nil {
+	if _, err := l.UpdateFlags(ctx, "a0@example.org", "INBOX", []store.UID{snap.Messages.At(0).UID}, store.FlagsAdd, []string{`\Flagged`}); err != nil {
 		t.Fatal(err)
 	}
 	loaded(n, "after a change of flags")
@@ -340,11 +340,11 @@ func TestMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(again.Messages[0].Flags, " "); !strings.Contains(got, `\Flagged`) {
+	if got := strings.Join(again.Messages.At(0).Flags, " "); !strings.Contains(got, `\Flagged`) {
 		t.Errorf("the flag set is not there: %s", got)
 	}
-	for i := range again.Messages[1:] {
-		a, b := again.Messages[i+1], snap.Messages[i+1]
+	for i := range again.Messages.Len() - 1 {
+		a, b := again.Messages.At(i+1), snap.Messages.At(i+1)
 		if !maps.Equal(map[string]any{"u": a.UID, "m": a.ModSeq, "o": a.ObjectID, "b": a.Body}, map[string]any{"u": b.UID, "m": b.ModSeq, "o": b.ObjectID, "b": b.Body}) {
 			t.Errorf("message %d has changed", b.UID)
 		}

@@ -53,7 +53,7 @@ const (
 )
 
 // indexVersion is the layout of the file. One of another is made anew.
-const indexVersion = 1
+const indexVersion = 2
 
 // errIndex says why the index file cannot be used.
 var errIndex = errors.New("the index file is of no use")

@@ -360,7 +360,7 @@ func show(ctx context.Context, s store.Store, account, name string) (*modelBox, 
 
 func numbers(snap store.Snapshot) *modelBox {
 	b := &modelBox{Validity: snap.Info.UIDValidity, Next: snap.Info.UIDNext, Highest: snap.Info.HighestModSeq, Messages: map[store.UID]modelMessage{}}
-	for _, msg := range snap.Messages {
+	for _, msg := range snap.Messages.All() {
 		b.Messages[msg.UID] = modelMessage{Flags: strings.Join(msg.Flags, " "), ModSeq: msg.ModSeq}
 	}
 	return b
@@ -387,7 +387,7 @@ func read(ctx context.Context, s store.Store, account string) (*model, error) {
 		b := numbers(snap)
 		m.Boxes[info.Name] = b
 		m.MaxValidity = max(m.MaxValidity, b.Validity)
-		for _, msg := range snap.Messages {
+		for _, msg := range snap.Messages.All() {
 			text, err := content(s.Read(ctx, *msg))
 			if err != nil {
 				return nil, fmt.Errorf("%s UID %d: %w", info.Name, msg.UID, err)

@@ -1,8 +1,8 @@
 package store
 
 import (
-	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,10 +12,6 @@ import (
 
 	"mailform/server/store/kv"
 )
-
-func newBlockReader(intern func([]string) []string) *blockReader {
-	return &blockReader{intern: intern, zones: map[int64]*time.Location{}}
-}
 
 // pin has a mailbox in memory until release is called. It is nothing for one that
 // does not exist, about which others have to say more.
@@ -81,7 +77,7 @@ func (l *Log) load(a *account, m *mailbox) error {
 			a.mu.Unlock()
 			return nil
 		}
-		var msgs []*Message
+		var msgs List
 		var gone vanished
 		if err := l.view(func(tx *kv.Tx) (err error) {
 			msgs, gone, err = l.readBox(tx, boxKey(a.name, m.id))
@@ -96,19 +92,19 @@ func (l *Log) load(a *account, m *mailbox) error {
 }
 
 // readBox reads all of a mailbox that is in the file.
-func (l *Log) readBox(tx *kv.Tx, key []byte) (msgs []*Message, gone vanished, err error) {
-	if err := l.eachBlock(tx, key, func(part []*Message) error {
-		msgs = append(msgs, part...)
+func (l *Log) readBox(tx *kv.Tx, key []byte) (msgs List, gone vanished, err error) {
+	if err := l.eachBlock(tx, key, func(b *block) error {
+		msgs.push(b)
 		return nil
 	}); err != nil {
-		return nil, gone, err
+		return List{}, gone, err
 	}
 	gone, err = readGone(tx, key)
 	return msgs, gone, err
 }
 
 // eachBlock reads the blocks of a mailbox one after the other.
-func (l *Log) eachBlock(tx *kv.Tx, key []byte, f func([]*Message) error) error {
+func (l *Log) eachBlock(tx *kv.Tx, key []byte, f func(*block) error) error {
 	head, err := tx.Get(inMailboxes, key)
 	if err != nil {
 		return err
@@ -118,14 +114,13 @@ func (l *Log) eachBlock(tx *kv.Tx, key []byte, f func([]*Message) error) error {
 		return err
 	}
 	var sum uint32
-	r := newBlockReader(l.ix.flags.intern)
 	if err := tx.Scan(inMessages, key, func(k, v []byte) error {
 		sum += checksum(v)
-		part, err := r.decode(uint32(k[len(k)-4])<<24|uint32(k[len(k)-3])<<16|uint32(k[len(k)-2])<<8|uint32(k[len(k)-1]), v)
+		b, err := decodeBlock(binary.BigEndian.Uint32(k[len(k)-4:]), v, l.ix.flags.intern)
 		if err != nil {
 			return fmt.Errorf("%w: a block of messages: %w", errIndex, err)
 		}
-		return f(part)
+		return f(b)
 	}); err != nil {
 		return err
 	}
@@ -158,34 +153,25 @@ func readGone(tx *kv.Tx, key []byte) (gone vanished, err error) {
 
 // install puts what was read of a mailbox into memory, unless a flush has taken
 // something out of there since settled.
-func (l *Log) install(a *account, m *mailbox, settled uint64, msgs []*Message, gone vanished) (bool, error) {
+func (l *Log) install(a *account, m *mailbox, settled uint64, msgs List, gone vanished) (bool, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.settled != settled {
 		return false, nil
 	}
-	all := append(msgs, behind(msgs, m.msgs)...)
-	if len(all) != int(m.count) && a.boxes[m.id] == m { // one that has been removed has what there is
-		return false, l.failIndex(fmt.Errorf("%w: a mailbox of %d messages has %d there", errIndex, m.count, len(all)))
+	n := msgs.Len()
+	msgs.join(&m.msgs)
+	if msgs.Len() != int(m.count) && a.boxes[m.id] == m { // one that has been removed has what there is
+		return false, l.failIndex(fmt.Errorf("%w: a mailbox of %d messages has %d there", errIndex, m.count, msgs.Len()))
 	}
-	for _, msg := range all[len(msgs):] {
-		m.mark(msg.UID)
+	for row := range msgs.Rows(n, msgs.Len()) {
+		m.mark(row.UID())
 	}
-	m.msgs, m.loaded = all, true
+	m.msgs, m.loaded = msgs, true
 	if !m.goneHere {
 		m.gone, m.goneHere = gone, true
 	}
 	return true, nil
-}
-
-// behind returns those of the messages that come after the ones that are there.
-func behind(there, msgs []*Message) []*Message {
-	if len(there) == 0 {
-		return msgs
-	}
-	last := there[len(there)-1].UID
-	i, _ := slices.BinarySearchFunc(msgs, last+1, func(m *Message, uid UID) int { return cmp.Compare(m.UID, uid) })
-	return msgs[i:]
 }
 
 // idle is the mailboxes that are in memory and that nobody uses.
@@ -205,8 +191,8 @@ type idleBox struct {
 func (i *idle) add(a *account, m *mailbox) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.total += len(m.msgs) - i.boxes[m].messages
-	i.boxes[m] = idleBox{a, len(m.msgs), m.used}
+	i.total += m.msgs.Len() - i.boxes[m].messages
+	i.boxes[m] = idleBox{a, m.msgs.Len(), m.used}
 }
 
 func (i *idle) remove(m *mailbox) {
@@ -260,7 +246,7 @@ func (l *Log) unload(before time.Time) {
 		case m.dirty || m.flushing:
 			l.wake()
 		default:
-			m.msgs, m.loaded, m.blocks = nil, false, nil
+			m.msgs, m.loaded, m.blocks = List{}, false, nil
 			m.gone, m.goneHere = vanished{}, false
 			a.settled++
 		}
@@ -274,28 +260,29 @@ type boxView struct {
 	log      *Log
 	account  *account
 	tx       *kv.Tx // nil when all messages are in msgs
-	msgs     []*Message
+	msgs     List
 }
 
 // each calls f with the messages in the order of their UIDs, some at a time.
 func (b *boxView) each(f func([]*Message) error) error {
-	var last []*Message
-	n := len(b.msgs)
+	rest, n := b.msgs, 0
 	if b.tx != nil {
-		n = 0
-		if err := b.log.eachBlock(b.tx, boxKey(b.account.name, b.id), func(part []*Message) error {
-			last, n = part, n+len(part)
-			return f(part)
+		var last *block
+		if err := b.log.eachBlock(b.tx, boxKey(b.account.name, b.id), func(part *block) error {
+			last, n = part, n+len(part.uids)
+			return f(part.messages())
 		}); err != nil {
 			return err
 		}
-		n += len(behind(last, b.msgs))
+		if last != nil {
+			rest.drop(rest.Index(last.uid(len(last.uids)-1) + 1))
+		}
 	}
-	if n != int(b.count) {
+	if n += rest.Len(); n != int(b.count) {
 		return fmt.Errorf("%w: a mailbox of %d messages has %d", errIndex, b.count, n)
 	}
-	for part := range slices.Chunk(behind(last, b.msgs), chunkMessageCount) {
-		if err := f(part); err != nil {
+	for _, part := range rest.blocks {
+		if err := f(part.messages()); err != nil {
 			return err
 		}
 	}
@@ -331,8 +318,8 @@ func (l *Log) look(a *account, head func(), want func(*mailbox) bool, box func(*
 }
 
 func (l *Log) lookAt(a *account, tx *kv.Tx, settled uint64, head func(), want func(*mailbox) bool) ([]*boxView, error) {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
+	a.mu.Lock() // Lists are shared
+	defer a.mu.Unlock()
 	if a.settled != settled {
 		return nil, errSettled // what the file did not have then, memory has no more
 	}
@@ -345,7 +332,7 @@ func (l *Log) lookAt(a *account, tx *kv.Tx, settled uint64, head func(), want fu
 		if want != nil && !want(m) {
 			continue
 		}
-		b := &boxView{log: l, account: a, msgs: slices.Clone(m.msgs), mailbox: &mailbox{id: m.id, name: m.name, specialUse: m.specialUse, uidNext: m.uidNext, highest: m.highest,
+		b := &boxView{log: l, account: a, msgs: m.msgs.Clone(), mailbox: &mailbox{id: m.id, name: m.name, specialUse: m.specialUse, uidNext: m.uidNext, highest: m.highest,
 			count: m.count, unseen: m.unseen, deleted: m.deleted, bytes: m.bytes, gone: vanished{floor: m.gone.floor, runs: slices.Clone(m.gone.runs)}}}
 		if !m.loaded {
 			b.tx = tx

@@ -122,7 +122,7 @@ func (l *Log) takeFile(file *indexFile) {
 		for _, m := range a.boxes {
 			m.dirty, m.goneDirty, m.blocks = true, false, nil
 			if !m.loaded {
-				m.msgs, m.gone, m.goneHere = nil, vanished{}, false
+				m.msgs, m.gone, m.goneHere = List{}, vanished{}, false
 			} else if m.pins == 0 {
 				l.idle.add(a, m)
 			}

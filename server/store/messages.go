@@ -61,7 +61,7 @@ func (l *Log) open(account, mailbox string) (Snapshot, Watch, error) {
 		m.watches = map[*watch]bool{}
 	}
 	m.watches[w] = true
-	return Snapshot{Info: a.info(m), Messages: slices.Clone(m.msgs), Keywords: slices.Sorted(maps.Keys(m.keywords))}, w, nil
+	return Snapshot{Info: a.info(m), Messages: m.msgs.Clone(), Keywords: slices.Sorted(maps.Keys(m.keywords))}, w, nil
 }
 
 // WatchAccount implements Store.

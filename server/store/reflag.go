@@ -9,7 +9,7 @@ import (
 )
 
 // UpdateFlags implements Store.
-func (l *Log) UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, how FlagOp, flags []string) ([]*Message, error) {
+func (l *Log) UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, how FlagOp, flags []string) ([]FlagState, error) {
 	u, err := l.UpdateFlagsIf(ctx, account, mailbox, uids, how, flags, math.MaxUint64)
 	return u.Messages, err
 }
@@ -34,17 +34,17 @@ func (l *Log) UpdateFlagsIf(ctx context.Context, account, mailbox string, uids [
 		o := &opFlags{Account: account, Box: b.id, ModSeq: a.modseq + 1}
 		groups := map[string]int{}
 		memo := flagMemo{how: how, want: want, flags: &l.ix.flags}
-		u.Messages = make([]*Message, 0, len(uids))
+		u.Messages = make([]FlagState, 0, len(uids))
 		for _, uid := range uids {
-			m := b.message(uid)
+			s, ok := b.flags(uid)
 			switch {
-			case m == nil:
+			case !ok:
 				continue
-			case m.ModSeq > unchanged:
+			case s.ModSeq > unchanged:
 				u.Modified = append(u.Modified, uid)
 				continue
 			}
-			if after, key, changed := memo.change(m.Flags); changed {
+			if after, key, changed := memo.change(s.Flags); changed {
 				g, ok := groups[key]
 				if !ok {
 					g = len(o.Groups)
@@ -52,12 +52,10 @@ func (l *Log) UpdateFlagsIf(ctx context.Context, account, mailbox string, uids [
 					o.Groups = append(o.Groups, flagGroup{Flags: after})
 				}
 				o.Groups[g].UIDs = append(o.Groups[g].UIDs, uid)
-				changed := *m
-				changed.Flags, changed.ModSeq = after, o.ModSeq
-				m = &changed
-				b.changed[uid] = m
+				s.Flags, s.ModSeq = after, o.ModSeq
+				b.flag(s)
 			}
-			u.Messages = append(u.Messages, m)
+			u.Messages = append(u.Messages, s)
 		}
 		if len(o.Groups) > 0 {
 			a.modseq++

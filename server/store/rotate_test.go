@@ -160,7 +160,7 @@ func inbox(t *testing.T, l *store.Log) (texts []string) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	for _, m := range box.Messages {
+	for _, m := range box.Messages.All() {
 		r, err := l.Read(t.Context(), *m)
 		if err != nil {
 			t.Fatal(err)

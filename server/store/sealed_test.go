@@ -103,10 +103,10 @@ func TestSealed(t *testing.T) {
 				t.Error(err)
 			}
 			box, w, err := l.Open(t.Context(), "a@b", "INBOX")
-			if err != nil || len(box.Messages) != len(sent) {
-				t.Fatalf("%d messages, %v", len(box.Messages), err)
+			if err != nil || box.Messages.Len() != len(sent) {
+				t.Fatalf("%d messages, %v", box.Messages.Len(), err)
 			}
-			if _, err := readBody(l, *box.Messages[0]); !errors.Is(err, ErrNoKey) || errors.Is(err, ErrDamaged) {
+			if _, err := readBody(l, *box.Messages.At(0)); !errors.Is(err, ErrNoKey) || errors.Is(err, ErrDamaged) {
 				t.Errorf("read without a key: %v", err)
 			}
 			w.Close()

@@ -45,6 +45,7 @@ type stagedBox struct {
 	uidNext    UID
 	pinned     bool             // base is in memory until the batch has ended
 	changed    map[UID]*Message // nil: expunged
+	flagged    map[UID]FlagState
 	added      []UID
 }
 
@@ -185,8 +186,8 @@ func (a *stagedAccount) lose(b *stagedBox) {
 	}
 	for uid, m := range b.changed {
 		if b.pinned {
-			if i, ok := b.base.find(uid); ok {
-				bytes, count = bytes-b.base.msgs[i].Size, count-1
+			if was := b.base.msgs.get(uid); was != nil {
+				bytes, count = bytes-was.Size, count-1
 			}
 		}
 		if m != nil {
@@ -201,21 +202,60 @@ func (b *stagedBox) message(uid UID) *Message {
 	if m, ok := b.changed[uid]; ok {
 		return m
 	}
-	if b.pinned {
-		if i, ok := b.base.find(uid); ok {
-			return b.base.msgs[i]
-		}
+	if !b.pinned {
+		return nil
 	}
-	return nil
+	m := b.base.msgs.get(uid)
+	if s, ok := b.flagged[uid]; ok && m != nil {
+		m.Flags, m.ModSeq = s.Flags, s.ModSeq
+	}
+	return m
+}
+
+// flags returns the flags of a message; ok is false when it does not exist.
+func (b *stagedBox) flags(uid UID) (s FlagState, ok bool) {
+	if m, ok := b.changed[uid]; ok {
+		if m == nil {
+			return s, false
+		}
+		return FlagState{uid, m.ModSeq, m.Flags}, true
+	}
+	if s, ok := b.flagged[uid]; ok {
+		return s, true
+	}
+	if !b.pinned {
+		return s, false
+	}
+	k, i, ok := b.base.msgs.find(uid)
+	if !ok {
+		return s, false
+	}
+	block := b.base.msgs.blocks[k]
+	return FlagState{uid, block.modseqs[i], block.lists[block.flags[i]]}, true
+}
+
+// flag gives a message that exists other flags.
+func (b *stagedBox) flag(s FlagState) {
+	if m := b.changed[s.UID]; m != nil {
+		changed := *m
+		changed.Flags, changed.ModSeq = s.Flags, s.ModSeq
+		b.changed[s.UID] = &changed
+		return
+	}
+	if b.flagged == nil {
+		b.flagged = map[UID]FlagState{}
+	}
+	b.flagged[s.UID] = s
 }
 
 // uids returns all messages' UIDs, ascending.
 func (b *stagedBox) uids() []UID {
 	var l []UID
 	if b.pinned {
-		for _, m := range b.base.msgs {
-			if c, ok := b.changed[m.UID]; !ok || c != nil {
-				l = append(l, m.UID)
+		for row := range b.base.msgs.Rows(0, b.base.msgs.Len()) {
+			uid := row.UID()
+			if c, ok := b.changed[uid]; !ok || c != nil {
+				l = append(l, uid)
 			}
 		}
 	}

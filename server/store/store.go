@@ -13,8 +13,8 @@
 // holds up the others. What follows from that:
 //
 //   - Accounts and mailboxes are in memory, messages while a session or an
-//     operation has their mailbox open and for some time after: about 200 octets
-//     each. Deliveries need no mailbox to be in memory. Where the file system is not
+//     operation has their mailbox open and for some time after: about 45 octets
+//     each, as they are in the file (see List). Deliveries need no mailbox to be in memory. Where the file system is not
 //     a machine's (see Mapped), all of the index is in memory.
 //   - The octets of an expunged message leave the disk with the segment they are
 //     in: at once for a large message, which has a segment to itself; for small
@@ -147,25 +147,31 @@ type Event struct {
 	Mailbox string
 	// ModSeq is the mailbox's highest afterwards.
 	ModSeq   ModSeq
-	New      []*Message // appended, in UID order
-	Changed  []*Message // flags or modseq changed
+	New      []*Message  // appended, in UID order
+	Changed  []FlagState // ascending UIDs
 	Expunged []UID
 	Gone     bool // the mailbox was deleted or renamed away
 }
 
-// Snapshot is a mailbox at one moment. Messages are in UID order; the slice is
-// the caller's, the messages are shared and read-only.
+// FlagState is what a message's flags are now, and since when.
+type FlagState struct {
+	UID    UID
+	ModSeq ModSeq
+	Flags  []string // as in Message
+}
+
+// Snapshot is a mailbox at one moment. The List is the caller's.
 type Snapshot struct {
 	Info     MailboxInfo
-	Messages []*Message
+	Messages List
 	Keywords []string // in use now or not long ago, sorted
 }
 
 // FlagUpdate is what a change of flags has come to.
 type FlagUpdate struct {
-	Messages []*Message // those asked for that exist, as they are afterwards
-	Modified []UID      // passed over: changed after the condition's modseq
-	ModSeq   ModSeq     // of the messages that changed; 0 when none did
+	Messages []FlagState // those asked for that exist, as they are afterwards
+	Modified []UID       // passed over: changed after the condition's modseq
+	ModSeq   ModSeq      // of the messages that changed; 0 when none did
 }
 
 // QueueEntry is one outbound message for one destination domain.
@@ -246,7 +252,7 @@ type Store interface {
 	Read(ctx context.Context, m Message) (io.ReadCloser, error)
 	// UpdateFlags returns the messages of uids that exist as they are afterwards;
 	// those that already were as wanted keep their modseq.
-	UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, op FlagOp, flags []string) ([]*Message, error)
+	UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, op FlagOp, flags []string) ([]FlagState, error)
 	// UpdateFlagsIf passes over messages whose modseq is above unchanged, RFC 7162 3.1.3.
 	UpdateFlagsIf(ctx context.Context, account, mailbox string, uids []UID, op FlagOp, flags []string, unchanged ModSeq) (FlagUpdate, error)
 	// Vanished returns the UIDs expunged from a mailbox since modseq, ascending.

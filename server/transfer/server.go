@@ -26,7 +26,7 @@ func Imported(ctx context.Context, s store.Store, account string, visit func(id 
 			return err
 		}
 		watch.Close()
-		for _, m := range snap.Messages {
+		for _, m := range snap.Messages.All() {
 			if strings.HasPrefix(m.ObjectID, "I") {
 				if err := visit(m.ObjectID); err != nil {
 					return err
@@ -106,7 +106,7 @@ func Send(ctx context.Context, s store.Store, account string, w io.Writer) error
 			return err
 		}
 		watch.Close()
-		for _, m := range snap.Messages {
+		for _, m := range snap.Messages.All() {
 			if err := ctx.Err(); err != nil {
 				return err
 			}

@@ -78,10 +78,10 @@ func content(t testing.TB, s store.Store) map[string][]string {
 		snap, watch, err := s.Open(ctx, alice, b.Name)
 		must(t, err)
 		watch.Close()
-		if len(snap.Messages) > 0 || b.SpecialUse == "" {
+		if snap.Messages.Len() > 0 || b.SpecialUse == "" {
 			out[b.Name] = []string{}
 		}
-		for _, m := range snap.Messages {
+		for _, m := range snap.Messages.All() {
 			r, err := s.Read(ctx, *m)
 			must(t, err)
 			text, err := io.ReadAll(r)

@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strconv"
 	"sync"
 	"time"
@@ -459,9 +458,34 @@ func sumOf(runs []runName) (n int) {
 	return n
 }
 
-// between returns the messages with UIDs from first to last; msgs ascend.
-func between(msgs []*store.Message, first, last store.UID) []*store.Message {
-	i := sort.Search(len(msgs), func(i int) bool { return msgs[i].UID >= first })
-	j := sort.Search(len(msgs), func(i int) bool { return msgs[i].UID > last })
-	return msgs[i:j]
+// stretch is the messages of a mailbox from one place up to another, not included.
+type stretch struct {
+	list     *store.List
+	from, to int
+}
+
+// between returns the messages with UIDs from first to last.
+func between(list *store.List, first, last store.UID) stretch {
+	s := stretch{list, list.Index(first), list.Len()}
+	if last < ^store.UID(0) {
+		s.to = list.Index(last + 1)
+	}
+	return s
+}
+
+func (s stretch) len() int { return s.to - s.from }
+
+// cut returns the first n messages and the others.
+func (s stretch) cut(n int) (first, rest stretch) {
+	return stretch{s.list, s.from, s.from + n}, stretch{s.list, s.from + n, s.to}
+}
+
+// all yields the messages, each until the next.
+func (s stretch) all(yield func(*store.Message) bool) {
+	var m store.Message
+	for row := range s.list.Rows(s.from, s.to) {
+		if row.Read(&m); !yield(&m) {
+			return
+		}
+	}
 }

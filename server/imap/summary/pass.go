@@ -19,7 +19,7 @@ import (
 // two of them.
 type piece struct {
 	run   *runName // nil: there is none yet
-	msgs  []*store.Message
+	msgs  stretch
 	dead  bool // the run has others, too
 	write bool // the run does not stay as it is
 }
@@ -62,7 +62,7 @@ func (k *Keeper) mailbox(ctx context.Context, b boxKey, info store.MailboxInfo, 
 	if snap.Info.UIDValidity != b.id {
 		return nil // another one has the name now
 	}
-	pieces, err := k.survey(ctx, b, s, snap.Messages, key, tidy)
+	pieces, err := k.survey(ctx, b, s, &snap.Messages, key, tidy)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (k *Keeper) mailbox(ctx context.Context, b boxKey, info store.MailboxInfo, 
 	defer w.old.open(nil)
 	for i := 0; i < len(pieces); {
 		j := i
-		for j < len(pieces) && pieces[j].write && (j == i || len(pieces[j].msgs) < maxRun && len(pieces[j-1].msgs) < maxRun) {
+		for j < len(pieces) && pieces[j].write && (j == i || pieces[j].msgs.len() < maxRun && pieces[j-1].msgs.len() < maxRun) {
 			j++
 		}
 		if j > i {
@@ -112,17 +112,18 @@ func (k *Keeper) sweep(b boxKey, s *box) error {
 }
 
 // survey says which stretches a mailbox has and which are to be written.
-func (k *Keeper) survey(ctx context.Context, b boxKey, s *box, msgs []*store.Message, key cipher.AEAD, tidy bool) ([]piece, error) {
+func (k *Keeper) survey(ctx context.Context, b boxKey, s *box, msgs *store.List, key cipher.AEAD, tidy bool) ([]piece, error) {
 	var pieces []piece
 	next := store.UID(0)
 	gap := func(upTo store.UID, final bool) {
 		list := between(msgs, next, upTo)
-		for len(list) >= maxRun {
-			pieces = append(pieces, piece{msgs: list[:maxRun], write: true})
-			list = list[maxRun:]
+		for list.len() >= maxRun {
+			p := piece{write: true}
+			p.msgs, list = list.cut(maxRun)
+			pieces = append(pieces, p)
 		}
-		if len(list) > 0 {
-			pieces = append(pieces, piece{msgs: list, write: !final || len(list) >= k.cfg.Least})
+		if list.len() > 0 {
+			pieces = append(pieces, piece{msgs: list, write: !final || list.len() >= k.cfg.Least})
 		}
 	}
 	for _, name := range k.runsOf(s) {
@@ -143,7 +144,7 @@ func (k *Keeper) survey(ctx context.Context, b boxKey, s *box, msgs []*store.Mes
 		}
 		next = name.last + 1
 		dead := have < int(name.count)
-		pieces = append(pieces, piece{run: &name, msgs: inside, dead: dead, write: have < len(inside) || tidy && dead})
+		pieces = append(pieces, piece{run: &name, msgs: inside, dead: dead, write: have < inside.len() || tidy && dead})
 	}
 	gap(^store.UID(0), true)
 	absorb(pieces)
@@ -151,7 +152,7 @@ func (k *Keeper) survey(ctx context.Context, b boxKey, s *box, msgs []*store.Mes
 }
 
 // count returns how many of some messages a run has.
-func (k *Keeper) count(ctx context.Context, b boxKey, name runName, msgs []*store.Message, key cipher.AEAD) (n int, err error) {
+func (k *Keeper) count(ctx context.Context, b boxKey, name runName, msgs stretch, key cipher.AEAD) (n int, err error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -162,7 +163,7 @@ func (k *Keeper) count(ctx context.Context, b boxKey, name runName, msgs []*stor
 	c := &cursor{}
 	c.open(r)
 	defer c.open(nil)
-	for _, m := range msgs {
+	for m := range msgs.all {
 		found, err := c.seek(m)
 		if err != nil {
 			return 0, err
@@ -178,12 +179,12 @@ func (k *Keeper) count(ctx context.Context, b boxKey, name runName, msgs []*stor
 // are not much larger: so there are few, and none is written often.
 func absorb(pieces []piece) {
 	for i := range pieces {
-		if !pieces[i].write || len(pieces[i].msgs) >= maxRun {
+		if !pieces[i].write || pieces[i].msgs.len() >= maxRun {
 			continue
 		}
-		size := len(pieces[i].msgs)
+		size := pieces[i].msgs.len()
 		for j := i - 1; j >= 0; j-- {
-			n := len(pieces[j].msgs)
+			n := pieces[j].msgs.len()
 			if size+n > maxRun || n >= 4*size && !pieces[j].write {
 				break
 			}
@@ -192,7 +193,7 @@ func absorb(pieces []piece) {
 		}
 	}
 	// What is left over at the end comes along.
-	if n := len(pieces); n > 1 && pieces[n-2].write && pieces[n-1].run == nil && len(pieces[n-2].msgs)+len(pieces[n-1].msgs) <= maxRun {
+	if n := len(pieces); n > 1 && pieces[n-2].write && pieces[n-1].run == nil && pieces[n-2].msgs.len()+pieces[n-1].msgs.len() <= maxRun {
 		pieces[n-1].write = true
 	}
 }
@@ -246,7 +247,7 @@ func (w *writer) sequence(ctx context.Context, pieces []piece) (err error) {
 			w.old.open(r)
 			gone = append(gone, *p.run)
 		}
-		for _, m := range p.msgs {
+		for m := range p.msgs.all {
 			e, err := w.entry(ctx, m)
 			if err != nil {
 				return err

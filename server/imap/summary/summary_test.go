@@ -113,7 +113,7 @@ func (f *fixture) known() (n int) {
 	snap := f.open("INBOX")
 	r := f.k.Reader(alice, snap.Info.UIDValidity)
 	defer r.Close()
-	for _, m := range snap.Messages {
+	for _, m := range snap.Messages.All() {
 		if !r.Seek(m) {
 			continue
 		}

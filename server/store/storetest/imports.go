@@ -38,8 +38,8 @@ func testImport(s *suite) {
 	snap, watch, err := s.s.Open(s.ctx, alice, "Old")
 	s.ok(err)
 	watch.Close()
-	m := snap.Messages[0]
-	if len(snap.Messages) != 2 || !m.InternalDate.Equal(date) || strings.Join(m.Flags, " ") != `$label \Seen` || m.ObjectID != "I-one_1" || !snap.Info.Subscribed {
+	m := snap.Messages.At(0)
+	if snap.Messages.Len() != 2 || !m.InternalDate.Equal(date) || strings.Join(m.Flags, " ") != `$label \Seen` || m.ObjectID != "I-one_1" || !snap.Info.Subscribed {
 		s.Errorf("after a restart: %+v in %+v", m, snap.Info)
 	}
 	if _, _, err := s.s.Open(s.ctx, alice, "Old/Empty"); err != nil {

@@ -16,7 +16,7 @@ func testExpungeOld(s *suite) {
 	_, _, _, err = s.s.Move(s.ctx, alice, "INBOX", []store.UID{1}, "Trash")
 	s.ok(err)
 	uids := []store.UID{1, 2, 7}
-	old := s.snapshot(alice, "Trash").Messages[0].SaveDate
+	old := s.snapshot(alice, "Trash").Messages.At(0).SaveDate
 	gone, err := s.s.ExpungeOld(s.ctx, alice, "Trash", uids, old)
 	s.ok(err)
 	equal(s, "too young", len(gone), 0)

@@ -131,19 +131,19 @@ func (s *suite) text(m store.Message) string {
 	return string(b)
 }
 
-func (s *suite) snapshot(account, mailbox string) store.Snapshot {
+func (s *suite) snapshot(account, mailbox string) *store.Snapshot {
 	s.Helper()
 	snap, w, err := s.s.Open(s.ctx, account, mailbox)
 	s.ok(err)
 	w.Close()
-	return snap
+	return &snap
 }
 
 // content describes a mailbox: "1:text [\Seen] 2:…".
 func (s *suite) content(account, mailbox string) string {
 	s.Helper()
 	var l []string
-	for _, m := range s.snapshot(account, mailbox).Messages {
+	for _, m := range s.snapshot(account, mailbox).Messages.All() {
 		l = append(l, strings.TrimSpace(fmt.Sprintf("%d:%s %s", m.UID, s.text(*m), strings.Join(m.Flags, ","))))
 	}
 	return strings.Join(l, " ")
@@ -215,7 +215,7 @@ func testDeliver(s *suite) {
 		equal(s, "INBOX", s.content(alice, "INBOX"), "1:For: alice\r\nbody Work,\\Seen 2:body")
 		equal(s, "new mailbox", s.content(bob, "New/Deep"), "1:body")
 		equal(s, "its parent", s.info(bob, "New").Messages, 0)
-		m := s.snapshot(alice, "INBOX").Messages[0]
+		m := s.snapshot(alice, "INBOX").Messages.At(0)
 		equal(s, "internal date", m.InternalDate.Format(time.RFC3339Nano), "2026-11-22T08:30:01+08:00")
 		equal(s, "size", m.Size, int64(len("For: alice\r\nbody")))
 		if m.ObjectID == "" || m.SaveDate.IsZero() {
@@ -250,7 +250,7 @@ func testSharedBody(s *suite) {
 func (s *suite) expungeAll(account, mailbox string) {
 	s.Helper()
 	var uids []store.UID
-	for _, m := range s.snapshot(account, mailbox).Messages {
+	for _, m := range s.snapshot(account, mailbox).Messages.All() {
 		uids = append(uids, m.UID)
 	}
 	_, err := s.s.UpdateFlags(s.ctx, account, mailbox, uids, store.FlagsAdd, []string{`\Deleted`})
@@ -267,13 +267,13 @@ func testLargeBody(s *suite) {
 		s.ok(err)
 	}
 	s.again(func() {
-		for _, m := range s.snapshot(alice, "INBOX").Messages {
+		for _, m := range s.snapshot(alice, "INBOX").Messages.All() {
 			equal(s, "is whole", s.text(*m) == "P"+text, true)
 		}
 	})
 	s.expungeAll(alice, "INBOX")
 	s.again(func() {
-		for _, m := range s.snapshot(bob, "INBOX").Messages {
+		for _, m := range s.snapshot(bob, "INBOX").Messages.All() {
 			equal(s, "is whole", s.text(*m) == text, true)
 		}
 	})
@@ -347,7 +347,7 @@ func testAppend(s *suite) {
 	s.is(err, store.ErrNoMailbox)
 	s.again(func() {
 		equal(s, "Drafts", s.content(alice, "Drafts"), `1:draft \Draft`)
-		equal(s, "date", s.snapshot(alice, "Drafts").Messages[0].InternalDate.Unix(), int64(1e9))
+		equal(s, "date", s.snapshot(alice, "Drafts").Messages.At(0).InternalDate.Unix(), int64(1e9))
 	})
 	// Dates that clients may send, and clocks that are wrong.
 	for _, date := range []time.Time{
@@ -432,7 +432,7 @@ func testCopyMove(s *suite) {
 		equal(s, "INBOX", s.content(alice, "INBOX"), "1:a")
 		equal(s, "Archive", s.content(alice, "Archive"), `1:z 2:a 3:b \Flagged`)
 		equal(s, "Trash", s.content(alice, "Trash"), `1:b \Flagged`)
-		equal(s, "object id", s.snapshot(alice, "Trash").Messages[0].ObjectID, m.ObjectID)
+		equal(s, "object id", s.snapshot(alice, "Trash").Messages.At(0).ObjectID, m.ObjectID)
 	})
 	// Within one mailbox.
 	_, dst, _, err = s.s.Move(s.ctx, alice, "Archive", []store.UID{1}, "Archive")
@@ -464,7 +464,7 @@ func testWatch(s *suite) {
 	s.deliver(alice, "INBOX", "before")
 	snap, w, err := s.s.Open(s.ctx, alice, "INBOX")
 	s.ok(err)
-	equal(s, "snapshot", len(snap.Messages), 1)
+	equal(s, "snapshot", snap.Messages.Len(), 1)
 	equal(s, "nothing yet", len(w.Take()), 0)
 	s.deliver(alice, "INBOX", "x")
 	s.deliver(alice, "Archive", "elsewhere")
@@ -514,7 +514,7 @@ func testWatchOrder(s *suite) {
 		snap, w, err := s.s.Open(s.ctx, alice, "INBOX")
 		s.ok(err)
 		next := snap.Info.UIDNext
-		equal(s, "messages before UIDNEXT", len(snap.Messages), int(next)-1)
+		equal(s, "messages before UIDNEXT", snap.Messages.Len(), int(next)-1)
 		for next <= writers*each/2 {
 			<-w.Ready()
 			for _, e := range w.Take() {
