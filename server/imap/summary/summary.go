@@ -15,8 +15,6 @@
 package summary
 
 import (
-	"net/mail"
-	"strings"
 	"time"
 
 	"mailform/server/imap/mimetree"
@@ -154,35 +152,4 @@ func (s Sent) Or(m *store.Message) int64 {
 		return m.InternalDate.Unix()
 	}
 	return s.Unix
-}
-
-// dateLayouts are what stands in Date fields besides RFC 5322.
-var dateLayouts = []string{
-	time.RFC3339, time.ANSIC, time.UnixDate, time.RFC850,
-	"Mon, 2 Jan 2006 15:04:05", "2 Jan 2006 15:04:05 -0700", "2006-01-02 15:04:05 -0700", "2006-01-02 15:04:05",
-	"Mon, 2 Jan 2006 15.04.05 -0700", "Mon Jan 2 15:04:05 2006 -0700",
-}
-
-// ParseDate reads a Date field; the zero time when it cannot.
-func ParseDate(v string) time.Time {
-	for _, layout := range []string{"Mon, 2 Jan 2006 15:04:05 -0700", "2 Jan 2006 15:04:05 -0700"} {
-		if t, err := time.Parse(layout, v); err == nil {
-			return t
-		}
-	}
-	if t, err := mail.ParseDate(v); err == nil {
-		return t
-	}
-	if i := strings.IndexByte(v, '('); i > 0 {
-		v = strings.TrimSpace(v[:i])
-		if t, err := mail.ParseDate(v); err == nil {
-			return t
-		}
-	}
-	for _, layout := range dateLayouts {
-		if t, err := time.Parse(layout, v); err == nil {
-			return t
-		}
-	}
-	return time.Time{}
 }
