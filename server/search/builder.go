@@ -24,6 +24,7 @@ type builder struct {
 	index   int // of its last word
 	gap     gap // behind that
 	flags   bodyFlags
+	counted int      // of its words
 	tallies []tally  // by term
 	touched []uint32 // terms
 }
@@ -48,8 +49,9 @@ type workspace struct {
 	list   []byte   // a posting, or a posting list
 }
 
-// place is where a word is and what stands ahead of it, in the 16 bits below a term.
-func placeOf(index int, g gap) uint64 { return uint64(index)<<2 | uint64(g) }
+// placeOf is where a word is and what stands ahead of it, in the 16 bits below a term.
+// Of one that is too far down the place is 0, which is no word's.
+func placeOf(index int, g gap) uint64 { return uint64(min(index, maxIndex))<<2&0xffff | uint64(g) }
 
 func newBuilder(work *workspace) *builder {
 	return &builder{vocabulary: newVocabulary(), work: work}
@@ -64,7 +66,7 @@ func (b *builder) begin() {
 	for _, n := range b.touched { // of a body that was given up
 		b.tallies[n] = tally{}
 	}
-	b.index, b.gap, b.flags, b.touched, b.work.words = 0, apart, 0, b.touched[:0], b.work.words[:0]
+	b.index, b.gap, b.flags, b.counted, b.touched, b.work.words = 0, apart, 0, 0, b.touched[:0], b.work.words[:0]
 }
 
 // text adds a piece of the body's text; more says that it continues the last one.
@@ -76,54 +78,78 @@ func (b *builder) text(field Field, text string, more bool) {
 		b.flags |= cut // in the middle of a word
 	}
 	for i := 0; i < len(text); {
-		if c := text[i]; c < utf8.RuneSelf && ascii[c] != 'w' {
+		if i = b.words(text, i); i == len(text) {
+			break
+		}
+		r := runAt(text, i, b.gap)
+		b.run(text[r.from:r.to], r)
+		i, b.gap = r.to, r.behind
+	}
+	b.count(field)
+}
+
+// words adds the words from i on for as long as that is quick: they are short and of
+// ASCII, and the piece does not end soon. It returns where there is something else.
+func (b *builder) words(text string, i int) int {
+	index, g, words := b.index, b.gap, b.work.words
+	for i+8 <= len(text) {
+		x := load(text, i)
+		n := bits.TrailingZeros64(outsides(x)) / 8
+		if n == 0 {
+			c := text[i]
+			if c >= utf8.RuneSelf {
+				break
+			}
 			if ascii[c] != 's' {
-				b.gap = apart
-			} else if b.gap == joined {
-				b.gap = spaced
+				g = apart
+			} else if g == joined {
+				g = spaced
 			}
 			i++
 			continue
 		}
-		if n := wordAt(text, i); n > 0 { // nearly always
-			b.index++
-			var t uint32
-			if n <= maxShort {
-				t = b.numberShort(load(text, i)&(^uint64(0)>>(64-8*n)), n)
-			} else {
-				t = b.number(text[i : i+n])
-			}
-			b.add(t, field, b.gap)
-			b.gap = joined
-			if i += n; i < len(text) && text[i] == ' ' {
-				b.gap = spaced
-				i++
-			}
-			continue
+		if n == 8 {
+			break
 		}
-		r := runAt(text, i, b.gap)
-		b.run(text[r.from:r.to], r, field)
-		i, b.gap = r.to, r.behind
+		c := byte(x >> (8 * n))
+		if c >= utf8.RuneSelf { // it may go on
+			break
+		}
+		key := x & (1<<(8*n) - 1)
+		s := &b.short[b.slotOf(key)]
+		t := s.term
+		if s.key != key {
+			t = b.numberShort(key, n)
+		}
+		index++
+		words = append(words, uint64(t)<<16|placeOf(index, g))
+		i += n + 1
+		if g = apart; ascii[c] == 's' {
+			g = spaced
+		}
 	}
+	b.index, b.gap, b.work.words = index, g, words
+	return i
 }
 
 // run adds a run of characters.
-func (b *builder) run(text string, r run, field Field) {
+func (b *builder) run(text string, r run) {
 	g := r.gap
+	add := func(w string) { b.work.words = append(b.work.words, uint64(b.number(w))<<16|placeOf(b.index, g)) }
 	switch {
 	case text == "":
 	case r.kind == dense:
 		eachPair(text, func(pair string) {
 			b.index++
-			b.add(b.number(pair), field, g)
+			add(pair)
 			g = joined
 		})
 	case r.chars <= maxWord:
 		b.index++
-		b.add(b.number(text), field, g)
+		add(text)
 	default:
 		b.index++
-		if !eachPiece(text, func(piece string) { b.add(b.number(piece), field, g) }) {
+		if !eachPiece(text, add) {
 			b.flags |= cut
 		}
 	}
@@ -149,39 +175,29 @@ func outsides(x uint64) uint64 {
 	return (^(digit | letter) | x) & high
 }
 
-// wordAt returns how many octets a word has that begins at i, when that is quick to
-// see: it is of ASCII and not too long, and the piece does not end soon. Else 0.
-func wordAt(s string, i int) int {
-	for n := 0; n <= maxWord-8 && i+n+8 <= len(s); n += 8 {
-		out := outsides(load(s, i+n))
-		if out == 0 {
-			continue
-		}
-		n += bits.TrailingZeros64(out) / 8
-		if s[i+n] >= utf8.RuneSelf { // it may go on
-			return 0
-		}
-		return n
+// count notes the words that were added in which fields they are, and forgets those
+// that are too far down for their places to be in the index.
+func (b *builder) count(field Field) {
+	if n := len(b.terms) - len(b.tallies); n > 0 {
+		b.tallies = append(b.tallies, make([]tally, n)...)
 	}
-	return 0
-}
-
-// add notes a word of the body under way.
-func (b *builder) add(n uint32, field Field, g gap) {
-	if int(n) >= len(b.tallies) {
-		b.tallies = append(b.tallies, make([]tally, len(b.terms)-len(b.tallies))...)
-	}
-	t := &b.tallies[n]
-	if t.fields == 0 {
-		b.touched = append(b.touched, n)
-	}
-	t.fields |= field
+	words := b.work.words
 	if b.index >= maxIndex {
 		b.flags |= long
-		return
 	}
-	t.count++
-	b.work.words = append(b.work.words, uint64(n)<<16|placeOf(b.index, g))
+	for _, x := range words[b.counted:] {
+		t := &b.tallies[x>>16]
+		if t.fields == 0 {
+			b.touched = append(b.touched, uint32(x>>16))
+		}
+		t.fields |= field
+		if x>>2&(maxIndex-1) != 0 {
+			t.count++
+			words[b.counted] = x
+			b.counted++
+		}
+	}
+	b.work.words = words[:b.counted]
 }
 
 // end makes the body under way one of the index.

@@ -28,7 +28,10 @@ func Extract(src Source, f func(field Field, text string, more bool) bool) error
 
 // extract is Extract with memory for a piece, which it makes when there is none.
 func extract(src Source, f func(field Field, text string, more bool) bool, piece *[]byte) error {
-	tree, err := mimetree.Parse(src)
+	tree, err := mimetree.ParseLeaf(io.NewSectionReader(src, 0, 1<<62))
+	if err == nil && tree == nil { // it has parts, which have to be found
+		tree, err = mimetree.Parse(io.NewSectionReader(src, 0, 1<<62))
+	}
 	if err != nil {
 		return err
 	}

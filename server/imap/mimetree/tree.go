@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"math"
 	"strings"
 )
 
@@ -72,6 +73,25 @@ func Parse(r io.Reader) (*Part, error) {
 	}
 	s := &scanner{r: bufio.NewReaderSize(r, int(size))}
 	return s.part("text/plain", 0), s.err
+}
+
+// ParseLeaf reads the header of a message and returns its part, if that is all there
+// is to its structure; nil if it may have parts. Where its body ends is not known: the
+// span's end is behind all that can be, and its lines are not counted.
+func ParseLeaf(r io.Reader) (*Part, error) {
+	s := &scanner{r: bufio.NewReaderSize(r, 4<<10)}
+	fields, ended := s.header()
+	p := &Part{Fields: fields}
+	p.setType("text/plain")
+	if s.err != nil || p.Type == "multipart" || p.Type == "message" {
+		return nil, s.err
+	}
+	p.Header.End = s.pos
+	p.Body = Span{Start: s.pos, End: math.MaxInt64}
+	if ended {
+		p.Body.End = s.pos
+	}
+	return p, nil
 }
 
 // ParseHeader reads only the header of a message.
@@ -230,13 +250,36 @@ func (p *Part) leaf() { p.Type, p.Subtype, p.Params = "text", "plain", nil }
 func (s *scanner) rest(p *Part) {
 	before := s.lines
 	s.level = -1
-	for s.next() {
+	if len(s.boundaries) == 0 {
+		s.toEnd()
+	}
+	for s.err == nil && s.next() {
 		if s.boundary() {
 			break
 		}
 	}
 	p.Body.End = s.bodyEnd(p.Body.Start)
 	p.Lines = s.linesSince(before)
+}
+
+// toEnd reads on where no line can mean anything, up to what may be the last one.
+func (s *scanner) toEnd() {
+	for {
+		if _, err := s.r.Peek(1); err != nil {
+			if !errors.Is(err, io.EOF) {
+				s.err = err
+			}
+			return
+		}
+		b, _ := s.r.Peek(s.r.Buffered())
+		n := bytes.LastIndexByte(b, '\n') + 1
+		if n == 0 {
+			return
+		}
+		s.lines += int64(bytes.Count(b[:n], []byte{'\n'}))
+		s.pos += int64(n)
+		_, _ = s.r.Discard(n)
+	}
 }
 
 // linesSince counts the lines of a body whose end was just found; the boundary

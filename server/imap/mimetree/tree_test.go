@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -306,6 +307,7 @@ func TestCharsets(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(crlf("Content-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nA: b\n\nx\n--b--\n")))
 	f.Add([]byte("From: a: b <c>;\r\nContent-Transfer-Encoding: base64\r\n\r\nQUJD"))
+	f.Add([]byte("Subject: long\n\n" + strings.Repeat("a line of it\r\n", 3000) + strings.Repeat("x", 40<<10) + "\nend\n\nmore"))
 	f.Add([]byte("Content-Type: multipart/digest; boundary=\"\r\n\r\n--\r\n"))
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		p, err := Parse(bytes.NewReader(msg))
@@ -326,6 +328,23 @@ func FuzzParse(f *testing.F) {
 				t.Fatal(err)
 			}
 		})
+		leaf, err := ParseLeaf(bytes.NewReader(msg))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if leaf != nil && (leaf.Type != p.Type || leaf.Subtype != p.Subtype || leaf.Body.Start != p.Body.Start || leaf.Body.End < p.Body.End || !reflect.DeepEqual(leaf.Fields, p.Fields)) {
+			t.Fatalf("alone the part is %+v, and %+v as a whole", leaf, p)
+		}
+		if leaf != nil {
+			body := msg[p.Body.Start:]
+			lines := int64(bytes.Count(body, []byte{'\n'}))
+			if len(body) > 0 && body[len(body)-1] != '\n' {
+				lines++
+			}
+			if p.Body.End != int64(len(msg)) || p.Lines != lines {
+				t.Fatalf("a body up to %d with %d lines, want %d and %d", p.Body.End, p.Lines, len(msg), lines)
+			}
+		}
 		for _, f := range p.Fields {
 			ParseAddresses(f.Value())
 			DecodeWords(f.Value())

@@ -11,6 +11,7 @@ import (
 const (
 	previewChars = 200 // RFC 8970 3.1: at most 256
 	previewRead  = 16 << 10
+	previewFirst = 2 << 10
 )
 
 // Preview returns the beginning of a message's text, RFC 8970: of the first
@@ -33,7 +34,19 @@ func Preview(tree *mimetree.Part, at io.ReaderAt) string {
 	}
 	body := io.NewSectionReader(at, best.Body.Start, best.Body.Len())
 	r, _ := mimetree.CharsetReader(best.Params["charset"], mimetree.Decoded(best.Encoding(), body))
-	b, err := io.ReadAll(io.LimitReader(r, previewRead))
+	// Of most texts the first lines are enough, whatever comes behind them.
+	b := make([]byte, previewFirst)
+	n, err := io.ReadFull(r, b)
+	if b = b[:n]; n == previewFirst {
+		if text := string(b); best.Subtype == "plain" && isASCII(text) {
+			if line, full := squeeze(text); full {
+				return line
+			}
+		}
+		var more []byte
+		more, err = io.ReadAll(io.LimitReader(r, previewRead-previewFirst))
+		b = append(b, more...)
+	}
 	if err != nil && len(b) == 0 {
 		return "" // a character set that breaks off
 	}
@@ -44,11 +57,13 @@ func Preview(tree *mimetree.Part, at io.ReaderAt) string {
 	if best.Subtype == "html" {
 		text = stripHTML(text)
 	}
-	return squeeze(text)
+	line, _ := squeeze(text)
+	return line
 }
 
-// squeeze makes a text one line of bounded length; quoted lines are left out.
-func squeeze(text string) string {
+// squeeze makes a text one line of bounded length; quoted lines are left out. full
+// says that more of it would not matter.
+func squeeze(text string) (line string, full bool) {
 	var b strings.Builder
 	n, space := 0, false
 	for line := range strings.Lines(text) {
@@ -66,12 +81,12 @@ func squeeze(text string) string {
 				space = false
 			}
 			if n++; n > previewChars {
-				return b.String()
+				return b.String(), true
 			}
 			b.WriteRune(r)
 		}
 	}
-	return b.String()
+	return b.String(), false
 }
 
 // stripHTML leaves out tags, and what is in those that are not shown.
