@@ -79,8 +79,9 @@ type Config struct {
 
 	Sleep func(ctx context.Context, d time.Duration) error // default waits
 
-	// few messages are read about as fast as their summaries; tests change it.
-	few int
+	// few messages are read about as fast as their summaries. Tests change it and maxHits.
+	few     int
+	maxHits int
 }
 
 // Server serves any number of listeners.
@@ -127,6 +128,7 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	def(&cfg.MaxBadCommands, 10)
 	def(&cfg.MaxSessions, 100)
 	def(&cfg.few, 4)
+	def(&cfg.maxHits, maxHits)
 	if cfg.Sleep == nil {
 		cfg.Sleep = sleep
 	}

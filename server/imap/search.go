@@ -323,6 +323,7 @@ type query struct {
 	at   int // the message whose content is open
 	open *content
 	hits []*search.Hits // of the index, open until the query has run
+	held int            // octets that hits take
 
 	summed   bool // sums was asked for
 	sums     *summary.Reader
@@ -364,8 +365,13 @@ func (q *query) run(key searchKey) (found []int, err error) {
 		messages = q.s.view.heads([]span{{0, n}})
 	}
 	for i, m := range messages {
-		q.progress(i, n)
+		if err := q.progress(i, n); err != nil {
+			return nil, err
+		}
 		ok, err := key.match(q, i, m)
+		if err == nil {
+			err = q.failed
+		}
 		if err != nil {
 			if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) {
 				q.s.log.Warn("search", "mailbox", q.s.mailbox, "uid", m.UID, "err", err)
@@ -376,17 +382,18 @@ func (q *query) run(key searchKey) (found []int, err error) {
 		if ok {
 			found = append(found, i)
 		}
-		if i%256 == 0 && q.s.ctx.Err() != nil {
+		if i%64 == 0 && q.s.ctx.Err() != nil {
 			return nil, q.s.ctx.Err()
 		}
 	}
 	return found, nil
 }
 
-// progress tells a client that waits long how far the command is, RFC 9585.
-func (q *query) progress(done, total int) {
+// progress tells a client that waits long how far the command is, RFC 9585. The
+// error is that the client has gone: nobody waits for the answer.
+func (q *query) progress(done, total int) error {
 	if done%64 != 63 || time.Since(q.told) < q.s.srv.cfg.Timeouts.Progress {
-		return
+		return nil
 	}
 	q.told = time.Now()
 	w := q.s.out
@@ -397,7 +404,7 @@ func (q *query) progress(done, total int) {
 	w.Byte(' ')
 	w.Num(uint64(total))
 	w.Raw(")] Still at work\r\n")
-	_ = q.s.c.flush() // an error comes again with the answer
+	return q.s.c.flush()
 }
 
 // content returns the content of a message, which stays open until the next.

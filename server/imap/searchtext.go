@@ -3,10 +3,18 @@ package imap
 import (
 	"strings"
 
+	"github.com/emersion/go-imap/v2"
+
 	"mailform/server/imap/mimetree"
 	"mailform/server/search"
 	"mailform/server/store"
 )
+
+// What the index says of the texts of one search is in memory until it is done: in a
+// mailbox of a million messages 250 KB for each.
+const maxHits = 32 << 20
+
+var errManyTexts = no(imap.ResponseCodeLimit, "These are too many texts to look for at once in so many messages")
 
 // indexed is what the search index says of one key.
 type indexed struct {
@@ -26,6 +34,9 @@ func (x *indexed) ask(q *query, fields search.Field, text string, m *store.Messa
 			} else {
 				x.hits = hits
 				q.hits = append(q.hits, hits)
+				if q.held += hits.Size(); q.held > q.s.srv.cfg.maxHits {
+					q.failed = errManyTexts
+				}
 			}
 		}
 	}

@@ -92,7 +92,9 @@ func (q *query) sort(found []int, keys []sortKey) ([]int, error) {
 	}
 	var m store.Message
 	for n, i := range found {
-		q.progress(n, len(found))
+		if err := q.progress(n, len(found)); err != nil {
+			return nil, err
+		}
 		q.s.view.msgs.Read(i, &m)
 		for c, k := range keys {
 			if err := q.sortValue(&columns[c], n, k, i, &m); err != nil {
@@ -236,7 +238,9 @@ func (q *query) threadable(cmd *command, found []int) ([]threads.Message, error)
 	var refs []uint64 // of all, in pieces
 	var m store.Message
 	for n, i := range found {
-		q.progress(n, len(found))
+		if err := q.progress(n, len(found)); err != nil {
+			return nil, err
+		}
 		q.s.view.msgs.Read(i, &m)
 		sent, err := q.sent(i, &m)
 		if err != nil {

@@ -62,6 +62,15 @@ func (s segmentHits) verdict(i int) Verdict {
 	return No
 }
 
+// Size returns about how many octets of memory the answer takes.
+func (h *Hits) Size() int {
+	n := 0
+	for _, s := range h.segments {
+		n += 8 * (len(s.yes) + len(s.maybe))
+	}
+	return n + 64*len(h.memory)
+}
+
 // Close lets go of the index's files.
 func (h *Hits) Close() {
 	for _, s := range h.segments {

@@ -98,6 +98,7 @@ type Log struct {
 	// gathered is how many requests the last batch had.
 	gathered int
 
+	staged   atomic.Int64 // octets in memory that wait for AppendStaged
 	lender   lender
 	compress atomic.Bool
 	pack     packer

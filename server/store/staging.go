@@ -34,6 +34,13 @@ type Replaced struct {
 type stagedBody struct {
 	log  *Log
 	body *body // nil when it was appended or discarded
+	held int64 // octets of memory
+}
+
+// done lets go of the body.
+func (s *stagedBody) done() {
+	s.log.staged.Add(-s.held)
+	s.body, s.held = nil, 0
 }
 
 func (s *stagedBody) Size() int64 {
@@ -50,7 +57,7 @@ func (s *stagedBody) Discard() {
 	if err := s.log.discard(s.body); err != nil {
 		s.log.opt.Logger.Warn("store: remove a message that was not wanted", "err", err)
 	}
-	s.body = nil
+	s.done()
 }
 
 // Stage implements Store. It finds out early, before the message is read, that
@@ -63,11 +70,39 @@ func (l *Log) Stage(ctx context.Context, account, mailbox string, r io.Reader, s
 	if err := l.appendable(account, mailbox, size); err != nil {
 		return nil, err
 	}
-	b, err := l.accept(r, size, []string{account})
+	take := l.accept
+	if l.staged.Load() >= maxStaged && size != 0 {
+		take = l.acceptLong
+	}
+	b, err := take(r, size, []string{account})
 	if err != nil {
 		return nil, err
 	}
-	return &stagedBody{l, b}, nil
+	s := &stagedBody{log: l, body: b}
+	if b.seg == nil {
+		s.held = b.size()
+		l.staged.Add(s.held)
+	}
+	return s, nil
+}
+
+// maxStaged is how many octets of messages may wait in memory for their
+// AppendStaged, all together: clients decide when that comes. Beyond it messages
+// wait in files.
+const maxStaged = 64 << 20
+
+// acceptLong is accept for a body that is not to be held in memory.
+func (l *Log) acceptLong(r io.Reader, size int64, owners []string) (*body, error) {
+	if l.closed() {
+		return nil, ErrClosed
+	}
+	if err := l.room(size); err != nil {
+		return nil, err
+	}
+	if size >= 0 {
+		r = io.LimitReader(r, size+1)
+	}
+	return l.spoolLong(nil, r, size, owners)
 }
 
 // AppendStaged implements Store.
@@ -138,7 +173,7 @@ func (l *Log) AppendStaged(ctx context.Context, account, mailbox string, msgs []
 	}
 	var errs []error
 	for i, m := range msgs {
-		m.Body.(*stagedBody).body = nil
+		m.Body.(*stagedBody).done()
 		errs = append(errs, l.keep(bodies[i]))
 	}
 	return out, validity, errors.Join(errs...)
