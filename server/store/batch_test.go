@@ -50,7 +50,7 @@ func TestBatchIsSerial(t *testing.T) {
 			opt := store.Options{SegmentBytes: 5000, MemoryBody: 1000}
 			l := reopen(t, fs, opt)
 			w := &worker{account: "a@b", rng: rng, model: newModel()}
-			if err := l.EnsureAccount(ctx, w.account, 0); err != nil {
+			if err := ensure(ctx, l, []*worker{w}); err != nil {
 				t.Fatal(err)
 			}
 			if err := w.run(ctx, l, 30); err != nil {

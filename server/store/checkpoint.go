@@ -126,6 +126,11 @@ func (w *chunkWriter) flush() {
 
 func checkpointName(n uint64) string { return fmt.Sprintf("%016x", n) }
 
+func checkpointNumber(name string) (uint64, bool) {
+	n, err := strconv.ParseUint(name, 16, 64)
+	return n, err == nil && len(name) == 16
+}
+
 func (l *Log) writeCheckpoint(at place) (err error) {
 	c := &l.checkpoints
 	n := c.last + 1
@@ -185,12 +190,27 @@ func (l *Log) writeCheckpoint(at place) (err error) {
 	c.last = n
 	c.places[0], c.places[1] = c.places[1], at
 	c.done.Store(&finished{n, at}) // before anything goes that older ones need: see Image
-	if n >= 2 {
-		if err := ignoreMissing(l.fs.Remove(filepath.Join(c.dir, checkpointName(n-2)))); err != nil {
-			return err
-		}
+	if err := l.removeCheckpoints(n - 1); err != nil {
+		return err
 	}
 	return l.removeDeadSegments(c.places[0].segment)
+}
+
+// removeCheckpoints removes those before the given one, also what a power cut has
+// brought back.
+func (l *Log) removeCheckpoints(before uint64) error {
+	names, err := l.fs.ReadDir(l.checkpoints.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if n, ok := checkpointNumber(name); ok && n < before {
+			if err := ignoreMissing(l.fs.Remove(filepath.Join(l.checkpoints.dir, name))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // removeDeadSegments removes log segments before the given one in which no body
@@ -291,15 +311,12 @@ func (l *Log) newestCheckpoint(read func(name string) (place, error)) (place, er
 	}
 	var numbers []uint64
 	for _, name := range names {
-		n, err := strconv.ParseUint(name, 16, 64)
-		if err != nil || len(name) != 16 {
+		n, ok := checkpointNumber(name)
+		if !ok {
 			if strings.HasSuffix(name, ".new") {
-				err = l.fs.Remove(filepath.Join(c.dir, name))
-			} else {
-				err = nil
-			}
-			if err != nil {
-				return place{}, err
+				if err := l.fs.Remove(filepath.Join(c.dir, name)); err != nil {
+					return place{}, err
+				}
 			}
 			continue
 		}

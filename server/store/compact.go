@@ -33,7 +33,9 @@ type Compaction struct {
 	Bodies   int       `json:"moved"`            // bodies and prefixes that were copied
 	Copied   int64     `json:"moved_bytes"`      // octets of those
 	Damaged  int       `json:"damaged"`          // bodies that could not be copied; their segments stay
-	Waiting  int       `json:"waiting_segments"` // segments of which all was copied and that a backup or a new reference keeps
+	Waiting  int       `json:"waiting_segments"` // segments of which all was copied and that a backup keeps
+
+	left int // segments that were to go, and have a reference that is new
 }
 
 const (
@@ -54,26 +56,20 @@ const (
 // needs it. UIDs, modseqs and object ids stay; references that were handed out
 // before are followed to the copy (see Read).
 func (l *Log) Compact(ctx context.Context, o CompactOptions) (Compaction, error) {
-	return l.compact(ctx, o, nil)
-}
-
-// compact empties and removes the segments that choose names; nil is those that are
-// mostly dead.
-func (l *Log) compact(ctx context.Context, o CompactOptions, choose func(context.Context) ([]victim, error)) (c Compaction, err error) {
-	if choose == nil {
-		choose = func(ctx context.Context) ([]victim, error) { return l.victims(ctx, o) }
-	}
 	if o.MaxLive == 0 {
 		o.MaxLive = 0.5
 	}
 	setDefault(&o.MaxCopy, 64<<20)
-	if o.Wait == nil {
-		o.Wait = sleep
-	}
-	l.compaction.mu.Lock()
-	defer l.compaction.mu.Unlock()
+	ctx, done := l.alone(ctx)
+	defer done()
+	return l.compact(ctx, o, func(ctx context.Context) ([]victim, error) { return l.victims(ctx, o) })
+}
+
+// alone is called by what moves bodies; nothing else does until done is called. What
+// it does with ctx ends when the store is closed.
+func (l *Log) alone(ctx context.Context) (_ context.Context, done func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	l.compaction.mu.Lock()
 	go func() {
 		select {
 		case <-l.closing:
@@ -81,6 +77,17 @@ func (l *Log) compact(ctx context.Context, o CompactOptions, choose func(context
 		case <-ctx.Done():
 		}
 	}()
+	return ctx, func() {
+		cancel()
+		l.compaction.mu.Unlock()
+	}
+}
+
+// compact empties and removes the segments that choose names. The caller is alone.
+func (l *Log) compact(ctx context.Context, o CompactOptions, choose func(context.Context) ([]victim, error)) (c Compaction, err error) {
+	if o.Wait == nil {
+		o.Wait = sleep
+	}
 	defer func() {
 		if err != nil {
 			if l.closed() {
@@ -117,6 +124,13 @@ func (l *Log) compact(ctx context.Context, o CompactOptions, choose func(context
 			c.Freed += v.size
 		case l.ix.refs.of(v.id) == 0 || l.seg.isDoomed(v.id):
 			c.Waiting++
+		default:
+			c.left++
+		}
+	}
+	if c.Segments > 0 {
+		if err := l.syncRemovals(ctx); err != nil {
+			return c, err
 		}
 	}
 	c.Time = l.opt.Now()
@@ -126,6 +140,18 @@ func (l *Log) compact(ctx context.Context, o CompactOptions, choose func(context
 	}
 	l.compaction.note(c)
 	return c, nil
+}
+
+// syncRemovals makes durable that files were removed, by whoever: a power cut brings
+// none of them back, nor a checkpoint that has names from before.
+func (l *Log) syncRemovals(ctx context.Context) error {
+	// The commit loop removes segments behind an answer, a checkpoint when it is done.
+	if err := l.do(ctx, func(*txn) error { return nil }); err != nil {
+		return err
+	}
+	l.checkpoints.mu.Lock()
+	defer l.checkpoints.mu.Unlock()
+	return errors.Join(l.fs.SyncDir(l.seg.dir), l.fs.SyncDir(l.checkpoints.dir))
 }
 
 // compactions is what Compact keeps between its runs.

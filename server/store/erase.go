@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"slices"
 	"time"
@@ -44,6 +45,10 @@ type Erasure struct {
 // Clean says that nothing of the account was found.
 func (e *Erasure) Clean() bool { return len(e.Remains) == 0 && e.Waiting == 0 }
 
+// eraseRuns bounds how often what tells of an account is compacted: others may copy a
+// message out of a segment that is being emptied, which keeps that from going.
+const eraseRuns = 10
+
 // Erase removes an account's mailboxes, annotations, subscriptions and queued
 // messages, and every file of the log that ever told of them; what of others is in
 // those is copied first. Then it reads all that is stored and says what is still
@@ -62,6 +67,8 @@ func (l *Log) Erase(ctx context.Context, account string, o CompactOptions) (e Er
 	if l.opt.Keyless {
 		return e, errors.New("the store was opened without its keys")
 	}
+	ctx, done := l.alone(ctx)
+	defer done()
 	boxes, err := l.Mailboxes(ctx, account)
 	if errors.Is(err, ErrNoMailbox) {
 		boxes, err = nil, nil // never here, or of a store that lost it
@@ -74,15 +81,23 @@ func (l *Log) Erase(ctx context.Context, account string, o CompactOptions) (e Er
 		e.Messages += int64(b.Messages)
 		e.Octets += b.Bytes
 	}
+	queue, err := l.Queue(ctx)
+	if err != nil {
+		return e, err
+	}
+	sent := map[string]bool{} // queue entries of the account
+	for _, q := range queue {
+		sent[q.ID] = q.Account == account
+	}
 	refs := map[placeOf]BodyRef{}
 	if err := l.eachHolder(ctx, 0, func(h holder) {
-		if h.account == account && h.ref.Size > 0 {
+		if (h.account == account || h.account == "" && sent[h.id]) && h.ref.Size > 0 {
 			refs[placeOf{h.ref.Segment, h.ref.Offset}] = h.ref
 		}
 	}); err != nil {
 		return e, err
 	}
-	prints, err := l.fingerprints(ctx, refs)
+	found, err := l.fingerprints(ctx, refs)
 	if err != nil {
 		return e, err
 	}
@@ -97,22 +112,38 @@ func (l *Log) Erase(ctx context.Context, account string, o CompactOptions) (e Er
 			e.Shared++
 			e.SharedOctets += ref.Size
 			delete(refs, placeOf{ref.Segment, ref.Offset})
+			delete(found, placeOf{ref.Segment, ref.Offset}) // theirs, and so are copies that compactions have left
 		}
 	}); err != nil {
 		return e, err
 	}
-	o.MaxCopy = 1 << 62
-	c, err := l.compact(ctx, o, func(ctx context.Context) ([]victim, error) { return l.telling(ctx, account) })
-	if err != nil {
-		return e, err
+	prints := fingerprints{}
+	for _, p := range found {
+		prints[p.fingerprint] = p.hash
 	}
-	e.Segments, e.Freed, e.Moved, e.Waiting = c.Segments, c.Freed, c.Copied, c.Waiting
-	if c.Segments == 0 { // then nothing has made the copies of the index anew
+	o.MaxCopy = 1 << 62
+	for range eraseRuns {
+		c, err := l.compact(ctx, o, func(ctx context.Context) ([]victim, error) { return l.telling(ctx, account, prints) })
+		if err != nil {
+			return e, err
+		}
+		e.Segments += c.Segments
+		e.Freed += c.Freed
+		e.Moved += c.Copied
+		e.Waiting = c.Waiting
+		if c.left == 0 {
+			break
+		}
+	}
+	if e.Segments == 0 { // then nothing has made the copies of the index anew
 		if err := l.Rebuild(ctx); err != nil {
 			return e, err
 		}
 	}
 	if err := l.rewriteIndex(ctx); err != nil {
+		return e, err
+	}
+	if err := l.syncRemovals(ctx); err != nil {
 		return e, err
 	}
 	if err := l.prove(ctx, account, prints, &e); err != nil {
@@ -172,17 +203,24 @@ func (l *Log) empty(ctx context.Context, account string, e *Erasure) error {
 	return l.EmptyAccount(ctx, account)
 }
 
-// fingerprint tells whether stored octets may be the same, and sum whether they are.
+// fingerprint tells whether stored octets may be the same, and their hash whether they are.
 type fingerprint struct {
 	kind   recordType
 	stored int64
 	sum    uint32
 }
 
+type fingerprints map[fingerprint][sha256.Size]byte
+
+type print struct {
+	fingerprint
+	hash [sha256.Size]byte
+}
+
 // fingerprints are those of the records behind refs, with the octets' own hash.
-func (l *Log) fingerprints(ctx context.Context, refs map[placeOf]BodyRef) (map[fingerprint][sha256.Size]byte, error) {
-	out := map[fingerprint][sha256.Size]byte{}
-	for _, ref := range refs {
+func (l *Log) fingerprints(ctx context.Context, refs map[placeOf]BodyRef) (map[placeOf]print, error) {
+	out := map[placeOf]print{}
+	for at, ref := range refs {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -192,7 +230,7 @@ func (l *Log) fingerprints(ctx context.Context, refs map[placeOf]BodyRef) (map[f
 		}
 		sum, err := b.hash()
 		if err == nil {
-			out[b.fingerprint()] = sum
+			out[at] = print{b.fingerprint(), sum}
 		}
 		if err := l.seg.release(b.seg); err != nil {
 			return nil, err
@@ -223,10 +261,11 @@ func (b *blob) hash() (sum [sha256.Size]byte, err error) {
 	return sum, nil
 }
 
-// telling are the log segments in which a transaction tells of the account. A body is
-// always in one with the transaction that says whose it is. The last segment is ended,
-// so that it can be one of them.
-func (l *Log) telling(ctx context.Context, account string) ([]victim, error) {
+// telling are the log segments that may have something of the account: a transaction
+// that tells of it, with which there is always the body that it is about, or octets of
+// one of its messages without it. The last segment is ended, so that it can be one of
+// them.
+func (l *Log) telling(ctx context.Context, account string, prints fingerprints) ([]victim, error) {
 	if err := l.do(ctx, func(*txn) error { l.sealNext = true; return nil }); err != nil {
 		return nil, err
 	}
@@ -243,10 +282,16 @@ func (l *Log) telling(ctx context.Context, account string) ([]victim, error) {
 		if id >= last || l.seg.isDoomed(id) {
 			continue
 		}
-		tells := 0
+		tells, end := 0, int64(math.MaxInt64)
+		if next := l.successor(id); next != nil {
+			end = next.PrevEnd
+		}
 		size, err := l.scanSegment(ctx, id, kindLog, -1, func(_ *segment, it scanned) error {
-			// Remains of a crash, and what is damaged, may be the account's.
-			if it.bad != nil || it.Type == recordHole || it.Type == recordTx && tellsOf(it.payload, account) {
+			_, own := prints[fingerprint{it.Type, it.Len, it.Sum}]
+			switch {
+			case it.bad != nil, it.Type == recordHole, it.off >= end: // remains of a crash, and what is damaged, may be the account's
+				tells++
+			case it.Type == recordTx && tellsOf(it.payload, account, true), own:
 				tells++
 			}
 			return nil
@@ -265,8 +310,9 @@ func (l *Log) telling(ctx context.Context, account string) ([]victim, error) {
 }
 
 // tellsOf says whether a transaction changes the account, or holds a message that it
-// has sent.
-func tellsOf(payload []byte, account string) bool {
+// has sent. One that moves a body of the queue does not say who had sent that; it does
+// with moved.
+func tellsOf(payload []byte, account string, moved bool) bool {
 	t, err := decodeTransaction(payload, nil)
 	if err != nil {
 		return false
@@ -277,6 +323,8 @@ func tellsOf(payload []byte, account string) bool {
 			return o.Entry.Account == account
 		case *opQueueTry:
 			return o.Entry.Account == account
+		case *opMoved:
+			return o.Account == account || moved && o.Account == ""
 		}
 		return o.owner() == account
 	})
@@ -317,7 +365,7 @@ func (l *Log) scanSegment(ctx context.Context, id uint64, k segmentKind, end int
 const maxRemains = 100
 
 // prove reads everything and notes what is still there of an account.
-func (l *Log) prove(ctx context.Context, account string, prints map[fingerprint][sha256.Size]byte, e *Erasure) error {
+func (l *Log) prove(ctx context.Context, account string, prints fingerprints, e *Erasure) error {
 	remains := func(format string, args ...any) {
 		if len(e.Remains) < maxRemains {
 			e.Remains = append(e.Remains, fmt.Sprintf(format, args...))
@@ -425,11 +473,11 @@ func (l *Log) proveIndex(ctx context.Context, account string, e *Erasure, remain
 }
 
 // remnant says what of the account is in a record; "" for nothing.
-func (l *Log) remnant(seg *segment, it scanned, account string, prints map[fingerprint][sha256.Size]byte, used map[placeOf]bool) (string, error) {
+func (l *Log) remnant(seg *segment, it scanned, account string, prints fingerprints, used map[placeOf]bool) (string, error) {
 	switch {
 	case it.bad != nil || it.Type == recordHole:
 		return "damaged, and not to be told apart", nil
-	case it.Type == recordTx && tellsOf(it.payload, account):
+	case it.Type == recordTx && tellsOf(it.payload, account, false):
 		return "a transaction of the account", nil
 	case !it.Type.holdsOctets() || used[placeOf{seg.info.ID, it.off}]:
 		return "", nil

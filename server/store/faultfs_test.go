@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -454,6 +456,18 @@ func (s *SimFS) Content(name string) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.files[name].now)
+}
+
+// Find says where a text stands in a file; "" for nowhere.
+func (s *SimFS) Find(text string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, node := range s.files {
+		if at := bytes.Index(node.now, []byte(text)); at >= 0 {
+			return fmt.Sprintf("%s at %d", name, at)
+		}
+	}
+	return ""
 }
 
 // SetContent makes a durable file.

@@ -360,31 +360,40 @@ func (w *indexWriter) queue(s queueState) error {
 	return w.put(inQueue, []byte(queueHead), e.b)
 }
 
-// flushNow flushes up to the last commit.
+// flushNow flushes up to the last commit. When it returns nil no flush of anything
+// before that is under way.
 func (l *Log) flushNow(ctx context.Context) error {
 	f := l.ix.file.Load()
 	if f == nil {
 		return nil
 	}
-	var at place
-	if err := l.do(ctx, func(*txn) error {
-		if l.unflushed > 0 {
-			f.behind.Store(true)
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	for {
+		var at place
+		if err := l.do(ctx, func(*txn) error {
+			if l.unflushed > 0 {
+				f.behind.Store(true)
+			}
+			l.unflushed, l.touched = 0, 0
+			at = l.place()
+			return nil
+		}); err != nil {
+			return err
 		}
-		l.unflushed, l.touched = 0, 0
-		at = l.place()
-		return nil
-	}); err != nil {
-		return err
-	}
-	if !f.behind.Swap(false) {
-		return nil
-	}
-	err := l.flushIndex(&at)
-	if err != nil {
+		if !f.behind.Swap(false) {
+			return nil
+		}
+		err := l.flushIndex(&at)
+		if err == nil {
+			return nil
+		}
 		f.behind.Store(true)
+		if !errors.Is(err, ErrNoMessage) {
+			return err
+		}
+		// A compaction has removed the segment of that place since: there is a later one.
 	}
-	return err
 }
 
 // touches is how many messages the transaction changes, about.

@@ -33,6 +33,8 @@ type indexFile struct {
 
 	behind atomic.Bool // it does not have all that is durable
 
+	turn sync.Mutex // held by a flush from before its place is taken; never by the commit loop
+
 	mu  sync.Mutex // held by a flush
 	sum uint32     // of what is read at start
 	lsn uint64     // the highest that it has

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"testing"
 
@@ -31,11 +32,23 @@ func TestLedgerNotices(t *testing.T) {
 			_, err := s.UpdateFlags(ctx, account, "INBOX", one, store.FlagsSet, nil)
 			return err
 		},
-		"a mailbox is made anew": behind(action{Kind: "delete", Box: "box1"}, action{Kind: "create", Box: "box1"}),
-		"a mailbox is lost":      behind(action{Kind: "delete", Box: "box1"}),
-		"a queue entry is lost":  behind(action{Kind: "unqueue", ID: "q1"}),
-		"a queue entry is back":  behind(action{Kind: "deliver", Box: "box1", Text: "m9,", ID: "q2"}, action{Kind: "flag", Box: "box1", UIDs: one, Flag: `\Deleted`}, action{Kind: "expunge", Box: "box1"}),
-		"an attempt is lost":     behind(action{Kind: "try", ID: "q1", N: 4}),
+		"a mailbox is made anew":      behind(action{Kind: "delete", Box: "box1"}, action{Kind: "create", Box: "box1"}),
+		"a mailbox is lost":           behind(action{Kind: "delete", Box: "box1"}),
+		"a queue entry is lost":       behind(action{Kind: "unqueue", ID: "q1"}),
+		"a queue entry is back":       behind(action{Kind: "deliver", Box: "box1", Text: "m9,", ID: "q2"}, action{Kind: "flag", Box: "box1", UIDs: one, Flag: `\Deleted`}, action{Kind: "expunge", Box: "box1"}),
+		"an attempt is lost":          behind(action{Kind: "try", ID: "q1", N: 4}),
+		"a note is another":           behind(action{Kind: "note", Text: "other"}),
+		"what is gone is back":        behind(action{Kind: "append", Box: "Sent", Text: "m3,"}),
+		"the other's message is lost": behind(action{Kind: "erase other"}),
+		"all is made anew":            behind(action{Kind: "empty"}),
+		"what was erased is stored": func(s store.Store, w *worker) error {
+			if err := w.make(ctx, s, action{Kind: "erase"}); err != nil {
+				return err
+			}
+			a := action{Kind: "append", Box: "Sent", Text: markOf(account, 0)}
+			w.model.apply(a)
+			return perform(ctx, s, account, a)
+		},
 		"a body is another": func(_ store.Store, w *worker) error {
 			m := w.model.Boxes["INBOX"].Messages[1]
 			m.Text = summary("m1,changed")
@@ -53,16 +66,18 @@ func TestLedgerNotices(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := reopen(t, store.NewSimFS(rand.New(rand.NewPCG(1, 1))), store.Options{})
+			fs := store.NewSimFS(rand.New(rand.NewPCG(1, 1)))
+			l := reopen(t, fs, store.Options{})
 			defer closeLog(t, l)
 			w := newWorkers(1, 1)[0]
-			if err := l.EnsureAccount(ctx, account, 0); err != nil {
+			if err := ensure(ctx, l, []*worker{w}); err != nil {
 				t.Fatal(err)
 			}
 			for _, a := range []action{
 				{Kind: "deliver", Box: "INBOX", Text: "m1,", ID: "q1"}, {Kind: "append", Box: "INBOX", Text: "m2,"}, {Kind: "create", Box: "box1"},
 				{Kind: "flag", Box: "INBOX", UIDs: one, Flag: `\Seen`}, {Kind: "flag", Box: "INBOX", UIDs: []store.UID{2}, Flag: `\Deleted`},
 				{Kind: "expunge", Box: "INBOX"}, {Kind: "try", ID: "q1", N: 3},
+				{Kind: "deliver", Box: "Sent", Text: "m3,", Both: true}, {Kind: "retain", Box: "Sent", UIDs: one}, {Kind: "note", Text: "note"},
 			} {
 				if err := w.make(ctx, l, a); err != nil {
 					t.Fatal(err)
@@ -71,7 +86,7 @@ func TestLedgerNotices(t *testing.T) {
 			if err := change(l, w); err != nil {
 				t.Fatal(err)
 			}
-			if err := w.verify(ctx, l); (err == nil) != (name == "nothing") {
+			if err := errors.Join(w.verify(ctx, l), gone(fs, []*worker{w})); (err == nil) != (name == "nothing") {
 				t.Errorf("the ledger says: %v", err)
 			}
 		})

@@ -26,6 +26,7 @@ type action struct {
 	Text  string      `json:",omitempty"`
 	Large int         `json:",omitempty"` // octets behind the text
 	Head  string      `json:",omitempty"` // a prefix for the delivery's message
+	Both  bool        `json:",omitempty"` // the delivery also goes to the account's other, see otherOf
 	UIDs  []store.UID `json:",omitempty"`
 	Flag  string      `json:",omitempty"`
 	ID    string      `json:",omitempty"`
@@ -50,6 +51,7 @@ type model struct {
 	Queue map[string]string // id: text and attempts
 	// MaxValidity is the highest UIDVALIDITY that the store has shown.
 	MaxValidity uint32
+	wiped
 }
 
 // modelBox is one mailbox. What the store alone decides is zero until it has
@@ -69,10 +71,8 @@ type modelMessage struct {
 }
 
 func newModel() *model {
-	m := &model{Boxes: map[string]*modelBox{}, Queue: map[string]string{}}
-	for _, n := range []string{"INBOX", "Archive", "Drafts", "Junk", "Sent", "Trash"} {
-		m.Boxes[n] = &modelBox{Next: 1, Messages: map[store.UID]modelMessage{}}
-	}
+	m := &model{Queue: map[string]string{}}
+	m.empty()
 	return m
 }
 
@@ -101,6 +101,7 @@ func (m *model) String() string {
 	for _, id := range slices.Sorted(maps.Keys(m.Queue)) {
 		fmt.Fprintf(&b, "queue: %s=%s\n", id, m.Queue[id])
 	}
+	fmt.Fprintf(&b, "note: %s\nother: %s\n", m.Note, m.Other)
 	return b.String()
 }
 
@@ -123,7 +124,7 @@ func (m *model) apply(a action) bool {
 	}
 	box := m.Boxes[a.Box]
 	switch a.Kind {
-	case "deliver", "create", "try", "unqueue":
+	case "deliver", "create", "try", "unqueue", "note", "empty", "erase", "erase other":
 	default:
 		if box == nil {
 			return false
@@ -137,6 +138,9 @@ func (m *model) apply(a action) bool {
 		add(a.Box, modelMessage{Text: summary(a.Head + a.body())})
 		if a.Kind == "deliver" && a.ID != "" {
 			m.Queue[a.ID] = summary(a.body()) + " 0"
+		}
+		if a.Both {
+			m.Other = append(m.Other, summary(a.body()))
 		}
 	case "flag":
 		for _, uid := range a.UIDs {
@@ -187,6 +191,8 @@ func (m *model) apply(a action) bool {
 		m.Queue[a.ID] = fmt.Sprintf("%s %d", text, a.N)
 	case "unqueue":
 		delete(m.Queue, a.ID)
+	default:
+		m.wipe(a)
 	}
 	return true
 }
@@ -203,25 +209,32 @@ func (m *model) choose(rng *rand.Rand, account string, n int) action {
 		}
 	}
 	a := action{Box: box, N: n}
+	if m.chooseWipe(rng, account, &a, uids) {
+		return a
+	}
 	special := !strings.HasPrefix(box, "box")
+	mark := m.mark(account)
 	k := rng.IntN(22)
 	if m.crowded() {
 		k = []int{11, 12, 13, 13, 19, 21}[rng.IntN(6)] // what makes room
 	}
 	switch {
 	case k < 8:
-		a.Kind, a.Text = "deliver", fmt.Sprintf("m%d,", n)
+		a.Kind, a.Text = "deliver", fmt.Sprintf("m%d,%s", n, mark)
 		if rng.IntN(6) == 0 {
 			a.Large = rng.IntN(3000)
 		}
 		if rng.IntN(3) == 0 {
-			a.Head = fmt.Sprintf("Delivered-To: %s\r\n", account)
+			a.Head = fmt.Sprintf("Delivered-To: %s\r\n", mark)
+		}
+		if rng.IntN(6) == 0 {
+			a.Text, a.Both = fmt.Sprintf("m%d,from %s", n, account), true // the other has it, too: it stays when this account is erased
 		}
 		if rng.IntN(4) == 0 {
 			a.ID = fmt.Sprintf("%s-%d", account, n)
 		}
 	case k < 10:
-		a.Kind, a.Text = "append", fmt.Sprintf("m%d,", n)
+		a.Kind, a.Text = "append", fmt.Sprintf("m%d,%s", n, mark)
 	case k < 13:
 		a.Kind, a.UIDs, a.Flag = "flag", uids, []string{`\Seen`, `\Deleted`, "$Work"}[rng.IntN(3)]
 	case k < 14:
@@ -231,15 +244,15 @@ func (m *model) choose(rng *rand.Rand, account string, n int) action {
 	case k < 17:
 		a.Kind, a.UIDs, a.To = "move", uids, other
 	case k < 18:
-		a.Kind, a.Box = "create", fmt.Sprintf("box%d", n)
+		a.Kind, a.Box = "create", fmt.Sprintf("box%d%s", n, mark)
 	case k < 19 && !special:
-		a.Kind, a.To = "rename", fmt.Sprintf("box%d", n)
+		a.Kind, a.To = "rename", fmt.Sprintf("box%d%s", n, mark)
 	case k < 20 && !special:
 		a.Kind = "delete"
 	default:
 		ids := slices.Sorted(maps.Keys(m.Queue))
 		if len(ids) == 0 {
-			a.Kind, a.Text = "deliver", fmt.Sprintf("m%d,", n)
+			a.Kind, a.Text = "deliver", fmt.Sprintf("m%d,%s", n, mark)
 			break
 		}
 		a.ID = ids[rng.IntN(len(ids))]
@@ -250,7 +263,7 @@ func (m *model) choose(rng *rand.Rand, account string, n int) action {
 
 // crowded keeps a model at a size that is quick to compare.
 func (m *model) crowded() bool {
-	n := len(m.Queue) + 4*len(m.Boxes)
+	n := len(m.Queue) + 4*len(m.Boxes) + len(m.Other)
 	for _, b := range m.Boxes {
 		n += len(b.Messages)
 	}
@@ -265,6 +278,9 @@ func perform(ctx context.Context, s store.Store, account string, a action) error
 		d := store.Delivery{Body: strings.NewReader(a.body()), Size: int64(len(a.body())), Targets: []store.Target{{Account: account, Mailbox: a.Box, Prefix: []byte(a.Head)}}}
 		if a.ID != "" {
 			d.Queue = []store.QueueEntry{{ID: a.ID, Account: account, Domain: "example.net"}}
+		}
+		if a.Both {
+			d.Targets = append(d.Targets, store.Target{Account: otherOf(account), Mailbox: "INBOX"})
 		}
 		_, err = s.Deliver(ctx, d)
 	case "append":
@@ -287,6 +303,8 @@ func perform(ctx context.Context, s store.Store, account string, a action) error
 		err = s.UpdateQueue(ctx, store.QueueEntry{ID: a.ID, Account: account, Domain: "example.net", Attempts: a.N})
 	case "unqueue":
 		err = s.RemoveQueue(ctx, a.ID)
+	default:
+		err = performWipe(ctx, s, account, a)
 	}
 	return err
 }
@@ -368,6 +386,9 @@ func numbers(snap store.Snapshot) *modelBox {
 
 // touched are the mailboxes whose numbers an action may change.
 func (a action) touched() []string {
+	if a.Kind == "empty" || a.Kind == "erase" {
+		return standard
+	}
 	return slices.DeleteFunc([]string{a.Box, a.To}, func(n string) bool { return n == "" })
 }
 
@@ -410,7 +431,7 @@ func read(ctx context.Context, s store.Store, account string) (*model, error) {
 			m.Queue[e.ID] = fmt.Sprintf("%s %d", summary(text), e.Attempts)
 		}
 	}
-	return m, nil
+	return m, m.readWiped(ctx, s, account)
 }
 
 func content(r io.ReadCloser, err error) (string, error) {
@@ -428,8 +449,9 @@ type worker struct {
 	model   *model
 	doubt   *action // begun, not answered
 	n       int
-	done    int // changes that were acknowledged
-	moved   int // bodies that compaction moved meanwhile
+	done    int  // changes that were acknowledged
+	moved   int  // bodies that compaction moved meanwhile
+	disk    disk // when it is known, it is searched for what was erased
 }
 
 // run makes n changes, or fewer when one fails.
@@ -452,6 +474,11 @@ func (w *worker) make(ctx context.Context, s store.Store, a action) error {
 	w.model.apply(a)
 	w.doubt = nil
 	w.done++
+	if a.Kind == "erase" && w.disk != nil {
+		if err := gone(w.disk, []*worker{w}); err != nil {
+			return err
+		}
+	}
 	for _, name := range a.touched() {
 		shown, err := show(ctx, s, w.account, name)
 		if err == nil {
@@ -471,23 +498,44 @@ func (w *worker) verify(ctx context.Context, s store.Store) error {
 	if err != nil {
 		return err
 	}
-	held := w.model
-	if got.String() != held.String() {
-		held = w.model.clone()
-		if w.doubt != nil {
-			held.apply(*w.doubt)
-		}
-		if got.String() != held.String() {
-			return fmt.Errorf("%s: got\n%swant\n%sor, with %+v,\n%s", w.account, got, w.model, w.doubt, held)
+	may := []*model{w.model}
+	if w.doubt != nil {
+		full := w.model.clone()
+		full.apply(*w.doubt)
+		may = append(may, full)
+		if w.doubt.Kind == "erase" {
+			may = append(may, w.model.halfErased(got))
 		}
 	}
-	for name, b := range held.Boxes {
-		if err := b.compare(name, got.Boxes[name]); err != nil {
-			return fmt.Errorf("%s, %w", w.account, err)
+	var held *model
+	var why []error
+	for _, m := range may {
+		err := m.compare(got)
+		if err == nil {
+			held = m
+			break
 		}
+		why = append(why, err)
+	}
+	if held == nil {
+		return fmt.Errorf("%s: not answered: %+v: %w", w.account, w.doubt, errors.Join(why...))
 	}
 	got.MaxValidity = max(got.MaxValidity, held.MaxValidity)
+	got.Era = w.model.Era // an erasure that was not answered proves nothing
 	w.model, w.doubt = got, nil
+	return nil
+}
+
+// compare says what an account has that a model has not, or what has gone back.
+func (m *model) compare(got *model) error {
+	if got.String() != m.String() {
+		return fmt.Errorf("got\n%swant\n%s", got, m)
+	}
+	for name, b := range m.Boxes {
+		if err := b.compare(name, got.Boxes[name]); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

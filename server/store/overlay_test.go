@@ -18,7 +18,7 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := newWorkers(7, 1)[0]
-	if err := l.EnsureAccount(ctx, w.account, 0); err != nil {
+	if err := ensure(ctx, l, []*worker{w}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.run(ctx, l, 100); err != nil {
