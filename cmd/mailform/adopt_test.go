@@ -18,7 +18,7 @@ func TestAdoptForeignMail(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	machine := netip.MustParseAddr("127.100.7.7")
-	w, err := world.Start(context.Background(), world.Config{Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}, Machines: []netip.Addr{machine}})
+	w, err := world.Start(context.Background(), world.Config{Shim: hostshim(), Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}, Machines: []netip.Addr{machine}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,7 +107,7 @@ func TestPlanCost(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	r := &rounds{}
-	w, err := world.Start(context.Background(), world.Config{Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}})
+	w, err := world.Start(context.Background(), world.Config{Shim: hostshim(), Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}})
 	if err != nil {
 		t.Fatal(err)
 	}

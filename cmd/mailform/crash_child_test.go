@@ -43,8 +43,8 @@ type agentFile struct {
 }
 
 func (a agentFile) Agent(arch string) (agentbin.Binary, error) {
-	zipped, err := os.ReadFile(a.Path)
-	return agentbin.Binary{Arch: arch, SHA256: a.SHA256, Size: a.Size, Gzip: zipped}, err
+	zipped := func() ([]byte, error) { return os.ReadFile(a.Path) }
+	return agentbin.Binary{Arch: arch, SHA256: a.SHA256, Size: a.Size, Gzip: zipped}, nil
 }
 
 // childMain is the program's main in such a process.

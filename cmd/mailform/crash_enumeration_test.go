@@ -13,16 +13,22 @@ import (
 )
 
 // crashVariable says how many crash points and faults are looked at: "everything"
-// is all of them, "full" all of the small examples and a sample of the large ones, as CI
+// is all of them. "full" is one crash point of each class of those that leave the same
+// behind, and all faults, of the small examples, and a sample of the large ones', as CI
 // does. Without it there are samples of all: a few minutes are too long between two
 // edits.
 const crashVariable = "MAILFORM_CRASH"
 
-// Which ones are in a sample: every strideth. What comes in pairs (asked, done) or in
-// sixes (the kinds of faults) is alternated through.
-const (
-	stride      = 25
-	largeStride = 11
+func everything() bool { return os.Getenv(crashVariable) == "everything" }
+
+// stride says which ones are in a sample: every so many-th of the large examples in
+// mode "full", and of any without a mode. What comes in pairs (asked, done) or in sixes
+// (the kinds of faults) is alternated through.
+type stride struct{ large, any int }
+
+var (
+	ofPoints = stride{5, 11}
+	ofFaults = stride{11, 25}
 )
 
 // large is the example with nearly everything, whose life has as many steps as those of
@@ -34,15 +40,13 @@ const twoHosts = "two-hosts"
 
 // sample takes those steps of an example's life that are to be looked at, and a note
 // for the test's output when these are not all.
-func sample(example string, steps []string) (taken []string, note string) {
-	mode, n := os.Getenv(crashVariable), 1
-	switch {
-	case mode == "everything", mode == "full" && example != large && example != twoHosts:
+func sample(example string, every stride, steps []string) (taken []string, note string) {
+	n := every.any
+	switch full := os.Getenv(crashVariable) == "full"; {
+	case everything(), full && example != large && example != twoHosts:
 		return steps, ""
-	case mode == "full":
-		n = largeStride
-	default:
-		n = stride
+	case full:
+		n = every.large
 	}
 	for i := 0; i < len(steps); i += n {
 		taken = append(taken, steps[i])
@@ -186,12 +190,16 @@ func (th *theater) life(t *testing.T, name, example string) []*stage {
 // enumerate kills a stage's command at each of its steps.
 func (th *theater) enumerate(t *testing.T, s *stage) {
 	start := time.Now()
-	want, steps, orders := th.uninterrupted(t, s)
+	want, orders := th.uninterrupted(t, s)
 	reads := th.readingSteps(t, s, orders)
-	steps = slices.DeleteFunc(steps, func(step string) bool { return slices.Contains(reads, step) })
+	steps := slices.DeleteFunc(orders[0], func(step string) bool { return slices.Contains(reads, step) })
 	all, allReads := len(steps), len(reads)
-	steps, note := sample(s.example, steps)
-	reads, _ = sample(s.example, reads)
+	if !everything() {
+		steps = oneOfEach(classes(steps))
+	}
+	different := len(steps)
+	steps, note := sample(s.example, ofPoints, steps)
+	reads, _ = sample(s.example, ofPoints, reads)
 	var mu sync.Mutex
 	good := 0
 	parallel(steps, func(step string) {
@@ -205,8 +213,8 @@ func (th *theater) enumerate(t *testing.T, s *stage) {
 		good++
 	})
 	read := th.killedReading(t, s, reads)
-	t.Logf("crash points: %d/%d of %d end in the world of an uninterrupted run; %d/%d of %d more, while reading, leave the world as it is (%s)%s",
-		good, len(steps), all, read, len(reads), allReads, time.Since(start).Round(time.Second), note)
+	t.Logf("crash points: %d, %d of which leave something different behind: %d/%d end in the world of an uninterrupted run; %d/%d of %d more, while reading, leave the world as it is (%s)%s",
+		all, different, good, len(steps), read, len(reads), allReads, time.Since(start).Round(time.Second), note)
 }
 
 // parallel does something with each step, a few at a time: much of it is waiting.
@@ -228,9 +236,9 @@ func parallel(steps []string, do func(string)) {
 }
 
 // uninterrupted runs a stage's command to its end, twice: it describes the world
-// that this leads to, and names the steps on the way. Both must be the same. orders
-// are the steps of the conversations in the order of each run.
-func (th *theater) uninterrupted(t *testing.T, s *stage) (want, steps []string, orders [][]string) {
+// that this leads to, and names the steps on the way in the order of each run. Both
+// worlds must be the same, and both ways but for the order.
+func (th *theater) uninterrupted(t *testing.T, s *stage) (want []string, orders [][]string) {
 	t.Helper()
 	for n := range 2 {
 		p, err := th.raise(s, &turnstile{}, false)
@@ -244,7 +252,7 @@ func (th *theater) uninterrupted(t *testing.T, s *stage) (want, steps []string, 
 		if err != nil {
 			t.Fatal(err)
 		}
-		orders = append(orders, slices.Clone(p.gate.steps))
+		orders = append(orders, seen)
 		got, err := p.world.Describe()
 		if err != nil {
 			t.Fatal(err)
@@ -256,17 +264,17 @@ func (th *theater) uninterrupted(t *testing.T, s *stage) (want, steps []string, 
 		}
 		p.close()
 		if n == 0 {
-			want, steps = got, seen
+			want = got
 			continue
 		}
 		if d := difference(got, want); d != "" {
 			t.Fatalf("two uninterrupted runs end differently:\n%s", d)
 		}
-		if d := difference(seen, steps); d != "" {
+		if d := difference(slices.Sorted(slices.Values(seen)), slices.Sorted(slices.Values(orders[0]))); d != "" {
 			t.Fatalf("two uninterrupted runs go different ways:\n%s", d)
 		}
 	}
-	return want, steps, orders
+	return want, orders
 }
 
 // readingSteps are the steps that come, in every run, before the first one that is
@@ -287,6 +295,7 @@ func (th *theater) readingSteps(t *testing.T, s *stage, orders [][]string) []str
 	}
 	seen := slices.Clone(p.gate.steps)
 	for _, order := range orders {
+		order = conversation(order)
 		end := slices.IndexFunc(order, func(step string) bool { return !slices.Contains(seen, step) })
 		if end < 0 {
 			end = len(order)
@@ -294,6 +303,11 @@ func (th *theater) readingSteps(t *testing.T, s *stage, orders [][]string) []str
 		seen = slices.DeleteFunc(seen, func(step string) bool { return !slices.Contains(order[:end], step) })
 	}
 	return seen
+}
+
+// conversation leaves the program's own disk out.
+func conversation(order []string) []string {
+	return slices.DeleteFunc(slices.Clone(order), func(step string) bool { return strings.HasPrefix(step, "disk: ") })
 }
 
 // killedAt kills the command at a step and runs it again.

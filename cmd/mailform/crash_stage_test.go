@@ -56,7 +56,7 @@ func newTheater(t testing.TB) *theater {
 		t.Fatal(err)
 	}
 	th := &theater{dir: dir, self: self}
-	if th.agent, err = buildAgent(dir); err != nil {
+	if th.agent, err = quickAgent(); err != nil {
 		t.Fatal(err)
 	}
 	// Which nonces Pebble refuses is up to chance, and would be steps of their own.
@@ -66,7 +66,7 @@ func newTheater(t testing.TB) *theater {
 	}
 	// Any world makes the operator's key; all others take it over.
 	th.operator = filepath.Join(dir, "operator")
-	w, err := world.Start(context.Background(), world.Config{Dir: th.operator})
+	w, err := world.Start(context.Background(), world.Config{Dir: th.operator, Shim: hostshim()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +82,7 @@ type play struct {
 	world *world.World
 	gate  *turnstile
 	env   []string
+	notes *os.File
 }
 
 // raise makes a stage's world and writes its spec.
@@ -93,7 +94,7 @@ func (th *theater) raise(s *stage, g *turnstile, record bool) (*play, error) {
 	p := &play{stage: s, th: th, dir: dir, gate: g}
 	c := s.config
 	c.Dir, c.From, c.Record = filepath.Join(dir, "world"), s.from, record
-	c.Front, c.Watch = g.front, g.watch()
+	c.Front, c.Watch, c.Shim = g.front, g.watch(), hostshim()
 	g.mu.Lock()
 	g.off = true // until the stage is set
 	g.mu.Unlock()
@@ -103,9 +104,6 @@ func (th *theater) raise(s *stage, g *turnstile, record bool) (*play, error) {
 	if p.world, err = world.Start(context.Background(), c); err != nil {
 		return nil, err
 	}
-	g.mu.Lock()
-	g.off = false
-	g.mu.Unlock()
 	if err := os.CopyFS(p.folder(), os.DirFS(s.spec)); err != nil {
 		return nil, err
 	}
@@ -114,6 +112,15 @@ func (th *theater) raise(s *stage, g *turnstile, record bool) (*play, error) {
 			return nil, err
 		}
 	}
+	// The program notes its steps there, too: that gives their order.
+	points, err := os.OpenFile(p.points(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	p.notes = points
+	g.mu.Lock()
+	g.notes, g.off = points, false
+	g.mu.Unlock()
 	p.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "USER=tester"}
 	vars := p.world.Environment()
 	vars["MAILFORM_ACME_DIRECTORY"] = world.CADirectory
@@ -125,11 +132,12 @@ func (th *theater) raise(s *stage, g *turnstile, record bool) (*play, error) {
 
 func (p *play) folder() string { return filepath.Join(p.dir, "stack") }
 
-// points is the file that the steps of the disk are written to.
+// points is the file that all steps are written to.
 func (p *play) points() string { return filepath.Join(p.dir, "points") }
 
 func (p *play) close() {
 	p.world.Close()
+	p.notes.Close()
 	os.RemoveAll(p.dir)
 }
 
@@ -212,18 +220,21 @@ func (p *play) must(args ...string) error {
 	return err
 }
 
-// steps are all steps of the runs so far.
+// steps are all steps of the runs so far, in their order.
 func (p *play) steps() ([]string, error) {
-	p.gate.mu.Lock()
-	steps := slices.Clone(p.gate.steps)
-	p.gate.mu.Unlock()
 	text, err := os.ReadFile(p.points())
 	if err != nil {
 		return nil, err
 	}
-	steps = append(steps, strings.Split(strings.TrimSpace(string(text)), "\n")...)
-	slices.Sort(steps)
-	return slices.Compact(steps), nil
+	var steps []string
+	seen := map[string]bool{}
+	for step := range strings.SplitSeq(strings.TrimSpace(string(text)), "\n") {
+		if !seen[step] {
+			steps = append(steps, step)
+		}
+		seen[step] = true
+	}
+	return steps, nil
 }
 
 // dieAt runs the stage's command until it is killed at a step. It reports false

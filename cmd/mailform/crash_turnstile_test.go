@@ -29,8 +29,9 @@ type turnstile struct {
 	fault func(call string, w http.ResponseWriter, r *http.Request, api http.Handler) bool
 
 	mu    sync.Mutex
-	calls []string // calls to vendors, in order
-	steps []string // all steps, in order
+	notes io.Writer // takes the steps that are passed, one a line; nil for none
+	calls []string  // calls to vendors, in order
+	steps []string  // all steps, in order
 	seen  map[string]int
 	authz map[string]int // authorizations of the CA, by path
 	hit   bool
@@ -45,6 +46,9 @@ func (g *turnstile) visit(step string) bool {
 		return true
 	}
 	g.steps = append(g.steps, step)
+	if g.notes != nil {
+		fmt.Fprintln(g.notes, step)
+	}
 	die := step == g.target && !g.hit
 	g.hit = g.hit || die
 	kill, pause := g.kill, g.pause

@@ -117,7 +117,7 @@ func (th *theater) spoilAll(t *testing.T, s *stage) {
 		}
 	}
 	all := len(names)
-	names, note := sample(s.example, names)
+	names, note := sample(s.example, ofFaults, names)
 	var mu sync.Mutex
 	good, codes := 0, map[int]int{}
 	parallel(names, func(name string) {

@@ -104,7 +104,7 @@ func (g *barrier) fault(c alicloudsim.Call) alicloudsim.Fault {
 func newShell(t *testing.T, g *barrier, change ...func(*world.Config)) (*world.World, shell) {
 	t.Helper()
 	dir := t.TempDir()
-	cfg := world.Config{Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}, Roles: []string{"mail-backup"}}
+	cfg := world.Config{Shim: hostshim(), Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}, Roles: []string{"mail-backup"}}
 	if g != nil {
 		cfg.CloudFault = g.fault
 	}

@@ -47,7 +47,7 @@ func exampleShell(t *testing.T, dir string) (*world.World, shell) {
 	if diags.HasErrors() {
 		t.Fatalf("%v", diags)
 	}
-	w, err := world.Start(context.Background(), world.ForSpec(spec, world.Config{Dir: filepath.Join(tmp, "world")}))
+	w, err := world.Start(context.Background(), world.ForSpec(spec, world.Config{Shim: hostshim(), Dir: filepath.Join(tmp, "world")}))
 	if err != nil {
 		t.Fatal(err)
 	}

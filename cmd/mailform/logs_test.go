@@ -17,7 +17,7 @@ import (
 // TestFollowLogs: what a server logs is shown as it comes, and ^C is a good end.
 func TestFollowLogs(t *testing.T) {
 	dir := t.TempDir()
-	w, err := world.Start(t.Context(), world.Config{Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}})
+	w, err := world.Start(t.Context(), world.Config{Shim: hostshim(), Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}})
 	if err != nil {
 		t.Fatal(err)
 	}

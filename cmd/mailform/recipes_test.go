@@ -91,7 +91,7 @@ func newShop(t *testing.T) *shop {
 			t.Fatal(err)
 		}
 	}
-	w, err := world.Start(context.Background(), world.Config{Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}})
+	w, err := world.Start(context.Background(), world.Config{Shim: hostshim(), Dir: filepath.Join(dir, "world"), Zones: []string{"example.com"}})
 	if err != nil {
 		t.Fatal(err)
 	}

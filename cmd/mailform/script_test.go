@@ -46,7 +46,8 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", dir, "mailform/cmd/mailform", "mailform/cmd/mailformd")
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", dir,
+		"mailform/cmd/mailform", "mailform/cmd/mailformd", "mailform/providers/host/hostsim/shim/hostshim")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
@@ -56,6 +57,9 @@ func testMain(m *testing.M) int {
 	binaries = dir
 	return m.Run()
 }
+
+// hostshim is the program that stands in for the system programs of simulated hosts.
+func hostshim() string { return filepath.Join(binaries, "hostshim") }
 
 // The scripts in testdata read as documentation: each is a session at a shell.
 //
@@ -134,6 +138,7 @@ func scriptWorld(ts *testscript.TestScript, neg bool, args []string) {
 	f := &faults{cloud: map[string]alicloudsim.Fault{}, dns: map[string]cloudflaresim.Fault{}}
 	w, err := world.Start(context.Background(), world.Config{
 		Dir: ts.MkAbs("world"), Zones: []string{"example.com"}, Refuse: args, CloudFault: f.ofCloud, DNSFault: f.ofDNS,
+		Shim: hostshim(),
 	})
 	ts.Check(err)
 	ts.Defer(w.Close)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"mailform/plan"
-	"mailform/providers/host/agentbin"
 	"mailform/providers/host/hostsim"
 )
 
@@ -24,12 +23,10 @@ func TestConnectionCutAnywhere(t *testing.T) {
 		points *= 10
 	}
 	var installed int64 // bytes up to then: nearly all of them are the upload
-	agents := agentbin.File(mailformd)
-	var late int64 // where to cut after that: what SSH adds to the upload is never the same
+	var late int64      // where to cut after that: what SSH adds to the upload is never the same
 	// attempt runs everything that a plan asks for and returns the first error.
 	attempt := func(l *lab, cut *hostsim.Cut) (int, error) {
 		p := l.provider(l.spec())
-		p.Agents = agents
 		dial := p.Dial
 		p.SSH.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			c, err := dial(ctx, network, addr)
@@ -116,13 +113,17 @@ func TestUploadIsResumed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	size := int64(len(b.Gzip))
+	zipped, err := b.Gzip()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := int64(len(zipped))
 	tgt, _ := p.readTarget(targetInput("mx1", targetOf(l.spec().Hosts[0])))
 	var said []string
 	progress := func(message string, _, _ int64) { said = append(said, message) }
 	cut.After(size * 2 / 3)
 	before := cut.Moved()
-	file, err := p.upload(context.Background(), tgt, b.SHA256, b.Gzip, progress)
+	file, err := p.upload(context.Background(), tgt, b.SHA256, zipped, progress)
 	if err != nil || cut.Cuts != 1 {
 		t.Fatalf("%v, %d cuts", err, cut.Cuts)
 	}
@@ -147,7 +148,7 @@ func TestUploadIsResumed(t *testing.T) {
 	if err := os.WriteFile(l.host.Root()+file+".gz", holes, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.upload(context.Background(), tgt, b.SHA256, b.Gzip, nil); err != nil {
+	if _, err := p.upload(context.Background(), tgt, b.SHA256, zipped, nil); err != nil {
 		t.Error(err)
 	}
 }

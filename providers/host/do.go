@@ -81,7 +81,11 @@ func (p *Provider) install(ctx context.Context, t target, progress plan.Progress
 	}
 	program := paths.Binary()
 	if installed != b.SHA256 {
-		if program, err = p.upload(ctx, t, b.SHA256, b.Gzip, progress); err != nil {
+		zipped, err := b.Gzip()
+		if err != nil {
+			return plan.Result{}, &plan.Error{Code: "MF5420", Step: "compress the mailformd for " + t.String(), Got: err.Error(), Err: err, Fix: "Run the command again."}
+		}
+		if program, err = p.upload(ctx, t, b.SHA256, zipped, progress); err != nil {
 			return plan.Result{}, err
 		}
 	}

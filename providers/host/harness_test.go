@@ -32,13 +32,18 @@ import (
 	"mailform/providers/host/agentbin"
 	"mailform/providers/host/hostlab"
 	"mailform/providers/host/hostsim"
+	"mailform/providers/host/hostsim/quickagent"
 	"mailform/providers/host/sshconn"
 	"mailform/server/manifest"
 	"mailform/specs"
 )
 
-// mailformd is the real one, built once.
-var mailformd string
+// What is built once.
+var (
+	mailformd string          // the real one
+	quick     agentbin.Source // one that makes secrets faster, for simulated machines
+	hostshim  string          // stands in for their system programs
+)
 
 func TestMain(m *testing.M) {
 	if hostsim.IsShim(os.Args) {
@@ -52,12 +57,19 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		mailformd = filepath.Join(dir, "mailformd")
-		build := exec.Command("go", "build", "-o", mailformd, "mailform/cmd/mailformd")
+		hostshim = filepath.Join(dir, "hostshim")
+		build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", dir, "mailform/cmd/mailformd", "mailform/providers/host/hostsim/shim/hostshim")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := build.CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build mailformd: %v\n%s", err, out)
 			return 1
 		}
+		program, err := quickagent.Build(filepath.Join("..", ".."), dir)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		quick = quickagent.Source(program)
 		return m.Run()
 	}())
 }
@@ -120,9 +132,7 @@ func ecdsaSigner(t testing.TB) ssh.Signer {
 func newLab(t *testing.T, cfg hostsim.Config) *lab {
 	t.Helper()
 	l := &lab{t: t, address: hostAddress, key: newSigner(t), ca: newAuthority(t), dials: map[int]int{}, down: map[int]bool{}, now: time.Now()}
-	// Under the race detector this binary, which stands in for systemctl, would
-	// sleep for a second at each exit.
-	cfg.Env = append(cfg.Env, "GORACE=atexit_sleep_ms=0")
+	cfg.Shim = hostshim
 	cfg.AuthorizedKeys = append(cfg.AuthorizedKeys, string(ssh.MarshalAuthorizedKey(l.key.PublicKey())))
 	h, err := hostsim.Start(cfg)
 	if err != nil {
@@ -140,6 +150,14 @@ func newRealLab(t *testing.T, options ...hostlab.Option) *lab {
 	m := network.Boot("mx1", options...)
 	return &lab{t: t, address: m.Address.String(), network: network, machine: m, key: network.Signer(), ca: newAuthority(t),
 		dials: map[int]int{}, down: map[int]bool{}, now: time.Now()}
+}
+
+// agents is what is installed on the machine.
+func (l *lab) agents() agentbin.Source {
+	if l.host == nil {
+		return agentbin.File(mailformd)
+	}
+	return quick
 }
 
 func (l *lab) dial(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -206,7 +224,7 @@ func (l *lab) provider(spec *specs.Spec) *Provider {
 	p := New(Config{
 		Stack: "acme-mail", Version: "1.0", Actor: "alice@laptop",
 		Dial: l.dial, SSH: &sshconn.Env{Keys: &sshconn.Keys{Given: []ssh.Signer{l.key}}},
-		Agents: agentbin.File(mailformd), Roots: l.ca.pool(),
+		Agents: l.agents(), Roots: l.ca.pool(),
 		Secret: func(print string) (string, bool) {
 			for _, s := range []string{canaryHash, canaryRelay, canaryBackup} {
 				if specs.Fingerprint(s) == print {

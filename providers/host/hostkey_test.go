@@ -31,7 +31,7 @@ func keyLab(t *testing.T, key ssh.Signer) (*cloud, *specs.Spec) {
 	spec := l.spec()
 	h := spec.Hosts[0]
 	h.Instance, h.SSH.HostKey = &specs.Instance{}, ""
-	return &cloud{l: l, tag: ssh.FingerprintSHA256(key.PublicKey()), agents: agentFile(mailformd)}, spec
+	return &cloud{l: l, tag: ssh.FingerprintSHA256(key.PublicKey()), agents: quick}, spec
 }
 
 // run is a new run of mailform: what it plans, in order. The cloud tells what it knows now.

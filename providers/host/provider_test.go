@@ -412,7 +412,7 @@ func TestSudo(t *testing.T) {
 func TestTwoHosts(t *testing.T) {
 	const second = "203.0.113.8"
 	l := newLab(t, hostsim.Config{})
-	h, err := hostsim.Start(hostsim.Config{AuthorizedKeys: []string{string(ssh.MarshalAuthorizedKey(l.key.PublicKey()))}})
+	h, err := hostsim.Start(hostsim.Config{Shim: hostshim, AuthorizedKeys: []string{string(ssh.MarshalAuthorizedKey(l.key.PublicKey()))}})
 	if err != nil {
 		t.Fatal(err)
 	}

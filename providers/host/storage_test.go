@@ -114,7 +114,7 @@ func TestDataDisk(t *testing.T) {
 	if err := l.host.Destroy(); err != nil {
 		t.Fatal(err)
 	}
-	next, err := hostsim.Start(hostsim.Config{AuthorizedKeys: []string{string(ssh.MarshalAuthorizedKey(l.key.PublicKey()))}})
+	next, err := hostsim.Start(hostsim.Config{Shim: hostshim, AuthorizedKeys: []string{string(ssh.MarshalAuthorizedKey(l.key.PublicKey()))}})
 	if err != nil {
 		t.Fatal(err)
 	}

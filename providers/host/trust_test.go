@@ -14,11 +14,12 @@ import (
 	"mailform/plan"
 	"mailform/providers/host/agentbin"
 	"mailform/providers/host/hostsim"
+	"mailform/providers/host/hostsim/quickagent"
 	"mailform/providers/host/sshconn"
 	"mailform/specs"
 )
 
-func agentFile(path string) agentbin.Source { return agentbin.File(path) }
+func agentFile(path string) agentbin.Source { return quickagent.Source(path) }
 
 // observe connects with a new provider and returns what that gave.
 func observe(l *lab, spec *specs.Spec, adjust func(*Provider)) error {

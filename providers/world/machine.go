@@ -37,7 +37,7 @@ func (w *World) boot(r alicloudsim.BootRequest) (alicloudsim.Machine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", r.InstanceID, err)
 	}
-	h, err := hostsim.Start(hostsim.Config{Root: root, Disks: disks, UserData: string(r.UserData), AuthorizedKeys: keys, Env: w.hostEnvironment(r.InstanceID), Watch: w.cfg.Watch, DiskFull: w.cfg.DiskFull})
+	h, err := hostsim.Start(hostsim.Config{Root: root, Disks: disks, UserData: string(r.UserData), AuthorizedKeys: keys, Env: w.hostEnvironment(r.InstanceID), Watch: w.cfg.Watch, DiskFull: w.cfg.DiskFull, Shim: w.cfg.Shim})
 	if err != nil {
 		return nil, fmt.Errorf("boot %s: %w", r.InstanceID, err)
 	}
@@ -61,7 +61,7 @@ func (w *World) addMachine(ip netip.Addr) error {
 	}
 	h, err := hostsim.Start(hostsim.Config{
 		Root: root, Disks: disks, HostKeys: []ssh.Signer{key}, AuthorizedKeys: []string{string(operator)}, Env: w.hostEnvironment(""), Watch: w.cfg.Watch,
-		DiskFull: w.cfg.DiskFull,
+		DiskFull: w.cfg.DiskFull, Shim: w.cfg.Shim,
 	})
 	if err != nil {
 		return fail(err)

@@ -79,6 +79,8 @@ type Config struct {
 	CloudLag, DNSLag time.Duration
 	// NoStock says what the cloud has sold out; nil for nothing.
 	NoStock func(zone, instanceType string) bool
+	// Shim stands in for the system programs of hosts, see hostsim.Config.
+	Shim string
 	// DiskFull reports whether nothing more can be uploaded to hosts; nil: there is room.
 	DiskFull func() bool
 	// NoBackups keeps hosts from OSS. When they write there depends on the moment, and a

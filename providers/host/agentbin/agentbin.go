@@ -23,7 +23,9 @@ type Binary struct {
 	Arch   string // "amd64" or "arm64"
 	SHA256 string // hex, of the executable itself
 	Size   int64  // bytes of the executable itself
-	Gzip   []byte // the executable, compressed
+	// Gzip gives the executable, compressed. Only an upload needs it: where the
+	// compressing is still to be done it takes longer than all else that a plan does.
+	Gzip func() ([]byte, error)
 }
 
 // Source gives the mailformd for a Linux architecture in Go's names.
@@ -80,7 +82,7 @@ func (c *cache) Agent(arch string) (Binary, error) {
 }
 
 func fromGzip(arch string, z []byte) (Binary, error) {
-	b := Binary{Arch: arch, Gzip: z}
+	b := Binary{Arch: arch, Gzip: func() ([]byte, error) { return z, nil }}
 	r, err := gzip.NewReader(bytes.NewReader(z))
 	if err != nil {
 		return b, fmt.Errorf("the embedded mailformd for %s is damaged: %w", arch, err)
@@ -111,19 +113,37 @@ func fromFile(arch, path string) (Binary, error) {
 	}
 	defer f.Close()
 	h := sha256.New()
+	if b.Size, err = io.Copy(h, io.LimitReader(f, maxSize)); err != nil {
+		return b, err
+	}
+	b.SHA256 = hex.EncodeToString(h.Sum(nil))
+	b.Gzip = sync.OnceValues(func() ([]byte, error) { return compress(path, b.SHA256) })
+	return b, nil
+}
+
+// compress gives the file with a digest, compressed.
+func compress(path, sha string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
 	var z bytes.Buffer
 	w, err := gzip.NewWriterLevel(&z, gzip.BestSpeed)
 	if err != nil {
-		return b, err
+		return nil, err
 	}
-	if b.Size, err = io.Copy(io.MultiWriter(h, w), io.LimitReader(f, maxSize)); err != nil {
-		return b, err
+	if _, err := io.Copy(io.MultiWriter(h, w), io.LimitReader(f, maxSize)); err != nil {
+		return nil, err
 	}
 	if err := w.Close(); err != nil {
-		return b, err
+		return nil, err
 	}
-	b.SHA256, b.Gzip = hex.EncodeToString(h.Sum(nil)), z.Bytes()
-	return b, nil
+	if hex.EncodeToString(h.Sum(nil)) != sha {
+		return nil, fmt.Errorf("%s has become another one since it was looked at: run the command again", path)
+	}
+	return z.Bytes(), nil
 }
 
 // archOf reads the architecture from an ELF header.

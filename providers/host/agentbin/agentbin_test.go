@@ -33,7 +33,11 @@ func TestBesideTheProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := gzip.NewReader(bytes.NewReader(b.Gzip))
+	zipped, err := b.Gzip()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := gzip.NewReader(bytes.NewReader(zipped))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +52,32 @@ func TestBesideTheProgram(t *testing.T) {
 	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
 	if _, err := Default(program).Agent(other); err == nil || !strings.Contains(err.Error(), "is for linux/"+runtime.GOARCH) {
 		t.Errorf("another architecture: %v", err)
+	}
+}
+
+// What is compressed is what the digest is of, although that happens later.
+func TestAnotherProgramSince(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "mailformd")
+	if err := os.WriteFile(file, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b, err := File(file).Agent(runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, append(text, 0), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Gzip(); err == nil || !strings.Contains(err.Error(), "another one since") {
+		t.Errorf("got %v", err)
 	}
 }
 

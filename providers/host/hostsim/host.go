@@ -5,7 +5,7 @@
 // It knows nothing of mailform but what a machine would see: commands over SSH,
 // unit files, and the protocols between systemd and a service. No shell is ever
 // started: the few POSIX commands that a bootstrap needs are built in, and
-// programs run only from inside the root folder. It imports no package of mailform.
+// programs run only from inside the root folder. It imports no package of mailform but shim.
 package hostsim
 
 import (
@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ssh"
+
+	"mailform/providers/host/hostsim/shim"
 )
 
 // Config describes a host to start. The zero value is a Debian machine that
@@ -59,6 +61,9 @@ type Config struct {
 	Watch func(Step) bool
 	// Disks are in the machine when it is switched on for the first time.
 	Disks []*Disk
+	// Shim is the program that stands in for the machine's system programs: one whose
+	// main is ShimMain, such as hostshim. "" is the program that this is.
+	Shim string
 	// DiskFull reports whether the disk has no room for files that are uploaded. nil: there is.
 	DiskFull func() bool
 }
@@ -77,10 +82,6 @@ type Host struct {
 	diskMu sync.Mutex // taken before a Disk's own
 	disks  []*Disk
 }
-
-// envMarker is set in the environment of everything that runs on a simulated
-// host; it is the address of its supervisor.
-const envMarker = "MAILFORM_HOSTSIM"
 
 // Start makes a host and boots it.
 func Start(cfg Config) (*Host, error) {
@@ -190,11 +191,13 @@ func (h *Host) furnish() error {
 	if err := h.furnishKeys(); err != nil {
 		return err
 	}
-	exe, err := os.Executable()
-	if err != nil {
-		return err
+	exe := h.cfg.Shim
+	if exe == "" {
+		if exe, err = os.Executable(); err != nil {
+			return err
+		}
 	}
-	for name := range shims {
+	for _, name := range shim.Programs {
 		dir := "/usr/bin/"
 		if name == "nft" || name == "sshd" {
 			dir = "/usr/sbin/"
