@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -160,6 +162,61 @@ func TestPagesInsteadOfAnswers(t *testing.T) {
 			if text := e.Error() + e.Fix; len(text) > 700 || strings.Contains(text, "<p>") {
 				t.Errorf("%d: %d bytes: %.200s", tc.status, len(text), text)
 			}
+		}
+	}
+}
+
+// roundTrip is a transport.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestGoneBetweenTwoLooks: a security group that was listed and is gone when its rules
+// are asked for does not exist. One that is still listed then is looked at again.
+func TestGoneBetweenTwoLooks(t *testing.T) {
+	for _, x := range []struct {
+		goes    bool
+		denials int // how often the vendor says that it is gone
+		objects int // 0 for an error
+	}{{true, 1, 10}, {false, 1, 11}, {false, 100, 0}} {
+		c := newCloud(t)
+		c.apply(c.provider(), testSpec(withDisk))
+		vpc := regexp.MustCompile(`vpc-[0-9a-z]+`).FindString(strings.Join(c.sim.Inventory(), " "))
+		made, err := c.sim.Console("ecs", "CreateSecurityGroup", map[string]string{
+			"RegionId": "cn-hongkong", "VpcId": vpc, "SecurityGroupName": "another", "Tag.1.Key": tagStack, "Tag.1.Value": "acme-mail",
+			"Tag.2.Key": tagAddress, "Tag.2.Value": "host/mx9/firewall",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := regexp.MustCompile(`sg-[0-9a-z]+`).FindString(string(made))
+		denied := 0
+		p := c.provider(func(cfg *Config) {
+			cfg.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+				sent, err := httputil.DumpRequestOut(r, true)
+				if err != nil {
+					return nil, err
+				}
+				if q := string(sent); x.goes && denied == 0 && strings.Contains(q, "DescribeSecurityGroupAttribute") && strings.Contains(q, id) {
+					denied++
+					if _, err := c.sim.Console("ecs", "DeleteSecurityGroup", map[string]string{"RegionId": "cn-hongkong", "SecurityGroupId": id}); err != nil {
+						t.Error(err)
+					}
+				}
+				return http.DefaultTransport.RoundTrip(r)
+			})
+		})
+		c.inject(func(call alicloudsim.Call) alicloudsim.Fault {
+			if x.goes || call.Action != "DescribeSecurityGroupAttribute" || call.Params.Get("SecurityGroupId") != id || denied == x.denials {
+				return alicloudsim.Fault{}
+			}
+			denied++
+			return alicloudsim.Fault{Status: http.StatusNotFound, Code: "InvalidSecurityGroupId.NotFound"}
+		})
+		desired, _ := p.Declare(testSpec(withDisk))
+		seen, err := p.Observe(t.Context(), plan.Scope{Stack: "acme-mail", Desired: desired})
+		if denied == 0 || (err != nil) != (x.objects == 0) || err == nil && len(seen.Objects) != x.objects {
+			t.Errorf("%+v: denied %d times: %d objects, %v", x, denied, len(seen.Objects), err)
 		}
 	}
 }

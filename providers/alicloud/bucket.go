@@ -91,6 +91,9 @@ func (r *reader) stackBuckets(ctx context.Context, scope plan.Scope) ([]foundBuc
 	var all []foundBucket
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(append(names, wanted...)))) {
 		b, there, err := r.bucket(ctx, name, scope.Stack, slices.Contains(names, name))
+		if gone(err) {
+			continue // it went while it was looked at
+		}
 		if err != nil {
 			return nil, err
 		}

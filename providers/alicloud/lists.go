@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // The marks.
@@ -147,6 +149,24 @@ func (r *reader) securityGroups(ctx context.Context, filter *[]tagParam, id stri
 		return resp.NextToken, nil
 	})
 	return all, err
+}
+
+// groupsAndRules lists security groups, and the rules of each. A group that is gone by
+// the time that its rules are asked for counts as absent when it is not listed any more.
+func (r *reader) groupsAndRules(ctx context.Context, filter *[]tagParam) (groups []securityGroup, rules [][]permission, err error) {
+	for again := false; ; again = true {
+		if groups, err = r.securityGroups(ctx, filter, ""); err != nil {
+			return nil, nil, err
+		}
+		rules = make([][]permission, len(groups))
+		each, ctx := errgroup.WithContext(ctx)
+		for i, sg := range groups {
+			each.Go(func() (err error) { rules[i], err = r.permissions(ctx, sg.SecurityGroupId); return })
+		}
+		if err = each.Wait(); again || !gone(err) {
+			return groups, rules, err
+		}
+	}
 }
 
 // permissions lists all rules of a group. In a VPC only nic type intranet has any.

@@ -56,17 +56,7 @@ func (p *Provider) look(outer context.Context, r *reader, scope plan.Scope) (*wo
 	g.Go(func() (err error) { w.disks, err = r.disks(ctx, filter, "", ""); return })
 	g.Go(func() (err error) { w.policies, err = r.snapshotPolicies(ctx, filter, "", ""); return })
 	g.Go(func() (err error) { w.buckets, err = r.stackBuckets(ctx, scope); return })
-	g.Go(func() (err error) {
-		if w.groups, err = r.securityGroups(ctx, filter, ""); err != nil {
-			return err
-		}
-		w.rules = make([][]permission, len(w.groups))
-		inner, ctx := errgroup.WithContext(ctx)
-		for i, sg := range w.groups {
-			inner.Go(func() (err error) { w.rules[i], err = r.permissions(ctx, sg.SecurityGroupId); return })
-		}
-		return inner.Wait()
-	})
+	g.Go(func() (err error) { w.groups, w.rules, err = r.groupsAndRules(ctx, filter); return })
 	err := g.Wait()
 	if err == nil {
 		var ok bool

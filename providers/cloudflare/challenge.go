@@ -38,8 +38,9 @@ func (p *Provider) Present(ctx context.Context, records map[string][]string) map
 	})
 }
 
-// CleanUp removes what Present put up. A record that is gone is no error; one
-// without our mark is left alone.
+// CleanUp removes what Present put up, and what earlier runs had put up for the same
+// names and did not live to take down. A record that is gone is no error; one without
+// our mark is left alone.
 func (p *Provider) CleanUp(ctx context.Context, records map[string][]string) error {
 	errs := p.eachZone(ctx, records, func(ctx context.Context, z zone, wanted []record) error {
 		for part := range slices.Chunk(wanted, batchLimit(z.plan)) {
@@ -146,6 +147,7 @@ func (p *Provider) putUp(ctx context.Context, z zone, wanted []record) error {
 // takeDown deletes records of one zone in one transaction.
 func (p *Provider) takeDown(ctx context.Context, z zone, wanted []record) error {
 	var ids []string
+	left := p.leftoversOf(wanted)
 	known, unsure := true, 0 // unsure are those that may be there without having been seen
 	p.mu.Lock()
 	for _, w := range wanted {
@@ -174,11 +176,12 @@ func (p *Provider) takeDown(ctx context.Context, z zone, wanted []record) error 
 				return err
 			}
 		}
-		if len(ids) == 0 {
+		if len(ids)+len(left) == 0 {
 			return nil
 		}
-		_, _, err := p.api.batch(ctx, "take down challenge records in zone "+z.name, z.id, batch{deletes: ids})
+		_, _, err := p.api.batch(ctx, "take down challenge records in zone "+z.name, z.id, batch{deletes: together(ids, left)})
 		if hasCode(err, codeNoSuchRecord) { // nothing was deleted: once more, with what is there
+			left = nil
 			if err := find(); err != nil || len(ids) == 0 {
 				return err
 			}
@@ -195,6 +198,43 @@ func (p *Provider) takeDown(ctx context.Context, z zone, wanted []record) error 
 		delete(p.challenges, challengeKey(w))
 	}
 	return nil
+}
+
+// noteLeftovers remembers the challenge records that carry our mark and are not this
+// process's: whoever put them up is dead, because nobody else is at work now.
+func (p *Provider) noteLeftovers(views []*view) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leftovers = map[string]record{}
+	for _, v := range views {
+		for _, r := range v.records {
+			_, own := p.challenges[challengeKey(r)]
+			if name, is := strings.CutPrefix(r.name, "_acme-challenge."); is && !own && r.comment == comment(p.stack, v.zone.name+challengeRole+name) {
+				p.leftovers[r.id] = r
+			}
+		}
+	}
+}
+
+// leftoversOf are the ids of what ended runs have left for the names of these records.
+// They are given once.
+func (p *Provider) leftoversOf(wanted []record) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ids []string
+	for id, r := range p.leftovers {
+		if slices.ContainsFunc(wanted, func(w record) bool { return r.kind == w.kind && r.name == w.name && r.comment == w.comment }) {
+			ids = append(ids, id)
+			delete(p.leftovers, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// together are the ids of both lists, each once.
+func together(a, b []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
 }
 
 // ours are the ids of those of the wanted records that are there with our mark.

@@ -286,6 +286,43 @@ func TestChallengeLeftByACrash(t *testing.T) {
 	expect(t, "left", w.lines("acme.example"), nil)
 }
 
+// A renewal, which changes no records, takes down what an interrupted one had put up for
+// the same name: the value of its order is another one. What others put there stays,
+// and so does what is gone already.
+func TestRenewalTakesDownWhatACrashLeft(t *testing.T) {
+	const name = "_acme-challenge.mail.acme.example"
+	for _, gone := range []bool{false, true} {
+		w := newWorld(t, cloudflaresim.Config{})
+		if err := w.present(t.Context(), name, "old"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.present(t.Context(), "_acme-challenge.other.acme.example", "old"); err != nil {
+			t.Fatal(err)
+		}
+		w.sim.Seed("acme.example", cloudflaresim.Record{Type: "TXT", Name: name, Content: `"theirs"`})
+		w.p = w.provider(testToken) // the next process
+		w.plan(testSpec(), how{})
+		if gone {
+			before := w.p
+			w.p = w.provider(testToken)
+			if err := w.cleanUp(t.Context(), name, "old"); err != nil {
+				t.Fatal(err)
+			}
+			w.p = before
+		}
+		if err := w.present(t.Context(), name, "new"); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.cleanUp(t.Context(), name, "new"); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "left", w.lines("acme.example"), []string{
+			"TXT _acme-challenge.mail.acme.example theirs",
+			"TXT _acme-challenge.other.acme.example old [mf1:acme-mail:acme.example/acme-challenge/other.acme.example]",
+		})
+	}
+}
+
 // The challenge record of an interrupted order: planned to be deleted, taken down by
 // the order that was begun again, and nobody minds.
 func TestDeletingWhatIsGone(t *testing.T) {

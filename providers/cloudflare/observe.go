@@ -144,6 +144,7 @@ func (p *Provider) Observe(ctx context.Context, scope plan.Scope) (plan.Observed
 		}
 	}
 	p.dependencies(out.Objects, scope.Desired)
+	p.noteLeftovers(views[:inSpec])
 	p.mu.Lock()
 	p.advice = append(advice, ranges...)
 	p.mu.Unlock()

@@ -51,6 +51,7 @@ type Provider struct {
 	mu         sync.Mutex
 	zones      []zone            // of the last listing
 	challenges map[string]string // "fqdn value" -> record id, of this process
+	leftovers  map[string]record // challenge records of ended runs by id, from the last observation
 	advice     []plan.Advice     // from the last observation
 }
 
