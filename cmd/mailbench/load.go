@@ -15,7 +15,7 @@ import (
 // them should take none: their headers differ, and there are a few texts. No two
 // of the benchmark have the same Message-ID.
 type letters struct {
-	texts []string
+	texts [][]byte
 	first int
 }
 
@@ -23,12 +23,15 @@ func newLetters(size int, first int) *letters {
 	l := &letters{first: first}
 	for i := range 16 {
 		_, text, _ := strings.Cut(letter(1000+i, size), "\r\n\r\n")
-		l.texts = append(l.texts, text)
+		l.texts = append(l.texts, []byte(text))
 	}
 	return l
 }
 
-func (l *letters) at(i int) string { return head(l.first+i) + "\r\n" + l.texts[i%len(l.texts)] }
+// at is one of them, in parts: its header, its text, and the line that ends it in DATA.
+func (l *letters) at(i int) net.Buffers {
+	return net.Buffers{[]byte(head(l.first+i) + "\r\n"), l.texts[i%len(l.texts)], []byte(".\r\n")}
+}
 
 // letter is a message of about size bytes; no two have the same header.
 func letter(i, size int) string {
@@ -75,6 +78,10 @@ func (s *smtpSession) do(send, want string) error {
 	if _, err := io.WriteString(s.c, send); err != nil {
 		return err
 	}
+	return s.answer(send, want)
+}
+
+func (s *smtpSession) answer(send, want string) error {
 	for {
 		line, err := s.r.ReadString('\n')
 		if err != nil {
@@ -90,13 +97,16 @@ func (s *smtpSession) do(send, want string) error {
 	}
 }
 
-func (s *smtpSession) message(to, text string) error {
-	for _, step := range [][2]string{{"MAIL FROM:<sender@sender.example>\r\n", "250"}, {"RCPT TO:<" + to + ">\r\n", "250"}, {"DATA\r\n", "354"}, {text + ".\r\n", "250"}} {
+func (s *smtpSession) message(to string, text net.Buffers) error {
+	for _, step := range [][2]string{{"MAIL FROM:<sender@sender.example>\r\n", "250"}, {"RCPT TO:<" + to + ">\r\n", "250"}, {"DATA\r\n", "354"}} {
 		if err := s.do(step[0], step[1]); err != nil {
 			return err
 		}
 	}
-	return nil
+	if _, err := text.WriteTo(s.c); err != nil {
+		return err
+	}
+	return s.answer("a message", "250")
 }
 
 // imapSession sends commands and counts what it gets.

@@ -1,10 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"net/mail"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -76,11 +76,12 @@ func TestLetters(t *testing.T) {
 	l := newLetters(4<<10, 7)
 	seen := map[string]bool{}
 	for i := range 100 {
-		m, err := mail.ReadMessage(strings.NewReader(l.at(i)))
+		text := bytes.Join(l.at(i), nil)
+		m, err := mail.ReadMessage(bytes.NewReader(text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := len(l.at(i)); n < 4000 || n > 5000 {
+		if n := len(text); n < 4000 || n > 5000 || !bytes.HasSuffix(text, []byte("\r\n.\r\n")) {
 			t.Fatalf("%d octets", n)
 		}
 		id := m.Header.Get("Message-ID")

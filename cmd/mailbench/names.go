@@ -53,6 +53,8 @@ func answer(w dns.ResponseWriter, q *dns.Msg) {
 			if rr, err := dns.NewRR(name + " 300 IN " + data); err == nil {
 				m.Answer = append(m.Answer, rr)
 			}
+		} else if rr, err := dns.NewRR("sender.example. 300 IN SOA ns.sender.example. ops.sender.example. 1 7200 900 1209600 300"); err == nil {
+			m.Ns = append(m.Ns, rr) // for how long there is none
 		}
 	}
 	_ = w.WriteMsg(m) // who asked asks again

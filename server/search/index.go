@@ -8,11 +8,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"mailform/server/store"
 	"mailform/server/store/seal"
@@ -260,12 +263,21 @@ func (x *Index) Find(fields Field, text string) (*Hits, error) {
 	}
 	h.memory = x.memory.search(q)
 	x.mu.Unlock()
+	// Segments have nothing to do with each other: each processor takes some.
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i := range h.segments {
-		s, ok := &h.segments[i], false
-		if s.yes, s.maybe, ok = match(q, s.len(), s.flags, s.lists); !ok {
-			h.Close()
-			return nil, errSegment
-		}
+		g.Go(func() error {
+			s, ok := &h.segments[i], false
+			if s.yes, s.maybe, ok = match(q, s.len(), s.flags, s.lists); !ok {
+				return errSegment
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		h.Close()
+		return nil, err
 	}
 	return h, nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -231,6 +232,7 @@ func (n *Indexer) add(ctx context.Context, x *Index, m *store.Message) error {
 	if m.Body.Size == 0 || x.Has(m.Body) {
 		return nil
 	}
+	runtime.Gosched() // somebody waits for deliveries, nobody for this: what is not indexed is read when it is searched
 	r, err := n.cfg.Store.Read(ctx, *m)
 	if err == nil {
 		if src, ok := r.(Source); ok {

@@ -209,7 +209,7 @@ func (s *stream) seek(body int) {
 // places are the positions of a word in a body, ascending.
 type places struct {
 	rest  []byte // encoded
-	index int    // of the present one; math.MaxInt behind the last
+	index int    // of the present one; 0 ahead of the first, math.MaxInt behind the last
 	gap   gap
 }
 
@@ -236,7 +236,14 @@ func (p *places) next() {
 	}
 }
 
-// places returns those of the present body.
+// seek goes on to the first place from index on.
+func (p *places) seek(index int) {
+	for p.index < index {
+		p.next()
+	}
+}
+
+// places returns those of the present body, ahead of the first.
 func (s *stream) places() places {
 	p := places{rest: s.positions}
 	if s.many != nil {
@@ -246,7 +253,6 @@ func (s *stream) places() places {
 			p.rest = union(s.many[s.at:s.until])
 		}
 	}
-	p.next()
 	return p
 }
 
@@ -332,22 +338,42 @@ func match(q query, bodies int, flags func(body int) bodyFlags, lists func(w wor
 	}
 }
 
-// follows says whether the words stand in their order somewhere.
+// follows says whether the words stand in their order somewhere. The two of which
+// there are fewest are looked at first: where these do not stand as they should, the
+// others need not be looked at.
 func follows(streams []*stream, found []places) bool {
-	for first := &found[0]; first.index != math.MaxInt; first.next() {
-		ok := true
-		for i := 1; i < len(found) && ok; i++ {
-			want, p := first.index+streams[i].word.at, &found[i]
-			for p.index < want {
-				p.next()
-			}
-			if p.index == math.MaxInt {
-				return false
-			}
-			ok = p.index == want && p.gap == streams[i].gap
+	a, b := 0, 1
+	for i := range found {
+		switch n := len(found[i].rest); {
+		case i == a:
+		case n < len(found[a].rest):
+			a, b = i, a
+		case i != b && n < len(found[b].rest):
+			b = i
+		}
+	}
+	// stands says whether a word stands where it should if the first one is there, and
+	// never whether it will not: no place of a list is looked at twice.
+	stands := func(i, first int) (ok, never bool) {
+		p, w := &found[i], &streams[i].word
+		p.seek(first + w.at)
+		return p.index == first+w.at && (i == 0 || p.gap == w.gap), p.index == math.MaxInt
+	}
+	rare := &found[a]
+	for rare.next(); rare.index != math.MaxInt; rare.next() {
+		first := rare.index - streams[a].word.at
+		ok, never := stands(a, first)
+		if ok {
+			ok, never = stands(b, first)
+		}
+		for i := 0; i < len(found) && ok && !never; i++ {
+			ok, never = stands(i, first)
 		}
 		if ok {
 			return true
+		}
+		if never {
+			return false
 		}
 	}
 	return false

@@ -139,7 +139,7 @@ func (v *vocabulary) numberShort(key uint64, size int) uint32 {
 	v.short[i] = shortSlot{key, n}
 	if v.shorts++; 2*v.shorts >= len(v.short) {
 		old := v.short
-		v.short = make([]shortSlot, 4*len(old))
+		v.short = make([]shortSlot, 2*len(old))
 		for _, s := range old {
 			if s.key == 0 {
 				continue
