@@ -18,6 +18,7 @@ type listOptions struct {
 	recursive bool // RECURSIVEMATCH
 	selectUse bool // only what has a special use
 	returnSub bool
+	children  bool // of what does not exist, too; of what does they are always shown
 	status    []string // items of STATUS, in order
 }
 
@@ -70,7 +71,9 @@ func (s *session) list(cmd *command) error {
 			switch p.Word() {
 			case "SUBSCRIBED":
 				o.returnSub = true
-			case "CHILDREN", "SPECIAL-USE": // always shown
+			case "CHILDREN":
+				o.children = true
+			case "SPECIAL-USE": // always shown
 			case "STATUS":
 				p.SP()
 				o.status = statusItems(p)
@@ -111,7 +114,10 @@ func (s *session) listNames(o *listOptions) error {
 	match := func(name string) bool {
 		return slices.ContainsFunc(o.patterns, func(p string) bool { return matchMailbox(name, o.ref+p) })
 	}
-	if o.selectSub && (o.recursive || o.lsub) {
+	switch {
+	case o.selectSub && o.recursive:
+		markParents(names, match)
+	case o.lsub && strings.HasSuffix(o.patterns[0], "%"):
 		markParents(names, match)
 	}
 	order := make([]string, 0, len(names))
@@ -253,6 +259,8 @@ func (l *listed) attributes(o *listOptions) (attrs []imap.MailboxAttr) {
 	case o.lsub && !l.subscribed:
 		attrs = append(attrs, imap.MailboxAttrNoSelect)
 	case o.lsub:
+	case !l.exists && o.children: // nothing is below it: what has children exists
+		attrs = append(attrs, imap.MailboxAttrNonExistent, imap.MailboxAttrHasNoChildren)
 	case !l.exists:
 		attrs = append(attrs, imap.MailboxAttrNonExistent)
 	case l.children:

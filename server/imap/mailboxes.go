@@ -69,7 +69,16 @@ func (s *session) delete(cmd *command) error {
 	if err != nil {
 		return err
 	}
-	return s.store.DeleteMailbox(s.ctx, s.account, name)
+	if err := s.store.DeleteMailbox(s.ctx, s.account, name); err != nil {
+		return err
+	}
+	// Who deletes the mailbox that is selected has none after; other sessions that
+	// have it selected are sent away.
+	if s.catchUp(); s.view != nil && s.view.lost {
+		s.unselect()
+		s.out.Raw("* OK [CLOSED] The mailbox is deleted\r\n")
+	}
+	return nil
 }
 
 // rename implements RENAME, RFC 9051 6.3.6.

@@ -122,7 +122,7 @@ func (s *session) announce(expunges bool) {
 // leaveLost ends a session whose mailbox is no more.
 func (s *session) leaveLost() {
 	if s.view != nil && s.view.lost {
-		s.c.bye("The selected mailbox was deleted or renamed")
+		s.c.bye("The selected mailbox was deleted")
 	}
 }
 

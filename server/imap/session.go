@@ -335,7 +335,11 @@ func (s *session) badLine(tag, text string) error {
 // execute carries out a command and answers it.
 func (s *session) execute(cmd *command) {
 	h := s.srv.commands[cmd.name]
+	s.catchUp()
 	err := s.allowed(h.states)
+	if err == nil && s.view != nil && s.view.lost && h.states&stateLoggedIn == 0 {
+		err = store.ErrNoMailbox // another may have its name by now
+	}
 	if err == nil {
 		err = h.run(s, cmd)
 		if perr := cmd.p.Err(); perr != nil && err == nil {
@@ -466,7 +470,11 @@ func tryCreate(err error) error {
 
 // catchUp brings the store's events into the view.
 func (s *session) catchUp() {
-	if s.view != nil {
-		s.view.take(s.watch.Take())
+	if s.view == nil {
+		return
+	}
+	s.view.take(s.watch.Take())
+	if s.view.renamed != "" {
+		s.mailbox, s.view.renamed = s.view.renamed, ""
 	}
 }

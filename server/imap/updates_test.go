@@ -119,6 +119,75 @@ func TestIdleAndUpdates(t *testing.T) {
 		b< * 1 FETCH (UID 3 FLAGS (\Flagged \Seen))
 		b< 7 OK *
 
+		# What is selected keeps being that under another name, also when
+		# something else has its own.
+		b> 20 CREATE x/y
+		b< 20 OK *
+		b> 21 APPEND x/y {1+}
+		b> a
+		b< 21 OK *
+		a> 20 SELECT x/y
+		a<~ 20 OK *
+		b> 22 RENAME x z
+		b< 22 OK *
+		b> 23 CREATE x/y
+		b< 23 OK *
+		b> 24 APPEND x/y {1+}
+		b> b
+		b< 24 OK *
+		a> 21 UID STORE 1 +FLAGS.SILENT (\Deleted)
+		a< 21 OK *
+		a> 22 FETCH 1 BODY.PEEK[]
+		a<< "* 1 FETCH (BODY[] {1}\r\na)\r\n"
+		a< 22 OK *
+		a> 23 CLOSE
+		a< 23 OK *
+		b> 25 STATUS z/y (MESSAGES)
+		b< * STATUS "z/y" (MESSAGES 0)
+		b< 25 OK *
+		b> 26 STATUS x/y (MESSAGES DELETED)
+		b< * STATUS "x/y" (MESSAGES 1 DELETED 0)
+		b< 26 OK *
+		b> 27 DELETE x/y
+		b< 27 OK *
+		b> 28 DELETE x
+		b< 28 OK *
+
+		# Who renames or deletes what it has selected stays.
+		a> 24 SELECT z/y
+		a<~ 24 OK *
+		a> 25 RENAME z/y w
+		a< 25 OK *
+		a> 26 APPEND w {1+}
+		a> c
+		a< * 1 EXISTS
+		a< * 1 RECENT
+		a< 26 OK *
+		a> 27 DELETE w
+		a< * OK [CLOSED] *
+		a< 27 OK *
+		a> 28 NOOP
+		a< 28 OK *
+		a> 29 FETCH 1 FLAGS
+		a< 29 BAD *
+
+		# A new mailbox with the name of one that is gone is another one.
+		b> 29 CREATE w
+		b< 29 OK *
+		c> 1 SELECT w
+		c<~ 1 OK *
+		b>> "30 DELETE w\r\n31 CREATE w\r\n32 APPEND w (\\Deleted) {1+}\r\nd\r\n"
+		b< 30 OK *
+		b< 31 OK *
+		b< 32 OK *
+		c> 2 CLOSE
+		c< 2 NO [NONEXISTENT] *
+		c< * BYE *
+		c.
+		b> 33 STATUS w (MESSAGES)
+		b< * STATUS "w" (MESSAGES 1)
+		b< 33 OK *
+
 		# What is selected goes away.
 		b> 8 CREATE x
 		b< 8 OK *

@@ -25,7 +25,8 @@ type view struct {
 	// modseq is the mailbox's highest as of the last event taken in.
 	modseq  store.ModSeq
 	uidNext store.UID
-	lost    bool // the mailbox was deleted or renamed away
+	lost    bool   // the mailbox was deleted
+	renamed string // what the mailbox is called since the last event taken in; "" as before
 	// silent is the modification sequence of a change that the client made and
 	// does not want to hear of; it takes its effect for granted. tellModSeq says
 	// that it must be told the sequence all the same, RFC 7162 3.1.3.
@@ -59,6 +60,9 @@ func (v *view) take(events []store.Event) {
 		}
 		v.expunge(ev.Expunged)
 		v.lost = v.lost || ev.Gone
+		if ev.Renamed {
+			v.renamed = ev.Mailbox
+		}
 	}
 }
 

@@ -199,7 +199,7 @@ func (a *account) applyBox(o *opBox) {
 		if a.names[m.name] == m {
 			delete(a.names, m.name)
 		}
-		m.publish(Event{Mailbox: m.name, Gone: true})
+		m.publish(Event{Mailbox: o.Name, Renamed: true})
 		a.tell(Change{Mailbox: o.Name, From: m.name, What: ChangedRenamed})
 	}
 	m.name = o.Name

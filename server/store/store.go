@@ -150,7 +150,8 @@ type Event struct {
 	New      []*Message  // appended, in UID order
 	Changed  []FlagState // ascending UIDs
 	Expunged []UID
-	Gone     bool // the mailbox was deleted or renamed away
+	Renamed  bool // the mailbox is called Mailbox from now on
+	Gone     bool // the mailbox was deleted
 }
 
 // FlagState is what a message's flags are now, and since when.

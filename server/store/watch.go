@@ -68,7 +68,7 @@ func (w *watch) put(ev Event) {
 // publish tells the mailbox's watches. The account's lock is held, so that a
 // watch made together with a snapshot misses nothing and sees nothing twice.
 func (m *mailbox) publish(ev Event) {
-	if !ev.Gone && len(ev.New) == 0 && len(ev.Changed) == 0 && len(ev.Expunged) == 0 {
+	if !ev.Gone && !ev.Renamed && len(ev.New) == 0 && len(ev.Changed) == 0 && len(ev.Expunged) == 0 {
 		return
 	}
 	ev.ModSeq = max(m.highest, 1)

@@ -80,8 +80,10 @@ func leader(s string) (rest string, ok bool) {
 	if next, more := blob(rest); more {
 		rest = next
 	}
-	if rest == "" || rest[0] != ':' {
-		return s, false
+	for _, colon := range []string{":", "\uff1a"} { // programs in Chinese write the full-width one
+		if after, ok := strings.CutPrefix(rest, colon); ok {
+			return after, true
+		}
 	}
-	return rest[1:], true
+	return s, false
 }

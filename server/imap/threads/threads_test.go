@@ -17,6 +17,7 @@ func TestBaseSubject(t *testing.T) {
 		{"Re: hello", "hello", true}, {"RE : fwd: Fw:hello", "hello", true}, {"re[2]: hello", "hello", true}, {"Re: [list] Re: hello", "hello", true},
 		{"[list] hello", "hello", false}, {"[list]", "[list]", false}, {"[a] [b] x", "x", false}, {"[a] re: x", "x", true},
 		{"hello (fwd) (FWD)", "hello", true}, {"[fwd: hello]", "hello", true}, {"[Fwd: Re: [x] hello (fwd)] ", "hello", true},
+		{"Re\uff1ahello", "hello", true}, {"\uff1ahello", "\uff1ahello", false},
 		{"Reply: x", "Reply: x", false}, {"re", "re", false}, {"re:", "", true}, {"", "", false}, {"[a[b]: x", "[a[b]: x", false},
 	} {
 		base, reply := BaseSubject(c.subject)

@@ -453,6 +453,9 @@ func describe(events []store.Event) string {
 		for _, u := range e.Expunged {
 			l = append(l, fmt.Sprintf("gone %d", u))
 		}
+		if e.Renamed {
+			l = append(l, "renamed "+e.Mailbox)
+		}
 		if e.Gone {
 			l = append(l, "mailbox gone")
 		}
@@ -482,12 +485,13 @@ func testWatch(s *suite) {
 		s.Fatal("ready with nothing to take")
 	default:
 	}
-	s.ok(s.s.RenameMailbox(s.ctx, alice, "Archive", "Old"))
-	_, w2, err := s.s.Open(s.ctx, alice, "Old")
+	_, w2, err := s.s.Open(s.ctx, alice, "Archive")
 	s.ok(err)
+	s.ok(s.s.RenameMailbox(s.ctx, alice, "Archive", "Old"))
+	s.deliver(alice, "Old", "after")
 	s.ok(s.s.DeleteMailbox(s.ctx, alice, "Old"))
 	<-w2.Ready()
-	equal(s, "events", describe(w2.Take()), "mailbox gone")
+	equal(s, "events", describe(w2.Take()), "renamed Old; new 2; mailbox gone")
 	w2.Close()
 	w.Close()
 	s.deliver(alice, "INBOX", "y")
