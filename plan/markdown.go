@@ -94,12 +94,12 @@ func markdownWhat(c Change) string {
 	if c.Action == Create {
 		for _, name := range c.After.Names() {
 			if v := c.After[name]; !v.empty() {
-				lines = append(lines, prose(name)+" "+value(v))
+				lines = append(lines, prose(name)+" "+value(name, v))
 			}
 		}
 	}
 	for _, f := range c.Fields {
-		before, after := value(f.Before), value(f.After)
+		before, after := value(f.Path, f.Before), value(f.Path, f.After)
 		if before == after && f.Before.kind == KindString {
 			b, a := focus(display(f.Before), display(f.After), maxValue)
 			before, after = code(b), code(a)
@@ -134,11 +134,12 @@ func markdownWhy(c Change, e Estimate) string {
 	return strings.Join(lines, "<br>")
 }
 
-func value(v Value) string {
+// value is an attribute's in a table.
+func value(name string, v Value) string {
 	if v.empty() {
 		return "(none)"
 	}
-	return code(shorten(display(v)))
+	return code(shorten(displayAs(name, v)))
 }
 
 // code is a code span that nothing inside can end, also in a table cell.

@@ -62,12 +62,35 @@ func size(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
+// displayAs writes the value of an attribute: whole seconds, which its name tells, as a
+// spec does.
+func displayAs(name string, v Value) string {
+	if v.kind == KindInt && strings.HasSuffix(name, "_seconds") {
+		return duration(v.num)
+	}
+	return display(v)
+}
+
+// duration writes a number of seconds as a spec does, in the largest unit that it is
+// a whole number of: 30d.
+func duration(n int64) string {
+	for _, u := range []struct {
+		name    string
+		seconds int64
+	}{{"d", 24 * 60 * 60}, {"h", 60 * 60}, {"m", 60}} {
+		if n != 0 && n%u.seconds == 0 {
+			return strconv.FormatInt(n/u.seconds, 10) + u.name
+		}
+	}
+	return strconv.FormatInt(n, 10) + "s"
+}
+
 // displayFields writes an object's fields but one.
 func displayFields(v Value, but string) []string {
 	var parts []string
 	for _, k := range v.FieldNames() {
 		if f := v.fields[k]; k != but && !f.IsNull() {
-			parts = append(parts, style.Clean(k)+" "+display(f))
+			parts = append(parts, style.Clean(k)+" "+displayAs(k, f))
 		}
 	}
 	return parts
@@ -109,7 +132,7 @@ func (t *text) wanted(attrs Attrs) (words []word, lines []string) {
 				lines = append(lines, t.sheet.Dim(fmt.Sprintf("  … and %s more", thousands(n))))
 			}
 		default:
-			words = append(words, word{label + " " + shorten(display(v)), func(s string) string {
+			words = append(words, word{label + " " + shorten(displayAs(name, v)), func(s string) string {
 				if value, ok := strings.CutPrefix(s, label+" "); ok {
 					return t.sheet.Dim(label+" ") + value
 				}
@@ -161,7 +184,7 @@ func (t *text) field(f Field, room int) []string {
 		room -= len(note)
 		note = t.sheet.Yellow(note)
 	}
-	before, after := display(f.Before), display(f.After)
+	before, after := displayAs(f.Path, f.Before), displayAs(f.Path, f.After)
 	switch {
 	case f.Before.empty() && f.After.kind == KindObject:
 		return []string{t.sheet.Green("+ ") + style.Elide(strings.Join(displayFields(f.After, "name"), ", "), room-2) + note}
