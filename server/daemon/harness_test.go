@@ -62,6 +62,7 @@ type host struct {
 	remote   string // where clients of port 25 seem to come from; "" is where they do
 	hangup   chan os.Signal
 	store    store.Store
+	disk     store.FS // under the store; nil is the machine's
 
 	stop func() error
 }
@@ -237,6 +238,7 @@ func (h *host) start() {
 		Notify: func(state string) error { h.notified <- state; return nil },
 		Sleep:  func(context.Context, time.Duration) error { return nil },
 		OpenStore: func(dir string, o store.Options) (store.Store, error) {
+			o.FS = h.disk
 			s, err := store.Open(dir, o)
 			h.store = s
 			return s, err

@@ -52,6 +52,9 @@ func (d *daemon) compacted(ctx context.Context, k keeper, o store.CompactOptions
 	if sums := d.sums.Load(); sums != nil {
 		err = sums.Tidy(ctx)
 	}
+	if words := d.search.Load(); words != nil {
+		err = errors.Join(err, words.Tidy(ctx))
+	}
 	c, cerr := k.Compact(ctx, o)
 	return c, errors.Join(err, cerr)
 }

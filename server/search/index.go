@@ -29,8 +29,6 @@ const (
 	// mergeAt segments of about one size become one, unless that is larger than maxSegment.
 	mergeAt    = 6
 	maxSegment = 128 << 20
-	// A segment of which one in fewBodies is gone is written anew without it.
-	goneShare = 4
 )
 
 // Index is the index of one account. Add and Tidy are called by one goroutine at
@@ -282,22 +280,24 @@ func (x *Index) Find(fields Field, text string) (*Hits, error) {
 	return h, nil
 }
 
-// Tidy drops bodies that are gone and merges segments. It does one piece of work
-// at a time and says whether there is more. alive is asked about places only: its
-// references say nothing of how a body is stored.
+// Tidy drops bodies that are gone, with all their words, and merges segments. It does
+// one piece of work at a time and says whether there is more. alive is asked about
+// places only: its references say nothing of how a body is stored.
 func (x *Index) Tidy(alive func(store.BodyRef) bool) (more bool, err error) {
 	x.mu.Lock()
+	if slices.ContainsFunc(x.memory.bodies, func(b indexed) bool { return !alive(at(b.ref)) }) {
+		err = x.flush()
+	}
 	segments := slices.Clone(x.segments)
 	x.mu.Unlock()
+	if err != nil {
+		return false, err
+	}
 	for _, s := range segments {
-		gone := 0
 		for i := range s.len() {
 			if !alive(s.body(i)) {
-				gone++
+				return true, x.merge([]*segment{s}, alive)
 			}
-		}
-		if gone*goneShare > s.len() {
-			return true, x.merge([]*segment{s}, alive)
 		}
 	}
 	// Of each size class, a factor of mergeAt apart, the members.

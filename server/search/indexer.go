@@ -3,6 +3,7 @@ package search
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/url"
@@ -139,12 +140,8 @@ func (n *Indexer) Run(ctx context.Context) error {
 	defer t.Stop()
 	for {
 		for ctx.Err() == nil {
-			account, p, ok := n.next()
-			if !ok {
+			if more, _ := n.step(ctx, false); !more {
 				break
-			}
-			if err := n.update(ctx, account, p); err != nil && ctx.Err() == nil {
-				n.cfg.Logger.Warn("search: index an account; its messages are read when they are searched", "account", account, "err", err)
 			}
 		}
 		select {
@@ -157,14 +154,56 @@ func (n *Indexer) Run(ctx context.Context) error {
 	}
 }
 
+// Tidy takes the words of expunged messages off the disk now. When it returns nil
+// nothing is left of those that were expunged before.
+func (n *Indexer) Tidy(ctx context.Context) error {
+	var failed error
+	for ctx.Err() == nil {
+		more, err := n.step(ctx, true)
+		failed = errors.Join(failed, err)
+		if !more {
+			return failed
+		}
+	}
+	return ctx.Err()
+}
+
+// step brings one account up to date and says whether there was one to be; those that
+// fail are not tried again in this round.
+func (n *Indexer) step(ctx context.Context, atOnce bool) (bool, error) {
+	n.work.Lock()
+	defer n.work.Unlock()
+	account, p, ok := n.next(atOnce)
+	if !ok {
+		return false, nil
+	}
+	err := n.update(ctx, account, p)
+	if err == nil {
+		return true, nil
+	}
+	if ctx.Err() == nil {
+		n.cfg.Logger.Warn("search: index an account; its messages are read when they are searched", "account", account, "err", err)
+	}
+	err = fmt.Errorf("search index of %s: %w", account, err)
+	if p.removed.IsZero() {
+		return true, err
+	}
+	n.mu.Lock() // what was to go has to go another time
+	defer n.mu.Unlock()
+	if again := n.pendingOf(account); again.removed.IsZero() {
+		again.removed = n.cfg.Now()
+	}
+	return !atOnce, err
+}
+
 // next takes the work of the account that waits for the longest time. One from
-// which messages have only gone waits until it is worth while.
-func (n *Indexer) next() (string, *pending, bool) {
+// which messages have only gone waits until it is worth while, unless at once.
+func (n *Indexer) next(atOnce bool) (string, *pending, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for i, account := range n.order {
 		p := n.todo[account]
-		tidy := !p.removed.IsZero() && n.cfg.Now().Sub(p.removed) >= tidyAfter
+		tidy := !p.removed.IsZero() && (atOnce || n.cfg.Now().Sub(p.removed) >= tidyAfter)
 		if !p.all && len(p.added) == 0 && !tidy {
 			continue
 		}
@@ -179,8 +218,6 @@ func (n *Indexer) next() (string, *pending, bool) {
 }
 
 func (n *Indexer) update(ctx context.Context, account string, p *pending) error {
-	n.work.Lock()
-	defer n.work.Unlock()
 	x, err := n.index(account)
 	if err != nil {
 		return err
@@ -195,7 +232,7 @@ func (n *Indexer) update(ctx context.Context, account string, p *pending) error 
 	}
 	alive := map[store.BodyRef]bool{}
 	boxes, err := n.cfg.Store.Mailboxes(ctx, account)
-	if err != nil {
+	if err != nil && !errors.Is(err, store.ErrNoMailbox) {
 		return err
 	}
 	for _, b := range boxes {
@@ -220,7 +257,7 @@ func (n *Indexer) update(ctx context.Context, account string, p *pending) error 
 			return err
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // add indexes a message under its body, with the header lines that were added at

@@ -106,7 +106,7 @@ func TestIndexer(t *testing.T) {
 	deliver("behind the start")
 	_, _, _, err = s.Copy(ctx, alice, "INBOX", []store.UID{1, 2}, "Archive")
 	must(t, err)
-	for account, p, ok := n.next(); ok; account, p, ok = n.next() {
+	for account, p, ok := n.next(false); ok; account, p, ok = n.next(false) {
 		must(t, n.update(ctx, account, p))
 	}
 	if got := verdicts(n, "start"); got != "2 2 2 2" {

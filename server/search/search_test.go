@@ -156,6 +156,13 @@ func TestIndexAgrees(t *testing.T) {
 					more, err = x.Tidy(func(r store.BodyRef) bool { return !gone[r] })
 					must(t, err)
 				}
+				for _, s := range x.segments {
+					for i := range s.len() {
+						if gone[s.body(i)] {
+							t.Fatal("words of what is gone are left")
+						}
+					}
+				}
 			},
 			"reopen": func(*rapid.T) {
 				must(t, x.Close())

@@ -42,6 +42,9 @@ type File interface {
 	Close() error
 }
 
+// Machine is the machine's own file system, the default of Options.FS.
+func Machine() Mapped { return osFS{} }
+
 // osFS is the machine's own file system.
 type osFS struct{}
 
