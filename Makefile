@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath
 AGENTS  := providers/host/agentbin
 SERVER  := $(shell find cmd/mailformd server -name '*.go' ! -name '*_test.go') go.mod go.sum
 
-.PHONY: build demo test torture bench bench-engines bench-peers lint fmt clean
+.PHONY: build demo test torture bench bench-engines bench-peers bench-import bench-search lint fmt clean
 
 build: bin/mailformd bin/mailform
 
@@ -63,6 +63,10 @@ bench-peers: bin/mailformd bin/mox
 # What an import of 200,000 messages takes, in its process and in the server.
 bench-import: bin/mailformd
 	@$(GO) run ./cmd/mailbench -import 200000 $(BENCHFLAGS)
+
+# Searches of all kinds through IMAP in a mailbox of 100,000 messages.
+bench-search: bin/mailformd
+	@$(GO) run ./cmd/mailbench -search 100000 $(BENCHFLAGS)
 
 # A peer to measure beside, in a module of its own: nothing of it gets into ours.
 # Where it cannot be had the table has no column for it.

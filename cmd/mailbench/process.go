@@ -25,6 +25,7 @@ type peer struct {
 	masters []*exec.Cmd
 
 	maildirs    string                                  // where it keeps mail, if in maildirs: one folder for each account
+	restart     func(between func() error) error        // ends the servers, and starts them again; nil: that is not measured
 	fill        func(account, maildir string) error     // imports a Maildir; nil when it keeps mail as one
 	importer    func(account, maildir string) *exec.Cmd // ours
 	search      string                                  // ours: the directory of its index

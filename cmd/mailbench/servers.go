@@ -112,12 +112,24 @@ func startMailformd(dir, bin, names string, id *identity) (*peer, error) {
 	}
 	p := &peer{name: "mailformd", version: version, smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], pop3s: "127.0.0.1:" + ports[2], id: id}
 	env := []string{"MAILFORM_ROOT=" + dir, "MAILFORM_RESOLVER=" + names}
-	if err := p.start(dir, env, bin, "serve", "--log-level", "warn", "--listen", "smtp="+p.smtp, "--listen", "imaps="+p.imaps, "--listen", "pop3s="+p.pop3s); err != nil {
-		return nil, err
+	serve := func() error {
+		err := p.start(dir, env, bin, "serve", "--log-level", "warn", "--listen", "smtp="+p.smtp, "--listen", "imaps="+p.imaps, "--listen", "pop3s="+p.pop3s)
+		if err == nil {
+			err = p.answers(dir)
+		}
+		return err
 	}
-	if err := p.answers(dir); err != nil {
+	if err := serve(); err != nil {
 		p.stop()
 		return nil, err
+	}
+	p.restart = func(between func() error) error {
+		p.stop()
+		p.masters = nil
+		if err := between(); err != nil {
+			return err
+		}
+		return serve()
 	}
 	p.search = l.SearchDir()
 	p.importer = func(account, maildir string) *exec.Cmd {
