@@ -74,7 +74,7 @@ func storageSchema() *blockSchema {
 					"Versions of mailform from before there was this setting cannot serve the store any more, also after it is taken back."},
 			{Name: "encrypt", Kind: kindBool, Default: cty.False,
 				Doc: "Encrypts messages, the search index and what is kept for mail programs (AES-256-GCM) with a key for each mailbox. Those are wrapped by the storage key, which is made on the host and is in no backup: take a copy of it (mailform storage-key export), without it neither the host's disk nor a backup can be read by anyone. " +
-					"Erasing a mailbox destroys its key. It goes for mail that comes from then on, and for older mail when the store is compacted; large messages from before stay as they are. Names of mailboxes and folders, flags, dates, sizes and annotations are not encrypted. " +
+					"Erasing a mailbox destroys its key. Mail that is there already is encrypted in the background, at 4 MiB a second; mailformd store stats says how much is left. Taken back, new mail is kept in the clear, what is encrypted stays so, and the key is still needed. Names of mailboxes and folders, flags, dates, sizes and annotations are not encrypted. " +
 					"Versions of mailform from before there was this setting cannot serve the store any more, also after it is taken back."},
 		},
 	}

@@ -125,6 +125,7 @@ func printStats(w io.Writer, st store.Stats, running bool) error {
 	if st.Packed > 0 {
 		fmt.Fprintf(t, "compressed:\t%s to %s (%d %%)\n", octets(st.Packed), octets(st.PackedTo), 100*st.PackedTo/st.Packed)
 	}
+	printSealing(t, st.Sealing)
 	switch c := st.Compacted; {
 	case c != nil:
 		fmt.Fprintf(t, "compacted:\t%s UTC: %d segments of %s removed with what was expunged from them, %d bodies of %s moved\n",
@@ -136,6 +137,28 @@ func printStats(w io.Writer, st store.Stats, running bool) error {
 		fmt.Fprintf(t, "damage:\t%s\n", d)
 	}
 	return t.Flush()
+}
+
+// printSealing says how far encryption has come.
+func printSealing(w io.Writer, s *store.Sealing) {
+	if s == nil {
+		return
+	}
+	files := fmt.Sprintf("%s in %d files in the clear", octets(s.Clear), s.ClearFiles)
+	switch {
+	case s.ClearFiles == 0:
+		fmt.Fprintf(w, "encrypted:\tall\n")
+	case !s.On:
+		fmt.Fprintf(w, "encrypted:\t%s\n", files)
+	default:
+		fmt.Fprintf(w, "encrypted:\t%s, to be done in about %s\n", files, max(time.Minute, time.Duration(s.Clear/daemon.SealRate)*time.Second).Round(time.Minute))
+	}
+	if s.Stuck > 0 {
+		fmt.Fprintf(w, "\t%d files with damage in them stay as they are: mailformd store check\n", s.Stuck)
+	}
+	if s.Waiting > 0 {
+		fmt.Fprintf(w, "\t%d files go when the backup that reads them has ended\n", s.Waiting)
+	}
 }
 
 func (k *storeKeeper) check() *cobra.Command {

@@ -98,6 +98,7 @@ type daemon struct {
 	retention *retention
 	accepted  map[string]*atomic.Int64 // connections, by service
 
+	turned    chan struct{} // has a value when encryption may have been turned on
 	reloading sync.Mutex
 	state     atomic.Pointer[state]
 }
@@ -158,6 +159,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		defer t.Stop()
 		return d.compact(queueCtx, t.C)
 	})
+	serve("encryption", func() error {
+		t := time.NewTicker(compactEvery)
+		defer t.Stop()
+		return d.encrypt(queueCtx, t.C)
+	})
 	if d.backups != nil {
 		serve("backup", func() error { return d.backups.Run(queueCtx) })
 	}
@@ -216,7 +222,7 @@ func start(ctx context.Context, cfg Config) (*daemon, error) {
 		}
 		cfg.Resolver = r
 	}
-	d := &daemon{cfg: cfg, log: cfg.Logger, started: cfg.Now(), accepted: map[string]*atomic.Int64{}}
+	d := &daemon{cfg: cfg, turned: make(chan struct{}, 1), log: cfg.Logger, started: cfg.Now(), accepted: map[string]*atomic.Int64{}}
 	for name := range cfg.Listeners {
 		d.accepted[name] = new(atomic.Int64)
 	}
@@ -501,6 +507,10 @@ func (d *daemon) reload(ctx context.Context) error {
 	d.conns.set(s.manifest.Limits)
 	d.setWatch(s)
 	d.tell(s)
+	select {
+	case d.turned <- struct{}{}:
+	default:
+	}
 	d.log.Info("reloaded", "manifest", s.sha256, "accounts", len(s.directory.Accounts()))
 	return nil
 }

@@ -3,17 +3,20 @@ package daemon
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/emersion/go-imap/v2"
 	"github.com/emersion/go-imap/v2/imapclient"
 
 	"mailform/server/manifest"
+	"mailform/server/store"
 	"mailform/server/store/seal"
 )
 
@@ -83,4 +86,101 @@ func TestEncrypted(t *testing.T) {
 	h.must(os.Rename(h.layout.StoreKeyFile()+".away", h.layout.StoreKeyFile()))
 	h.start()
 	read()
+}
+
+// clearFiles are the files of the host's state that have one of the words in them.
+func clearFiles(h *host, words ...string) (found []string) {
+	h.t.Helper()
+	h.must(filepath.WalkDir(h.layout.StateDir(), func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !d.Type().IsRegular() {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed meanwhile
+		}
+		for _, w := range words {
+			if bytes.Contains(bytes.ToLower(b), []byte(w)) {
+				found = append(found, filepath.Base(filepath.Dir(path))+"/"+filepath.Base(path))
+			}
+		}
+		return err
+	}))
+	return found
+}
+
+// Encryption that is turned on while mail is there, which was searched and listed, is on
+// the disk within the server's own time: messages, large ones too, search index and
+// summaries. How far it has come is told.
+func TestEncryptedLater(t *testing.T) {
+	h := newHost(t)
+	roots := h.writeCertificate(1)
+	h.writeManifest()
+	h.start()
+	const n = 260 // enough for summaries
+	for i := range n {
+		body := "the canaria sings"
+		if i%100 == 10 {
+			body = strings.Repeat("the canaria sings on and on\r\n", 12_000)
+		}
+		_, err := h.store.Deliver(t.Context(), store.Delivery{
+			Body: strings.NewReader(fmt.Sprintf("Subject: canaria %d\r\n\r\n%s", i, body)), Size: -1,
+			Targets: []store.Target{{Account: "bob@example.com", Mailbox: "INBOX", Prefix: []byte("X-P: canaria\r\n")}},
+		})
+		h.must(err)
+	}
+	search := func() {
+		t.Helper()
+		c, err := imapclient.DialTLS(h.addr["imaps"], &imapclient.Options{TLSConfig: &tls.Config{RootCAs: roots, ServerName: "mail.example.com"}})
+		h.must(err)
+		defer c.Close()
+		h.must(c.Login("bob@example.com", "bob's secret").Wait())
+		_, err = c.Select("INBOX", nil).Wait()
+		h.must(err)
+		got, err := c.Search(&imap.SearchCriteria{Text: []string{"anaria"}}, nil).Wait()
+		h.must(err)
+		list, err := c.Fetch(imap.SeqSetNum(1, 11, n), &imap.FetchOptions{Envelope: true, BodySection: []*imap.FetchItemBodySection{{}}}).Collect()
+		h.must(err)
+		if len(got.AllSeqNums()) != n || len(list) != 3 || !bytes.Contains(list[1].BodySection[0].Bytes, []byte("sings on")) || list[2].Envelope.Subject != fmt.Sprintf("canaria %d", n-1) {
+			t.Errorf("found %d, %d fetched", len(got.AllSeqNums()), len(list))
+		}
+		h.must(c.Logout().Wait())
+	}
+	search()
+	h.must(h.stop()) // which writes the indexes
+	h.start()
+	h.until("the summaries are written", func() bool {
+		runs, err := filepath.Glob(filepath.Join(h.layout.SummaryDir(), "*", "*", "*.run"))
+		return err == nil && len(runs) > 0
+	})
+	clear := strings.Join(clearFiles(h, "canaria"), " ")
+	for _, kind := range []string{"log/", ".body", ".run", "bob@example.com/"} {
+		if !strings.Contains(clear, kind) {
+			t.Fatalf("in the clear: %s: the test shows less than it says", clear)
+		}
+	}
+	key, err := seal.KeyOf(bytes.Repeat([]byte{3}, seal.KeySize))
+	h.must(err)
+	h.write(h.layout.StoreKeyFile(), key.Octets())
+	h.manifest.Store = &manifest.Store{Encrypt: true}
+	h.writeManifest()
+	h.hangup <- os.Interrupt
+	h.until("nothing is in the clear", func() bool { return len(clearFiles(h, "canaria")) == 0 })
+	search()
+	var st store.Stats
+	h.until("it is told", func() bool {
+		var err error
+		st, err = h.store.(*store.Log).Stats(t.Context())
+		h.must(err)
+		return st.Sealing != nil && st.Sealing.On && st.Sealing.ClearFiles == 0 && !st.Sealing.Since.IsZero()
+	})
+	h.must(h.stop())
+	if found := clearFiles(h, "canaria"); len(found) > 0 {
+		t.Errorf("in the clear after the end: %v", found)
+	}
+	h.start()
+	search()
 }

@@ -52,7 +52,9 @@ func killOptions(plain bool) store.Options {
 
 func victim(dir string, plain bool) error {
 	ctx := context.Background()
-	l, err := store.Open(dir, killOptions(plain))
+	opt := killOptions(plain)
+	opt.Encrypt = !plain && rand.IntN(3) > 0 // else some of what comes has to be encrypted later
+	l, err := store.Open(dir, opt)
 	if err != nil {
 		return err
 	}

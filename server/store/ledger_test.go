@@ -547,7 +547,7 @@ func newWorkers(seed uint64, n int) []*worker {
 	return ws
 }
 
-// compacting compacts the store again and again until stop is called, which
+// compacting compacts the store, and encrypts what is not, again and again until stop is called, which
 // says how many bodies were moved. What fails then has failed the workers, too,
 // or shows in what they verify.
 func compacting(ctx context.Context, s store.Store) (stop func() int) {
@@ -559,6 +559,9 @@ func compacting(ctx context.Context, s store.Store) (stop func() int) {
 		for ctx.Err() == nil {
 			c, err := s.(*store.Log).Compact(ctx, store.CompactOptions{MaxLive: 0.9})
 			moved += c.Bodies
+			if err == nil {
+				_, err = s.(*store.Log).Seal(ctx, store.CompactOptions{})
+			}
 			if err != nil && !errors.Is(err, store.ErrFull) {
 				return
 			}

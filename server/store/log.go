@@ -115,6 +115,7 @@ type Log struct {
 	checkpoints checkpoints
 	damage      damageList
 	compaction  compactions
+	sealing     sealing
 	forward     forwards
 }
 
@@ -150,6 +151,7 @@ func Open(dir string, o Options) (*Log, error) {
 		woken:    make(chan struct{}, 1),
 		keepDone: make(chan struct{}),
 		idle:     idle{boxes: map[*mailbox]idleBox{}},
+		sealing:  sealing{clear: map[uint64]bool{}, stuck: map[uint64]bool{}},
 		forward:  forwards{tables: map[uint64]*forwardTable{}, watches: map[*watch]time.Time{}},
 	}
 	l.seg = &segments{fs: o.FS, dir: filepath.Join(dir, "log"), rand: o.Rand, next: 1,

@@ -24,9 +24,11 @@ type Stats struct {
 	Live int64 `json:"live_octets"`
 	// Packed is how many octets of messages are stored compressed, and PackedTo what
 	// those take on the disk.
-	Packed   int64    `json:"compressed_octets,omitempty"`
-	PackedTo int64    `json:"compressed_to_octets,omitempty"`
-	Damage   []Damage `json:"damage,omitempty"` // found since the store was opened
+	Packed   int64 `json:"compressed_octets,omitempty"`
+	PackedTo int64 `json:"compressed_to_octets,omitempty"`
+	// Sealing is how far encryption has come; nil when nothing is encrypted.
+	Sealing *Sealing `json:"encryption,omitempty"`
+	Damage  []Damage `json:"damage,omitempty"` // found since the store was opened
 	// Compacted is the last compaction since then; nil when there was none.
 	Compacted *Compaction `json:"compacted,omitempty"`
 }
@@ -72,6 +74,14 @@ func (l *Log) Stats(ctx context.Context) (Stats, error) {
 				st.BodyOctets += n
 			}
 		}
+	}
+	if l.vault.text != nil || l.vault.ring.Load() != nil {
+		list, err := l.clearSegments(ctx)
+		if err != nil {
+			return st, err
+		}
+		left := l.sealingOf(list)
+		st.Sealing = &left
 	}
 	l.compaction.last.mu.Lock()
 	defer l.compaction.last.mu.Unlock()

@@ -117,7 +117,11 @@ func powerCuts(t *testing.T, seed uint64) (cuts int, workers []*worker) {
 			w.disk = fs
 		}
 		fs.CutAfter(1 + rng.IntN(1+rng.IntN(400)))
-		l, err := store.Open("/s", tortureOptions(seed, mount()))
+		opt := tortureOptions(seed, mount())
+		if seed%5 == 1 {
+			opt.Encrypt = life%2 > 0 // turned on, and off again, with mail there
+		}
+		l, err := store.Open("/s", opt)
 		if err == nil {
 			err = ensure(ctx, l, workers)
 			if err == nil {

@@ -35,6 +35,9 @@ func (k *Keeper) mailbox(ctx context.Context, b boxKey, info store.MailboxInfo, 
 		if err := k.sweep(b, s); err != nil {
 			return err
 		}
+		if err := k.unlike(b, s, key); err != nil {
+			return err
+		}
 	}
 	runs := k.runsOf(s)
 	if info.Messages == 0 {
@@ -106,6 +109,26 @@ func (k *Keeper) sweep(b boxKey, s *box) error {
 			if err := os.Remove(filepath.Join(k.dir(b), e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// unlike gives up the runs of an account that has a key and whose are not encrypted.
+func (k *Keeper) unlike(b boxKey, s *box, key cipher.AEAD) error {
+	if key == nil {
+		return nil
+	}
+	for _, name := range k.runsOf(s) {
+		r, err := openRun(k.dir(b), name, b.id, key)
+		switch {
+		case err == nil:
+			err = r.file.Close()
+		case errors.Is(err, errRun), errors.Is(err, fs.ErrNotExist):
+			err = k.replace(b, s, []runName{name}, nil)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
