@@ -7,7 +7,7 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath
 AGENTS  := providers/host/agentbin
 SERVER  := $(shell find cmd/mailformd server -name '*.go' ! -name '*_test.go') go.mod go.sum
 
-.PHONY: build demo test torture bench bench-engines bench-peers bench-import bench-search lint fmt clean
+.PHONY: build demo test torture bench bench-engines bench-peers bench-import bench-search bench-memory lint fmt clean
 
 build: bin/mailformd bin/mailform
 
@@ -67,6 +67,10 @@ bench-import: bin/mailformd
 # Searches of all kinds through IMAP in a mailbox of 100,000 messages.
 bench-search: bin/mailformd
 	@$(GO) run ./cmd/mailbench -search 100000 $(BENCHFLAGS)
+
+# The memory of the server while it holds a million messages and has nothing to do.
+bench-memory: bin/mailformd
+	@$(GO) run ./cmd/mailbench -hold 1000000 $(BENCHFLAGS)
 
 # A peer to measure beside, in a module of its own: nothing of it gets into ours.
 # Where it cannot be had the table has no column for it.

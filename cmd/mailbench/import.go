@@ -25,7 +25,7 @@ func importing(n int, p *peer, dir string) error {
 	}
 	own := watchMemory(p)
 	start := time.Now()
-	cmd := p.importer("big@example.com", maildir)
+	cmd := p.importer("big@example.com", "maildir:"+maildir)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("import: %w: %s", err, out)

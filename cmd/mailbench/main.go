@@ -1,6 +1,7 @@
 // Command mailbench measures mailformd beside Postfix and Dovecot, as Debian has
 // them, and beside mox, on one machine and in the same minutes: `make bench-peers`;
-// what an import takes: `make bench-import`; and searches: `make bench-search`.
+// what an import takes: `make bench-import`; searches: `make bench-search`; and the memory
+// of a server that holds a million messages and is at rest: `make bench-memory`.
 //
 // Each peer gets a scratch directory, ports of its own on loopback and the
 // configuration written here; all are ended by their process id afterwards. Rounds
@@ -24,6 +25,7 @@ type options struct {
 	mox      string
 	imports  int // messages; 0 measures the peers
 	searches int // messages; 0 measures the peers
+	hold     int // messages; 0 measures the peers
 	rounds   int
 	delivers int // messages per round of the SMTP cases
 	big      int // messages in the large mailbox
@@ -38,6 +40,7 @@ func main() {
 	flag.StringVar(&o.mox, "mox", "bin/mox", "the mox to measure, if it is there")
 	flag.IntVar(&o.imports, "import", 0, "measure nothing but the import of so many messages from a Maildir")
 	flag.IntVar(&o.searches, "search", 0, "measure nothing but searches through IMAP in a mailbox of so many messages")
+	flag.IntVar(&o.hold, "hold", 0, "measure nothing but the memory of a server that holds so many messages")
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; figures are their medians")
 	flag.IntVar(&o.delivers, "deliver", 1000, "messages for each round of the SMTP cases")
 	flag.IntVar(&o.big, "messages", 100_000, "messages in the large mailbox")
@@ -83,6 +86,9 @@ func run(o options) (err error) {
 		return err
 	}
 	defer ours.stop()
+	if o.hold > 0 {
+		return holding(o.hold, ours, dir)
+	}
 	if o.imports > 0 {
 		return importing(o.imports, ours, dir)
 	}

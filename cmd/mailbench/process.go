@@ -23,15 +23,16 @@ type peer struct {
 	imaps   string // host:port
 	id      *identity
 	masters []*exec.Cmd
+	started time.Duration // what it took until its ports answered
 
-	maildirs    string                                  // where it keeps mail, if in maildirs: one folder for each account
-	restart     func(between func() error) error        // ends the servers, and starts them again; nil: that is not measured
-	fill        func(account, maildir string) error     // imports a Maildir; nil when it keeps mail as one
-	importer    func(account, maildir string) *exec.Cmd // ours
-	search      string                                  // ours: the directory of its index
-	pop3s       string                                  // host:port; "" when it is not measured
-	messages    int                                     // that it takes from one client in a minute; 0 is enough
-	connections int                                     // that it takes from one client; 0 is enough
+	maildirs    string                               // where it keeps mail, if in maildirs: one folder for each account
+	restart     func(between func() error) error     // ends the servers, and starts them again; nil: that is not measured
+	fill        func(account, maildir string) error  // imports a Maildir; nil when it keeps mail as one
+	importer    func(account, from string) *exec.Cmd // ours
+	search      string                               // ours: the directory of its index
+	pop3s       string                               // host:port; "" when it is not measured
+	messages    int                                  // that it takes from one client in a minute; 0 is enough
+	connections int                                  // that it takes from one client; 0 is enough
 }
 
 // tick is the unit of /proc/PID/stat on Linux, USER_HZ.
@@ -248,7 +249,7 @@ func (p *peer) answers(dir string) error {
 			if time.Now().After(deadline) {
 				return fmt.Errorf("%s does not answer: %w\n%s", p.name, err, outputs(dir))
 			}
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(5 * time.Millisecond)
 		}
 	}
 	return nil

@@ -113,10 +113,12 @@ func startMailformd(dir, bin, names string, id *identity) (*peer, error) {
 	p := &peer{name: "mailformd", version: version, smtp: "127.0.0.1:" + ports[0], imaps: "127.0.0.1:" + ports[1], pop3s: "127.0.0.1:" + ports[2], id: id}
 	env := []string{"MAILFORM_ROOT=" + dir, "MAILFORM_RESOLVER=" + names}
 	serve := func() error {
+		begun := time.Now()
 		err := p.start(dir, env, bin, "serve", "--log-level", "warn", "--listen", "smtp="+p.smtp, "--listen", "imaps="+p.imaps, "--listen", "pop3s="+p.pop3s)
 		if err == nil {
 			err = p.answers(dir)
 		}
+		p.started = time.Since(begun)
 		return err
 	}
 	if err := serve(); err != nil {
@@ -132,13 +134,13 @@ func startMailformd(dir, bin, names string, id *identity) (*peer, error) {
 		return serve()
 	}
 	p.search = l.SearchDir()
-	p.importer = func(account, maildir string) *exec.Cmd {
-		cmd := exec.Command(bin, "import", account, "maildir:"+maildir)
+	p.importer = func(account, from string) *exec.Cmd {
+		cmd := exec.Command(bin, "import", account, from)
 		cmd.Env = append(os.Environ(), env...)
 		return cmd
 	}
 	p.fill = func(account, maildir string) error {
-		if out, err := p.importer(account, maildir).CombinedOutput(); err != nil {
+		if out, err := p.importer(account, "maildir:"+maildir).CombinedOutput(); err != nil {
 			return fmt.Errorf("%w: %s", err, out)
 		}
 		return nil

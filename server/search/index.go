@@ -243,6 +243,15 @@ func (x *Index) encode(f io.Writer, e *encoder, replaces []uint64, ring *seal.Ri
 	return w.close()
 }
 
+// Trim gives back memory that is not needed until somebody asks.
+func (x *Index) Trim() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, s := range x.segments {
+		s.trim()
+	}
+}
+
 // Find looks for a folded text in some fields.
 func (x *Index) Find(fields Field, text string) (*Hits, error) {
 	q := newQuery(fields, text)

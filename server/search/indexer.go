@@ -45,7 +45,9 @@ const (
 	tidyAfter = time.Hour
 	// closeAfter is when an index that nobody asks is written and closed.
 	closeAfter = 10 * time.Minute
-	tick       = time.Minute
+	// tick is how often that is looked at, and after what time the memory of an index
+	// that nobody asks is given back.
+	tick = time.Minute
 )
 
 // Indexer keeps the indexes of all accounts up to date, with one goroutine.
@@ -70,8 +72,9 @@ type pending struct {
 }
 
 type entry struct {
-	x    *Index
-	used time.Time
+	x       *Index
+	used    time.Time
+	trimmed bool // since then
 }
 
 // NewIndexer returns an indexer; Run makes it work.
@@ -149,7 +152,7 @@ func (n *Indexer) Run(ctx context.Context) error {
 			return n.close()
 		case <-n.wake:
 		case <-t.C:
-			n.closeIdle()
+			n.closeIdle("", closeAfter)
 		}
 	}
 }
@@ -218,9 +221,16 @@ func (n *Indexer) next(atOnce bool) (string, *pending, bool) {
 }
 
 func (n *Indexer) update(ctx context.Context, account string, p *pending) error {
+	n.mu.Lock()
+	wasOpen := n.open[account] != nil
+	n.mu.Unlock()
 	x, err := n.index(account)
 	if err != nil {
 		return err
+	}
+	if p.all && !wasOpen {
+		// At a start all accounts are gone through: they are not all to be in memory.
+		defer n.closeIdle(account, 0)
 	}
 	if !p.all {
 		for _, m := range p.added {
@@ -299,7 +309,7 @@ func (n *Indexer) index(account string) (*Index, error) {
 		e = &entry{x: x}
 		n.open[account] = e
 	}
-	e.used = n.cfg.Now()
+	e.used, e.trimmed = n.cfg.Now(), false
 	return e.x, nil
 }
 
@@ -317,13 +327,21 @@ func (n *Indexer) Find(account string, fields Field, text string) (*Hits, error)
 	}
 }
 
-func (n *Indexer) closeIdle() {
+// closeIdle writes and closes the indexes, or that of one account, that nobody has
+// asked for some time.
+func (n *Indexer) closeIdle(account string, after time.Duration) {
 	n.mu.Lock()
 	var idle []*Index
-	for account, e := range n.open {
-		if n.cfg.Now().Sub(e.used) > closeAfter {
-			delete(n.open, account)
+	for name, e := range n.open {
+		unused := n.cfg.Now().Sub(e.used)
+		switch {
+		case account != "" && account != name:
+		case unused >= after:
+			delete(n.open, name)
 			idle = append(idle, e.x)
+		case unused >= tick && !e.trimmed:
+			e.x.Trim()
+			e.trimmed = true
 		}
 	}
 	n.mu.Unlock()

@@ -52,6 +52,7 @@ type segment struct {
 	number   uint64
 	refs     refCount
 	data     []byte // mapped
+	file     bool   // it is the file that is mapped, and can be read again
 	bodies   []byte
 	words    []byte
 	starts   []byte
@@ -193,8 +194,17 @@ func openSegment(path string, number uint64, ring *seal.Ring) (*segment, error) 
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), unix.Munmap(data))
 	}
-	s.number = number
+	s.number, s.file = number, string(kind) != sealedMagic
+	s.trim()
 	return s, nil
+}
+
+// trim gives back the memory of what was read of the file: it counts as the process's
+// until then. The system still has it cached.
+func (s *segment) trim() {
+	if s.file {
+		_ = unix.Madvise(s.data, unix.MADV_DONTNEED) // no more than advice
+	}
 }
 
 func (s *segment) close() error { return unix.Munmap(s.data) }
