@@ -187,6 +187,17 @@ func TestVerificationCache(t *testing.T) {
 	if _, err := a.Authenticate(ctx, "alice@example.com", "alice's"); !errors.Is(err, ErrCredentials) {
 		t.Errorf("the old password works after a change: %v", err)
 	}
+	if _, err := a.Authenticate(ctx, "alice@example.com", "new"); err != nil {
+		t.Fatal(err)
+	}
+	removed, err := NewDirectory(&manifest.Manifest{Domains: []manifest.Domain{{Name: "example.com"}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.SetDirectory(removed)
+	if _, err := a.Authenticate(ctx, "alice@example.com", "new"); !errors.Is(err, ErrCredentials) {
+		t.Errorf("who was removed logs in: %v", err)
+	}
 }
 
 // A crowd of guesses computes no more than Parallel hashes at once and the cache stays bounded.

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +95,70 @@ func TestImportFromIMAP(t *testing.T) {
 		h.must(err)
 		if !bytes.HasPrefix(text, []byte(want)) || strings.Contains(pattern, "cur/") && !info.ModTime().Equal(date) {
 			t.Errorf("%s: %.40q of %s", list[0], text, info.ModTime())
+		}
+	}
+}
+
+// cutConn is a connection that breaks after so many octets have come.
+type cutConn struct {
+	net.Conn
+	left int
+}
+
+func (c *cutConn) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		return 0, errors.Join(io.ErrUnexpectedEOF, c.Conn.Close())
+	}
+	n, err := c.Conn.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
+}
+
+// An import whose connection to the other server breaks, again and again and each time
+// a little later, takes every message once.
+func TestImportFromIMAPThatBreaks(t *testing.T) {
+	h := newHost(t)
+	roots := h.writeCertificate(1)
+	h.start()
+	const messages = 450 // more than are asked for at once
+	ctx := t.Context()
+	for i := range messages {
+		_, _, err := h.store.Append(ctx, "alice@example.com", []string{"INBOX", "Archive"}[i%2], strings.NewReader(fmt.Sprintf("Subject: %d\r\n\r\n%s", i, strings.Repeat("x", i*10))), -1, []string{"work"}, time.Unix(int64(1e9+i), 0))
+		h.must(err)
+	}
+	server := Transfers{ControlClient(h.layout.ControlSocket())}
+	im := &transfer.Importer{Server: server, Account: "bob@example.com"}
+	broken := 0
+	for limit := 60_000; ; limit += 60_000 {
+		nc, err := tls.Dial("tcp", h.addr["imaps"], &tls.Config{RootCAs: roots, ServerName: "mail.example.com"})
+		h.must(err)
+		c := imapclient.New(&cutConn{nc, limit}, nil)
+		h.must(c.Login("alice@example.com", "alice's secret").Wait())
+		_, err = im.Run(ctx, transfer.IMAP{Client: c, Host: "mail.example.com", User: "alice@example.com"})
+		c.Close()
+		if err == nil {
+			break
+		}
+		broken++
+	}
+	if broken < 3 {
+		t.Errorf("it broke %d times: the test shows less than it says", broken)
+	}
+	for _, box := range []string{"INBOX", "Archive"} {
+		describe := func(account string) (list []string) {
+			snap, watch, err := h.store.Open(ctx, account, box)
+			h.must(err)
+			watch.Close()
+			for i, m := range snap.Messages.All() {
+				list = append(list, fmt.Sprint(i, m.Size, m.InternalDate.Unix(), slices.DeleteFunc(slices.Clone(m.Flags), func(f string) bool { return f == `\Recent` })))
+			}
+			return list
+		}
+		from, to := describe("alice@example.com"), describe("bob@example.com")
+		slices.Sort(from)
+		slices.Sort(to)
+		if len(to) != messages/2 || !slices.Equal(from, to) {
+			t.Errorf("%s: %d messages came of %d", box, len(to), len(from))
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (d Maildir) folders() ([]folder, error) {
 				return fs.SkipDir
 			}
 		}
-		if info, err := os.Stat(filepath.Join(p, "cur")); err != nil || !info.IsDir() {
+		if !isDir(filepath.Join(p, "cur")) && !isDir(filepath.Join(p, "new")) { // a copy may lack the one that was empty
 			return nil
 		}
 		rel, err := filepath.Rel(d.Dir, p)
@@ -79,6 +79,11 @@ func (d Maildir) folders() ([]folder, error) {
 	})
 	slices.SortFunc(list, func(a, b folder) int { return strings.Compare(a.mailbox, b.mailbox) })
 	return list, err
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // escapedDot is how Dovecot writes a dot that does not separate levels: UTF-7 that
