@@ -137,10 +137,10 @@ func (s *session) messages(cmd *command, mailbox string, limit int) (msgs []stor
 		if !ok || cmd.literal == nil {
 			return msgs, bad("Expected a message")
 		}
-		flags, ok := settable(in.flags)
+		flags, err := settable(in.flags)
 		switch {
-		case !ok:
-			return msgs, errFlag
+		case err != nil:
+			return msgs, err
 		case l.Size == 0 && !in.utf8: // RFC 3502 6.3.11: the client has thought better of it
 			return msgs, no(imap.ResponseCodeCannot, "A message must not be empty")
 		}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/emersion/go-imap/v2"
+
 	"mailform/server/store"
 )
 
@@ -19,9 +21,9 @@ func containsFlag(flags []string, f string) bool {
 	return false
 }
 
-// settable returns the flags of a client that can be set; ok is false when one
-// is a system flag that does not exist.
-func settable(flags []string) (l []string, ok bool) {
+// settable returns the flags of a client that can be set. The error is the client's: one
+// is a system flag that does not exist, or they are too many.
+func settable(flags []string) (l []string, err error) {
 	l = []string{}
 	for _, f := range flags {
 		switch {
@@ -30,18 +32,23 @@ func settable(flags []string) (l []string, ok bool) {
 		case f[0] == '\\':
 			i := slices.IndexFunc(systemFlags, func(s string) bool { return strings.EqualFold(s, f) })
 			if i < 0 {
-				return nil, false
+				return nil, errFlag
 			}
 			f = systemFlags[i]
 		}
 		l = append(l, f)
 	}
-	return l, true
+	if len(l) > store.MaxFlags {
+		return nil, errManyFlags
+	}
+	return l, nil
 }
 
 var (
 	errReadOnly = no("NOPERM", "The mailbox is open for reading only")
 	errFlag     = bad("A system flag that does not exist")
+
+	errManyFlags = no(imap.ResponseCodeLimit, "A message cannot have so many flags")
 )
 
 // maxModSeq is the condition that every message meets.
@@ -87,9 +94,9 @@ func (s *session) storeCommand(cmd *command) error {
 	if err := p.End(); err != nil {
 		return bad(err.Error())
 	}
-	flags, ok := settable(flags)
-	if !ok {
-		return errFlag
+	flags, err := settable(flags)
+	if err != nil {
+		return err
 	}
 	if conditional {
 		s.useCondStore()

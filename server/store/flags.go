@@ -1,6 +1,7 @@
 package store
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -39,12 +40,29 @@ func canonicalFlag(f string) string {
 func canonicalList(flags []string) []string {
 	var l []string
 	for _, f := range flags {
-		if c := canonicalFlag(f); c != "" && !hasFlag(l, c) {
-			l = append(l, c)
+		c := canonicalFlag(f)
+		if c == "" || len(flags) <= 16 && hasFlag(l, c) {
+			continue
 		}
+		l = append(l, c)
+	}
+	if len(flags) > 16 { // the first of those that differ in case only stays
+		slices.SortStableFunc(l, func(a, b string) int { return strings.Compare(strings.ToLower(a), strings.ToLower(b)) })
+		l = slices.CompactFunc(l, strings.EqualFold)
 	}
 	slices.Sort(l)
 	return l
+}
+
+// MaxFlags is how many flags and keywords a message can have.
+const MaxFlags = 256
+
+// fewEnough refuses a change by which a message would have too many flags.
+func fewEnough(before, after []string) error {
+	if len(after) > MaxFlags && len(after) > len(before) {
+		return fmt.Errorf("%w: %d", ErrFlags, len(after))
+	}
+	return nil
 }
 
 // hasFlag compares without regard to case, as keywords do.

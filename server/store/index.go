@@ -195,11 +195,16 @@ func (v *vanished) since(modseq ModSeq) (uids []UID, complete bool) {
 	return uids, modseq >= v.floor
 }
 
-// flagTable keeps one copy of each list of flags.
+// flagTable keeps one copy of each list of flags, as long as there are not too many:
+// clients make them up.
 type flagTable struct {
-	mu    sync.Mutex
-	lists map[string][]string
+	mu     sync.Mutex
+	lists  map[string][]string
+	octets int
 }
+
+// maxFlagTable is how many octets of lists are known at once; few are in use.
+const maxFlagTable = 4 << 20
 
 func (t *flagTable) intern(flags []string) []string {
 	if len(flags) == 0 {
@@ -212,6 +217,10 @@ func (t *flagTable) intern(flags []string) []string {
 		return l
 	}
 	l := slices.Clip(slices.Clone(flags))
+	if t.octets += len(key); t.octets > maxFlagTable {
+		clear(t.lists)
+		t.octets = len(key)
+	}
 	t.lists[key] = l
 	return l
 }

@@ -45,6 +45,9 @@ func (l *Log) UpdateFlagsIf(ctx context.Context, account, mailbox string, uids [
 				continue
 			}
 			if after, key, changed := memo.change(s.Flags); changed {
+				if err := fewEnough(s.Flags, after); err != nil {
+					return err
+				}
 				g, ok := groups[key]
 				if !ok {
 					g = len(o.Groups)
@@ -53,9 +56,13 @@ func (l *Log) UpdateFlagsIf(ctx context.Context, account, mailbox string, uids [
 				}
 				o.Groups[g].UIDs = append(o.Groups[g].UIDs, uid)
 				s.Flags, s.ModSeq = after, o.ModSeq
-				b.flag(s)
 			}
 			u.Messages = append(u.Messages, s)
+		}
+		for _, s := range u.Messages { // now that nothing refuses it any more
+			if s.ModSeq == o.ModSeq {
+				b.flag(s)
+			}
 		}
 		if len(o.Groups) > 0 {
 			a.modseq++

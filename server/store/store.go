@@ -49,7 +49,8 @@ var (
 	ErrName          = errors.New("mailbox name is not allowed")
 	ErrNoMessage     = errors.New("message does not exist")
 	ErrQuota         = errors.New("quota exceeded")
-	ErrFull          = errors.New("storage is full") // new work is refused, old is safe
+	ErrFlags         = errors.New("a message cannot have so many flags") // see MaxFlags
+	ErrFull          = errors.New("storage is full")                     // new work is refused, old is safe
 	ErrClosed        = errors.New("store is closed")
 	ErrDamaged       = errors.New("stored data is damaged")
 	ErrInUse         = errors.New("store is in use by another process")
