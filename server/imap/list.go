@@ -18,7 +18,7 @@ type listOptions struct {
 	recursive bool // RECURSIVEMATCH
 	selectUse bool // only what has a special use
 	returnSub bool
-	children  bool // of what does not exist, too; of what does they are always shown
+	children  bool     // of what does not exist, too; of what does they are always shown
 	status    []string // items of STATUS, in order
 }
 
