@@ -253,6 +253,10 @@ func (f *fetcher) one(place int, m *store.Message) (err error) {
 		w.Raw(" FLAGS ")
 		s.writeFlagList(m)
 	}
+	if news && s.enabled.qresync && !r.has[fetchUID] { // RFC 7162 3.2
+		w.Raw(" UID ")
+		w.Num(uint64(m.UID))
+	}
 	if news && s.enabled.condstore && !modseq { // RFC 7162 3.1
 		s.writeModSeq(m)
 	}

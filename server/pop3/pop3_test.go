@@ -239,7 +239,7 @@ func TestSession(t *testing.T) {
 	c.say("TOP 2 2", "+OK 25 octets", "Subject: two", "", "1", "2", ".")
 	c.say("TOP 2 99", "+OK 25 octets", "Subject: two", "", "1", "2", "3", ".")
 	c.say("TOP 2 -1", "-ERR the number of lines is not one")
-	for _, wrong := range []string{"RETR 4", "RETR 0", "LIST -1", "DELE x", "UIDL 4"} {
+	for _, wrong := range []string{"RETR 4", "RETR 0", "RETR +1", "LIST -1", "DELE x", "UIDL 4"} {
 		c.say(wrong, "-ERR there is no such message")
 	}
 	c.say("RETR", "-ERR RETR takes another number of arguments")

@@ -209,12 +209,12 @@ func (s *session) stat(_ []string) {
 
 // number reads a message number. When it names none it has answered the command.
 func (s *session) number(arg string) (int, bool) {
-	n, err := strconv.Atoi(arg)
-	if err != nil || !s.drop.has(n) {
+	n, err := strconv.ParseUint(arg, 10, 31) // no sign
+	if err != nil || !s.drop.has(int(n)) {
 		s.err("", "there is no such message")
 		return 0, false
 	}
-	return n, true
+	return int(n), true
 }
 
 func (s *session) list(args []string) {
@@ -247,13 +247,13 @@ func (s *session) retr(args []string) {
 }
 
 func (s *session) top(args []string) {
-	lines, err := strconv.Atoi(args[1])
-	if err != nil || lines < 0 {
+	lines, err := strconv.ParseUint(args[1], 10, 62)
+	if err != nil {
 		s.complain("the number of lines is not one")
 		return
 	}
 	if n, ok := s.number(args[0]); ok {
-		s.send(n, lines)
+		s.send(n, int(lines))
 	}
 }
 
