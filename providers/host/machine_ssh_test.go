@@ -127,7 +127,8 @@ func (l *lab) ownHostKey() {
 	spec := l.spec()
 	spec.Hosts[0].Instance, spec.Hosts[0].SSH.HostKey = &specs.Instance{}, ""
 	fresh := func() *cloud {
-		m.Sh("rm -f /etc/ssh/ssh_host_* " + paths.HostKeyFile() + " && ssh-keygen -q -t ecdsa -N '' -f /etc/ssh/ssh_host_ecdsa_key && systemctl reset-failed ssh && systemctl restart ssh")
+		// An agent that was left alone has the SSH server read its keys anew when it comes to that.
+		m.Sh("while pgrep -f '[m]ailformd host-key$' >/dev/null; do sleep 0.1; done; rm -f /etc/ssh/ssh_host_* " + paths.HostKeyFile() + " && ssh-keygen -q -t ecdsa -N '' -f /etc/ssh/ssh_host_ecdsa_key && systemctl reset-failed ssh && systemctl restart ssh")
 		return &cloud{l: l, agents: agentFile(mailformd), tag: strings.Fields(m.Sh("ssh-keygen -lf /etc/ssh/ssh_host_ecdsa_key.pub"))[1]}
 	}
 	for step := range 3 {
