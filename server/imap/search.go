@@ -364,6 +364,9 @@ func (q *query) run(key searchKey) (found []int, err error) {
 	if key.cost() < costRow {
 		messages = q.s.view.heads([]span{{0, n}})
 	}
+	if key == constKey(true) {
+		found = make([]int, 0, n)
+	}
 	for i, m := range messages {
 		if err := q.progress(i, n); err != nil {
 			return nil, err

@@ -24,10 +24,12 @@ type Node struct {
 	Message  *Message // nil: nobody knows it but by reference
 	Children []*Node
 
+	// parent is what it stands below while that is being found out; later what takes
+	// its place.
 	parent *Node
-	above  bool  // a message was put below it
-	gone   bool  // it was joined with another
-	made   *Node // a new parent, which takes its place
+	below  uint32 // how many stand below it
+	above  bool   // a message was put below it
+	gone   bool   // it was joined with another
 }
 
 // first is the message, or the first below that somebody has.
@@ -43,25 +45,37 @@ func (n *Node) first() *Message {
 
 // sortByDate sorts nodes by when they were sent.
 func sortByDate(nodes []*Node) {
-	if len(nodes) < 2 {
-		return
-	}
 	type dated struct {
 		sent int64
 		num  uint32
 		node *Node
+	}
+	compare := func(a, b dated) int {
+		if c := cmp.Compare(a.sent, b.sent); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.num, b.num)
+	}
+	if sorted := func() bool { // mostly
+		var last dated
+		for i, n := range nodes {
+			m := n.first()
+			next := dated{sent: m.Sent, num: m.Num}
+			if i > 0 && compare(last, next) > 0 {
+				return false
+			}
+			last = next
+		}
+		return true
+	}(); sorted {
+		return
 	}
 	list := make([]dated, len(nodes))
 	for i, n := range nodes {
 		m := n.first()
 		list[i] = dated{m.Sent, m.Num, n}
 	}
-	slices.SortFunc(list, func(a, b dated) int {
-		if c := cmp.Compare(a.sent, b.sent); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.num, b.num)
-	})
+	slices.SortFunc(list, compare)
 	for i, d := range list {
 		nodes[i] = d.node
 	}
@@ -112,16 +126,14 @@ func References(msgs []Message) []*Node {
 // link is steps 1 and 2: it returns all that nothing stands above.
 func link(msgs []Message) (roots []*Node) {
 	byID := make(map[uint64]*Node, len(msgs))
-	all := make([]*Node, 0, len(msgs))
-	var room []Node
+	var rooms [][]Node // what all nodes are in
 	add := func() *Node {
-		if len(room) == 0 {
-			room = make([]Node, max(len(msgs)/8, 16))
+		k := len(rooms) - 1
+		if k < 0 || len(rooms[k]) == cap(rooms[k]) {
+			rooms, k = append(rooms, make([]Node, 0, max(len(msgs)/8, 16))), k+1
 		}
-		n := &room[0]
-		room = room[1:]
-		all = append(all, n)
-		return n
+		rooms[k] = append(rooms[k], Node{})
+		return &rooms[k][len(rooms[k])-1]
 	}
 	node := func(id uint64) *Node {
 		n := byID[id]
@@ -159,11 +171,32 @@ func link(msgs []Message) (roots []*Node) {
 			n.parent, above.above = above, true
 		}
 	}
-	for _, n := range all {
-		if n.parent == nil {
-			roots = append(roots, n)
-		} else {
-			n.parent.Children = append(n.parent.Children, n)
+	top, all := 0, 0
+	for _, room := range rooms {
+		all += len(room)
+		for i := range room {
+			if p := room[i].parent; p == nil {
+				top++
+			} else {
+				p.below++
+			}
+		}
+	}
+	// The lists of children are cut from one.
+	roots, children := make([]*Node, 0, top), make([]*Node, all-top)
+	for _, room := range rooms {
+		for i := range room {
+			n := &room[i]
+			p := n.parent
+			if p == nil {
+				roots = append(roots, n)
+				continue
+			}
+			if p.Children == nil {
+				p.Children, children = children[:0:p.below], children[p.below:]
+			}
+			p.Children = append(p.Children, n)
+			n.parent = nil
 		}
 	}
 	return roots
@@ -184,9 +217,16 @@ func (n *Node) isAbove(other *Node) bool {
 
 // prune is step 3: messages that nobody has make room for those below them.
 func prune(nodes []*Node, top bool) []*Node {
-	out := make([]*Node, 0, len(nodes))
+	known := true
 	for _, n := range nodes {
 		n.Children = prune(n.Children, false)
+		known = known && n.Message != nil
+	}
+	if known {
+		return nodes
+	}
+	out := make([]*Node, 0, len(nodes))
+	for _, n := range nodes {
 		switch {
 		case n.Message != nil:
 			out = append(out, n)
@@ -227,7 +267,7 @@ func joinSubjects(roots []*Node) []*Node {
 			into.Children = append(into.Children, n)
 		default:
 			both := &Node{Children: []*Node{into, n}}
-			into.made = both
+			into.parent = both
 			table[m.Subject] = both
 		}
 		n.gone = true
@@ -237,8 +277,8 @@ func joinSubjects(roots []*Node) []*Node {
 		if n.gone {
 			continue
 		}
-		if n.made != nil {
-			n = n.made
+		if n.parent != nil {
+			n = n.parent
 		}
 		out = append(out, n)
 	}
