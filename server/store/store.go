@@ -93,8 +93,8 @@ type MailboxInfo struct {
 type Message struct {
 	UID          UID
 	ModSeq       ModSeq
-	Flags        []string // system flags and keywords, canonical case, sorted: `\Seen`; shared, read-only
-	InternalDate time.Time
+	Flags        []string  // system flags and keywords, canonical case, sorted: `\Seen`; shared, read-only
+	InternalDate time.Time // to the second, in the zone that it came with
 	SaveDate     time.Time
 	Size         int64   // octets as a client sees it, prefix included
 	Head         BodyRef // header lines added at delivery (Target.Prefix), ahead of the body
@@ -213,6 +213,7 @@ type Store interface {
 	// when that has a limit, its domain.
 	QuotaRoots(ctx context.Context, account string) ([]QuotaRoot, error)
 
+	// Mailboxes returns all of them, INBOX first and the others sorted by name.
 	Mailboxes(ctx context.Context, account string) ([]MailboxInfo, error)
 	Mailbox(ctx context.Context, account, name string) (MailboxInfo, error)
 	CreateMailbox(ctx context.Context, account, name, specialUse string) (MailboxInfo, error)
