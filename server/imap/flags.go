@@ -22,7 +22,7 @@ func containsFlag(flags []string, f string) bool {
 }
 
 // settable returns the flags of a client that can be set. The error is the client's: one
-// is a system flag that does not exist, or they are too many.
+// is a system flag that does not exist or no keyword, or they are too many.
 func settable(flags []string) (l []string, err error) {
 	l = []string{}
 	for _, f := range flags {
@@ -35,6 +35,8 @@ func settable(flags []string) (l []string, err error) {
 				return nil, errFlag
 			}
 			f = systemFlags[i]
+		case strings.Contains(f, "]"):
+			return nil, errKeyword
 		}
 		l = append(l, f)
 	}
@@ -48,6 +50,8 @@ var (
 	errReadOnly = no("NOPERM", "The mailbox is open for reading only")
 	errFlag     = bad("A system flag that does not exist")
 
+	// RFC 9051 9, atom-specials: it would end the code of PERMANENTFLAGS.
+	errKeyword   = no(imap.ResponseCodeCannot, "A keyword cannot have a bracket that closes")
 	errManyFlags = no(imap.ResponseCodeLimit, "A message cannot have so many flags")
 )
 

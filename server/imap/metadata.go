@@ -44,9 +44,9 @@ func (s *session) getMetadata(cmd *command) error {
 	p.SP()
 	var asked []string
 	if p.Peek() == '(' {
-		p.List(func() { asked = append(asked, metadataName(p)) })
+		p.List(func() { asked = append(asked, metadataAsked(p)) })
 	} else {
-		asked = append(asked, metadataName(p))
+		asked = append(asked, metadataAsked(p))
 	}
 	if err := p.End(); err != nil {
 		return bad(err.Error())
@@ -85,6 +85,17 @@ func metadataName(p *wire.Parser) string {
 		p.Fail("That is no name of an annotation")
 	}
 	return name
+}
+
+// metadataAsked reads the name of an entry that is asked for, or of all that there
+// are of one kind, which DEPTH is for.
+func metadataAsked(p *wire.Parser) string {
+	at := *p
+	if name := strings.ToLower(p.AString()); name == "/private" || name == "/shared" {
+		return name
+	}
+	*p = at
+	return metadataName(p)
 }
 
 // askedFor says whether an entry is asked for, or stands at most depth levels
