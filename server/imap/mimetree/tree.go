@@ -303,7 +303,7 @@ func (s *scanner) bodyEnd(start int64) int64 {
 }
 
 func (s *scanner) multipart(p *Part, depth int) {
-	own := len(s.boundaries)
+	own, before := len(s.boundaries), s.lines
 	s.boundaries = append(s.boundaries, p.Params["boundary"])
 	fallback := "text/plain"
 	if p.Subtype == "digest" {
@@ -327,6 +327,7 @@ func (s *scanner) multipart(p *Part, depth int) {
 	}
 	if len(p.Children) == 0 {
 		p.leaf()
+		p.Lines = s.linesSince(before)
 	}
 }
 

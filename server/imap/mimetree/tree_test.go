@@ -95,6 +95,16 @@ func TestLines(t *testing.T) {
 	if p.Children[0].Lines != 3 || p.Children[1].Lines != 3 {
 		t.Errorf("lines %d and %d, want 3 and 3", p.Children[0].Lines, p.Children[1].Lines)
 	}
+	// A multipart without parts is text.
+	for text, lines := range map[string]int64{"one\n\n--b--\n": 3, "": 0, "one": 1} {
+		p, err = Parse(strings.NewReader(crlf("Content-Type: multipart/mixed; boundary=b\n\n" + text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Multipart() || p.Lines != lines {
+			t.Errorf("%q: %d lines, want %d", text, p.Lines, lines)
+		}
+	}
 }
 
 func TestLongLines(t *testing.T) {

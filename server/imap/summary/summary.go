@@ -25,7 +25,7 @@ import (
 
 // Version is raised whenever a value comes out otherwise than before: what an
 // older version has written is thrown away and made anew.
-const Version = 2
+const Version = 3
 
 // Text is a kind of text that messages are sorted by.
 type Text uint8
