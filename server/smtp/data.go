@@ -200,6 +200,9 @@ func (s *session) unwanted(err error) *smtp.SMTPError {
 		return reply(554, "5.6.0", "A line is longer than %d octets", maxLine)
 	}
 	s.log.Error("receive", "err", err)
+	if errors.Is(err, store.ErrFull) {
+		return storeReply(err, s.kind)
+	}
 	s.closing = true
 	return replyLocal
 }

@@ -216,6 +216,41 @@ func TestStoreRefusals(t *testing.T) {
 	}
 }
 
+// A disk that is too full for a message that is on its way in is full in the same
+// words, and the connection stays.
+func TestFullSpool(t *testing.T) {
+	r := start(t, func(c *Config, _ *Settings) {
+		c.SpoolDir, c.SpoolMemory = c.SpoolDir+"/missing", 1000
+	})
+	line := strings.Repeat("x", 900)
+	dialTo(t, r.mx).do(`
+		S: 220 *
+		C: HELO x
+		S: 250 *
+		C: MAIL FROM:<x@sender.example>
+		S: 250 *
+		C: RCPT TO:<alice@example.com>
+		S: 250 *
+		C: DATA
+		S: 354 *
+		C: Subject: x
+		C:
+		C: ` + line + `
+		C: ` + line + `
+		C: .
+		S: 452 4.3.1 Storage is full, try again later
+		C: MAIL FROM:<x@sender.example>
+		S: 250 *
+		C: RCPT TO:<alice@example.com>
+		S: 250 *
+		C: DATA
+		S: 354 *
+		C: Subject: small
+		C:
+		C: .
+		S: 250 *`)
+}
+
 // A list's members here get the message, those elsewhere are queued, in one delivery.
 func TestAliasWithForward(t *testing.T) {
 	r := start(t)

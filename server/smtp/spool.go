@@ -1,9 +1,12 @@
 package smtp
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"sync"
+
+	"mailform/server/store"
 )
 
 // spool holds one message while it arrives: the store is not kept waiting for a
@@ -35,15 +38,19 @@ func (s *spool) grow(size int64) {
 	}
 }
 
+// Write fails with store.ErrFull when the disk does not take the message.
 func (s *spool) Write(b []byte) (int, error) {
 	if s.file == nil && s.size+int64(len(b)) > int64(s.memory) {
 		if err := s.spill(); err != nil {
-			return 0, err
+			return 0, fmt.Errorf("%w: %w", store.ErrFull, err)
 		}
 	}
 	if s.file != nil {
 		n, err := s.file.Write(b)
 		s.size += int64(n)
+		if err != nil {
+			err = fmt.Errorf("%w: %w", store.ErrFull, err)
+		}
 		return n, err
 	}
 	for rest := b; len(rest) > 0; {
