@@ -219,4 +219,3 @@ func (s *memory) Subscriptions(_ context.Context, name string) (list []string, e
 	err = s.look(name, func(a *account) error { list = slices.Sorted(maps.Keys(a.subs)); return nil })
 	return list, err
 }
-

@@ -293,4 +293,3 @@ func (a *account) info(name string, m *mailbox) store.MailboxInfo {
 	}
 	return i
 }
-
