@@ -25,6 +25,7 @@ type erasedDocument struct {
 	Freed         int64     `json:"freed_bytes"`    // octets of those
 	Files         int       `json:"files_read"`     // that were read again
 	Records       int       `json:"records_read"`   // in those
+	Key           bool      `json:"key_destroyed"`  // the key of its encrypted mail
 	Remains       []string  `json:"remains"`        // what was found of it
 	Waiting       int       `json:"waiting"`        // files that go when a backup that reads them has ended
 	Shared        int       `json:"shared"`         // messages that others were sent, too, and have
@@ -34,7 +35,7 @@ type erasedDocument struct {
 func erasedView(host string, e manifest.Erased) erasedDocument {
 	doc := erasedDocument{
 		FormatVersion: 1, Address: e.Account, Host: host, Time: e.Time.UTC(), Clean: e.Clean, Messages: e.Messages, Octets: e.Octets, Queued: e.Queued,
-		Segments: e.Segments, Freed: e.Freed, Files: e.Files, Records: e.Records, Remains: e.Remains, Waiting: e.Waiting, Shared: e.Shared,
+		Segments: e.Segments, Freed: e.Freed, Files: e.Files, Records: e.Records, Key: e.Key, Remains: e.Remains, Waiting: e.Waiting, Shared: e.Shared,
 	}
 	if doc.Remains == nil {
 		doc.Remains = []string{}
@@ -107,6 +108,9 @@ func (a *app) showErased(host string, e manifest.Erased) {
 	fmt.Fprintf(w, "%s of the store removed; %s in %s read again.\n", count(e.Segments, "file"), count(e.Records, "record"), count(e.Files, "file"))
 	if e.Shared > 0 {
 		fmt.Fprintf(w, "%s others were sent, too: theirs stay.\n", count(e.Shared, "message"))
+	}
+	if e.Key {
+		fmt.Fprintln(w, "Its key is destroyed: copies of its encrypted mail open with a keyring from before and the storage key of that time only.")
 	}
 	if !e.BackupsUntil.IsZero() {
 		fmt.Fprintf(w, "Backups may have copies until %s UTC.\n", e.BackupsUntil.Format(time.DateTime))

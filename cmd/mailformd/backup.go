@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ import (
 	"mailform/server/manifest"
 	"mailform/server/store"
 	"mailform/server/store/keyfile"
+	"mailform/server/store/seal"
 )
 
 func backupCommand() *cobra.Command {
@@ -88,7 +90,8 @@ func listBackups(ctx context.Context, w io.Writer, p *backup.Place) error {
 
 func restoreCommand() *cobra.Command {
 	var from source
-	var at, to string
+	var at, to, keyFile string
+	var noKey bool
 	cmd := &cobra.Command{
 		Use: "restore", Short: "bring the mail back from a backup", Args: cobra.NoArgs,
 		Long: `Bring the mail back from the newest backup, or the newest one not after --at.
@@ -104,8 +107,13 @@ UIDs that were given out after the backup are passed over, so that mail programs
 do not confuse messages. What waited for other hosts at the time of the backup is
 sent when mailformd starts, although it may have been sent since.
 
+Encrypted mail needs the storage key of the host that made the backup, which is in
+none: it is the one on this host, or that of --storage-key, as mailform storage-key
+export wrote it. Whether it opens the backup is found out before anything is changed.
+
 ` + sourceHelp,
-		Example: `  mailformd restore --at 2026-11-22T10:00:00Z --to /root/restored`,
+		Example: `  mailformd restore --at 2026-11-22T10:00:00Z --to /root/restored
+  mailformd restore --storage-key /root/mx1.storage-key`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := from.place()
 			if err != nil {
@@ -117,18 +125,21 @@ sent when mailformd starts, although it may have been sent since.
 					return fmt.Errorf("--at %q is not a time like 2026-11-22T10:00:00Z", at)
 				}
 			}
-			return restore(cmd.Context(), cmd.OutOrStdout(), p, limit, to)
+			return restore(cmd.Context(), cmd.OutOrStdout(), p, limit, to, keySource{keyFile, noKey})
 		},
 	}
 	from.flags(cmd.Flags())
 	cmd.Flags().StringVar(&at, "at", "", "the newest backup not after this time, as 2026-11-22T10:00:00Z")
 	cmd.Flags().StringVar(&to, "to", "", "restore below this directory; default the server's own")
+	cmd.Flags().StringVar(&keyFile, "storage-key", "", "file with the storage key of encrypted mail; - reads standard input")
+	cmd.Flags().BoolVar(&noKey, "without-storage-key", false, "restore encrypted mail without its key, which is brought later: mailformd store key import")
 	return cmd
 }
 
 // restore brings back the newest backup not after at, below to or in the server's place.
-func restore(ctx context.Context, w io.Writer, p *backup.Place, at time.Time, to string) error {
+func restore(ctx context.Context, w io.Writer, p *backup.Place, at time.Time, to string, from keySource) error {
 	var owner backup.Owner
+	own := to == ""
 	if to == "" {
 		to = layout().StateDir()
 		if _, err := (agent.Control{Socket: layout().ControlSocket()}).Status(ctx); err == nil {
@@ -143,6 +154,10 @@ func restore(ctx context.Context, w io.Writer, p *backup.Place, at time.Time, to
 	if err != nil {
 		return err
 	}
+	key, err := from.key(ctx, p, t)
+	if err != nil {
+		return err
+	}
 	out, err := p.Restore(ctx, t, to, owner)
 	if err != nil {
 		return err
@@ -154,7 +169,77 @@ func restore(ctx context.Context, w io.Writer, p *backup.Place, at time.Time, to
 	for _, path := range out.Beside {
 		fmt.Fprintf(w, "%s: not put in place, there is one already\n", path)
 	}
+	if own && key != nil {
+		place := (&storeKeeper{dir: new(string)}).keyPlace()
+		aside, err := place.Import(*key)
+		if err != nil {
+			return fmt.Errorf("the mail is restored, its storage key is not in its place: %w", err)
+		}
+		if aside != "" {
+			fmt.Fprintf(w, "the storage key that was here is kept in %s\n", aside)
+		}
+	}
 	return sayKey(w, filepath.Join(to, "store"))
+}
+
+// keySource says where the storage key of a backup is.
+type keySource struct {
+	file string // "" is this host
+	none bool   // it comes later
+}
+
+// key finds out whether the key opens the backup made at t, and returns one that came
+// from a file; nil when the backup needs none, or the one on this host.
+func (k keySource) key(ctx context.Context, p *backup.Place, t time.Time) (*seal.Key, error) {
+	ring, err := p.Keyring(ctx, t)
+	if err != nil || ring == nil || k.none {
+		return nil, err
+	}
+	var have *seal.Key
+	if k.file != "" {
+		key, err := readStorageKey(k.file)
+		if err != nil {
+			return nil, err
+		}
+		have = &key
+	} else if have, err = keyfile.Of(layout()).Key(); err != nil {
+		return nil, err
+	}
+	_, _, err = seal.Decode(have, rand.Reader, ring)
+	var wrong *seal.RootError
+	if errors.As(err, &wrong) {
+		here := "there is none on this host"
+		if wrong.Have != "" {
+			here = "this one is " + wrong.Have
+		}
+		return nil, fmt.Errorf("the mail of this backup is encrypted with the storage key %s, and %s. Nothing was changed; give it with --storage-key FILE, "+
+			"as mailform storage-key export wrote it, or restore with --without-storage-key and bring it later", wrong.Want, here)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the backup of %s: %w. Nothing was changed; choose another one", t.Format(time.RFC3339), err)
+	}
+	if k.file == "" {
+		return nil, nil
+	}
+	return have, nil
+}
+
+// readStorageKey reads a key that was exported; - is standard input.
+func readStorageKey(path string) (seal.Key, error) {
+	in := os.Stdin
+	if path != "-" {
+		f, err := os.Open(path)
+		if err != nil {
+			return seal.Key{}, err
+		}
+		defer f.Close()
+		in = f
+	}
+	text, err := io.ReadAll(io.LimitReader(in, 1024))
+	if err != nil {
+		return seal.Key{}, err
+	}
+	return seal.ParseText(string(text))
 }
 
 // sayKey says which storage key a restored store needs, when that is not here.
@@ -171,7 +256,7 @@ func sayKey(w io.Writer, dir string) error {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "its mail is encrypted with the storage key %s, which is not on this host: nobody can read it, and mailformd does not start,\n"+
-		"until it is brought back with mailformd store key import FILE, from what mailformd store key export wrote\n", need)
+		"until it is brought back with mailformd store key import FILE, from what mailform storage-key export wrote\n", need)
 	return err
 }
 

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -16,6 +18,8 @@ import (
 	"mailform/server/bucket/bucketsim"
 	"mailform/server/manifest"
 	"mailform/server/store"
+	"mailform/server/store/keyfile"
+	"mailform/server/store/seal"
 )
 
 // command runs a command of mailformd and returns what it printed.
@@ -113,5 +117,71 @@ func TestBackupCommands(t *testing.T) {
 	defer l.Close()
 	if boxes, err := l.Mailboxes(t.Context(), "alice@example.com"); err != nil || len(boxes) == 0 {
 		t.Errorf("restored: %v, %v", boxes, err)
+	}
+}
+
+// A restore of encrypted mail finds out whether the storage key opens it before it
+// changes anything, and brings it along.
+func TestRestoreAsksForTheKey(t *testing.T) {
+	for _, name := range []string{"AWS_SESSION_TOKEN", "ALL_PROXY", "all_proxy", "MAILFORM_CA_BUNDLE"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "id")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	srv := httptest.NewServer(&bucketsim.Sim{Bucket: "acme-mail", Keys: map[string]string{"id": "secret"}, Now: time.Now})
+	defer srv.Close()
+	t.Setenv("MAILFORM_ROOT", t.TempDir())
+	key, err := seal.NewKey(rand.Reader)
+	must(t, err)
+	another, err := seal.NewKey(rand.Reader)
+	must(t, err)
+	l, err := store.Open(layout().StoreDir(), store.Options{ReserveBytes: -1, Root: &key, Encrypt: true})
+	must(t, err)
+	must(t, l.EnsureAccount(t.Context(), "alice@example.com", 0))
+	_, err = l.Deliver(t.Context(), store.Delivery{Body: strings.NewReader("sealed"), Size: 6, Targets: []store.Target{{Account: "alice@example.com", Mailbox: "INBOX"}}})
+	must(t, err)
+	place, err := backup.NewPlace(backup.Config{Logger: slog.New(slog.DiscardHandler)}, manifest.Backup{Endpoint: srv.URL, Bucket: "acme-mail", AccessKeyID: "id", SecretAccessKey: "secret"}, "mx1")
+	must(t, err)
+	_, err = place.Backup(t.Context(), backup.Source{Store: l, Layout: layout(), Stack: "acme", Host: "mx1", Version: "1.0"})
+	must(t, errors.Join(err, l.Close()))
+
+	t.Setenv("MAILFORM_ROOT", t.TempDir()) // another machine
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		must(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	run := func(args ...string) (string, error) {
+		return command(t, restoreCommand(), append([]string{"--endpoint", srv.URL, "--bucket", "acme-mail", "--host", "mx1"}, args...)...)
+	}
+	for want, args := range map[string][]string{
+		"storage key " + key.Fingerprint() + ", and there is none on this host. Nothing was changed": nil,
+		"and this one is " + another.Fingerprint() + ". Nothing was changed":                         {"--storage-key", file("another", another.Text())},
+		"does not match its checksum": {"--storage-key", file("slip", key.Text()[:40]+"AAAA"+key.Text()[44:])},
+		"no such file":                {"--storage-key", filepath.Join(dir, "missing")},
+	} {
+		if _, err := run(args...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", args, err)
+		}
+		if _, err := os.Stat(layout().StateDir()); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("%q: something was changed: %v", args, err)
+		}
+	}
+	out, err := run("--storage-key", file("key", key.Text()+"\n"))
+	if err != nil || !strings.Contains(out, key.Fingerprint()+", which is on this host") || strings.Contains(out, key.Text()) {
+		t.Fatalf("%q, %v", out, err)
+	}
+	have, err := keyfile.Of(layout()).Key()
+	if err != nil || have == nil || *have != key {
+		t.Fatalf("%v, %v", have, err)
+	}
+	l, err = store.Open(layout().StoreDir(), store.Options{ReserveBytes: -1, Root: have})
+	must(t, err)
+	must(t, errors.Join(l.Check(t.Context()), l.Close()))
+	// Elsewhere, and to be opened later.
+	out, err = run("--without-storage-key", "--to", filepath.Join(dir, "later"))
+	if err != nil || !strings.Contains(out, key.Fingerprint()) {
+		t.Errorf("%q, %v", out, err)
 	}
 }

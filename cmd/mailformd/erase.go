@@ -29,7 +29,8 @@ last octet, and what is still there of the account is listed. The exit code is 0
 
 The account must not be in the spec any more. What others were sent, too, is theirs and stays. Backups have copies until
 they are given up, and so have snapshots of the disk; the blocks of removed files are the file system's to use again.
-Of the account stay its name and the highest numbers it has given out, so that no mail program confuses messages, and,
+The key of encrypted mail is destroyed; backups have it, wrapped by the storage key, until they are given up: mailformd store
+key rotate, and the loss of all copies of the key before, makes those useless, too. Of the account stay its name and the highest numbers it has given out, so that no mail program confuses messages, and,
 until its 30 days are over, a password made here; mailform mailbox erase removes that, too.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var e manifest.Erased
@@ -111,6 +112,9 @@ func printErased(w io.Writer, e manifest.Erased) error {
 	fmt.Fprintf(t, "read again:\t%d records of %s in %d files\n", e.Records, octets(e.Scanned), e.Files)
 	if e.Shared > 0 {
 		fmt.Fprintf(t, "theirs:\t%d messages of %s that others were sent, too\n", e.Shared, octets(e.SharedOctets))
+	}
+	if e.Key {
+		fmt.Fprintf(t, "key:\tdestroyed: copies of its mail elsewhere open with a keyring from before and the storage key of that time only\n")
 	}
 	if !e.BackupsUntil.IsZero() {
 		fmt.Fprintf(t, "backups:\tmay have copies until %s UTC\n", e.BackupsUntil.Format(time.DateTime))

@@ -120,6 +120,64 @@ func (p *Place) Restore(ctx context.Context, t time.Time, dir string, owner Owne
 	return out, syncDir(dir)
 }
 
+// Keyring returns the keyring of the backup made at t, which opens with its host's
+// storage key; nil when its mail is not encrypted. Nothing is written.
+func (p *Place) Keyring(ctx context.Context, t time.Time) ([]byte, error) {
+	m, err := p.Manifest(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range m.Pages {
+		files, err := p.page(ctx, o)
+		if err != nil {
+			return nil, fmt.Errorf("the backup of %s: %w", t.Format(time.RFC3339), err)
+		}
+		for _, f := range files {
+			if f.Name != keyringFile {
+				continue
+			}
+			var b []byte
+			for _, o := range f.Parts {
+				part, err := p.object(ctx, o)
+				if err != nil {
+					return nil, fmt.Errorf("the keyring of the backup of %s: %w", t.Format(time.RFC3339), err)
+				}
+				if b = append(b, part...); len(b) > maxKeyring {
+					return nil, fmt.Errorf("the keyring of the backup of %s: %w: it is too long", t.Format(time.RFC3339), errDamaged)
+				}
+			}
+			return b, nil
+		}
+	}
+	return nil, nil
+}
+
+// keyringFile is the store's keyring in a backup.
+const keyringFile = storeDir + "keyring"
+
+// maxKeyring is how many octets of one are read.
+const maxKeyring = 64 << 20
+
+// object reads one object into memory.
+func (p *Place) object(ctx context.Context, o object) ([]byte, error) {
+	if o.Size > maxKeyring {
+		return nil, fmt.Errorf("%w: it has %d octets", errDamaged, o.Size)
+	}
+	var b sliceAt
+	err := p.fetchPart(ctx, o, &b, 0)
+	return b, err
+}
+
+// sliceAt is an io.WriterAt in memory.
+type sliceAt []byte
+
+func (s *sliceAt) WriteAt(p []byte, off int64) (int, error) {
+	if n := off + int64(len(p)); n > int64(len(*s)) {
+		*s = append(*s, make([]byte, n-int64(len(*s)))...)
+	}
+	return copy((*s)[off:], p), nil
+}
+
 // fetch writes the files of a backup below dir and reports all damage at once.
 func (p *Place) fetch(ctx context.Context, m *Manifest, dir string) error {
 	damage := &DamageError{Time: m.Time}

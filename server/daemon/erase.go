@@ -53,7 +53,7 @@ func NewErased(e store.Erasure) manifest.Erased {
 	return manifest.Erased{
 		Account: e.Account, Time: e.Time, Clean: e.Clean(), Mailboxes: e.Mailboxes, Messages: e.Messages, Octets: e.Octets, Queued: e.Queued,
 		Segments: e.Segments, Freed: e.Freed, Moved: e.Moved, Files: e.Files, Records: e.Records, Scanned: e.Scanned,
-		Remains: e.Remains, Waiting: e.Waiting, Shared: e.Shared, SharedOctets: e.SharedOctets,
+		Key: e.Key, Remains: e.Remains, Waiting: e.Waiting, Shared: e.Shared, SharedOctets: e.SharedOctets,
 	}
 }
 

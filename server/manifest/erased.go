@@ -23,6 +23,10 @@ type Erased struct {
 	Moved    int64 `json:"moved_bytes"` // of others, copied out of them before
 	Indexes  int64 `json:"index_bytes"` // octets of its search index that were removed
 
+	// Key says that the account's key was destroyed: copies of its mail that are left
+	// elsewhere open only with a keyring from before and the storage key of that time.
+	Key bool `json:"key_destroyed,omitempty"`
+
 	// Files, Records and Scanned are what was read afterwards to look for more.
 	Files   int   `json:"files_read"`
 	Records int   `json:"records_read"`

@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
 	"slices"
 	"time"
+
+	"mailform/server/store/seal"
 )
 
 // Erasure is what Erase has removed, and what it found when it looked for more.
@@ -33,6 +36,11 @@ type Erasure struct {
 	// Shared are bodies that were delivered to others, too, and are theirs.
 	Shared       int   `json:"shared"`
 	SharedOctets int64 `json:"shared_bytes"`
+
+	// Key says that the account had a key and that it is destroyed: what was encrypted
+	// for it alone cannot be read, wherever there is a copy, but with a keyring from
+	// before and the storage key of that time.
+	Key bool `json:"key_destroyed,omitempty"`
 
 	// Files, Records and Scanned are what was read again afterwards, to the last octet.
 	Files   int   `json:"files_read"`
@@ -101,6 +109,8 @@ func (l *Log) Erase(ctx context.Context, account string, o CompactOptions) (e Er
 	if err != nil {
 		return e, err
 	}
+	ring := l.vault.ring.Load()
+	e.Key = ring != nil && ring.Has(account)
 	if err := l.empty(ctx, account, &e); err != nil {
 		return e, err
 	}
@@ -375,6 +385,9 @@ func (l *Log) prove(ctx context.Context, account string, prints fingerprints, e 
 	if err != nil && !errors.Is(err, ErrNoMailbox) {
 		return err
 	}
+	if err := l.proveKey(account, e, remains); err != nil {
+		return err
+	}
 	for _, b := range boxes {
 		remains("mailbox %s with %d messages: the account is in use", b.Name, b.Messages)
 	}
@@ -430,6 +443,25 @@ func (l *Log) prove(ctx context.Context, account string, prints fingerprints, e 
 			}
 			e.Files++
 			e.Scanned += n
+		}
+	}
+	return nil
+}
+
+// proveKey looks for the account's key in both files of the keyring.
+func (l *Log) proveKey(account string, e *Erasure, remains func(string, ...any)) error {
+	for _, name := range []string{keyringName, keyringCopy} {
+		b, err := l.readKeyring(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		e.Files++
+		e.Scanned += int64(len(b))
+		if bytes.Contains(b, seal.LineOf(account)) {
+			remains("%s: the key of the account", name)
 		}
 	}
 	return nil

@@ -55,7 +55,8 @@ func (l *Log) EnsureAccount(ctx context.Context, name string, quota int64) error
 }
 
 // EmptyAccount implements Store. The account itself stays, so that UIDVALIDITY goes
-// on growing when it is used again.
+// on growing when it is used again. Its key does not stay: mail that comes later is
+// encrypted with another one, and that of before cannot be read from copies of the disk.
 func (l *Log) EmptyAccount(ctx context.Context, name string) error {
 	if l.closed() {
 		return ErrClosed
@@ -63,7 +64,7 @@ func (l *Log) EmptyAccount(ctx context.Context, name string) error {
 	if l.ix.lookup(name) == nil {
 		return nil
 	}
-	return l.do(ctx, func(t *txn) error {
+	if err := l.do(ctx, func(t *txn) error {
 		a := t.stage.account(name)
 		if a == nil {
 			return nil
@@ -78,6 +79,15 @@ func (l *Log) EmptyAccount(ctx context.Context, name string) error {
 			t.subscribe(a, n, false)
 		}
 		return nil
+	}); err != nil {
+		return err
+	}
+	// Only once it is durable that nothing needs the key.
+	return l.do(ctx, func(t *txn) error {
+		if a := t.stage.account(name); a != nil && a.count > 0 {
+			return nil // it is used again already
+		}
+		return t.dropKey(name)
 	})
 }
 

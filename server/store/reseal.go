@@ -293,11 +293,15 @@ func (l *Log) isStuck(id uint64) bool {
 	return l.sealing.stuck[id]
 }
 
-// keyAll gives a key to each account, and returns those that had none.
+// keyAll gives a key to each account that has mail, and returns those that had none.
 func (l *Log) keyAll() (keyed []string, err error) {
 	l.ix.mu.RLock()
-	for name := range l.ix.accounts {
-		keyed = append(keyed, name)
+	for name, a := range l.ix.accounts {
+		a.mu.RLock()
+		if a.count > 0 {
+			keyed = append(keyed, name)
+		}
+		a.mu.RUnlock()
 	}
 	l.ix.mu.RUnlock()
 	slices.Sort(keyed)

@@ -341,7 +341,7 @@ func TestSealedErase(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, err := l.Erase(ctx, "a@b", CompactOptions{})
-	if err != nil || !e.Clean() || e.Shared != 1 {
+	if err != nil || !e.Clean() || !e.Key || e.Shared != 1 {
 		t.Fatalf("%+v, %v", e, err)
 	}
 	if _, err := l.Keys().OpenBody(slots); !errors.Is(err, ErrNoKey) {
@@ -506,5 +506,38 @@ func BenchmarkSealedBody(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// An account that is emptied, 30 days after its mailbox was removed, has another key when
+// it is used again: mail from before cannot be read from copies of the disk.
+func TestSealedEmpty(t *testing.T) {
+	ctx := t.Context()
+	l := sealedLog(t, t.TempDir(), Options{})
+	deliverBody(t, l, "from before")
+	before, err := l.vault.ring.Load().SealOctets("a@b", "test", []byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.EmptyAccount(ctx, "a@b"); err != nil {
+		t.Fatal(err)
+	}
+	if l.Keys().Has("a@b") {
+		t.Error("the key is there")
+	}
+	for _, name := range []string{keyringName, keyringCopy} {
+		if b, err := l.readKeyring(name); err != nil || bytes.Contains(b, seal.LineOf("a@b")) || !bytes.Contains(b, seal.LineOf("")) {
+			t.Errorf("%s: %q, %v", name, b, err)
+		}
+	}
+	if err := l.EnsureAccount(ctx, "a@b", 0); err != nil {
+		t.Fatal(err)
+	}
+	m := deliverBody(t, l, "from later")
+	if _, err := l.vault.ring.Load().OpenOctets("a@b", "test", before); !errors.Is(err, seal.ErrTampered) {
+		t.Errorf("it is the key from before: %v", err)
+	}
+	if got, err := readBody(l, m); err != nil || got != "P: 1\r\nfrom later" {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -78,8 +78,8 @@ func (k Key) Fingerprint() string {
 
 func (k Key) String() string { return "storage key " + k.Fingerprint() }
 
-// GoString keeps the octets out of %#v.
-func (k Key) GoString() string { return k.String() }
+// Format keeps the octets out of every verb, %x and %d too.
+func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
 
 // textPrefix begins a key written down, and says what it is.
 const textPrefix = "MAILFORM-STORAGE-KEY-1-"

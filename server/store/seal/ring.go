@@ -220,6 +220,14 @@ func (r *Ring) Encode() ([]byte, error) {
 	return b, nil
 }
 
+// LineOf is how the line of a name's key begins, in a ring as it is written.
+func LineOf(name string) []byte { return []byte("\n" + strconv.QuoteToASCII(name) + " ") }
+
+// Format tells the root key's fingerprint only, whatever the verb.
+func (r *Ring) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "keyring of storage key %s", r.Fingerprint())
+}
+
 // wrapped is a ring as it was written, before it is opened.
 type wrapped struct {
 	fingerprint string

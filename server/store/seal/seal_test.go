@@ -247,3 +247,18 @@ func FuzzRing(f *testing.F) {
 		}
 	})
 }
+
+// Neither a key nor a keyring shows an octet of a key, whatever the verb.
+func TestNothingIsShown(t *testing.T) {
+	key, err := KeyOf(bytes.Repeat([]byte{0xab}, KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range []any{key, &key, New(key, rand.Reader)} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d"} {
+			if text := fmt.Sprintf(verb, v); strings.Contains(text, "171") || strings.Contains(strings.ToLower(text), "abab") {
+				t.Errorf("%T with %s: %s", v, verb, text)
+			}
+		}
+	}
+}
