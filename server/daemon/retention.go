@@ -80,7 +80,9 @@ func (r *retention) apply(ctx context.Context, account string, rule manifest.Ret
 	}
 	watch.Close()
 	var uids []store.UID
-	for _, m := range snap.Messages.All() {
+	var m store.Message
+	for row := range snap.Messages.Rows(0, snap.Messages.Len()) {
+		row.Read(&m)
 		if m.SaveDate.Before(before) && len(uids) < most {
 			uids = append(uids, m.UID)
 		}

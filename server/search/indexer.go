@@ -254,9 +254,11 @@ func (n *Indexer) update(ctx context.Context, account string, p *pending) error 
 			return err
 		}
 		watch.Close()
-		for _, m := range snap.Messages.All() {
+		var m store.Message
+		for row := range snap.Messages.Rows(0, snap.Messages.Len()) {
+			row.Read(&m)
 			alive[at(m.Body)] = true
-			if err := n.add(ctx, x, m); err != nil {
+			if err := n.add(ctx, x, &m); err != nil {
 				return err
 			}
 		}
