@@ -150,7 +150,8 @@ func startMailformd(dir, bin, names string, id *identity) (*peer, error) {
 
 // startDovecot runs Postfix, which hands mail to Dovecot by LMTP; mail is in
 // maildirs. What is not written here is at Debian's default. Neither logs
-// deliveries to anything but a file that is never synced.
+// deliveries to anything but a file that is never synced. With Debian's limit of 256 MB
+// for each process Dovecot does not open a Maildir of a million messages.
 func startDovecot(dir string, id *identity) (*peer, error) {
 	ports, err := freePorts(3)
 	if err != nil {
@@ -221,6 +222,7 @@ state_dir = %[1]s/run
 log_path = %[1]s/dovecot.log
 listen = 127.0.0.1
 protocols = imap lmtp pop3
+default_vsz_limit = 4G
 ssl = required
 ssl_cert = <%[3]s
 ssl_key = <%[4]s
