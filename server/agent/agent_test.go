@@ -80,8 +80,8 @@ func (m *machine) agent() *Agent {
 		Systemd: m, Tools: m, Daemon: daemon{m}, Prober: m,
 		NewPassword: func() (string, error) { m.hashed++; return fmt.Sprintf("first-password-%d", m.hashed), nil },
 		// The text must not be found in the hash, or the search for leaks would find it there.
-		SCRAMKeys:    func(p string) (string, error) { return "SCRAM-SHA-256$" + manifest.Fingerprint(p), nil },
-		HashPassword: func(p string) (string, error) { return "$argon2id$" + manifest.Fingerprint(p), nil },
+		SCRAMKeys:    func(p string) (string, error) { return "SCRAM-SHA-256$" + manifest.SHA256([]byte(p)), nil },
+		HashPassword: func(p string) (string, error) { return "$argon2id$" + manifest.SHA256([]byte(p)), nil },
 		Rand:         rand.Reader,
 		Now:          func() time.Time { return m.now },
 		Sleep:        func(_ context.Context, d time.Duration) error { m.now = m.now.Add(d); return nil },

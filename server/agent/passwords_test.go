@@ -24,7 +24,7 @@ func TestSCRAMKeysGoWithThePassword(t *testing.T) {
 		}
 		return c.SCRAM[bob]
 	}
-	of := func(text string) string { return "SCRAM-SHA-256$" + manifest.Fingerprint(text) }
+	of := func(text string) string { return "SCRAM-SHA-256$" + manifest.SHA256([]byte(text)) }
 	first := m.mustConverge(wanted()).Passwords[bob]
 	if got := keys(); got != of(first) {
 		t.Errorf("keys %q of the first password %q", got, first)
