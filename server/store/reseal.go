@@ -139,11 +139,16 @@ type clearSegment struct {
 
 // clearSegments finds the files that hold something in the clear, the oldest first.
 func (l *Log) clearSegments(ctx context.Context) (list []clearSegment, err error) {
-	last, end := l.last, l.end
-	if !l.opt.Keyless { // then somebody writes
-		if err := l.do(ctx, func(*txn) error { last, end = l.last, l.end; return nil }); err != nil {
-			return nil, err
-		}
+	var last uint64
+	var end int64
+	look := func(*txn) error { last, end = l.last, l.end; return nil }
+	if l.opt.Keyless { // then nobody writes
+		err = look(nil)
+	} else {
+		err = l.do(ctx, look)
+	}
+	if err != nil {
+		return nil, err
 	}
 	s := &l.sealing
 	s.mu.Lock()
