@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -145,6 +146,7 @@ func (s IMAP) fetch(ctx context.Context, uids []imap.UID, visit func(*Message, i
 	section := &imap.FetchItemBodySection{Peek: true}
 	cmd := s.Client.Fetch(imap.UIDSetNum(uids...), &imap.FetchOptions{UID: true, Flags: true, InternalDate: true, BodySection: []*imap.FetchItemBodySection{section}})
 	k := newTaker("")
+	var text heard
 	err := func() error {
 		for msg := cmd.Next(); msg != nil; msg = cmd.Next() {
 			if err := ctx.Err(); err != nil {
@@ -168,7 +170,8 @@ func (s IMAP) fetch(ctx context.Context, uids []imap.UID, visit func(*Message, i
 						continue
 					}
 					var err error
-					if body, _, err = k.take(item.Literal, false); err != nil {
+					text.r = item.Literal
+					if body, _, err = k.take(&text, false); err != nil {
 						return err
 					}
 				}
@@ -184,7 +187,24 @@ func (s IMAP) fetch(ctx context.Context, uids []imap.UID, visit func(*Message, i
 		}
 		return nil
 	}()
+	if text.broken {
+		// The client's own goroutine reads on after a failure; to close the command now
+		// would read beside it.
+		return err
+	}
 	return errors.Join(err, cmd.Close())
+}
+
+// heard remembers whether reading failed.
+type heard struct {
+	r      io.Reader
+	broken bool
+}
+
+func (h *heard) Read(b []byte) (int, error) {
+	n, err := h.r.Read(b)
+	h.broken = h.broken || err != nil && err != io.EOF
+	return n, err
 }
 
 func (s IMAP) warn(format string, args ...any) {
