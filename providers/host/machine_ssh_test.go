@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,7 +104,15 @@ func (c *cloud) shownByOpenSSH() []string {
 	c.l.t.Helper()
 	var out []string
 	for _, algorithm := range []string{ssh.KeyAlgoED25519, ssh.KeyAlgoECDSA256, ssh.KeyAlgoRSASHA512} {
-		conn, err := c.l.network.Dial(context.Background(), "tcp", net.JoinHostPort(c.l.address, "22"))
+		var conn net.Conn
+		var err error
+		// OpenSSH's server that reads its keys anew starts itself anew, and refuses for a moment.
+		for soon := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			conn, err = c.l.network.Dial(context.Background(), "tcp", net.JoinHostPort(c.l.address, "22"))
+			if !errors.Is(err, syscall.ECONNREFUSED) || time.Now().After(soon) {
+				break
+			}
+		}
 		if err != nil {
 			c.l.t.Fatal(err)
 		}
