@@ -190,15 +190,14 @@ func (l *Log) addKeys(names ...string) error {
 	if len(missing) == 0 && !l.vault.dirty {
 		return nil
 	}
-	if _, err := ring.Add(missing...); err != nil {
+	if _, err := ring.Make(missing...); err != nil {
 		return err
 	}
 	if err := l.writeKeyring(l.vault.dirty); err != nil {
-		for _, name := range missing {
-			ring.Drop(name) // nothing was sealed with it
-		}
+		ring.Discard()
 		return err
 	}
+	ring.Keep()
 	return nil
 }
 

@@ -20,7 +20,8 @@ import (
 // wait to be sent are sealed with it.
 const Server = ""
 
-// Ring holds the keys of a store's accounts. It is safe for many goroutines.
+// Ring holds the keys of a store's accounts. It is safe for many goroutines; those
+// that change it take turns.
 type Ring struct {
 	rand io.Reader
 
@@ -29,6 +30,7 @@ type Ring struct {
 	gen   uint64 // grows with each change
 	names map[string]*member
 	ids   map[uint64]*member
+	fresh []*member // made, and not to be used before they are written
 }
 
 // member is one key of the ring.
@@ -84,36 +86,61 @@ func (r *Ring) Names() []string {
 	return slices.Sorted(maps.Keys(r.names))
 }
 
-// Add makes a key for each name that has none, and says whether it made one. The
-// ring has to be written before anything is sealed with it.
-func (r *Ring) Add(names ...string) (made bool, err error) {
+// Make makes a key for each name that has none, and says whether it made one. Encode
+// has them at once, and nothing else has before Keep: what is sealed with a key that
+// is on no disk yet may be on one before the key is.
+func (r *Ring) Make(names ...string) (made bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, name := range names {
-		if r.names[name] != nil {
+		if r.names[name] != nil || slices.ContainsFunc(r.fresh, func(m *member) bool { return m.name == name }) {
 			continue
 		}
-		key, err := NewKey(r.rand)
+		m, err := r.newKey(name)
 		if err != nil {
-			return made, err
+			r.fresh = nil
+			return false, err
 		}
-		var id [8]byte
-		for taken := true; taken; {
-			if _, err := io.ReadFull(r.rand, id[:]); err != nil {
-				return made, err
-			}
-			_, taken = r.ids[binary.LittleEndian.Uint64(id[:])]
-		}
-		m, err := newMember(name, binary.LittleEndian.Uint64(id[:]), key)
-		if err != nil {
-			return made, err
-		}
-		r.names[name], r.ids[m.id], made = m, m, true
+		r.fresh = append(r.fresh, m)
 	}
-	if made {
+	if len(r.fresh) > 0 {
 		r.gen++
 	}
-	return made, nil
+	return len(r.fresh) > 0, nil
+}
+
+func (r *Ring) newKey(name string) (*member, error) {
+	key, err := NewKey(r.rand)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var b [8]byte
+		if _, err := io.ReadFull(r.rand, b[:]); err != nil {
+			return nil, err
+		}
+		id := binary.LittleEndian.Uint64(b[:])
+		if r.ids[id] == nil && !slices.ContainsFunc(r.fresh, func(m *member) bool { return m.id == id }) {
+			return newMember(name, id, key)
+		}
+	}
+}
+
+// Keep has the keys that were made used from now on: the ring is written.
+func (r *Ring) Keep() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.fresh {
+		r.names[m.name], r.ids[m.id] = m, m
+	}
+	r.fresh = nil
+}
+
+// Discard forgets the keys that were made: the ring could not be written.
+func (r *Ring) Discard() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fresh = nil
 }
 
 // Drop forgets the name's key, and says whether there was one. Once the ring is
@@ -211,11 +238,12 @@ func (r *Ring) Encode() ([]byte, error) {
 	line := func(text string) {
 		b = fmt.Appendf(b, "%s *%08x\n", text, crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
 	}
-	line(fmt.Sprintf("%s%s %d %d", ringMagic, r.root.Fingerprint(), r.gen, len(r.names)))
-	for _, name := range slices.Sorted(maps.Keys(r.names)) {
-		m := r.names[name]
-		sealed := w.Seal(nil, nil, m.key.octets[:], keyContext(name, m.id))
-		line(fmt.Sprintf("%s %016x %s", strconv.QuoteToASCII(name), m.id, base64.RawStdEncoding.EncodeToString(sealed)))
+	all := append(slices.Collect(maps.Values(r.names)), r.fresh...)
+	slices.SortFunc(all, func(x, y *member) int { return strings.Compare(x.name, y.name) })
+	line(fmt.Sprintf("%s%s %d %d", ringMagic, r.root.Fingerprint(), r.gen, len(all)))
+	for _, m := range all {
+		sealed := w.Seal(nil, nil, m.key.octets[:], keyContext(m.name, m.id))
+		line(fmt.Sprintf("%s %016x %s", strconv.QuoteToASCII(m.name), m.id, base64.RawStdEncoding.EncodeToString(sealed)))
 	}
 	return b, nil
 }

@@ -17,9 +17,10 @@ func testRing(t testing.TB, names ...string) (*Ring, Key) {
 		t.Fatal(err)
 	}
 	r := New(root, rand.Reader)
-	if _, err := r.Add(names...); err != nil {
+	if _, err := r.Make(names...); err != nil {
 		t.Fatal(err)
 	}
+	r.Keep()
 	return r, root
 }
 
@@ -87,9 +88,13 @@ func TestBody(t *testing.T) {
 		t.Errorf("for one without a key: %v", err)
 	}
 	// Whoever comes by that name later has another key.
-	if _, err := r.Add("a@x", "b@x"); err != nil {
+	if _, err := r.Make("a@x", "b@x"); err != nil {
 		t.Fatal(err)
 	}
+	if r.Has("a@x") {
+		t.Error("a key that is not written is used")
+	}
+	r.Keep()
 	if err := read(); !errors.Is(err, ErrNoKey) {
 		t.Errorf("with new keys of the same names: %v", err)
 	}
