@@ -157,11 +157,7 @@ func (a *app) readStorageKey(path string) (string, error) {
 // withHost does something with the host that is named, or the spec's only one.
 func (a *app) withHost(c *cobra.Command, stack *stackFlags, args []string, do func(context.Context, *session.Session, string) error) error {
 	hosts, args := hostArgument(args)
-	opts, err := stack.options(args)
-	if err != nil {
-		return err
-	}
-	s, err := session.Open(a.env, opts)
+	s, err := a.open(stack, args, false)
 	if err != nil {
 		return err
 	}
