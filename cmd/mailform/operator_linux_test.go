@@ -25,6 +25,7 @@ func TestRealOperator(t *testing.T) {
 	t.Run("journal", r.journal)
 	t.Run("status", r.status)
 	t.Run("mailbox", r.mailbox)
+	t.Run("encryption", r.encryption)
 	t.Run("bans", r.bans)
 }
 
