@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -163,6 +164,10 @@ func TestKilledApply(t *testing.T) {
 // it: what is in flight is finished, nothing more is begun.
 func TestInterruptedApply(t *testing.T) {
 	t.Parallel()
+	// Under nohup SIGHUP is ignored, and would be by what is started here, too.
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP)
+	defer signal.Stop(heard)
 	g := &barrier{}
 	w, s := newShell(t, g)
 	for _, x := range []struct {
