@@ -139,7 +139,7 @@ func settled(f *manifest.Reach, hostname string) bool {
 
 // look finds out how things are now.
 func (r *reach) look(ctx context.Context, s reachSettings) *manifest.Reach {
-	ctx, cancel := context.WithTimeout(ctx, reachBound)
+	ctx, cancel := context.WithTimeout(queue.Anew(ctx), reachBound)
 	defer cancel()
 	f := &manifest.Reach{Checked: r.now().UTC().Truncate(time.Second)}
 	var wg sync.WaitGroup

@@ -51,8 +51,17 @@ func newDNS(servers []string, timeout time.Duration, now func() time.Time) *DNS 
 }
 
 func (d *DNS) look(ctx context.Context, name string, kind uint16) ([]dns.RR, error) {
+	if ctx.Value(anew{}) != nil {
+		return d.cache.renew(ctx, asked(name, kind))
+	}
 	return d.cache.get(ctx, asked(name, kind))
 }
+
+type anew struct{}
+
+// Anew has a DNS ask the name servers under this context, also what it remembers: it
+// is to be found out how things are now.
+func Anew(ctx context.Context) context.Context { return context.WithValue(ctx, anew{}, true) }
 
 // LookupMX implements Resolver.
 func (d *DNS) LookupMX(ctx context.Context, domain string) ([]MX, error) {

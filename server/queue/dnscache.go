@@ -121,6 +121,18 @@ func (c *cache) fly(ctx context.Context, q question, f *flight) {
 	close(f.done)
 }
 
+// renew asks whatever is remembered, and remembers what is said now.
+func (c *cache) renew(ctx context.Context, q question) ([]dns.RR, error) {
+	a := c.ask(ctx, q)
+	if err := ctx.Err(); err != nil && a.err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keep(q, cached{a, c.now().Add(a.ttl)})
+	return a.records, a.err
+}
+
 // known looks into both generations. What is asked for of the elder becomes one of
 // the younger.
 func (c *cache) known(q question) (answer, bool) {

@@ -249,3 +249,30 @@ func FuzzRemember(f *testing.F) {
 		}
 	})
 }
+
+// What is to be found out anew is asked for whatever is remembered, and remembered in
+// the place of that.
+func TestAnew(t *testing.T) {
+	t.Parallel()
+	address := "192.0.2.1"
+	a := &asking{answer: func(q question) answer {
+		rr, err := dns.NewRR(q.name + " 300 IN A " + address)
+		if err != nil || q.kind != dns.TypeA {
+			return answer{ttl: time.Minute}
+		}
+		return answer{records: []dns.RR{rr}, ttl: 5 * time.Minute}
+	}}
+	d := &DNS{cache: newCache(time.Now, a.ask)}
+	look := func(ctx context.Context, want string) {
+		t.Helper()
+		got, err := d.LookupAddr(ctx, "mail.example")
+		if err != nil || len(got) != 1 || got[0].String() != want {
+			t.Errorf("%v, %v, expected %s", got, err, want)
+		}
+	}
+	look(t.Context(), "192.0.2.1")
+	address = "192.0.2.2"
+	look(t.Context(), "192.0.2.1")
+	look(Anew(t.Context()), "192.0.2.2")
+	look(t.Context(), "192.0.2.2")
+}
