@@ -26,6 +26,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/letsencrypt/pebble/v2/ca"
@@ -72,6 +73,7 @@ type Server struct {
 	roots    []byte
 	store    *db.MemoryStore
 	counter  counter
+	accounts sync.Mutex // held while one is made
 }
 
 // New starts an authority with keys of its own. Pebble has goroutines that end
