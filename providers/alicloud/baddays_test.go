@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,10 +26,10 @@ func TestHalfAPageIsNeverAbsence(t *testing.T) {
 	for _, action := range []string{"DescribeVpcs", "DescribeKeyPairs", "DescribeInstances", "DescribeEipAddresses", "DescribeSecurityGroups",
 		"DescribeSecurityGroupAttribute", "DescribeDisks", "DescribeAutoSnapshotPolicyEx"} {
 		for _, forever := range []bool{false, true} {
-			broken := 0
+			var broken atomic.Int64 // requests that were given up may still be asking
 			c.inject(func(call alicloudsim.Call) alicloudsim.Fault {
 				if call.Action == action {
-					if broken++; broken == 1 || forever {
+					if broken.Add(1) == 1 || forever {
 						return alicloudsim.Fault{HalfPage: true}
 					}
 				}
@@ -42,7 +43,7 @@ func TestHalfAPageIsNeverAbsence(t *testing.T) {
 			case err == nil && len(seen.Objects) != 10:
 				t.Errorf("%s, for ever %v: %d objects and no error", action, forever, len(seen.Objects))
 			}
-			if broken == 0 {
+			if broken.Load() == 0 {
 				t.Errorf("%s was not called", action)
 			}
 		}
@@ -176,8 +177,8 @@ func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f
 func TestGoneBetweenTwoLooks(t *testing.T) {
 	for _, x := range []struct {
 		goes    bool
-		denials int // how often the vendor says that it is gone
-		objects int // 0 for an error
+		denials int64 // how often the vendor says that it is gone
+		objects int   // 0 for an error
 	}{{true, 1, 10}, {false, 1, 11}, {false, 100, 0}} {
 		c := newCloud(t)
 		c.apply(c.provider(), testSpec(withDisk))
@@ -190,7 +191,7 @@ func TestGoneBetweenTwoLooks(t *testing.T) {
 			t.Fatal(err)
 		}
 		id := regexp.MustCompile(`sg-[0-9a-z]+`).FindString(string(made))
-		denied := 0
+		var denied atomic.Int64
 		p := c.provider(func(cfg *Config) {
 			cfg.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
 				sent, err := httputil.DumpRequestOut(r, true)
@@ -198,7 +199,7 @@ func TestGoneBetweenTwoLooks(t *testing.T) {
 					return nil, err
 				}
 				if q := string(sent); x.goes && strings.Contains(q, "DescribeSecurityGroupAttribute") && strings.Contains(q, id) {
-					denied++ // only one request is about this group: the next listing has it no more
+					denied.Add(1) // only one request is about this group: the next listing has it no more
 					if _, err := c.sim.Console("ecs", "DeleteSecurityGroup", map[string]string{"RegionId": "cn-hongkong", "SecurityGroupId": id}); err != nil {
 						t.Error(err)
 					}
@@ -207,16 +208,16 @@ func TestGoneBetweenTwoLooks(t *testing.T) {
 			})
 		})
 		c.inject(func(call alicloudsim.Call) alicloudsim.Fault {
-			if x.goes || call.Action != "DescribeSecurityGroupAttribute" || call.Params.Get("SecurityGroupId") != id || denied == x.denials {
+			if x.goes || call.Action != "DescribeSecurityGroupAttribute" || call.Params.Get("SecurityGroupId") != id || denied.Load() == x.denials {
 				return alicloudsim.Fault{}
 			}
-			denied++
+			denied.Add(1)
 			return alicloudsim.Fault{Status: http.StatusNotFound, Code: "InvalidSecurityGroupId.NotFound"}
 		})
 		desired, _ := p.Declare(testSpec(withDisk))
 		seen, err := p.Observe(t.Context(), plan.Scope{Stack: "acme-mail", Desired: desired})
-		if denied == 0 || (err != nil) != (x.objects == 0) || err == nil && len(seen.Objects) != x.objects {
-			t.Errorf("%+v: denied %d times: %d objects, %v", x, denied, len(seen.Objects), err)
+		if denied.Load() == 0 || (err != nil) != (x.objects == 0) || err == nil && len(seen.Objects) != x.objects {
+			t.Errorf("%+v: denied %d times: %d objects, %v", x, denied.Load(), len(seen.Objects), err)
 		}
 	}
 }

@@ -61,10 +61,7 @@ func (s *Sim) serveOSS(w http.ResponseWriter, hr *http.Request, requestID string
 	params := url.Values{"Bucket": {r.bucket}}
 	maps.Copy(params, hr.URL.Query())
 	call := s.record(&request{Sim: s, product: "oss", action: r.action, params: params, key: r.key})
-	var fault Fault
-	if s.cfg.Fault != nil {
-		fault = s.cfg.Fault(call)
-	}
+	fault := s.fault(call)
 	r.half = fault.HalfPage
 	var text []byte
 	if fault.none() || fault.After {

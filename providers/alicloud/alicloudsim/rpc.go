@@ -89,10 +89,7 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	call := s.record(r)
-	var fault Fault
-	if s.cfg.Fault != nil {
-		fault = s.cfg.Fault(call)
-	}
+	fault := s.fault(call)
 	var body obj
 	r.half = fault.HalfPage
 	if fault.none() || fault.After {

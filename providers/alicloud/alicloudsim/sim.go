@@ -78,7 +78,8 @@ type Config struct {
 	NoStock   func(zone, instanceType string) bool
 	Announced bool
 
-	// Fault may spoil a call. It is asked once per request, after the signature was checked.
+	// Fault may spoil a call. It is asked once per request, after the signature was checked,
+	// and about one request at a time.
 	Fault func(Call) Fault
 	// Latency is what every call takes on its way, before it is looked at; calls
 	// wait beside each other. Nil: nothing.
@@ -138,6 +139,16 @@ func (f Fault) none() bool {
 	return !f.Drop && f.Status == 0 && f.Body == ""
 }
 
+// fault is what Config.Fault has for a call.
+func (s *Sim) fault(call Call) Fault {
+	if s.cfg.Fault == nil {
+		return Fault{}
+	}
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	return s.cfg.Fault(call)
+}
+
 // Sim is the simulator: an http.Handler for all products, told apart by the
 // version that a request names, and OSS by its signature.
 type Sim struct {
@@ -145,6 +156,7 @@ type Sim struct {
 	settle   int
 	handlers map[string]handler
 
+	asking sync.Mutex // held while Config.Fault is asked
 	serial sync.Mutex // one request at a time, with its effects on machines
 
 	mu        sync.RWMutex

@@ -118,7 +118,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, h handler) {
 	s.mu.Unlock()
 	var fault Fault
 	if inject != nil {
+		s.asking.Lock()
 		fault = inject(r)
+		s.asking.Unlock()
 	}
 	if fault.Delay > 0 {
 		s.cfg.Sleep(fault.Delay)

@@ -43,7 +43,7 @@ type Config struct {
 	// against the truth all the same.
 	Lag time.Duration
 
-	// Fault is asked before each request; nil injects nothing. See Fault.
+	// Fault is asked before each request, about one at a time; nil injects nothing. See Fault.
 	Fault func(*http.Request) Fault
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -111,6 +111,8 @@ type Server struct {
 	cfg Config
 	now func() time.Time
 	mux *http.ServeMux
+
+	asking sync.Mutex // held while Config.Fault is asked
 
 	mu       sync.Mutex
 	zones    []*zoneState
