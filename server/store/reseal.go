@@ -66,11 +66,11 @@ func (l *Log) readSealedMark() {
 		return
 	}
 	defer f.Close()
-	var b [26]byte
-	if _, err := f.ReadAt(b[:25], 0); err != nil {
+	var b [25]byte
+	if _, err := f.ReadAt(b[:], 0); err != nil {
 		return
 	}
-	text, sum, _ := strings.Cut(string(b[:25]), " ")
+	text, sum, _ := strings.Cut(string(b[:]), " ")
 	if fmt.Sprintf("%08x", checksum([]byte(text))) == sum {
 		_, _ = fmt.Sscanf(text, "%x", &s.mark) // else it stays 0
 	}
@@ -313,7 +313,10 @@ func (l *Log) keyAll() (keyed []string, err error) {
 	l.vault.mu.Lock()
 	defer l.vault.mu.Unlock()
 	keyed = slices.DeleteFunc(keyed, l.vault.ring.Load().Has)
-	return keyed, l.addKeys(keyed...)
+	if err := l.addKeys(keyed...); err != nil {
+		return nil, err
+	}
+	return keyed, nil
 }
 
 // sealQueue encrypts the header lines of what waits to be sent.
