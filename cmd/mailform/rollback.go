@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"mailform/cmd/mailform/internal/session"
 	"mailform/server/manifest"
 )
 
@@ -37,49 +39,39 @@ An apply whose new version does not serve goes back by itself.`,
   mailform rollback mx1 --to 1.4.2`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(c *cobra.Command, args []string) error {
-			hosts, args := hostArgument(args)
-			s, err := a.open(&stack, args, list)
-			if err != nil {
-				return err
-			}
-			defer s.Close()
-			host, err := s.OneHost(hosts)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := a.interruptible(c.Context())
-			defer cancel()
-			if !list {
-				if err := s.Lock(ctx, "mailform rollback"); err != nil {
-					return err
+			return a.withHost(c, &stack, args, list, func(ctx context.Context, s *session.Session, host string) error {
+				if !list {
+					if err := s.Lock(ctx, "mailform rollback"); err != nil {
+						return err
+					}
 				}
-			}
-			sink, done := a.readingSink(false)
-			versions, err := s.Versions(ctx, host, sink)
-			done()
-			if err != nil {
-				return interrupted(ctx, err)
-			}
-			target, choice := chooseVersion(versions, to)
-			a.showVersions(host, versions, target)
-			if list {
+				sink, done := a.readingSink(false)
+				versions, err := s.Versions(ctx, host, sink)
+				done()
+				if err != nil {
+					return interrupted(ctx, err)
+				}
+				target, choice := chooseVersion(versions, to)
+				a.showVersions(host, versions, target)
+				if list {
+					return nil
+				}
+				if choice != nil {
+					return choice
+				}
+				if !approve {
+					question := fmt.Sprintf("\nLet %s serve with %s? Mail programs connect anew. Only \"yes\" goes ahead: ", host, versionName(target))
+					if err := a.confirm(ctx, gate{question: question, answer: "yes"}); err != nil {
+						return err
+					}
+				}
+				err = s.Rollback(ctx, host, target.SHA256, func(message string, _, _ int64) { fmt.Fprintln(a.term.err, message) })
+				if err != nil {
+					return interrupted(ctx, err)
+				}
+				fmt.Fprintf(a.term.out, "%s serves with %s.\n", host, versionName(target))
 				return nil
-			}
-			if choice != nil {
-				return choice
-			}
-			if !approve {
-				question := fmt.Sprintf("\nLet %s serve with %s? Mail programs connect anew. Only \"yes\" goes ahead: ", host, versionName(target))
-				if err := a.confirm(ctx, gate{question: question, answer: "yes"}); err != nil {
-					return err
-				}
-			}
-			err = s.Rollback(ctx, host, target.SHA256, func(message string, _, _ int64) { fmt.Fprintln(a.term.err, message) })
-			if err != nil {
-				return interrupted(ctx, err)
-			}
-			fmt.Fprintf(a.term.out, "%s serves with %s.\n", host, versionName(target))
-			return nil
+			})
 		},
 	}
 	stack.add(c)

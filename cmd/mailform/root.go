@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -83,6 +84,24 @@ func (a *app) open(f *stackFlags, args []string, readOnly bool) (*session.Sessio
 	}
 	opts.ReadOnly = readOnly
 	return session.Open(a.env, opts)
+}
+
+// withHost opens the stack of a command and does something with the host that is named
+// in its arguments, or the spec's only one.
+func (a *app) withHost(c *cobra.Command, f *stackFlags, args []string, readOnly bool, do func(context.Context, *session.Session, string) error) error {
+	hosts, args := hostArgument(args)
+	s, err := a.open(f, args, readOnly)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	host, err := s.OneHost(hosts)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := a.interruptible(c.Context())
+	defer cancel()
+	return do(ctx, s, host)
 }
 
 // changeFlags are the flags of every command that makes a plan.

@@ -48,7 +48,7 @@ is in no log or ledger.`,
 			if out == "-" && term.IsTerminal(int(os.Stdout.Fd())) {
 				return errors.New("a storage key is not shown on a terminal: name a file, or pass it on to a program")
 			}
-			return a.withHost(c, &stack, args, func(ctx context.Context, s *session.Session, host string) error {
+			return a.withHost(c, &stack, args, false, func(ctx context.Context, s *session.Session, host string) error {
 				return a.exportStorageKey(ctx, s, host, out)
 			})
 		},
@@ -117,7 +117,7 @@ that the store needs is refused. When the server did not start without it, apply
 			if err != nil {
 				return err
 			}
-			return a.withHost(c, &stack, args[1:], func(ctx context.Context, s *session.Session, host string) error {
+			return a.withHost(c, &stack, args[1:], false, func(ctx context.Context, s *session.Session, host string) error {
 				if err := s.Lock(ctx, "mailform storage-key import"); err != nil {
 					return err
 				}
@@ -152,21 +152,4 @@ func (a *app) readStorageKey(path string) (string, error) {
 		err = fmt.Errorf("%s is no storage key: it is too long", path)
 	}
 	return string(b), err
-}
-
-// withHost does something with the host that is named, or the spec's only one.
-func (a *app) withHost(c *cobra.Command, stack *stackFlags, args []string, do func(context.Context, *session.Session, string) error) error {
-	hosts, args := hostArgument(args)
-	s, err := a.open(stack, args, false)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	host, err := s.OneHost(hosts)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := a.interruptible(c.Context())
-	defer cancel()
-	return do(ctx, s, host)
 }
