@@ -88,3 +88,33 @@ func testMessageQuota(s *suite) {
 	s.ok(err)
 	equal(s, "bob's", s.content(bob, "INBOX"), "2:new")
 }
+
+func testQuota(s *suite) {
+	s.ok(s.s.EnsureAccount(s.ctx, alice, 10))
+	s.deliver(alice, "INBOX", "12345678")
+	_, err := s.s.Deliver(s.ctx, store.Delivery{Body: strings.NewReader("123"), Size: 3,
+		Targets: []store.Target{{Account: bob, Mailbox: "INBOX"}, {Account: alice, Mailbox: "INBOX"}}})
+	s.is(err, store.ErrQuota)
+	var q *store.QuotaError
+	if !errors.As(err, &q) || q.Account != alice || q.Limit != 10 || q.Used != 8 || q.Wanted != 3 {
+		s.Fatalf("the error does not say whose quota it was: %+v", q)
+	}
+	equal(s, "bob got nothing of the refused delivery", s.info(bob, "INBOX").Messages, 0)
+	_, _, _, err = s.s.Copy(s.ctx, alice, "INBOX", []store.UID{1}, "Archive")
+	s.is(err, store.ErrQuota)
+	_, _, err = s.s.Append(s.ctx, alice, "Drafts", strings.NewReader("123"), 3, nil, time.Time{})
+	s.is(err, store.ErrQuota)
+	// Moving takes no room, and what is expunged gives it back.
+	_, _, _, err = s.s.Move(s.ctx, alice, "INBOX", []store.UID{1}, "Archive")
+	s.ok(err)
+	s.expungeAll(alice, "Archive")
+	s.deliver(alice, "INBOX", "1234567890")
+	// Two targets of one account count together.
+	s.ok(s.s.EnsureAccount(s.ctx, alice, 21))
+	_, err = s.s.Deliver(s.ctx, store.Delivery{Body: strings.NewReader("123456"), Size: 6,
+		Targets: []store.Target{{Account: alice, Mailbox: "INBOX"}, {Account: alice, Mailbox: "Sent"}}})
+	s.is(err, store.ErrQuota)
+	// No quota.
+	s.ok(s.s.EnsureAccount(s.ctx, alice, 0))
+	s.deliver(alice, "INBOX", "1234567890123456789012345678901234567890")
+}

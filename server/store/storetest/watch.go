@@ -85,3 +85,98 @@ func testWatchAccount(s *suite) {
 		s.Errorf("after Close: %s", tell(changes))
 	}
 }
+
+func describe(events []store.Event) string {
+	var l []string
+	for _, e := range events {
+		for _, m := range e.New {
+			l = append(l, fmt.Sprintf("new %d", m.UID))
+		}
+		for _, m := range e.Changed {
+			l = append(l, fmt.Sprintf("flags %d %s", m.UID, strings.Join(m.Flags, ",")))
+		}
+		for _, u := range e.Expunged {
+			l = append(l, fmt.Sprintf("gone %d", u))
+		}
+		if e.Renamed {
+			l = append(l, "renamed "+e.Mailbox)
+		}
+		if e.Gone {
+			l = append(l, "mailbox gone")
+		}
+	}
+	return strings.Join(l, "; ")
+}
+
+func testWatch(s *suite) {
+	s.deliver(alice, "INBOX", "before")
+	snap, w, err := s.s.Open(s.ctx, alice, "INBOX")
+	s.ok(err)
+	equal(s, "snapshot", snap.Messages.Len(), 1)
+	equal(s, "nothing yet", len(w.Take()), 0)
+	s.deliver(alice, "INBOX", "x")
+	s.deliver(alice, "Archive", "elsewhere")
+	s.deliver(bob, "INBOX", "elsewhere")
+	<-w.Ready()
+	_, err = s.s.UpdateFlags(s.ctx, alice, "INBOX", []store.UID{1, 2}, store.FlagsAdd, []string{`\Seen`})
+	s.ok(err)
+	_, err = s.s.UpdateFlags(s.ctx, alice, "INBOX", []store.UID{1}, store.FlagsAdd, []string{`\Deleted`})
+	s.ok(err)
+	_, err = s.s.Expunge(s.ctx, alice, "INBOX", nil)
+	s.ok(err)
+	equal(s, "events", describe(w.Take()), `new 2; flags 1 \Seen; flags 2 \Seen; flags 1 \Deleted,\Seen; gone 1`)
+	select {
+	case <-w.Ready():
+		s.Fatal("ready with nothing to take")
+	default:
+	}
+	_, w2, err := s.s.Open(s.ctx, alice, "Archive")
+	s.ok(err)
+	s.ok(s.s.RenameMailbox(s.ctx, alice, "Archive", "Old"))
+	s.deliver(alice, "Old", "after")
+	s.ok(s.s.DeleteMailbox(s.ctx, alice, "Old"))
+	<-w2.Ready()
+	equal(s, "events", describe(w2.Take()), "renamed Old; new 2; mailbox gone")
+	w2.Close()
+	w.Close()
+	s.deliver(alice, "INBOX", "y")
+	equal(s, "after Close", len(w.Take()), 0)
+}
+
+// testWatchOrder opens a mailbox while others deliver to it: snapshot and
+// events together are every message once.
+func testWatchOrder(s *suite) {
+	const writers, each = 4, 25
+	done := make(chan error, writers)
+	for range writers {
+		go func() {
+			for range each {
+				if _, err := s.s.Deliver(s.ctx, store.Delivery{Body: strings.NewReader("x"), Size: 1, Targets: []store.Target{{Account: alice, Mailbox: "INBOX"}}}); err != nil {
+					done <- err
+					return
+				}
+			}
+			done <- nil
+		}()
+	}
+	for range 10 {
+		snap, w, err := s.s.Open(s.ctx, alice, "INBOX")
+		s.ok(err)
+		next := snap.Info.UIDNext
+		equal(s, "messages before UIDNEXT", snap.Messages.Len(), int(next)-1)
+		for next <= writers*each/2 {
+			<-w.Ready()
+			for _, e := range w.Take() {
+				for _, m := range e.New {
+					equal(s, "next UID", m.UID, next)
+					next++
+				}
+			}
+		}
+		w.Close()
+	}
+	for range writers {
+		s.ok(<-done)
+	}
+	equal(s, "messages", s.info(alice, "INBOX").Messages, writers*each)
+}
