@@ -48,6 +48,7 @@ func TestEveryCapabilityIsUsed(t *testing.T) {
 		"SORT=DISPLAY":          `SORT \(DISPLAYFROM\)`,
 		"ESORT":                 `SORT RETURN \(MIN`,
 		"THREAD=REFERENCES":     `THREAD REFERENCES UTF-8`,
+		"THREAD=REFS":           `THREAD REFS UTF-8`,
 		"THREAD=ORDEREDSUBJECT": `THREAD ORDEREDSUBJECT UTF-8`,
 		"METADATA":              `GETMETADATA \(DEPTH infinity\)`,
 		"INPROGRESS":            `OK \[INPROGRESS \("1" 63 130\)\]`,

@@ -46,7 +46,7 @@ func afterLogin() []imap.Cap {
 		imap.CapListExtended, imap.CapListStatus, imap.CapStatusSize, imap.CapSpecialUse, imap.CapCreateSpecialUse,
 		imap.CapESearch, imap.CapSearchRes, imap.CapWithin, imap.CapCondStore, imap.CapQResync, imap.CapBinary,
 		imap.CapMultiAppend, imap.CapReplace, imap.CapUTF8Accept,
-		imap.CapSort, imap.CapSortDisplay, imap.CapESort, "THREAD=REFERENCES", "THREAD=ORDEREDSUBJECT",
+		imap.CapSort, imap.CapSortDisplay, imap.CapESort, "THREAD=REFERENCES", "THREAD=REFS", "THREAD=ORDEREDSUBJECT",
 		imap.CapMetadata, imap.CapInProgress, imap.CapObjectID, imap.CapSaveDate, imap.CapPreview, "PARTIAL", imap.CapUnauthenticate, imap.CapQuota, "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
 	}
 }

@@ -206,6 +206,8 @@ func (s *session) thread(cmd *command) error {
 	arrange := threads.References
 	switch algorithm {
 	case "REFERENCES":
+	case "REFS":
+		arrange = threads.Refs
 	case "ORDEREDSUBJECT":
 		arrange = threads.OrderedSubject
 	default:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"math"
 	"slices"
 	"strings"
 )
@@ -121,6 +122,44 @@ func References(msgs []Message) []*Node {
 	roots = joinSubjects(roots)
 	sortAll(roots)
 	return roots
+}
+
+// Refs makes threads of messages by what they refer to, whatever their subjects:
+// draft-ietf-morg-inthread, REFS. The thread with the newest message comes last.
+func Refs(msgs []Message) []*Node {
+	roots := prune(link(msgs), true)
+	sortAll(roots)
+	type dated struct {
+		newest int64
+		num    uint32
+		node   *Node
+	}
+	list := make([]dated, len(roots))
+	for i, n := range roots {
+		list[i] = dated{n.newest(), n.first().Num, n}
+	}
+	slices.SortFunc(list, func(a, b dated) int {
+		if c := cmp.Compare(a.newest, b.newest); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.num, b.num)
+	})
+	for i, d := range list {
+		roots[i] = d.node
+	}
+	return roots
+}
+
+// newest is when the last message of a thread was sent.
+func (n *Node) newest() int64 {
+	last := int64(math.MinInt64)
+	if n.Message != nil {
+		last = n.Message.Sent
+	}
+	for _, c := range n.Children {
+		last = max(last, c.newest())
+	}
+	return last
 }
 
 // link is steps 1 and 2: it returns all that nothing stands above.

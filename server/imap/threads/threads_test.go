@@ -88,6 +88,26 @@ func TestReferences(t *testing.T) {
 	}
 }
 
+func TestRefs(t *testing.T) {
+	for name, c := range map[string]struct {
+		msgs []Message
+		want string
+	}{
+		"the newest thread is last":      {[]Message{msg(1, "a", nil, at(1), "", false), msg(2, "b", nil, at(2), "", false), msg(3, "c", []string{"a"}, at(3), "", false)}, "(2)(1(3))"},
+		"subjects do not matter":         {[]Message{msg(1, "a", nil, at(1), "X", false), msg(2, "b", nil, at(2), "X", true), msg(3, "c", nil, at(3), "X", false)}, "(1)(2)(3)"},
+		"nor do they with what is gone":  {[]Message{msg(1, "b", []string{"a"}, at(1), "X", false), msg(2, "c", []string{"d"}, at(2), "X", false)}, "(1)(2)"},
+		"brothers by their own dates":    {[]Message{msg(1, "a", nil, at(1), "", false), msg(2, "b", []string{"a"}, at(3), "", false), msg(3, "c", []string{"a"}, at(4), "", false), msg(4, "d", []string{"b"}, at(5), "", false), msg(5, "e", []string{"a"}, at(2), "", false)}, "(1(5)(2(4))(3))"},
+		"of two that nobody has the sum": {[]Message{msg(1, "b", []string{"a"}, at(2), "", false), msg(2, "e", nil, at(3), "", false), msg(3, "c", []string{"a"}, at(4), "", false)}, "(2)(-(1)(3))"},
+		"a loop is cut":                  {[]Message{msg(1, "a", []string{"b"}, at(3), "", false), msg(2, "b", []string{"a"}, at(1), "", false)}, "(2(1))"},
+		"at one time the first is first": {[]Message{msg(1, "a", nil, at(1), "", false), msg(2, "b", nil, at(1), "", false)}, "(1)(2)"},
+		"nothing":                        {nil, ""},
+	} {
+		if got := show(Refs(c.msgs)); got != c.want {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
+		}
+	}
+}
+
 func TestOrderedSubject(t *testing.T) {
 	got := show(OrderedSubject([]Message{msg(1, "", nil, at(5), "B", false), msg(2, "", nil, at(2), "A", false), msg(3, "", nil, at(1), "A", true), msg(4, "", nil, at(9), "A", true)}))
 	if want := "(3(2)(4))(1)"; got != want {
@@ -110,7 +130,7 @@ func TestEveryMessageOnce(t *testing.T) {
 				}
 			}
 		}
-		for name, arrange := range map[string]func([]Message) []*Node{"references": References, "orderedsubject": OrderedSubject} {
+		for name, arrange := range map[string]func([]Message) []*Node{"references": References, "refs": Refs, "orderedsubject": OrderedSubject} {
 			seen := map[uint32]int{}
 			var walk func([]*Node)
 			walk = func(nodes []*Node) {
