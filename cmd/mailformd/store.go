@@ -122,6 +122,9 @@ func printStats(w io.Writer, st store.Stats, running bool) error {
 	fmt.Fprintf(t, "queue:\t%d\n", st.Queued)
 	fmt.Fprintf(t, "log:\t%s in %d segments, %s of it in use\n", octets(st.LogOctets), st.LogSegments, octets(st.Live))
 	fmt.Fprintf(t, "large messages:\t%s in %d files\n", octets(st.BodyOctets), st.BodySegments)
+	if st.KeptSegments > 0 {
+		fmt.Fprintf(t, "kept for salvage:\t%s in %d files of large messages whose place was lost to damage\n", octets(st.KeptOctets), st.KeptSegments)
+	}
 	if st.Packed > 0 {
 		fmt.Fprintf(t, "compressed:\t%s to %s (%d %%)\n", octets(st.Packed), octets(st.PackedTo), 100*st.PackedTo/st.Packed)
 	}

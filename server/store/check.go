@@ -36,7 +36,7 @@ func (l *Log) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, k := range []segmentKind{kindLog, kindBody} {
+	for _, k := range segmentKinds {
 		ids := l.seg.ids(k)
 		slices.Sort(ids)
 		for _, id := range ids {
@@ -52,6 +52,9 @@ func (l *Log) Check(ctx context.Context) error {
 				continue // begun since
 			}
 			errs = append(errs, l.checkSegment(id, k, limit)...)
+			if k == kindKept {
+				errs = append(errs, fmt.Errorf("segment %s: a large message whose place was lost to damage; store salvage --unreferenced writes it to a file, store compact --all removes it", segmentName(id, k)))
+			}
 		}
 	}
 	err = l.eachHolder(ctx, 0, func(h holder) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -14,7 +15,8 @@ import (
 type CompactOptions struct {
 	// MaxLive is the share of a log segment's octets that may still be in use
 	// for it to be compacted, 0 to 1; default 0.5. With 1 all that is stored is
-	// copied, up to MaxCopy, and nothing that was expunged before is left.
+	// copied, up to MaxCopy, and nothing that was expunged before is left, nor what
+	// damage has cost its place in a mailbox; with less, that stays for salvage.
 	MaxLive float64
 	// Rate is how many octets a second are copied; 0 is no limit.
 	Rate int64
@@ -62,7 +64,33 @@ func (l *Log) Compact(ctx context.Context, o CompactOptions) (Compaction, error)
 	setDefault(&o.MaxCopy, 64<<20)
 	ctx, done := l.alone(ctx)
 	defer done()
-	return l.compact(ctx, o, func(ctx context.Context) ([]victim, error) { return l.victims(ctx, o) })
+	c, err := l.compact(ctx, o, func(ctx context.Context) ([]victim, error) { return l.victims(ctx, o) })
+	if err != nil || o.MaxLive < 1 {
+		return c, err
+	}
+	return c, l.dropKept(ctx, &c)
+}
+
+// dropKept removes the large bodies that were kept for salvage.
+func (l *Log) dropKept(ctx context.Context, c *Compaction) error {
+	ids := l.seg.ids(kindKept)
+	for _, id := range ids {
+		size, err := l.fileSize(id, kindKept)
+		if err != nil {
+			return err
+		}
+		if err := l.seg.remove(id); err != nil {
+			return err
+		}
+		c.Segments++
+		c.Freed += size
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	c.Time = l.opt.Now()
+	l.compaction.note(*c)
+	return l.syncRemovals(ctx)
 }
 
 // alone is called by what moves bodies; nothing else does until done is called. What
@@ -341,13 +369,51 @@ func (l *Log) victims(ctx context.Context, o CompactOptions) ([]victim, error) {
 		}
 	}
 	slices.SortFunc(list, func(a, b victim) int { return cmp.Or(cmp.Compare(a.live, b.live), cmp.Compare(a.id, b.id)) })
+	var chosen []victim
 	var sum int64
-	for i, v := range list {
-		if sum += v.live; sum > o.MaxCopy && i > 0 {
-			return list[:i], nil
+	for _, v := range list {
+		if sum += v.live; sum > o.MaxCopy && len(chosen) > 0 {
+			break
 		}
+		if o.MaxLive < 1 {
+			damaged, err := l.lostTransaction(ctx, v.id)
+			if err != nil {
+				return nil, err
+			}
+			if damaged {
+				sum -= v.live
+				l.opt.Logger.Warn("store: a segment that is damaged is not compacted, so that what was lost can be salvaged; store compact --all removes it", "segment", v.id)
+				continue
+			}
+		}
+		chosen = append(chosen, v)
 	}
-	return list, nil
+	return chosen, nil
+}
+
+// lostTransaction says whether a log segment has records that cannot be read and may
+// have been transactions: bodies that nothing refers to may be of theirs.
+func (l *Log) lostTransaction(ctx context.Context, id uint64) (lost bool, err error) {
+	end := int64(math.MaxInt64) // what is behind it are remains of a crash
+	next := l.successor(id)
+	if next != nil {
+		end = next.PrevEnd
+	}
+	size, err := l.scanSegment(ctx, id, -1, func(_ *segment, it scanned) error {
+		if it.off >= end {
+			return nil
+		}
+		if it.bad == nil && it.Type == recordTx {
+			_, it.bad = decodeTransaction(it.payload, nil)
+		}
+		lost = lost || it.bad != nil
+		return nil
+	})
+	lost = lost || next != nil && size < end
+	if errors.Is(err, ErrNoMessage) {
+		return false, nil // removed since
+	}
+	return lost, err
 }
 
 // evacuate copies what is in use of a segment to the end of the log.

@@ -296,7 +296,7 @@ func (l *Log) telling(ctx context.Context, account string, prints fingerprints) 
 		if next := l.successor(id); next != nil {
 			end = next.PrevEnd
 		}
-		size, err := l.scanSegment(ctx, id, kindLog, -1, func(_ *segment, it scanned) error {
+		size, err := l.scanSegment(ctx, id, -1, func(_ *segment, it scanned) error {
 			_, own := prints[fingerprint{it.Type, it.Len, it.Sum}]
 			switch {
 			case it.bad != nil, it.Type == recordHole, it.off >= end: // remains of a crash, and what is damaged, may be the account's
@@ -342,7 +342,7 @@ func tellsOf(payload []byte, account string, moved bool) bool {
 
 // scanSegment visits the records of a segment up to end, or to the end of its file
 // when that is negative, and returns how far it went.
-func (l *Log) scanSegment(ctx context.Context, id uint64, k segmentKind, end int64, visit func(*segment, scanned) error) (_ int64, err error) {
+func (l *Log) scanSegment(ctx context.Context, id uint64, end int64, visit func(*segment, scanned) error) (_ int64, err error) {
 	seg, err := l.seg.acquire(id)
 	if err != nil {
 		return 0, err
@@ -408,10 +408,13 @@ func (l *Log) prove(ctx context.Context, account string, prints fingerprints, e 
 	if err := l.do(ctx, func(*txn) error { last, end = l.last, l.end; return nil }); err != nil {
 		return err
 	}
-	for _, k := range []segmentKind{kindLog, kindBody} {
+	for _, k := range segmentKinds {
 		ids := l.seg.ids(k)
 		slices.Sort(ids)
 		for _, id := range ids {
+			if k == kindKept {
+				remains("log/%s: a large message was kept when others were lost to damage, and whose it was cannot be told", segmentName(id, k))
+			}
 			limit := int64(-1)
 			switch {
 			case k == kindLog && id > last:
@@ -420,7 +423,7 @@ func (l *Log) prove(ctx context.Context, account string, prints fingerprints, e 
 				limit = end
 			}
 			name := "log/" + segmentName(id, k)
-			n, err := l.scanSegment(ctx, id, k, limit, func(seg *segment, it scanned) error {
+			n, err := l.scanSegment(ctx, id, limit, func(seg *segment, it scanned) error {
 				e.Records++
 				if it.bad != nil && k == kindBody && !used[placeOf{id, it.off}] {
 					return nil // somebody's message, on its way in

@@ -162,7 +162,7 @@ func (l *Log) replayLog(lost int64) (int64, error) {
 		r.refer(e.Body)
 	}
 	l.seg.next = max(l.seg.next, r.maxID+1)
-	if err := l.tidy(); err != nil {
+	if err := l.tidy(slices.ContainsFunc(l.Damage(), func(d Damage) bool { return !d.Tail })); err != nil {
 		return r.lost, err
 	}
 	if l.opt.Copied {
@@ -532,8 +532,9 @@ func (l *Log) skipLost(n int64) {
 }
 
 // tidy removes what no transaction took, large bodies and log segments that
-// were never begun, and reports segments that are missing.
-func (l *Log) tidy() error {
+// were never begun, and reports segments that are missing. With damaged, some of the
+// log was lost: a body that nothing refers to may be of a message in it, and is kept.
+func (l *Log) tidy(damaged bool) error {
 	l.ix.refs.takeDead()
 	for _, id := range l.seg.ids(kindLog) {
 		if id >= l.last || l.ix.refs.of(id) != 0 {
@@ -546,10 +547,18 @@ func (l *Log) tidy() error {
 		}
 	}
 	for _, id := range l.seg.ids(kindBody) {
-		if l.ix.refs.of(id) == 0 {
-			if err := l.seg.remove(id); err != nil {
+		if l.ix.refs.of(id) != 0 {
+			continue
+		}
+		if damaged {
+			l.report(Damage{File: filepath.Join("log", segmentName(id, kindKept)), What: "a large body that no message refers to is kept for salvage", Tail: true})
+			if err := l.seg.keep(id); err != nil {
 				return err
 			}
+			continue
+		}
+		if err := l.seg.remove(id); err != nil {
+			return err
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(l.ix.refs.n)) {

@@ -91,7 +91,7 @@ func (l *Log) raiseSealedMark(mark uint64) {
 // clearIn says whether a segment, up to end, holds octets of messages or header lines
 // of the queue that are not encrypted, and whether something in it is damaged.
 func (l *Log) clearIn(ctx context.Context, id uint64, k segmentKind, end int64) (found, bad bool, err error) {
-	if k == kindBody {
+	if k != kindLog {
 		seg, err := l.seg.acquire(id)
 		if err != nil {
 			return false, false, err
@@ -106,7 +106,7 @@ func (l *Log) clearIn(ctx context.Context, id uint64, k segmentKind, end int64) 
 		rec, err := decodeRecord(head[:], seg.info.Marker)
 		return err == nil && rec.Type != recordSealed, false, nil
 	}
-	_, err = l.scanSegment(ctx, id, k, end, func(_ *segment, it scanned) error {
+	_, err = l.scanSegment(ctx, id, end, func(_ *segment, it scanned) error {
 		bad = bad || it.bad != nil
 		found = found || it.bad == nil && (it.Type == recordBlob || it.Type == recordCoded || it.Type == recordTx && clearPrefix(it.payload))
 		return nil
@@ -155,7 +155,7 @@ func (l *Log) clearSegments(ctx context.Context) (list []clearSegment, err error
 	defer s.mu.Unlock()
 	l.readSealedMark()
 	mark, whole := s.mark, true
-	for _, k := range []segmentKind{kindLog, kindBody} {
+	for _, k := range segmentKinds {
 		ids := l.seg.ids(k)
 		slices.Sort(ids)
 		for _, id := range ids {
@@ -180,7 +180,7 @@ func (l *Log) clearSegments(ctx context.Context) (list []clearSegment, err error
 					return nil, err
 				}
 				// What could be salvaged of it goes when a person says so.
-				s.stuck[id] = s.stuck[id] || found && bad
+				s.stuck[id] = s.stuck[id] || found && (bad || k == kindKept)
 				if id != last && (k == kindLog || found) {
 					s.clear[id] = found
 				}

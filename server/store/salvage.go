@@ -38,7 +38,7 @@ func (l *Log) Unreferenced(ctx context.Context, visit func(ref BodyRef, r io.Rea
 	if err := l.eachHolder(ctx, 0, func(h holder) { used[placeOf{h.ref.Segment, h.ref.Offset}] = true }); err != nil {
 		return err
 	}
-	for _, k := range []segmentKind{kindLog, kindBody} {
+	for _, k := range segmentKinds {
 		ids := l.seg.ids(k)
 		slices.Sort(ids)
 		for _, id := range ids {

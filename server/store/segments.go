@@ -36,7 +36,13 @@ type segmentKind uint8
 const (
 	kindLog segmentKind = iota + 1
 	kindBody
+	// kindKept is of a large body that nothing refers to, in a store that has lost
+	// some of its log: its message may have been in that. It is for salvage.
+	kindKept
 )
+
+// segmentKinds are all of them.
+var segmentKinds = [...]segmentKind{kindLog, kindBody, kindKept}
 
 // segment is an open segment. Readers and the writer hold references; a
 // removed segment's file is closed with the last.
@@ -52,8 +58,11 @@ type segment struct {
 const maxIdle = 128
 
 func (k segmentKind) suffix() string {
-	if k == kindBody {
+	switch k {
+	case kindBody:
 		return ".body"
+	case kindKept:
+		return ".kept"
 	}
 	return ".log"
 }
@@ -71,6 +80,8 @@ func parseSegmentName(name string) (uint64, segmentKind, bool) {
 		return id, kindLog, true
 	case ".body":
 		return id, kindBody, true
+	case ".kept":
+		return id, kindKept, true
 	}
 	return 0, 0, false
 }
@@ -217,6 +228,17 @@ func (s *segments) remove(id uint64) error {
 	}
 	s.mu.Unlock()
 	return errors.Join(err, rerr)
+}
+
+// keep has a body's segment stay for salvage. It is called before anything reads.
+func (s *segments) keep(id uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.fs.Rename(s.path(id, kindBody), s.path(id, kindKept)); err != nil {
+		return err
+	}
+	s.kind[id] = kindKept
+	return nil
 }
 
 // retry removes what could not be removed before.

@@ -19,6 +19,9 @@ type Stats struct {
 	LogOctets    int64 `json:"log_octets"`
 	BodySegments int   `json:"body_segments"` // one for each large message
 	BodyOctets   int64 `json:"body_octets"`
+	// KeptSegments are those of large messages whose place in a mailbox was lost to damage.
+	KeptSegments int   `json:"kept_segments,omitempty"`
+	KeptOctets   int64 `json:"kept_octets,omitempty"`
 	// Live is what messages and queue entries use of the log segments' octets. The
 	// rest is the log itself and what was expunged; compaction takes it off the disk.
 	Live int64 `json:"live_octets"`
@@ -57,7 +60,7 @@ func (l *Log) Stats(ctx context.Context) (Stats, error) {
 		st.Live += n
 	}
 	st.Packed, st.PackedTo = found.packed, found.packedTo
-	for _, k := range []segmentKind{kindLog, kindBody} {
+	for _, k := range segmentKinds {
 		for _, id := range l.seg.ids(k) {
 			n, err := l.fileSize(id, k)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -66,12 +69,16 @@ func (l *Log) Stats(ctx context.Context) (Stats, error) {
 			if err != nil {
 				return st, err
 			}
-			if k == kindLog {
+			switch k {
+			case kindLog:
 				st.LogSegments++
 				st.LogOctets += n
-			} else {
+			case kindBody:
 				st.BodySegments++
 				st.BodyOctets += n
+			case kindKept:
+				st.KeptSegments++
+				st.KeptOctets += n
 			}
 		}
 	}
