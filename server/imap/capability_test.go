@@ -37,6 +37,7 @@ func TestEveryCapabilityIsUsed(t *testing.T) {
 		"CREATE-SPECIAL-USE":    `CREATE .*\(USE \(`,
 		"ESEARCH":               `SEARCH RETURN \(\)`,
 		"SEARCHRES":             `SEARCH RETURN \(SAVE\)`,
+		"CONTEXT=SEARCH":        `UID SEARCH RETURN \(UPDATE`,
 		"WITHIN":                `SEARCH YOUNGER`,
 		"CONDSTORE":             `UNCHANGEDSINCE`,
 		"QRESYNC":               `SELECT INBOX \(QRESYNC`,

@@ -217,6 +217,7 @@ func FuzzSession(f *testing.F) {
 		"1 NOOP\r\n", "1 SELECT INBOX\r\n2 FETCH 1:* (FLAGS ENVELOPE BODYSTRUCTURE BODY[1.MIME]<0.5>)\r\n3 STORE 1 +FLAGS (\\Seen)\r\n4 SEARCH OR NOT SEEN TEXT x\r\n",
 		"1 APPEND Drafts (\\Seen) {3}\r\nabc\r\n2 IDLE\r\nDONE\r\n", "1 LIST (SUBSCRIBED) \"\" (\"*\" %) RETURN (STATUS (MESSAGES))\r\n", "1 LOGIN {3+}\r\nabc {1000000+}\r\n",
 		"1 AUTHENTICATE PLAIN\r\n*\r\n2 AUTHENTICATE PLAIN AGE=\r\n", "1 NOTIFY SET STATUS (SELECTED-DELAYED (MessageNew (UID BODY[]) MessageExpunge)) (SUBTREE (INBOX &AOk-) NONE)\r\n2 NOTIFY NONE\r\n", "1 UID FETCH 1:* BINARY.PEEK[3]\r\n", "((((((((((((\r\n", "1 X {0+}\r\n {0+}\r\n\r\n", "1 SEARCH ((((((SEEN))))))\r\n",
+		"1 SELECT INBOX\r\n2 UID SEARCH RETURN (UPDATE CONTEXT PARTIAL -1:-2) OR UID 1:* NOT $\r\n3 STORE 1 FLAGS (a)\r\n4 CANCELUPDATE \"2\"\r\n5 THREAD REFS UTF-8 ALL\r\n6 EXPUNGE\r\n",
 		"1 SELECT INBOX\r\n2 COPY 1 INBOX\r\n3 MOVE 1 INBOX\r\n4 EXPUNGE\r\n5 CLOSE\r\n6 RENAME INBOX x/y\r\n7 DELETE x/y\r\n",
 	} {
 		f.Add(true, s)

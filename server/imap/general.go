@@ -44,7 +44,7 @@ func afterLogin() []imap.Cap {
 	return []imap.Cap{
 		imap.CapIdle, "NOTIFY", imap.CapNamespace, imap.CapChildren, imap.CapUnselect, imap.CapUIDPlus, imap.CapMove,
 		imap.CapListExtended, imap.CapListStatus, imap.CapStatusSize, imap.CapSpecialUse, imap.CapCreateSpecialUse,
-		imap.CapESearch, imap.CapSearchRes, imap.CapWithin, imap.CapCondStore, imap.CapQResync, imap.CapBinary,
+		imap.CapESearch, imap.CapSearchRes, "CONTEXT=SEARCH", imap.CapWithin, imap.CapCondStore, imap.CapQResync, imap.CapBinary,
 		imap.CapMultiAppend, imap.CapReplace, imap.CapUTF8Accept,
 		imap.CapSort, imap.CapSortDisplay, imap.CapESort, "THREAD=REFERENCES", "THREAD=REFS", "THREAD=ORDEREDSUBJECT",
 		imap.CapMetadata, imap.CapInProgress, imap.CapObjectID, imap.CapSaveDate, imap.CapPreview, "PARTIAL", imap.CapUnauthenticate, imap.CapQuota, "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
@@ -145,6 +145,7 @@ func (s *session) enable(cmd *command) error {
 		s.enabled.condstore = false
 		s.useCondStore()
 	}
+	s.contexts.again = s.contexts.again || slices.Contains(on, "IMAP4rev2") // nothing is recent then
 	s.enabled.utf8 = s.enabled.utf8 || s.enabled.rev2
 	s.out.UTF8 = s.enabled.utf8
 	return nil

@@ -62,10 +62,11 @@ func handlers() map[string]handler {
 		"SELECT":      {afterward, (*session).selectCommand, false},
 		"EXAMINE":     {afterward, (*session).selectCommand, false},
 
-		"CHECK":    {stateSelected, (*session).noop, false},
-		"CLOSE":    {stateSelected, (*session).closeCommand, false},
-		"UNSELECT": {stateSelected, (*session).unselectCommand, false},
-		"EXPUNGE":  {stateSelected, (*session).expunge, false},
+		"CHECK":        {stateSelected, (*session).noop, false},
+		"CLOSE":        {stateSelected, (*session).closeCommand, false},
+		"UNSELECT":     {stateSelected, (*session).unselectCommand, false},
+		"EXPUNGE":      {stateSelected, (*session).expunge, false},
+		"CANCELUPDATE": {stateSelected, (*session).cancelUpdate, false},
 	}
 	for name, run := range map[string]func(*session, *command) error{
 		"EXPUNGE": (*session).expunge, "SEARCH": (*session).search, "FETCH": (*session).fetch, "STORE": (*session).storeCommand,

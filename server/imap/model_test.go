@@ -24,6 +24,7 @@ type client struct {
 	tags    int
 	msgs    []clientMessage // by sequence number
 	follows bool            // see follow
+	results []*result
 }
 
 type clientMessage struct {
@@ -111,6 +112,10 @@ func (c *client) take(ch chooser, verb, got string) {
 	if len(f) < 3 {
 		return
 	}
+	if f[1] == "ESEARCH" {
+		c.takeResult(ch, got)
+		return
+	}
 	n, err := strconv.Atoi(f[1])
 	if err != nil {
 		return
@@ -122,6 +127,9 @@ func (c *client) take(ch chooser, verb, got string) {
 		}
 		c.msgs = append(c.msgs, make([]clientMessage, n-len(c.msgs))...)
 	case "EXPUNGE":
+		for _, r := range c.results {
+			r.expunge(ch, got, n)
+		}
 		if n < 1 || n > len(c.msgs) {
 			ch.failf("%s: %s, but there are %d", c.name, got, len(c.msgs))
 		}
@@ -152,7 +160,7 @@ func (c *client) take(ch chooser, verb, got string) {
 
 // step does something with the mailbox.
 func (c *client) step(ch chooser, w *world) {
-	k := ch.n("kind", 14)
+	k := ch.n("kind", 15)
 	if len(c.msgs) == 0 && k > 3 {
 		k = 0
 	}
@@ -199,6 +207,8 @@ func (c *client) step(ch chooser, w *world) {
 		c.do(ch, fmt.Sprintf("MOVE %d Archive", seq()))
 	case 13:
 		c.do(ch, "UID SEARCH "+[]string{"SEEN", "DELETED", "ALL"}[ch.n("criterion", 3)])
+	case 14:
+		c.followResult(ch)
 	}
 }
 
@@ -236,6 +246,7 @@ func (c *client) settle(ch chooser, w *world) {
 			ch.failf("%s: UID %d is believed to have %v and has %v", c.name, m.UID, believed.flags, m.Flags)
 		}
 	}
+	c.checkResults(ch)
 }
 
 // TestViews lets several sessions work on one mailbox, one command at a time

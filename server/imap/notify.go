@@ -112,11 +112,15 @@ func (s *session) notified() {
 func (s *session) announce(expunges bool) {
 	switch n := s.noticing; {
 	case s.view == nil:
+		return
 	case n == nil:
 		s.view.announce(s, expunges)
 	case n.selected.events != 0:
 		s.view.announceSome(s, expunges, n.selected.events&eventFlags != 0)
+	default:
+		return
 	}
+	s.tellContexts()
 }
 
 // leaveLost ends a session whose mailbox is no more.

@@ -15,10 +15,11 @@ import (
 	"mailform/server/store"
 )
 
-// searchReturn is what SEARCH is to return, RFC 4731, RFC 5182 and RFC 9394.
+// searchReturn is what SEARCH is to return, RFC 4731, RFC 5182, RFC 5267 and RFC 9394.
 type searchReturn struct {
 	given                      bool // RETURN was there
 	min, max, all, count, save bool
+	update                     bool // the result is to be followed
 	partial                    *partial
 }
 
@@ -81,6 +82,9 @@ func parseReturn(p *wire.Parser) searchReturn {
 			r.count = true
 		case "SAVE":
 			r.save = true
+		case "UPDATE":
+			r.update = true
+		case "CONTEXT": // a hint that the same will be asked for again
 		case "PARTIAL":
 			p.SP()
 			r.partial = parsePartial(p)
@@ -108,18 +112,28 @@ func (s *session) search(cmd *command) error {
 	if err != nil {
 		return s.unsaved(ret, err)
 	}
+	if ret.update {
+		if err := s.usedTag(cmd); err != nil {
+			return err
+		}
+	}
 	s.catchUp()
-	q := s.newQuery(cmd, dec)
+	q := s.newQuery(cmd.tag, p, dec)
+	start := p.Pos()
 	key := q.keys()
 	if err := q.err(); err != nil {
 		return err
 	}
+	q.needs.weight += p.Pos() - start
 	if ret.save {
 		s.saved = nil // and so it stays if the search fails
 	}
 	found, err := q.run(key)
 	if err != nil {
 		return err
+	}
+	if ret.update {
+		s.follow(cmd, key, q.needs, found)
 	}
 	if ret.save {
 		s.saved = s.savedSet(found, ret)
@@ -171,9 +185,9 @@ func decoderOf(p *wire.Parser) (*encoding.Decoder, error) {
 	return enc.NewDecoder(), nil
 }
 
-// number returns how the command names a message.
-func (s *session) numberOf(cmd *command, place int) uint32 {
-	if cmd.uid {
+// numberOf returns how a command names a message.
+func (s *session) numberOf(uid bool, place int) uint32 {
+	if uid {
 		return uint32(s.view.msgs.UID(place))
 	}
 	return uint32(place) + 1
@@ -186,7 +200,7 @@ func (s *session) writeSearch(cmd *command, name string, found []int, q *query) 
 	w.Raw(name)
 	for _, i := range found {
 		w.Byte(' ')
-		w.Num(uint64(s.numberOf(cmd, i)))
+		w.Num(uint64(s.numberOf(cmd.uid, i)))
 	}
 	if q.modseq && len(found) > 0 {
 		w.Raw(" (MODSEQ ")
@@ -233,10 +247,10 @@ func (s *session) writeESearch(cmd *command, r searchReturn, found []int, q *que
 			lo, hi = found[0], found[len(found)-1]
 		}
 		if r.min {
-			one("MIN", s.numberOf(cmd, lo))
+			one("MIN", s.numberOf(cmd.uid, lo))
 		}
 		if r.max {
-			one("MAX", s.numberOf(cmd, hi))
+			one("MAX", s.numberOf(cmd.uid, hi))
 		}
 	}
 	if r.count {
@@ -244,13 +258,13 @@ func (s *session) writeESearch(cmd *command, r searchReturn, found []int, q *que
 	}
 	if (r.all || !r.given) && len(found) > 0 {
 		w.Raw(" ALL ")
-		s.writeNumbers(cmd, found)
+		s.writeNumbers(cmd.uid, found)
 	}
 	if r.partial != nil {
 		i, j := r.partial.of(len(found))
 		w.Raw(" PARTIAL (" + r.partial.text + " ")
 		if i < j {
-			s.writeNumbers(cmd, found[i:j])
+			s.writeNumbers(cmd.uid, found[i:j])
 		} else {
 			w.Raw("NIL")
 		}
@@ -275,10 +289,10 @@ func (s *session) writeESearch(cmd *command, r searchReturn, found []int, q *que
 }
 
 // writeNumbers writes messages as a set, in their order.
-func (s *session) writeNumbers(cmd *command, found []int) {
+func (s *session) writeNumbers(uid bool, found []int) {
 	set := s.out.Set()
 	for _, i := range found {
-		set.Add(s.numberOf(cmd, i))
+		set.Add(s.numberOf(uid, i))
 	}
 	set.End()
 }
@@ -310,6 +324,7 @@ func (s *session) savedSet(found []int, r searchReturn) (set imap.UIDSet) {
 // query is a search being carried out.
 type query struct {
 	s      *session
+	id     uint64 // among the session's queries, from 1 on
 	p      *wire.Parser
 	dec    *encoding.Decoder
 	tag    string
@@ -319,11 +334,14 @@ type query struct {
 	modseq bool // MODSEQ was asked for
 	sorted bool // the results are in an order of their own
 	failed error
+	needs  dependence
 
 	at   int // the message whose content is open
 	open *content
 	hits []*search.Hits // of the index, open until the query has run
 	held int            // octets that hits take
+	// reads is how many messages were opened.
+	reads int
 
 	summed   bool // sums was asked for
 	sums     *summary.Reader
@@ -331,9 +349,11 @@ type query struct {
 	sumKnown bool
 }
 
-func (s *session) newQuery(cmd *command, dec *encoding.Decoder) *query {
+// newQuery returns a query of the command with a tag, whose keys p reads.
+func (s *session) newQuery(tag string, p *wire.Parser, dec *encoding.Decoder) *query {
 	now := time.Now()
-	return &query{s: s, p: cmd.p, tag: cmd.tag, dec: dec, now: now, told: now}
+	s.queries++
+	return &query{s: s, id: s.queries, p: p, tag: tag, dec: dec, now: now, told: now}
 }
 
 // err is why the query cannot be carried out.
@@ -349,13 +369,7 @@ func (q *query) err() error {
 
 // run returns the places of the messages that match.
 func (q *query) run(key searchKey) (found []int, err error) {
-	defer q.release()
-	defer func() {
-		for _, h := range q.hits {
-			h.Close()
-		}
-		q.hits = nil
-	}()
+	defer q.end()
 	if q.modseq {
 		q.s.useCondStore()
 	}
@@ -371,15 +385,8 @@ func (q *query) run(key searchKey) (found []int, err error) {
 		if err := q.progress(i, n); err != nil {
 			return nil, err
 		}
-		ok, err := key.match(q, i, m)
-		if err == nil {
-			err = q.failed
-		}
+		ok, err := q.matches(key, i, m)
 		if err != nil {
-			if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) {
-				q.s.log.Warn("search", "mailbox", q.s.mailbox, "uid", m.UID, "err", err)
-				continue // what cannot be read cannot be found
-			}
 			return nil, err
 		}
 		if ok {
@@ -390,6 +397,28 @@ func (q *query) run(key searchKey) (found []int, err error) {
 		}
 	}
 	return found, nil
+}
+
+// matches says whether a message is found.
+func (q *query) matches(key searchKey, i int, m *store.Message) (bool, error) {
+	ok, err := key.match(q, i, m)
+	if err == nil {
+		err = q.failed
+	}
+	if errors.Is(err, store.ErrNoMessage) || errors.Is(err, store.ErrDamaged) {
+		q.s.log.Warn("search", "mailbox", q.s.mailbox, "uid", m.UID, "err", err)
+		return false, nil // what cannot be read cannot be found
+	}
+	return ok && err == nil, err
+}
+
+// end lets go of everything that is open.
+func (q *query) end() {
+	for _, h := range q.hits {
+		h.Close()
+	}
+	q.hits = nil
+	q.release()
 }
 
 // progress tells a client that waits long how far the command is, RFC 9585. The
@@ -416,6 +445,7 @@ func (q *query) content(i int, m *store.Message) (*content, error) {
 		return q.open, nil
 	}
 	q.close()
+	q.reads++
 	c, err := q.s.load(m)
 	if err != nil {
 		return nil, err

@@ -107,7 +107,7 @@ func (q *query) key() searchKey {
 	case "TEXT":
 		return &textKey{needle: q.text(), headers: true}
 	case "MODSEQ": // RFC 7162 3.1.5
-		q.modseq = true
+		q.modseq, q.needs.flags = true, true
 		p.SP()
 		if p.Peek() == '"' {
 			_ = p.String()
@@ -141,10 +141,20 @@ func (q *query) set(uid bool) searchKey {
 		return constKey(false)
 	}
 	if seqs, ok := set.(imap.SeqSet); ok {
-		set = q.within(seqs)
+		if slices.Contains(seqs, imap.SeqRange{Start: 1}) || slices.Contains(seqs, imap.SeqRange{Stop: 1}) {
+			return constKey(true) // 1:*
+		}
+		q.needs.numbers = true
+		spans, _ := q.s.view.resolve(q.within(seqs), nil)
+		return spansKey(spans)
 	}
-	spans, _ := q.s.view.resolve(set, q.s.saved)
-	return spansKey(spans)
+	uids, _ := set.(imap.UIDSet)
+	if imap.IsSearchRes(set) {
+		uids = q.s.saved // as it is now, whatever is saved later
+		q.needs.weight += 8 * len(uids)
+	}
+	q.needs.star = q.needs.star || uids.Dynamic()
+	return &uidKey{uids: uids}
 }
 
 // within leaves out of a set the sequence numbers that no message has: a
@@ -170,8 +180,10 @@ func (q *query) flagKey(name string) (searchKey, bool) {
 	switch name {
 	case "KEYWORD", "UNKEYWORD":
 		q.p.SP()
+		q.needs.flags = true
 		return &flagKey{flag: q.p.Flag(), want: name == "KEYWORD"}, true
 	case "NEW":
+		q.needs.flags = true
 		return andKey{&flagKey{flag: `\Seen`}, newKey{}}, true
 	case "RECENT":
 		return newKey{}, true
@@ -181,6 +193,7 @@ func (q *query) flagKey(name string) (searchKey, bool) {
 	bare, un := strings.CutPrefix(name, "UN")
 	switch bare {
 	case "ANSWERED", "DELETED", "DRAFT", "FLAGGED", "SEEN":
+		q.needs.flags = true
 		return &flagKey{flag: `\` + bare[:1] + strings.ToLower(bare[1:]), want: !un}, true
 	}
 	return nil, false
@@ -194,6 +207,7 @@ func (q *query) dateKey(name string) (searchKey, bool) {
 	case name == "SAVEDATESUPPORTED":
 		return constKey(true), true
 	case name == "OLDER" || name == "YOUNGER":
+		q.needs.ages = true
 		return withinKey{q.now.Add(-q.seconds()), name == "OLDER"}, true
 	case strings.HasPrefix(name, "SENT"):
 		k.of, bare = ofHeader, name[4:]
@@ -254,6 +268,20 @@ func (k notKey) match(q *query, i int, m *store.Message) (bool, error) {
 }
 
 func (k notKey) cost() int { return k.not.cost() }
+
+// uidKey is a set of UIDs.
+type uidKey struct {
+	uids  imap.UIDSet
+	asked uint64 // the query whose mailbox places is of
+	spansKey
+}
+
+func (k *uidKey) match(q *query, i int, m *store.Message) (bool, error) {
+	if k.asked != q.id {
+		k.asked, k.spansKey = q.id, tidy(q.s.view.uidSpans(k.uids))
+	}
+	return k.spansKey.match(q, i, m)
+}
 
 // spansKey is a set of places.
 type spansKey []span

@@ -18,15 +18,15 @@ var errManyTexts = no(imap.ResponseCodeLimit, "These are too many texts to look 
 
 // indexed is what the search index says of one key.
 type indexed struct {
-	asked bool
+	asked uint64 // the query that asked last
 	hits  *search.Hits
 }
 
-// ask looks a text up, once, and says what is known of a message. Without an
+// ask looks a text up, once for each query, and says what is known of a message. Without an
 // index every message is read.
 func (x *indexed) ask(q *query, fields search.Field, text string, m *store.Message) search.Verdict {
-	if !x.asked {
-		x.asked = true
+	if x.asked != q.id {
+		x.asked, x.hits = q.id, nil
 		if find := q.s.srv.cfg.Find; find != nil && text != "" {
 			hits, err := find(q.s.account, fields, text)
 			if err != nil {

@@ -35,6 +35,7 @@ type session struct {
 	opened   time.Time
 	enabled  enabled
 	noticing *notification // of NOTIFY; nil without
+	queries  uint64        // that were made
 
 	selection
 }
@@ -51,6 +52,8 @@ type selection struct {
 	lastFlags *string  // the list of flags looked at last
 	recent    imap.UIDSet
 	recentKey recentKey
+
+	contexts contexts
 }
 
 // enabled is what the client has switched on, RFC 5161.

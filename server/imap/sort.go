@@ -44,12 +44,17 @@ func (s *session) sort(cmd *command) error {
 	ret := parseReturn(p)
 	keys := parseSortKeys(p)
 	p.SP()
+	if ret.update {
+		if err := s.usedTag(cmd); err != nil {
+			return err
+		}
+	}
 	dec, err := decoderOf(p)
 	if err != nil {
 		return s.unsaved(ret, err)
 	}
 	s.catchUp()
-	q := s.newQuery(cmd, dec)
+	q := s.newQuery(cmd.tag, p, dec)
 	key := q.keys()
 	if err := q.err(); err != nil {
 		return err
@@ -65,6 +70,9 @@ func (s *session) sort(cmd *command) error {
 		return err
 	}
 	q.sorted = true
+	if ret.update {
+		s.noUpdate(cmd.tag, "Sorted results are not followed") // CONTEXT=SORT is not offered
+	}
 	if ret.save {
 		s.saved = s.savedSet(found, ret)
 	}
@@ -198,7 +206,7 @@ func (s *session) thread(cmd *command) error {
 		return err
 	}
 	s.catchUp()
-	q := s.newQuery(cmd, dec)
+	q := s.newQuery(cmd.tag, p, dec)
 	key := q.keys()
 	if err := q.err(); err != nil {
 		return err
@@ -261,7 +269,7 @@ func (q *query) threadable(cmd *command, found []int) ([]threads.Message, error)
 			}
 			t = summary.ThreadOf(h)
 		}
-		msgs = append(msgs, threads.Message{Num: q.s.numberOf(cmd, i), Sent: sent.Or(&m), ID: t.ID, Refs: t.Refs, Subject: t.Subject, Reply: t.Reply})
+		msgs = append(msgs, threads.Message{Num: q.s.numberOf(cmd.uid, i), Sent: sent.Or(&m), ID: t.ID, Refs: t.Refs, Subject: t.Subject, Reply: t.Reply})
 	}
 	return msgs, nil
 }

@@ -145,6 +145,9 @@ func findMessage(msgs []*store.Message, uid store.UID) (int, bool) {
 type updates interface {
 	// exists says that there are messages from this place on now.
 	exists(from int)
+	// leaving says that the messages at these places, ascending, are expunged: it is
+	// the last time that they have places.
+	leaving(places []int)
 	// expunged says that the messages at these places, ascending, are gone.
 	expunged(places []int, uids []store.UID)
 	// changed says that a message's flags changed, or its modification sequence
@@ -199,6 +202,7 @@ func (v *view) announceExpunges(w updates) {
 		v.marks[kept] = m
 		kept++
 	}
+	w.leaving(places)
 	v.msgs.Remove(places)
 	v.marks, v.gone = v.marks[:kept], 0
 	w.expunged(places, uids)

@@ -65,6 +65,14 @@ func (b *believer) exists(from int) {
 	}
 }
 
+func (b *believer) leaving(places []int) {
+	for _, place := range places {
+		if b.msgs[place] != b.view.msgs.UID(place) {
+			b.Fatalf("UID %d leaves place %d, where UID %d was", b.view.msgs.UID(place), place, b.msgs[place])
+		}
+	}
+}
+
 func (b *believer) expunged(places []int, uids []store.UID) {
 	for k, place := range places {
 		if b.msgs[place-k] != uids[k] {
