@@ -259,8 +259,8 @@ func (b *builder) search(q query) map[store.BodyRef]Verdict {
 	return out
 }
 
-// encode makes the file's parts. Bodies are put in order, and with them the postings.
-func (b *builder) encode() *encoder {
+// encode writes a segment. Bodies are put in order, and with them the postings.
+func (b *builder) encode(e *encoder) {
 	order := make([]uint32, len(b.bodies)) // by place: the number that a body had
 	for i := range order {
 		order[i] = uint32(i)
@@ -269,20 +269,18 @@ func (b *builder) encode() *encoder {
 	place := make([]uint32, len(order))
 	sorted := true
 	names := make([]uint32, 0, len(b.terms))
-	words, postings := 1, 0
+	words := 1
 	for i := range b.terms {
 		if l := b.terms[i].list; l.size > 0 {
 			names = append(names, uint32(i))
 			words += int(b.terms[i].size) + 1
-			postings += int(l.size)
 		}
 	}
-	e := &encoder{bodies: make([]byte, 0, bodySize*len(order)), words: make([]byte, 0, words), starts: make([]byte, 0, 4*len(names)),
-		places: make([]byte, 0, 8*len(names)+8), postings: make([]byte, 0, postings+postings/8)}
+	e.bodies, e.words, e.starts, e.places = make([]byte, 0, bodySize*len(order)), make([]byte, 0, words), make([]byte, 0, 4*len(names)), make([]byte, 0, 8*len(names)+8)
 	for i, was := range order {
 		place[was] = uint32(i)
 		sorted = sorted && int(was) == i
-		e.body(b.bodies[was])
+		e.bodies = appendBody(e.bodies, b.bodies[was].ref, b.bodies[was].flags)
 	}
 	slices.SortFunc(names, func(x, y uint32) int { return bytes.Compare(b.textOf(int(x)), b.textOf(int(y))) })
 	var list []occurrence
@@ -290,11 +288,11 @@ func (b *builder) encode() *encoder {
 	for _, n := range names {
 		e.word(b.textOf(int(n)))
 		l := b.terms[n].list
+		buf = b.postings.read(buf[:0], l)
 		if sorted {
-			e.postings = b.postings.read(e.postings, l)
+			e.postings(buf)
 			continue
 		}
-		buf = b.postings.read(buf[:0], l)
 		list = list[:0]
 		c := newCursor(buf, len(b.bodies))
 		for c.next(); c.body < len(b.bodies); c.next() {
@@ -302,5 +300,4 @@ func (b *builder) encode() *encoder {
 		}
 		e.list(list)
 	}
-	return e
 }

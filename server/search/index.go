@@ -122,11 +122,13 @@ func (s *segment) release() {
 
 // remove takes a segment out and deletes its file. The caller has mu, or is alone.
 func (x *Index) remove(s *segment) {
-	x.segments = slices.DeleteFunc(x.segments, func(other *segment) bool { return other == s })
 	if err := os.Remove(x.path(s.number)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		x.log.Warn("search: remove a file of the index", "err", err)
 	}
-	s.release()
+	if i := slices.Index(x.segments, s); i >= 0 { // the index may be closed already
+		x.segments = slices.Delete(x.segments, i, i+1)
+		s.release()
+	}
 }
 
 // at is a reference without what does not tell bodies apart: those in segments are so.
@@ -190,7 +192,12 @@ func (x *Index) flush() error {
 	if len(x.memory.bodies) == 0 {
 		return nil
 	}
-	s, err := x.write(x.memory.encode(), nil)
+	number := x.next
+	x.next++
+	s, err := x.write(number, nil, func(e *encoder) error {
+		x.memory.encode(e)
+		return nil
+	})
 	if err != nil {
 		return err
 	}
@@ -199,18 +206,16 @@ func (x *Index) flush() error {
 	return nil
 }
 
-// write makes a segment's file and opens it. It is not synced: one that a loss of
+// write makes a segment's file, with what fill gives it, and opens it. It is not synced: one that a loss of
 // power leaves damaged is noticed by its checksum.
-func (x *Index) write(e *encoder, replaces []uint64) (*segment, error) {
-	number := x.next
-	x.next++
+func (x *Index) write(number uint64, replaces []uint64, fill func(*encoder) error) (*segment, error) {
 	tmp := x.path(number) + ".new"
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	ring := x.keys()
-	if err := errors.Join(x.encode(f, e, replaces, ring), f.Close()); err != nil {
+	if err := errors.Join(x.encode(f, replaces, ring, fill), f.Close()); err != nil {
 		return nil, errors.Join(err, os.Remove(tmp))
 	}
 	if err := os.Rename(tmp, x.path(number)); err != nil {
@@ -225,9 +230,16 @@ func (x *Index) write(e *encoder, replaces []uint64) (*segment, error) {
 }
 
 // encode writes a segment, encrypted when there is a ring.
-func (x *Index) encode(f io.Writer, e *encoder, replaces []uint64, ring *seal.Ring) error {
+func (x *Index) encode(f io.Writer, replaces []uint64, ring *seal.Ring, fill func(*encoder) error) error {
+	encode := func(w io.Writer) error {
+		e := newEncoder(w)
+		if err := fill(e); err != nil {
+			return err
+		}
+		return e.end(replaces)
+	}
 	if ring == nil {
-		return e.writeTo(f, replaces)
+		return encode(f)
 	}
 	body, err := ring.NewBody(x.account)
 	if err != nil {
@@ -237,7 +249,7 @@ func (x *Index) encode(f io.Writer, e *encoder, replaces []uint64, ring *seal.Ri
 	if err != nil {
 		return err
 	}
-	if err := e.writeTo(w, replaces); err != nil {
+	if err := encode(w); err != nil {
 		return err
 	}
 	return w.close()
@@ -298,6 +310,10 @@ func (x *Index) Tidy(alive func(store.BodyRef) bool) (more bool, err error) {
 		err = x.flush()
 	}
 	segments := slices.Clone(x.segments)
+	for _, s := range segments {
+		s.refs.Add(1)
+		defer s.release()
+	}
 	x.mu.Unlock()
 	if err != nil {
 		return false, err
@@ -336,18 +352,25 @@ func (x *Index) merge(list []*segment, alive func(store.BodyRef) bool) error {
 	for _, s := range list {
 		replaces = append(replaces, s.number)
 	}
-	data, err := merged(list, alive)
-	if err != nil {
-		return err
+	x.mu.Lock()
+	number := x.next
+	x.next++
+	x.mu.Unlock()
+	var made *segment
+	if m := newMerger(list, alive); len(m.bodies) > 0 {
+		var err error
+		if made, err = x.write(number, replaces, m.encode); err != nil {
+			return err
+		}
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if data != nil {
-		s, err := x.write(data, replaces)
-		if err != nil {
-			return err
-		}
-		x.segments = append(x.segments, s)
+	switch {
+	case made == nil:
+	case x.closed:
+		made.release()
+	default:
+		x.segments = append(x.segments, made)
 	}
 	for _, s := range list {
 		x.remove(s)

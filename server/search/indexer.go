@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -240,11 +242,15 @@ func (n *Indexer) update(ctx context.Context, account string, p *pending) error 
 		}
 		return nil
 	}
-	alive := map[store.BodyRef]bool{}
 	boxes, err := n.cfg.Store.Mailboxes(ctx, account)
 	if err != nil && !errors.Is(err, store.ErrNoMailbox) {
 		return err
 	}
+	messages := 0
+	for _, b := range boxes {
+		messages += int(b.Messages)
+	}
+	alive := make([]bodyPlace, 0, messages)
 	for _, b := range boxes {
 		snap, watch, err := n.cfg.Store.Open(ctx, account, b.Name)
 		if errors.Is(err, store.ErrNoMailbox) {
@@ -257,19 +263,35 @@ func (n *Indexer) update(ctx context.Context, account string, p *pending) error 
 		var m store.Message
 		for row := range snap.Messages.Rows(0, snap.Messages.Len()) {
 			row.Read(&m)
-			alive[at(m.Body)] = true
+			alive = append(alive, placeOfBody(m.Body))
 			if err := n.add(ctx, x, &m); err != nil {
 				return err
 			}
 		}
 	}
+	slices.SortFunc(alive, bodyPlace.compare)
 	// What has come since is not in alive: it is not in the index either.
 	for more := true; more && ctx.Err() == nil; {
-		if more, err = x.Tidy(func(ref store.BodyRef) bool { return alive[ref] }); err != nil {
+		if more, err = x.Tidy(func(ref store.BodyRef) bool {
+			_, found := slices.BinarySearchFunc(alive, placeOfBody(ref), bodyPlace.compare)
+			return found
+		}); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// bodyPlace is what tells bodies apart, in little memory.
+type bodyPlace struct {
+	segment uint64
+	offset  int64
+}
+
+func placeOfBody(ref store.BodyRef) bodyPlace { return bodyPlace{ref.Segment, ref.Offset} }
+
+func (p bodyPlace) compare(q bodyPlace) int {
+	return cmp.Or(cmp.Compare(p.segment, q.segment), cmp.Compare(p.offset, q.offset))
 }
 
 // add indexes a message under its body, with the header lines that were added at

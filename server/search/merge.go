@@ -2,50 +2,64 @@ package search
 
 import (
 	"bytes"
-	"slices"
 
 	"mailform/server/store"
 )
 
-// merged is one segment made of several, without bodies that are gone; nil when
-// nothing is left.
-func merged(list []*segment, alive func(store.BodyRef) bool) (*encoder, error) {
-	type origin struct{ list, body int }
-	var bodies []store.BodyRef
-	from := map[store.BodyRef]origin{}
+// merger makes one segment of several, without bodies that are gone. What it holds in
+// memory are the words and the bodies; postings go from file to file.
+type merger struct {
+	list    []*segment
+	bodies  []byte    // of those that stay, as they are written
+	numbers [][]int32 // by segment and body: the new number; -1 is gone
+}
+
+func newMerger(list []*segment, alive func(store.BodyRef) bool) *merger {
+	m := &merger{list: list, numbers: make([][]int32, len(list))}
+	at := make([]int, len(list)) // the next body of each
 	for k, s := range list {
-		for i := range s.len() {
-			ref := s.body(i)
-			if _, twice := from[ref]; !twice && alive(ref) {
-				from[ref] = origin{k, i}
-				bodies = append(bodies, ref)
+		m.numbers[k] = make([]int32, 0, s.len())
+	}
+	for n := int32(0); ; {
+		first := -1
+		var ref store.BodyRef
+		for k, s := range list {
+			if at[k] < s.len() {
+				if r := s.body(at[k]); first < 0 || compareRefs(r, ref) < 0 {
+					first, ref = k, r
+				}
 			}
 		}
-	}
-	if len(bodies) == 0 {
-		return nil, nil
-	}
-	slices.SortFunc(bodies, compareRefs)
-	places := make([][]int32, len(list)) // by segment and body: the new number; -1 is gone
-	for k, s := range list {
-		places[k] = make([]int32, s.len())
-		for i := range places[k] {
-			places[k][i] = -1
+		if first < 0 {
+			return m
+		}
+		stays := alive(ref)
+		for k := first; k < len(list); k++ { // of one that several have, the first counts
+			s := list[k]
+			if at[k] == s.len() || compareRefs(s.body(at[k]), ref) != 0 {
+				continue
+			}
+			number := int32(-1)
+			if stays {
+				m.bodies = appendBody(m.bodies, ref, s.flags(at[k]))
+				number, stays = n, false
+				n++
+			}
+			m.numbers[k] = append(m.numbers[k], number)
+			at[k]++
 		}
 	}
-	e := &encoder{}
-	for n, ref := range bodies {
-		o := from[ref]
-		places[o.list][o.body] = int32(n)
-		e.body(indexed{ref, list[o.list].flags(o.body)})
-	}
-	from = nil
+}
 
-	at := make([]int, len(list)) // the next word of each
-	var postings []occurrence
+// encode writes the segment.
+func (m *merger) encode(e *encoder) error {
+	e.bodies = m.bodies
+	at := make([]int, len(m.list)) // the next word of each
+	var list []occurrence
+	trimmed := uint64(0)
 	for {
 		var next []byte
-		for k, s := range list {
+		for k, s := range m.list {
 			if at[k] < s.countWords() {
 				if w := s.wordAt(at[k]); next == nil || bytes.Compare(w, next) < 0 {
 					next = w
@@ -53,29 +67,34 @@ func merged(list []*segment, alive func(store.BodyRef) bool) (*encoder, error) {
 			}
 		}
 		if next == nil {
-			break
+			return nil
 		}
-		postings = postings[:0]
-		for k, s := range list {
+		list = list[:0]
+		for k, s := range m.list {
 			if at[k] == s.countWords() || !bytes.Equal(s.wordAt(at[k]), next) {
 				continue
 			}
 			c := newCursor(s.posting(at[k]), s.len())
 			for c.next(); c.body < s.len(); c.next() {
-				if n := places[k][c.body]; n >= 0 {
-					postings = append(postings, occurrence{uint32(n), c.fields, c.positions})
+				if n := m.numbers[k][c.body]; n >= 0 {
+					list = append(list, occurrence{uint32(n), c.fields, c.positions})
 				}
 			}
 			if c.broken {
-				return nil, errSegment
+				return errSegment
 			}
 			at[k]++
 		}
-		if len(postings) == 0 {
+		if len(list) == 0 {
 			continue
 		}
 		e.word(next)
-		e.list(postings)
+		e.list(list)
+		if e.size-trimmed >= trimEvery {
+			trimmed = e.size
+			for _, s := range m.list {
+				s.trim()
+			}
+		}
 	}
-	return e, nil
 }

@@ -289,7 +289,9 @@ func TestDamage(t *testing.T) {
 func FuzzSegment(f *testing.F) {
 	file := func(b *builder, replaces []uint64) []byte {
 		var out bytes.Buffer
-		must(f, b.encode().writeTo(&out, replaces))
+		e := newEncoder(&out)
+		b.encode(e)
+		must(f, e.end(replaces))
 		return out.Bytes()
 	}
 	b := newBuilder(&workspace{})
@@ -301,7 +303,7 @@ func FuzzSegment(f *testing.F) {
 	f.Add(file(b, []uint64{7}))
 	f.Add(file(newBuilder(&workspace{}), nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, err := decodeSegment(data)
+		s, err := decodeSegment(data, false)
 		if err != nil {
 			return
 		}

@@ -18,18 +18,20 @@ import (
 // A segment is one file, never changed once it is there:
 //
 //	magic     8 octets
+//	postings  for each word: where it is, see postings.go
 //	bodies    24 octets each: segment, offset, size with flags in its upper two
 //	          bits, ascending by what they are without these
 //	words     each behind an octet 0, ascending, with an octet 0 at the end
 //	starts    for each word 4 octets: where it begins in words
 //	places    for each word, and once more, 8 octets: where its postings begin
-//	postings  for each word: where it is, see postings.go
 //	replaces  8 octets each: the numbers of the segments that it was merged of
 //	trailer   the five lengths in octets, and the CRC32C of all before it
 //
-// All numbers are little-endian.
+// All numbers are little-endian. The postings come first so that they can be written
+// before all the words are known; in files of before they stand behind places.
 const (
-	magic       = "MFSRCH3\n"
+	magic       = "MFSRCH4\n"
+	magicBefore = "MFSRCH3\n"
 	bodySize    = 24
 	trailerSize = 5*8 + 4
 )
@@ -190,11 +192,11 @@ func openSegment(path string, number uint64, ring *seal.Ring) (*segment, error) 
 	if err != nil {
 		return nil, fmt.Errorf("map %s: %w", path, err)
 	}
-	s, err := decodeSegment(data)
+	s, err := decodeSegment(data, string(kind) != sealedMagic)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), unix.Munmap(data))
 	}
-	s.number, s.file = number, string(kind) != sealedMagic
+	s.number = number
 	s.trim()
 	return s, nil
 }
@@ -203,23 +205,52 @@ func openSegment(path string, number uint64, ring *seal.Ring) (*segment, error) 
 // until then. The system still has it cached.
 func (s *segment) trim() {
 	if s.file {
-		_ = unix.Madvise(s.data, unix.MADV_DONTNEED) // no more than advice
+		giveBack(s.data)
 	}
 }
 
+// giveBack is trim for some pages.
+func giveBack(mapped []byte) { _ = unix.Madvise(mapped, unix.MADV_DONTNEED) } // no more than advice
+
 func (s *segment) close() error { return unix.Munmap(s.data) }
 
-func decodeSegment(data []byte) (*segment, error) {
-	if len(data) < len(magic)+trailerSize || string(data[:len(magic)]) != magic {
+// trimEvery is after how many octets, whole pages, of a file that is read from end to
+// end its memory is given back.
+const trimEvery = 4 << 20
+
+func checksum(data []byte, file bool) (sum uint32) {
+	for len(data) > 0 {
+		part := data[:min(trimEvery, len(data))]
+		sum = crc32.Update(sum, castagnoli, part)
+		if file {
+			giveBack(part)
+		}
+		data = data[len(part):]
+	}
+	return sum
+}
+
+// decodeSegment checks a segment; file says that it is a file that is mapped.
+func decodeSegment(data []byte, file bool) (*segment, error) {
+	if len(data) < len(magic)+trailerSize {
 		return nil, errSegment
 	}
 	trailer := data[len(data)-trailerSize:]
-	if crc32.Checksum(data[:len(data)-4], castagnoli) != binary.LittleEndian.Uint32(trailer[trailerSize-4:]) {
+	if checksum(data[:len(data)-4], file) != binary.LittleEndian.Uint32(trailer[trailerSize-4:]) {
 		return nil, errSegment
 	}
 	rest := data[len(magic) : len(data)-trailerSize]
-	s := &segment{data: data}
-	for i, part := range []*[]byte{&s.bodies, &s.words, &s.starts, &s.places, &s.postings} {
+	s := &segment{data: data, file: file}
+	var parts []*[]byte
+	switch string(data[:len(magic)]) {
+	case magic:
+		parts = []*[]byte{&s.postings, &s.bodies, &s.words, &s.starts, &s.places}
+	case magicBefore:
+		parts = []*[]byte{&s.bodies, &s.words, &s.starts, &s.places, &s.postings}
+	default:
+		return nil, errSegment
+	}
+	for i, part := range parts {
 		n := binary.LittleEndian.Uint64(trailer[8*i:])
 		if n > uint64(len(rest)) {
 			return nil, errSegment
