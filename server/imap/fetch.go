@@ -29,7 +29,7 @@ func (s *session) fetch(cmd *command) error {
 	if r.partial != nil && !cmd.uid {
 		return bad("PARTIAL needs UID FETCH")
 	}
-	if cmd.uid && !r.has[fetchUID] {
+	if cmd.uid && !r.kinds.has(fetchUID) {
 		r.items = append([]fetchItem{{kind: fetchUID}}, r.items...)
 	}
 	s.catchUp()
@@ -37,7 +37,7 @@ func (s *session) fetch(cmd *command) error {
 	if !ok {
 		return errRange
 	}
-	if r.has[fetchModSeq] {
+	if r.kinds.has(fetchModSeq) {
 		s.useCondStore()
 	}
 	if r.vanished {
@@ -73,7 +73,7 @@ func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
 	}
 	marks := r.seen && !s.readOnly
 	done := 0 // places before it have been marked
-	messages := s.view.each(spans)
+	messages := s.view.facts(spans)
 	if !r.rows() {
 		messages = s.view.heads(spans)
 	}
@@ -85,8 +85,9 @@ func (s *session) fetchAll(r *fetchRequest, spans []span) (failed error) {
 			}
 			s.view.msgs.Head(i, m)
 		}
+		f.place = i
 		mark := s.out.Mark()
-		err := f.one(i, m)
+		err := f.one(m)
 		switch {
 		case err == nil:
 		case s.out.Err() != nil:
@@ -153,8 +154,9 @@ type fetcher struct {
 	buf  []byte
 	refs []uint64
 
-	m       *store.Message
-	content *content // of m, once it was needed
+	place   int
+	m       *store.Message // it is not known where its octets are, until it is read
+	content *content       // of m, once it was needed
 }
 
 // summaries returns what is kept of the selected mailbox; nil when that is nothing.
@@ -169,7 +171,7 @@ func (s *session) summaries() *summary.Reader {
 // messages: of many, or of large ones.
 func (s *session) worthSummaries(spans []span) bool {
 	n := 0
-	for _, m := range s.view.each(spans) {
+	for _, m := range s.view.facts(spans) {
 		if n++; n >= s.srv.cfg.few || m.Size > smallMessage {
 			return true
 		}
@@ -180,14 +182,15 @@ func (s *session) worthSummaries(spans []span) bool {
 // read opens the message, unless it is open.
 func (f *fetcher) read() (_ *content, err error) {
 	if f.content == nil {
+		f.view.msgs.Read(f.place, f.m)
 		f.content, err = f.load(f.m)
 	}
 	return f.content, err
 }
 
 // one answers for one message.
-func (f *fetcher) one(place int, m *store.Message) (err error) {
-	s, r, w := f.session, f.r, f.out
+func (f *fetcher) one(m *store.Message) (err error) {
+	s, r, w, place := f.session, f.r, f.out, f.place
 	f.m = m
 	defer func() {
 		if f.content != nil {
@@ -202,7 +205,7 @@ func (f *fetcher) one(place int, m *store.Message) (err error) {
 		}
 	}
 	news := s.view.isDirty(place)
-	if r.has[fetchFlags] || news {
+	if r.kinds.has(fetchFlags) || news {
 		s.introduce(m)
 	}
 	w.Raw("* ")
@@ -253,7 +256,7 @@ func (f *fetcher) one(place int, m *store.Message) (err error) {
 		w.Raw(" FLAGS ")
 		s.writeFlagList(m)
 	}
-	if news && s.enabled.qresync && !r.has[fetchUID] { // RFC 7162 3.2
+	if news && s.enabled.qresync && !r.kinds.has(fetchUID) { // RFC 7162 3.2
 		w.Raw(" UID ")
 		w.Num(uint64(m.UID))
 	}

@@ -49,13 +49,18 @@ type fetchItem struct {
 // reads says that the message must be read for the item.
 func (i *fetchItem) reads() bool { return i.kind >= fetchEnvelope }
 
+// kinds is a set of kinds.
+type kinds uint32
+
+func (k kinds) has(kind fetchKind) bool { return k&(1<<kind) != 0 }
+
 // fetchRequest is a FETCH, parsed.
 type fetchRequest struct {
 	items    []fetchItem
 	seen     bool // sets \Seen, RFC 9051 6.4.5
 	reads    bool // messages must be read, or their summaries
 	summed   bool // summaries help
-	has      map[fetchKind]bool
+	kinds    kinds
 	since    store.ModSeq // CHANGEDSINCE
 	vanished bool
 	partial  *partial // PARTIAL, RFC 9394
@@ -63,15 +68,15 @@ type fetchRequest struct {
 
 // rows says that more of the messages is asked for than view.heads knows.
 func (r *fetchRequest) rows() bool {
-	return r.reads || r.summed || r.has[fetchDate] || r.has[fetchSize] || r.has[fetchEmailID] || r.has[fetchSaveDate]
+	return r.reads || r.summed || r.kinds&(1<<fetchDate|1<<fetchSize|1<<fetchEmailID|1<<fetchSaveDate) != 0
 }
 
 func (r *fetchRequest) add(i fetchItem) {
 	if i.kind < fetchSection {
-		if r.has[i.kind] {
+		if r.kinds.has(i.kind) {
 			return
 		}
-		r.has[i.kind] = true
+		r.kinds |= 1 << i.kind
 	}
 	switch i.kind {
 	case fetchEnvelope, fetchThreadID, fetchStructure, fetchPreview:
@@ -88,7 +93,7 @@ func (r *fetchRequest) add(i fetchItem) {
 
 // parseFetch reads the items and modifiers of a FETCH.
 func parseFetch(p *wire.Parser) *fetchRequest {
-	r := &fetchRequest{has: map[fetchKind]bool{}}
+	r := &fetchRequest{}
 	p.SP()
 	if p.Peek() == '(' {
 		p.List(func() { r.item(p) })

@@ -137,7 +137,7 @@ func (s *session) describeNew(from int) {
 		return
 	}
 	r := *s.noticing.selected.fetch
-	if !r.has[fetchUID] {
+	if !r.kinds.has(fetchUID) {
 		r.items = append([]fetchItem{{kind: fetchUID}}, r.items...)
 	}
 	if err := s.fetchAll(&r, []span{{from, s.view.msgs.Len()}}); err != nil {

@@ -110,7 +110,7 @@ func parseEventGroup(p *wire.Parser) (g eventGroup, unknown bool) {
 	var last notifyEvents
 	p.List(func() {
 		if p.Peek() == '(' && last == eventNew && g.fetch == nil {
-			g.fetch = &fetchRequest{has: map[fetchKind]bool{}}
+			g.fetch = &fetchRequest{}
 			p.List(func() { g.fetch.item(p) })
 			if len(g.fetch.items) == 0 || !g.ofSelected() {
 				p.Fail("Items of new messages are for the selected mailbox")

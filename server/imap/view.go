@@ -295,6 +295,11 @@ func (v *view) each(spans []span) func(yield func(int, *store.Message) bool) {
 	return v.rows(spans, store.Row.Read)
 }
 
+// facts is each for who does not want to know where the octets of the messages are.
+func (v *view) facts(spans []span) func(yield func(int, *store.Message) bool) {
+	return v.rows(spans, store.Row.Facts)
+}
+
 // heads is each for who wants to know no more than UIDs, ModSeqs and Flags.
 func (v *view) heads(spans []span) func(yield func(int, *store.Message) bool) {
 	return v.rows(spans, store.Row.Head)

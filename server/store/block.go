@@ -53,6 +53,17 @@ func (b *block) head(i int, m *Message) {
 	m.UID, m.ModSeq, m.Flags = b.uid(i), b.modseqs[i], b.lists[b.flags[i]]
 }
 
+// facts fills in all of the i-th message but where its octets are.
+func (b *block) facts(i int, m *Message) {
+	row := b.row(i)
+	if packed := len(b.rows.uids) - len(b.rows.late); row >= packed {
+		*m = *b.rows.late[row-packed]
+	} else {
+		b.rows.packed.facts(row, m)
+	}
+	b.head(i, m)
+}
+
 // read fills in all of the i-th message.
 func (b *block) read(i int, m *Message) {
 	row := b.row(i)

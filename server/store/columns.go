@@ -59,11 +59,16 @@ func (c *columns) num(col, row int) uint64 {
 
 // read fills in what the columns know of the message in a row.
 func (c *columns) read(row int, m *Message) {
-	m.InternalDate = dateOf(int64(c.num(colDate, row)), int64(c.num(colZone, row)))
-	m.SaveDate = dateOf(int64(c.num(colSaved, row)), int64(c.num(colSavedZone, row)))
 	m.Head = c.ref(colHeadSize, row)
 	m.Body = c.ref(colBodySize, row)
-	m.Size = m.Head.Size + m.Body.Size
+	c.facts(row, m)
+}
+
+// facts is read without where the octets are.
+func (c *columns) facts(row int, m *Message) {
+	m.InternalDate = dateOf(int64(c.num(colDate, row)), int64(c.num(colZone, row)))
+	m.SaveDate = dateOf(int64(c.num(colSaved, row)), int64(c.num(colSavedZone, row)))
+	m.Size = int64(c.num(colHeadSize, row)) + int64(c.num(colBodySize, row))
 	from := uint64(0)
 	if row > 0 {
 		from = c.num(colIDEnds, row-1)

@@ -133,6 +133,9 @@ func (r Row) UID() UID { return r.b.uid(r.i) }
 // Head sets the UID, ModSeq and Flags of m to the message's.
 func (r Row) Head(m *Message) { r.b.head(r.i, m) }
 
+// Facts sets m to the message, but for Head and Body.
+func (r Row) Facts(m *Message) { r.b.facts(r.i, m) }
+
 // Read sets m to the message.
 func (r Row) Read(m *Message) { r.b.read(r.i, m) }
 
