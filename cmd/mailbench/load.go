@@ -134,7 +134,7 @@ func dialIMAP(p *peer, account string) (*imapSession, error) {
 func (s *imapSession) do(command string) (last string, err error) {
 	s.tag++
 	tag := "t" + strconv.Itoa(s.tag) + " "
-	_ = s.c.SetDeadline(time.Now().Add(5 * time.Minute))
+	_ = s.c.SetDeadline(time.Now().Add(20 * time.Minute))
 	if _, err := io.WriteString(s.c, tag+command+"\r\n"); err != nil {
 		return "", err
 	}

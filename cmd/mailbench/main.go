@@ -1,6 +1,6 @@
 // Command mailbench measures mailformd beside Postfix and Dovecot, as Debian has
 // them, and beside mox, on one machine and in the same minutes: `make bench-peers`;
-// what an import takes: `make bench-import`; searches: `make bench-search`; and the memory
+// with a mailbox of a million messages: `make bench-large`; what an import takes: `make bench-import`; searches: `make bench-search`; and the memory
 // of a server that holds a million messages and is at rest: `make bench-memory`.
 //
 // Each peer gets a scratch directory, ports of its own on loopback and the
@@ -29,6 +29,8 @@ type options struct {
 	rounds   int
 	delivers int // messages per round of the SMTP cases
 	big      int // messages in the large mailbox
+	large    int // messages; 0 measures everything
+	targets  bool
 	mixed    time.Duration
 	idle     int // idle connections
 	cases    *regexp.Regexp
@@ -44,6 +46,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; figures are their medians")
 	flag.IntVar(&o.delivers, "deliver", 1000, "messages for each round of the SMTP cases")
 	flag.IntVar(&o.big, "messages", 100_000, "messages in the large mailbox")
+	flag.IntVar(&o.large, "large", 0, "measure nothing but a mailbox of so many messages, with the commands for which there is a target")
 	flag.DurationVar(&o.mixed, "mixed", 30*time.Second, "how long the mixed IMAP load runs")
 	flag.IntVar(&o.idle, "idle", 80, "idle connections")
 	cases := flag.String("case", "", "measure only the cases whose name this regular expression matches")
@@ -113,7 +116,11 @@ func run(o options) (err error) {
 	}
 	fmt.Printf("%s/%s, %d CPUs, %s; %s beside %s; medians of %d interleaved rounds\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02 15:04 UTC"), ours.version, versions, o.rounds)
 	t := newTable(peers)
-	for _, part := range []func(options, []*peer, *table, string) error{idleMemory, mixedLoad, collecting, deliveries, largeMailbox} {
+	parts := []func(options, []*peer, *table, string) error{idleMemory, mixedLoad, collecting, deliveries, largeMailbox}
+	if o.large > 0 {
+		o.big, o.targets, parts = o.large, true, parts[len(parts)-1:]
+	}
+	for _, part := range parts {
 		if err := part(o, peers, t, dir); err != nil {
 			return err
 		}

@@ -127,7 +127,7 @@ func (p *peer) cpu() (time.Duration, error) {
 // settle waits until the peer has done what it still does behind its answers, as
 // indexing, and nothing for some ticks.
 func (p *peer) settle() error {
-	const still, most = 150 * time.Millisecond, 2 * time.Minute
+	const still, most = 150 * time.Millisecond, 10 * time.Minute
 	for begun := time.Now(); time.Since(begun) < most; {
 		before, err := p.cpu()
 		if err != nil {
