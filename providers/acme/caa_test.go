@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,10 +66,10 @@ func TestCAAThatForbidsTheCA(t *testing.T) {
 func TestCAAThatIsJustBeingWritten(t *testing.T) {
 	w := newWorld(t, acmesim.Config{})
 	w.sim.Seed("acme.example", caaRecord("acme.example", `0 issue "pki.goog"`))
-	slept := 0
+	var slept atomic.Int32 // by the one who gathers orders, too
 	w.p = w.provider(func(c *Config) {
 		c.Sleep = func(ctx context.Context, d time.Duration) error {
-			if slept++; slept == 2 {
+			if slept.Add(1) == 2 {
 				w.sim.Seed("acme.example", caaRecord("acme.example", `0 issue "ca.example"`))
 			}
 			return noSleep(ctx, d)

@@ -32,11 +32,21 @@ var settings = manifest.Backup{Endpoint: "http://127.0.0.1:9", Bucket: "acme-mai
 // world is a store, a bucket and a clock.
 type world struct {
 	*testing.T
-	sim    *bucketsim.Sim
-	clock  atomic.Int64 // seconds
-	layout manifest.Layout
-	log    *store.Log
-	fault  func(*http.Request) bucketsim.Fault // nil: none
+	sim     *bucketsim.Sim
+	clock   atomic.Int64 // seconds
+	layout  manifest.Layout
+	log     *store.Log
+	faultMu sync.Mutex
+	fault   func(*http.Request) bucketsim.Fault // nil: none
+}
+
+// spoil has f asked about every request to the bucket from now on, and nothing else
+// any more, even about those that a backup which was killed has left on the way; nil
+// is for good days.
+func (w *world) spoil(f func(*http.Request) bucketsim.Fault) {
+	w.faultMu.Lock()
+	defer w.faultMu.Unlock()
+	w.fault = f
 }
 
 func newWorld(t *testing.T) *world {
@@ -44,6 +54,8 @@ func newWorld(t *testing.T) *world {
 	w.clock.Store(time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC).Unix())
 	w.sim = &bucketsim.Sim{Bucket: "acme-mail", Keys: map[string]string{"id": "secret"}, Now: w.now, Page: 7}
 	w.sim.SetFault(func(r *http.Request) bucketsim.Fault {
+		w.faultMu.Lock()
+		defer w.faultMu.Unlock()
 		if w.fault == nil {
 			return bucketsim.Fault{}
 		}
@@ -254,7 +266,7 @@ func TestBackupUnderLoad(t *testing.T) {
 		}
 		run, kill := context.WithCancel(t.Context())
 		left := 1 + rng.IntN(40)
-		w.fault = func(*http.Request) bucketsim.Fault {
+		w.spoil(func(*http.Request) bucketsim.Fault {
 			if left--; left == 0 && round%2 == 0 {
 				kill()
 				return bucketsim.Fault{Lose: rng.IntN(2) == 0, Drop: true}
@@ -268,14 +280,14 @@ func TestBackupUnderLoad(t *testing.T) {
 				return bucketsim.Fault{Status: 503, Code: "SlowDown"}
 			}
 			return bucketsim.Fault{}
-		}
+		})
 		w.advance(time.Minute)
 		from := tick.Add(1)
 		m, err := w.backup(run)
 		kill()
 		until := tick.Add(1)
 		load.Wait()
-		w.fault = nil
+		w.spoil(nil)
 		if err != nil {
 			if run.Err() == nil {
 				t.Fatal(err)
@@ -334,17 +346,17 @@ func TestRetention(t *testing.T) {
 				if rng.IntN(4) == 0 { // a run that is killed
 					ctx, kill := context.WithCancel(t.Context())
 					left := rng.IntN(20)
-					w.fault = func(*http.Request) (f bucketsim.Fault) {
+					w.spoil(func(*http.Request) (f bucketsim.Fault) {
 						if left--; left <= 0 {
 							kill()
 							f.Drop, f.Lose = rng.IntN(2) == 0, true
 						}
 						return f
-					}
+					})
 					at := dump(t, w.log)
 					m, err := w.backup(ctx)
 					kill()
-					w.fault = nil
+					w.spoil(nil)
 					if err == nil {
 						want[m.Time] = at
 					} else if times, _ := w.place().Times(t.Context()); len(times) > 0 {
@@ -367,18 +379,18 @@ func TestRetention(t *testing.T) {
 				w.must(err)
 				ctx, kill := context.WithCancel(t.Context())
 				if left := rng.IntN(60); rng.IntN(3) == 0 {
-					w.fault = func(*http.Request) (f bucketsim.Fault) {
+					w.spoil(func(*http.Request) (f bucketsim.Fault) {
 						if left--; left == 0 {
 							kill()
 							f.Lose = true
 						}
 						return f
-					}
+					})
 				}
 				err = w.place().Prune(ctx, keep)
 				interrupted := ctx.Err() != nil
 				kill()
-				w.fault = nil
+				w.spoil(nil)
 				if err != nil && !interrupted {
 					t.Fatal(err)
 				}
@@ -558,12 +570,12 @@ func TestBackupSendsWhatIsNew(t *testing.T) {
 	w.must(err)
 	w.log = l
 	sent := func() (n int) {
-		w.fault = func(r *http.Request) bucketsim.Fault {
+		w.spoil(func(r *http.Request) bucketsim.Fault {
 			if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/objects/") {
 				n++
 			}
 			return bucketsim.Fault{}
-		}
+		})
 		w.advance(time.Hour)
 		_, err := w.backup(t.Context())
 		w.must(err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,13 +65,14 @@ func TestRunnerTimes(t *testing.T) {
 		t.Errorf("the second is due in %v", got)
 	}
 	w.advance(time.Hour)
-	broken := true
-	w.fault = func(*http.Request) bucketsim.Fault {
-		if broken {
+	var broken atomic.Bool
+	broken.Store(true)
+	w.spoil(func(*http.Request) bucketsim.Fault {
+		if broken.Load() {
 			return bucketsim.Fault{Status: 403, Code: "AccessDenied"}
 		}
 		return bucketsim.Fault{}
-	}
+	})
 	r.fire <- time.Time{}
 	for _, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute} {
 		r.next(want)
@@ -79,7 +82,7 @@ func TestRunnerTimes(t *testing.T) {
 	if got != 16*time.Minute || st.Err == nil || w.now().Sub(st.Last) != 75*time.Minute {
 		t.Errorf("after five failures: next in %v, %+v at %v", got, st, w.now())
 	}
-	broken = false
+	broken.Store(false)
 	r.fire <- time.Time{}
 	if got := <-r.waits; got != time.Hour || r.Status().Err != nil || !r.Status().Last.Equal(w.now()) {
 		t.Errorf("once it works: next in %v, %+v", got, r.Status())
@@ -126,14 +129,15 @@ func TestRunnerRestart(t *testing.T) {
 	}
 	w.advance(time.Hour)
 	held := make(chan struct{})
-	w.fault = func(q *http.Request) bucketsim.Fault {
+	hold := sync.OnceFunc(func() { close(held) })
+	w.spoil(func(q *http.Request) bucketsim.Fault {
 		if q.Method == http.MethodPut {
-			close(held)
+			hold()
 			<-q.Context().Done()
 			return bucketsim.Fault{Drop: true}
 		}
 		return bucketsim.Fault{}
-	}
+	})
 	w.deliver("a@x", "new")
 	r.fire <- time.Time{}
 	<-held

@@ -61,7 +61,7 @@ type Config struct {
 	// 0 means Pebble's own six hours.
 	AskAgain time.Duration
 	// Intercept may answer a request itself, to make the authority misbehave. It
-	// returns true when it has.
+	// returns true when it has, and is asked about one request at a time.
 	Intercept func(http.ResponseWriter, *http.Request) bool
 }
 
@@ -125,8 +125,14 @@ func New(cfg Config) (*Server, error) {
 	s.handler = s.front(front.Handler(), front.ManagementHandler(), cfg.AskAgain)
 	if cfg.Intercept != nil {
 		pebble := s.handler
+		var asking sync.Mutex
+		answered := func(w http.ResponseWriter, r *http.Request) bool {
+			asking.Lock()
+			defer asking.Unlock()
+			return cfg.Intercept(w, r)
+		}
 		s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !cfg.Intercept(w, r) {
+			if !answered(w, r) {
 				pebble.ServeHTTP(w, r)
 			}
 		})

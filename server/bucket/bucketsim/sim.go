@@ -41,6 +41,7 @@ type Sim struct {
 	Version bool              // versioning is on: OSS then ignores x-oss-forbid-overwrite
 	Naive   bool              // a service that knows no conditions and ignores them
 
+	asking  sync.Mutex // held while fault is asked
 	mu      sync.Mutex
 	fault   func(*http.Request) Fault
 	objects map[string]object
@@ -48,8 +49,8 @@ type Sim struct {
 	calls   int
 }
 
-// SetFault has f asked about every request from now on; nil is for good days. It
-// may be called at any time.
+// SetFault has f asked about every request from now on, about one at a time; nil is
+// for good days. It may be called at any time.
 func (s *Sim) SetFault(f func(*http.Request) Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -174,7 +175,9 @@ func (s *Sim) answer(r *http.Request) *reply {
 	fault := s.fault
 	s.mu.Unlock()
 	if fault != nil {
+		s.asking.Lock()
 		f = fault(r)
+		s.asking.Unlock()
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	s.mu.Lock()
