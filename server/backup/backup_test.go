@@ -190,11 +190,11 @@ func (w *world) step(rng *rand.Rand, n int) {
 		watch.Close()
 		for _, m := range snap.Messages.All() {
 			if rng.IntN(2) == 0 {
-				_, err := w.log.UpdateFlags(ctx, account, "INBOX", []store.UID{m.UID}, store.FlagsAdd, []string{`\Deleted`})
+				_, err := w.log.UpdateFlags(ctx, account, store.Named("INBOX"), []store.UID{m.UID}, store.FlagsAdd, []string{`\Deleted`})
 				w.must(err)
 			}
 		}
-		_, err = w.log.Expunge(ctx, account, "INBOX", nil)
+		_, err = w.log.Expunge(ctx, account, store.Named("INBOX"), nil)
 		w.must(err)
 	case 1:
 		d := store.Delivery{Body: strings.NewReader(fmt.Sprintf("queued %d", n)), Size: -1,
@@ -246,7 +246,7 @@ func TestBackupUnderLoad(t *testing.T) {
 		g.delivered.Store(tick.Add(1))
 		if n%3 != 0 {
 			g.leaving.Store(tick.Add(1))
-			if _, err := w.log.Expunge(ctx, account, box, []store.UID{list[0].UID}); err != nil {
+			if _, err := w.log.Expunge(ctx, account, store.Named(box), []store.UID{list[0].UID}); err != nil {
 				t.Error(err)
 			}
 			g.gone.Store(tick.Add(1))

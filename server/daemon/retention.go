@@ -91,7 +91,7 @@ func (r *retention) apply(ctx context.Context, account string, rule manifest.Ret
 		if err := ctx.Err(); err != nil {
 			return removed, err
 		}
-		gone, err := r.d.store.ExpungeOld(ctx, account, name, batch, before)
+		gone, err := r.d.store.ExpungeOld(ctx, account, snap.Info.Box(), batch, before)
 		removed += len(gone)
 		if errors.Is(err, store.ErrNoMailbox) {
 			return removed, nil

@@ -31,14 +31,14 @@ func (s *session) appendCommand(cmd *command) error {
 	if err != nil {
 		return err
 	}
-	msgs, err := s.messages(cmd, name, 0)
+	msgs, box, err := s.messages(cmd, name, 0)
 	defer discard(msgs)
 	if err != nil {
-		return tryCreate(err)
+		return s.tryCreate(err)
 	}
-	done, validity, err := s.store.AppendStaged(s.ctx, s.account, name, msgs, nil)
+	done, validity, err := s.store.AppendStaged(s.ctx, s.account, box, msgs, nil)
 	if err != nil {
-		return tryCreate(err)
+		return s.tryCreate(err)
 	}
 	cmd.code = appendCode(done, validity)
 	return nil
@@ -68,14 +68,14 @@ func (s *session) replace(cmd *command) error {
 	case len(uids) != 1:
 		return no(imap.ResponseCodeNonExistent, "There is no one such message")
 	}
-	msgs, err := s.messages(cmd, name, 1)
+	msgs, box, err := s.messages(cmd, name, 1)
 	defer discard(msgs)
 	if err != nil {
-		return tryCreate(err)
+		return s.tryCreate(err)
 	}
-	done, validity, err := s.store.AppendStaged(s.ctx, s.account, name, msgs, &store.Replaced{Mailbox: s.mailbox, UID: uids[0]})
+	done, validity, err := s.store.AppendStaged(s.ctx, s.account, box, msgs, &store.Replaced{Mailbox: s.box(), UID: uids[0]})
 	if err != nil {
-		return tryCreate(err)
+		return s.tryCreate(err)
 	}
 	s.untaggedOK(appendCode(done, validity), "The new message is there")
 	s.removed(cmd, true)
@@ -124,25 +124,27 @@ func (s *session) argument(cmd *command, parse func(*wire.Parser) string) (strin
 }
 
 // messages reads the messages of a command, at most limit unless that is 0. It
-// returns what it has staged also with an error.
-func (s *session) messages(cmd *command, mailbox string, limit int) (msgs []store.StagedMessage, err error) {
+// returns what it has staged also with an error, and the mailbox that had the name
+// when the first came: the last may come minutes later.
+func (s *session) messages(cmd *command, name string, limit int) (msgs []store.StagedMessage, box store.Box, err error) {
 	p := cmd.p
+	box = store.Named(name)
 	var total int64
 	for {
 		in := parseIncoming(p)
 		l, ok := p.LiteralNext()
 		if err := p.Err(); err != nil {
-			return msgs, bad(err.Error())
+			return msgs, box, bad(err.Error())
 		}
 		if !ok || cmd.literal == nil {
-			return msgs, bad("Expected a message")
+			return msgs, box, bad("Expected a message")
 		}
 		flags, err := settable(in.flags)
 		switch {
 		case err != nil:
-			return msgs, err
+			return msgs, box, err
 		case l.Size == 0 && !in.utf8: // RFC 3502 6.3.11: the client has thought better of it
-			return msgs, no(imap.ResponseCodeCannot, "A message must not be empty")
+			return msgs, box, no(imap.ResponseCodeCannot, "A message must not be empty")
 		}
 		cmd.literal = nil
 		if l.Size > s.c.st.MaxMessageBytes {
@@ -150,22 +152,22 @@ func (s *session) messages(cmd *command, mailbox string, limit int) (msgs []stor
 			if err := s.refuse(cmd, l, s.c.st.MaxMessageBytes); err != nil {
 				s.over = true
 			}
-			return msgs, bad("The message is too large")
+			return msgs, box, bad("The message is too large")
 		}
 		if total += l.Size; len(msgs) == maxTogether || total > max(maxTogetherBytes, s.c.st.MaxMessageBytes) {
 			cmd.literal = &l
-			return msgs, no(imap.ResponseCodeLimit, "Too much for one APPEND")
+			return msgs, box, no(imap.ResponseCodeLimit, "Too much for one APPEND")
 		}
-		staged, err := s.stage(cmd, mailbox, l)
+		staged, err := s.stage(cmd, &box, l)
 		if err != nil {
-			return msgs, err
+			return msgs, box, err
 		}
 		msgs = append(msgs, store.StagedMessage{Body: staged, Flags: flags, InternalDate: in.date})
 		// Behind the message: the end, or another.
 		if s.line, err = s.in.Line(s.line[:0], maxCommand); err != nil {
 			_ = s.tooLong(err)
 			s.over, cmd.silent = true, true
-			return msgs, err
+			return msgs, box, err
 		}
 		if next, ok, _ := wire.TrailingLiteral(s.line); ok {
 			cmd.literal = &next
@@ -178,9 +180,9 @@ func (s *session) messages(cmd *command, mailbox string, limit int) (msgs []stor
 		}
 		if p.Done() || p.Err() != nil || limit > 0 && len(msgs) == limit {
 			if err := p.End(); err != nil {
-				return msgs, bad(err.Error())
+				return msgs, box, bad(err.Error())
 			}
-			return msgs, nil
+			return msgs, box, nil
 		}
 		p.SP()
 	}
@@ -211,16 +213,25 @@ func parseIncoming(p *wire.Parser) (in incoming) {
 	return in
 }
 
-// stage reads the octets of a message into the store. When the store does not
+// stage reads the octets of a message into the store, for a mailbox that is found by
+// its name first. When the store does not
 // take them, those of a client that does not wait are passed over.
-func (s *session) stage(cmd *command, mailbox string, l wire.Literal) (store.Staged, error) {
+func (s *session) stage(cmd *command, box *store.Box, l wire.Literal) (staged store.Staged, err error) {
 	body := &literalReader{s: s, left: l.Size, ask: !l.NonSync}
 	var from io.Reader = body
 	size := l.Size
 	if l.Binary && l.Size <= maxBinary {
 		from, size = &binaryReader{from: body, size: l.Size}, -1
 	}
-	staged, err := s.store.Stage(s.ctx, s.account, mailbox, from, size)
+	if box.UIDValidity == 0 {
+		var info store.MailboxInfo
+		if info, err = s.store.Mailbox(s.ctx, s.account, box.Name); err == nil {
+			*box = info.Box()
+		}
+	}
+	if err == nil {
+		staged, err = s.store.Stage(s.ctx, s.account, *box, from, size)
+	}
 	s.c.expect(phaseLine)
 	if err == nil {
 		return staged, nil

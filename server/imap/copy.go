@@ -24,15 +24,29 @@ func (s *session) target(cmd *command) (spans []span, dest string, err error) {
 	return spans, dest, nil
 }
 
+// destination finds the mailbox that messages are to come to. From then on it is meant,
+// and no other that may get its name.
+func (s *session) destination(name string) (store.Box, error) {
+	info, err := s.store.Mailbox(s.ctx, s.account, name)
+	if err != nil {
+		return store.Box{}, s.tryCreate(err)
+	}
+	return info.Box(), nil
+}
+
 // copyCommand implements COPY, RFC 9051 6.4.7.
 func (s *session) copyCommand(cmd *command) error {
 	spans, dest, err := s.target(cmd)
 	if err != nil {
 		return err
 	}
-	src, dst, validity, err := s.store.Copy(s.ctx, s.account, s.mailbox, s.view.uids(spans), dest)
+	to, err := s.destination(dest)
 	if err != nil {
-		return tryCreate(err)
+		return err
+	}
+	src, dst, validity, err := s.store.Copy(s.ctx, s.account, s.box(), s.view.uids(spans), to)
+	if err != nil {
+		return s.tryCreate(err)
 	}
 	cmd.code, cmd.text = s.copyCode(src, dst, validity), "COPY completed"
 	return nil
@@ -68,9 +82,13 @@ func (s *session) move(cmd *command) error {
 	if s.readOnly {
 		return errReadOnly
 	}
-	src, dst, validity, err := s.store.Move(s.ctx, s.account, s.mailbox, s.view.uids(spans), dest)
+	to, err := s.destination(dest)
 	if err != nil {
-		return tryCreate(err)
+		return err
+	}
+	src, dst, validity, err := s.store.Move(s.ctx, s.account, s.box(), s.view.uids(spans), to)
+	if err != nil {
+		return s.tryCreate(err)
 	}
 	if code := s.copyCode(src, dst, validity); code != "" {
 		s.untaggedOK(code, "Messages are moved")
@@ -132,7 +150,7 @@ func (s *session) removeDeleted(uids []store.UID) error {
 	if len(uids) == 0 {
 		return nil
 	}
-	_, err := s.store.Expunge(s.ctx, s.account, s.mailbox, uids)
+	_, err := s.store.Expunge(s.ctx, s.account, s.box(), uids)
 	return err
 }
 

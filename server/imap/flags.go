@@ -195,7 +195,7 @@ func (s *session) updateFlags(spans []span, op store.FlagOp, flags []string, sil
 	if len(uids) == 0 {
 		return nil, nil
 	}
-	u, err := s.store.UpdateFlagsIf(s.ctx, s.account, s.mailbox, uids, op, flags, unchanged)
+	u, err := s.store.UpdateFlagsIf(s.ctx, s.account, s.box(), uids, op, flags, unchanged)
 	if err != nil {
 		return nil, err
 	}

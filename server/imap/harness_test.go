@@ -329,7 +329,7 @@ func noLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // clock of its own does not control.
 type fixedStore struct{ store.Store }
 
-func (fixedStore) Stage(_ context.Context, _, _ string, r io.Reader, _ int64) (store.Staged, error) {
+func (fixedStore) Stage(_ context.Context, _ string, _ store.Box, r io.Reader, _ int64) (store.Staged, error) {
 	_, err := io.Copy(io.Discard, r)
 	return nil, err
 }

@@ -102,7 +102,7 @@ func fill(b *testing.B, w *world, n int) {
 			text := fmt.Sprintf("Return-Path: <user%d@example.net>\r\nReceived: from a by b; Sun, 22 Nov 2026 08:30:00 +0800\r\nFrom: \"User %d\" <user%d@example.net>\r\n"+
 				"To: alice@example.org\r\nSubject: Message number %d\r\nDate: Sun, %d Nov 2026 %02d:%02d:00 +0800\r\nMessage-ID: <%d@example.net>\r\nReferences: <%d@example.net>\r\n"+
 				"MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n%s", k%100, k%100, k%100, k, 1+k%28, k%24, k%60, k, k-k%10, body)
-			staged, err := w.store.Stage(context.Background(), alice, "INBOX", strings.NewReader(text), int64(len(text)))
+			staged, err := w.store.Stage(context.Background(), alice, store.Named("INBOX"), strings.NewReader(text), int64(len(text)))
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -112,7 +112,7 @@ func fill(b *testing.B, w *world, n int) {
 			}
 			msgs = append(msgs, m)
 		}
-		if _, _, err := w.store.AppendStaged(context.Background(), alice, "INBOX", msgs, nil); err != nil {
+		if _, _, err := w.store.AppendStaged(context.Background(), alice, store.Named("INBOX"), msgs, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -114,10 +114,10 @@ func TestNotifyTellsAll(t *testing.T) {
 				case 0, 1, 2:
 					w.deliver(box, "a: b\n\nx")
 				case 3:
-					_, err = w.store.UpdateFlags(ctx, alice, box, uid, store.FlagsAdd, []string{`\Seen`})
+					_, err = w.store.UpdateFlags(ctx, alice, store.Named(box), uid, store.FlagsAdd, []string{`\Seen`})
 				case 4:
-					if _, err = w.store.UpdateFlags(ctx, alice, box, uid, store.FlagsAdd, []string{`\Deleted`}); err == nil {
-						_, err = w.store.Expunge(ctx, alice, box, uid)
+					if _, err = w.store.UpdateFlags(ctx, alice, store.Named(box), uid, store.FlagsAdd, []string{`\Deleted`}); err == nil {
+						_, err = w.store.Expunge(ctx, alice, store.Named(box), uid)
 					}
 				case 5:
 					_, err = w.store.CreateMailbox(ctx, alice, fmt.Sprintf("new%d", step), "")
@@ -130,7 +130,7 @@ func TestNotifyTellsAll(t *testing.T) {
 						err = w.store.RenameMailbox(ctx, alice, box, fmt.Sprintf("other%d", step))
 					}
 				case 8:
-					_, _, _, err = w.store.Move(ctx, alice, box, uid, boxes[r.IntN(len(boxes))].Name)
+					_, _, _, err = w.store.Move(ctx, alice, store.Named(box), uid, store.Named(boxes[r.IntN(len(boxes))].Name))
 				}
 				if err != nil {
 					t.Fatal(err)

@@ -73,7 +73,7 @@ func (s *session) resynchronise(info store.MailboxInfo, r *resync) error {
 // vanishedSince writes VANISHED (EARLIER) for what was expunged since modseq,
 // of the UIDs in within; nil is all.
 func (s *session) vanishedSince(modseq store.ModSeq, within imap.UIDSet) error {
-	uids, complete, err := s.store.Vanished(s.ctx, s.account, s.mailbox, modseq)
+	uids, complete, err := s.store.Vanished(s.ctx, s.account, s.box(), modseq)
 	if err != nil {
 		return err
 	}

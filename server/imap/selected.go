@@ -97,6 +97,11 @@ func (s *session) describe(info store.MailboxInfo) {
 	}
 }
 
+// box is the selected mailbox and no other that may have its name by now.
+func (s *session) box() store.Box {
+	return store.Box{Name: s.mailbox, UIDValidity: s.recentKey.validity}
+}
+
 // tellModSeq writes the mailbox's highest modification sequence.
 func (s *session) tellModSeq() {
 	s.untaggedOK(modSeqCode(s.view.modseq), "The highest modification sequence")

@@ -465,8 +465,13 @@ func (s *session) answer(cmd *command, err error) *imap.Error {
 	return no(imap.ResponseCodeServerBug, "Internal server error")
 }
 
-// tryCreate is a store's error where making the mailbox would help.
-func tryCreate(err error) error {
+// tryCreate is a store's error where making the mailbox would help: it does not when
+// the one that has gone is the selected one.
+func (s *session) tryCreate(err error) error {
+	var gone *store.GoneError
+	if errors.As(err, &gone) && s.view != nil && gone.Box.UIDValidity == s.box().UIDValidity {
+		return err
+	}
 	if errors.Is(err, store.ErrNoMailbox) {
 		return no(codeTry, "Mailbox does not exist")
 	}

@@ -33,15 +33,15 @@ type Store interface {
 	SetMetadata(ctx context.Context, account, mailbox string, entries []store.MetadataEntry) error
 	// Vanished returns the UIDs expunged since modseq, ascending; complete is
 	// false when some are no longer known.
-	Vanished(ctx context.Context, account, mailbox string, since store.ModSeq) (uids []store.UID, complete bool, err error)
+	Vanished(ctx context.Context, account string, mailbox store.Box, since store.ModSeq) (uids []store.UID, complete bool, err error)
 
 	// Stage takes a message's octets in, for AppendStaged, which puts all of them
 	// at the end of a mailbox or none. With replaced it also removes that message.
-	Stage(ctx context.Context, account, mailbox string, body io.Reader, size int64) (store.Staged, error)
-	AppendStaged(ctx context.Context, account, mailbox string, msgs []store.StagedMessage, replaced *store.Replaced) ([]store.Message, uint32, error)
+	Stage(ctx context.Context, account string, mailbox store.Box, body io.Reader, size int64) (store.Staged, error)
+	AppendStaged(ctx context.Context, account string, mailbox store.Box, msgs []store.StagedMessage, replaced *store.Replaced) ([]store.Message, uint32, error)
 	// UpdateFlagsIf passes over messages whose modseq is above unchanged.
-	UpdateFlagsIf(ctx context.Context, account, mailbox string, uids []store.UID, op store.FlagOp, flags []string, unchanged store.ModSeq) (store.FlagUpdate, error)
-	Copy(ctx context.Context, account, from string, uids []store.UID, to string) (src, dst []store.UID, uidValidity uint32, err error)
-	Move(ctx context.Context, account, from string, uids []store.UID, to string) (src, dst []store.UID, uidValidity uint32, err error)
-	Expunge(ctx context.Context, account, mailbox string, uids []store.UID) ([]store.UID, error)
+	UpdateFlagsIf(ctx context.Context, account string, mailbox store.Box, uids []store.UID, op store.FlagOp, flags []string, unchanged store.ModSeq) (store.FlagUpdate, error)
+	Copy(ctx context.Context, account string, from store.Box, uids []store.UID, to store.Box) (src, dst []store.UID, uidValidity uint32, err error)
+	Move(ctx context.Context, account string, from store.Box, uids []store.UID, to store.Box) (src, dst []store.UID, uidValidity uint32, err error)
+	Expunge(ctx context.Context, account string, mailbox store.Box, uids []store.UID) ([]store.UID, error)
 }

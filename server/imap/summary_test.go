@@ -232,7 +232,7 @@ func TestSummariesThroughChanges(t *testing.T) {
 				gone = append(gone, m.UID)
 			}
 		}
-		if _, _, _, err := w.store.Move(ctx, alice, "INBOX", gone, "Trash"); err != nil {
+		if _, _, _, err := w.store.Move(ctx, alice, store.Named("INBOX"), gone, store.Named("Trash")); err != nil {
 			t.Fatal(err)
 		}
 		l.answers([]string{"NOOP"})

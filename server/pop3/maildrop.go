@@ -10,12 +10,12 @@ import (
 // maildrop is an account's INBOX as it was at the login. Messages are numbered
 // from 1 in the order of their UIDs.
 type maildrop struct {
-	validity uint32
-	msgs     store.List
-	removed  map[int]bool // by DELE, done at QUIT
-	seen     map[int]bool // by RETR
-	count    int          // of those not removed
-	bytes    int64
+	box     store.Box
+	msgs    store.List
+	removed map[int]bool // by DELE, done at QUIT
+	seen    map[int]bool // by RETR
+	count   int          // of those not removed
+	bytes   int64
 }
 
 func openMaildrop(ctx context.Context, s store.Store, account string) (*maildrop, error) {
@@ -24,7 +24,7 @@ func openMaildrop(ctx context.Context, s store.Store, account string) (*maildrop
 		return nil, err
 	}
 	watch.Close()
-	d := &maildrop{validity: snap.Info.UIDValidity, msgs: snap.Messages, seen: map[int]bool{}}
+	d := &maildrop{box: snap.Info.Box(), msgs: snap.Messages, seen: map[int]bool{}}
 	d.reset()
 	return d, nil
 }
@@ -42,7 +42,9 @@ func (d *maildrop) stat() (count int, bytes int64) { return d.count, d.bytes }
 func (d *maildrop) has(n int) bool { return n >= 1 && n <= d.msgs.Len() && !d.removed[n] }
 
 // unique is a message's id for UIDL: it is never another's, also after restarts.
-func (d *maildrop) unique(n int) string { return fmt.Sprintf("%d.%d", d.validity, d.msgs.UID(n-1)) }
+func (d *maildrop) unique(n int) string {
+	return fmt.Sprintf("%d.%d", d.box.UIDValidity, d.msgs.UID(n-1))
+}
 
 func (d *maildrop) read(n int) { d.seen[n] = true }
 
@@ -66,7 +68,7 @@ func (d *maildrop) update(ctx context.Context, s store.Store, account string) (i
 		return list
 	}
 	if read := uids(d.seen, d.removed); len(read) > 0 {
-		if _, err := s.UpdateFlags(ctx, account, "INBOX", read, store.FlagsAdd, []string{`\Seen`}); err != nil {
+		if _, err := s.UpdateFlags(ctx, account, d.box, read, store.FlagsAdd, []string{`\Seen`}); err != nil {
 			return 0, fmt.Errorf("mark what was read: %w", err)
 		}
 	}
@@ -74,10 +76,9 @@ func (d *maildrop) update(ctx context.Context, s store.Store, account string) (i
 	if len(gone) == 0 {
 		return 0, nil
 	}
-	// An INBOX cannot be deleted, so its UIDs mean the same messages as at the login.
-	if _, err := s.UpdateFlags(ctx, account, "INBOX", gone, store.FlagsAdd, []string{`\Deleted`}); err != nil {
+	if _, err := s.UpdateFlags(ctx, account, d.box, gone, store.FlagsAdd, []string{`\Deleted`}); err != nil {
 		return 0, fmt.Errorf("mark what is deleted: %w", err)
 	}
-	removed, err := s.Expunge(ctx, account, "INBOX", gone)
+	removed, err := s.Expunge(ctx, account, d.box, gone)
 	return len(removed), err
 }

@@ -310,10 +310,10 @@ func TestMailboxAtLogin(t *testing.T) {
 	c := w.login()
 	w.deliver("a: 3\n\n3\n")
 	ctx := context.Background()
-	if _, err := w.store.UpdateFlags(ctx, alice, "INBOX", []store.UID{1}, store.FlagsAdd, []string{`\Deleted`}); err != nil {
+	if _, err := w.store.UpdateFlags(ctx, alice, store.Named("INBOX"), []store.UID{1}, store.FlagsAdd, []string{`\Deleted`}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.store.Expunge(ctx, alice, "INBOX", nil); err != nil {
+	if _, err := w.store.Expunge(ctx, alice, store.Named("INBOX"), nil); err != nil {
 		t.Fatal(err)
 	}
 	c.say("STAT", "+OK 2 22")
@@ -322,6 +322,25 @@ func TestMailboxAtLogin(t *testing.T) {
 	c.say("QUIT", "+OK bye")
 	c = w.login()
 	c.say("STAT", "+OK 2 22")
+}
+
+// An INBOX that took the place of the session's is another: its messages have the same
+// numbers, and none of them goes.
+func TestAnotherInbox(t *testing.T) {
+	w := newWorld(t)
+	w.deliver("a: 1\n\n1\n", "a: 2\n\n2\n")
+	c := w.login()
+	c.say("DELE 1", "+OK ")
+	ctx := context.Background()
+	if err := w.store.EmptyAccount(ctx, alice); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.store.EnsureAccount(ctx, alice, 0); err != nil {
+		t.Fatal(err)
+	}
+	w.deliver("a: 3\n\n3\n")
+	c.say("QUIT", "-ERR [SYS/TEMP] the mailbox was emptied meanwhile, log in again")
+	w.login().say("STAT", "+OK 1 11")
 }
 
 func TestExclusive(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"mailform/server/store"
 )
 
 // session is what one client does: RFC 1939's AUTHORIZATION state until drop is
@@ -302,7 +304,12 @@ func (s *session) quit(_ []string) {
 		return
 	}
 	removed, err := s.drop.update(s.ctx, s.srv.cfg.Store, s.account)
-	if err != nil {
+	switch {
+	case errors.Is(err, store.ErrNoMailbox):
+		s.log.Info("logout: the mailbox of the session is no more", "err", err)
+		s.err("SYS/TEMP", "the mailbox was emptied meanwhile, log in again")
+		return
+	case err != nil:
 		s.log.Error("remove messages", "err", err)
 		s.err("SYS/TEMP", "not all messages could be removed") // RFC 1939 section 6
 		return

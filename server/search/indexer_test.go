@@ -104,7 +104,7 @@ func TestIndexer(t *testing.T) {
 	n := NewIndexer(Config{Store: s, Dir: dir + "/search", Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	indexer.Store(n)
 	deliver("behind the start")
-	_, _, _, err = s.Copy(ctx, alice, "INBOX", []store.UID{1, 2}, "Archive")
+	_, _, _, err = s.Copy(ctx, alice, store.Named("INBOX"), []store.UID{1, 2}, store.Named("Archive"))
 	must(t, err)
 	for account, p, ok := n.next(false); ok; account, p, ok = n.next(false) {
 		must(t, n.update(ctx, account, p))

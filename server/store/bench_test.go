@@ -313,7 +313,7 @@ func fill(b *testing.B, l *store.Log, account string, n int) {
 		for i := range uids {
 			uids[i] = store.UID(i + 1)
 		}
-		if _, _, _, err := l.Copy(ctx, account, "INBOX", uids, "INBOX"); err != nil {
+		if _, _, _, err := l.Copy(ctx, account, store.Named("INBOX"), uids, store.Named("INBOX")); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -229,7 +229,7 @@ func TestDamagedCheckpoint(t *testing.T) {
 	opt.CheckpointBytes = 1 << 40
 	l = reopen(t, fs, opt)
 	for i := range 60 {
-		if _, err := l.UpdateFlags(t.Context(), "a0@example.org", "Sent", []store.UID{store.UID(1 + i%20)}, store.FlagsSet, []string{fmt.Sprintf("$k%d", i)}); err != nil {
+		if _, err := l.UpdateFlags(t.Context(), "a0@example.org", store.Named("Sent"), []store.UID{store.UID(1 + i%20)}, store.FlagsSet, []string{fmt.Sprintf("$k%d", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -212,12 +212,12 @@ func (t *txn) append(a *stagedAccount, b *stagedBox, m *Message) {
 
 // Append implements Store.
 func (l *Log) Append(ctx context.Context, account, mailbox string, r io.Reader, size int64, flags []string, date time.Time) (Message, uint32, error) {
-	staged, err := l.Stage(ctx, account, mailbox, r, size)
+	staged, err := l.Stage(ctx, account, Named(mailbox), r, size)
 	if err != nil {
 		return Message{}, 0, err
 	}
 	defer staged.Discard()
-	msgs, validity, err := l.AppendStaged(ctx, account, mailbox, []StagedMessage{{staged, flags, date}}, nil)
+	msgs, validity, err := l.AppendStaged(ctx, account, Named(mailbox), []StagedMessage{{staged, flags, date}}, nil)
 	if err != nil {
 		return Message{}, 0, err
 	}
@@ -225,15 +225,15 @@ func (l *Log) Append(ctx context.Context, account, mailbox string, r io.Reader, 
 }
 
 // appendable finds out early, before the message is read, that it will be refused.
-func (l *Log) appendable(account, mailbox string, size int64) error {
+func (l *Log) appendable(account string, mailbox Box, size int64) error {
 	a, err := l.reading(account)
 	if err != nil {
 		return err
 	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	if a.names[mailbox] == nil {
-		return fmt.Errorf("%s: %w", mailbox, ErrNoMailbox)
+	if a.find(mailbox) == nil {
+		return mailbox.missing()
 	}
 	wanted := Quota{Bytes: max(size, 0)} // it may come in the place of another message
 	if err := (Quota{a.quota, l.quotas.messages(account)}).room(Quota{a.bytes, a.count}, wanted, account, ""); err != nil {

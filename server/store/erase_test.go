@@ -50,9 +50,9 @@ func eraseWorld(t *testing.T, opt Options) (*Log, string) {
 			deliver("SECRET-ALICE large "+noise(3000), "alice@x")
 		}
 	}
-	_, err = l.UpdateFlags(ctx, "alice@x", "INBOX", []UID{1, 2, 3, 4, 5}, FlagsAdd, []string{`\Deleted`})
+	_, err = l.UpdateFlags(ctx, "alice@x", Named("INBOX"), []UID{1, 2, 3, 4, 5}, FlagsAdd, []string{`\Deleted`})
 	must(err)
-	_, err = l.Expunge(ctx, "alice@x", "INBOX", nil)
+	_, err = l.Expunge(ctx, "alice@x", Named("INBOX"), nil)
 	must(err)
 	_, err = l.Compact(ctx, CompactOptions{MaxLive: 1})
 	must(err)

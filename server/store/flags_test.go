@@ -33,7 +33,7 @@ func TestTooManyFlags(t *testing.T) {
 		return list
 	}
 	change := func(uids []UID, how FlagOp, flags []string) error {
-		_, err := l.UpdateFlags(ctx, "a@b", "INBOX", uids, how, flags)
+		_, err := l.UpdateFlags(ctx, "a@b", Named("INBOX"), uids, how, flags)
 		return err
 	}
 	for i, c := range []struct {

@@ -30,10 +30,10 @@ func sampleSegment(tb testing.TB, fs *SimFS) []byte {
 			tb.Fatal(err)
 		}
 	}
-	if _, err := l.UpdateFlags(ctx, "a@b", "INBOX", []UID{1, 3}, FlagsSet, []string{`\Deleted`}); err != nil {
+	if _, err := l.UpdateFlags(ctx, "a@b", Named("INBOX"), []UID{1, 3}, FlagsSet, []string{`\Deleted`}); err != nil {
 		tb.Fatal(err)
 	}
-	if _, err := l.Expunge(ctx, "a@b", "INBOX", nil); err != nil {
+	if _, err := l.Expunge(ctx, "a@b", Named("INBOX"), nil); err != nil {
 		tb.Fatal(err)
 	}
 	if err := l.Close(); err != nil {

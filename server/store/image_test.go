@@ -44,7 +44,7 @@ func TestImage(t *testing.T) {
 	im, err := l.Image(ctx)
 	must(err)
 	for range 3 {
-		_, err = l.Expunge(ctx, "a0@example.org", "INBOX", nil)
+		_, err = l.Expunge(ctx, "a0@example.org", store.Named("INBOX"), nil)
 		must(err)
 		fill()
 	}

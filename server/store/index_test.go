@@ -79,7 +79,7 @@ func (x *indexed) content(l *store.Log) string {
 			if err != nil {
 				x.t.Fatal(err)
 			}
-			gone, complete, err := l.Vanished(ctx, account, info.Name, 0)
+			gone, complete, err := l.Vanished(ctx, account, store.Named(info.Name), 0)
 			if err != nil {
 				x.t.Fatal(err)
 			}
@@ -329,7 +329,7 @@ func TestMemory(t *testing.T) {
 	x.now = x.now.Add(2 * time.Minute)
 	l.TendIndex()
 	loaded(0, "six minutes after it")
-	if _, err := l.UpdateFlags(ctx, "a0@example.org", "INBOX", []store.UID{snap.Messages.At(0).UID}, store.FlagsAdd, []string{`\Flagged`}); err != nil {
+	if _, err := l.UpdateFlags(ctx, "a0@example.org", store.Named("INBOX"), []store.UID{snap.Messages.At(0).UID}, store.FlagsAdd, []string{`\Flagged`}); err != nil {
 		t.Fatal(err)
 	}
 	loaded(n, "after a change of flags")

@@ -29,7 +29,7 @@ func TestLedgerNotices(t *testing.T) {
 		"a message is lost": behind(action{Kind: "flag", Box: "INBOX", UIDs: one, Flag: `\Deleted`}, action{Kind: "expunge", Box: "INBOX"}),
 		"a message is back": behind(action{Kind: "append", Box: "INBOX", Text: "m2,"}),
 		"a flag is lost": func(s store.Store, _ *worker) error {
-			_, err := s.UpdateFlags(ctx, account, "INBOX", one, store.FlagsSet, nil)
+			_, err := s.UpdateFlags(ctx, account, store.Named("INBOX"), one, store.FlagsSet, nil)
 			return err
 		},
 		"a mailbox is made anew":      behind(action{Kind: "delete", Box: "box1"}, action{Kind: "create", Box: "box1"}),
@@ -58,10 +58,10 @@ func TestLedgerNotices(t *testing.T) {
 		"UIDNEXT went back":       func(_ store.Store, w *worker) error { w.model.Boxes["INBOX"].Next++; return nil },
 		"HIGHESTMODSEQ went back": func(_ store.Store, w *worker) error { w.model.Boxes["INBOX"].Highest++; return nil },
 		"a modseq changed": func(s store.Store, _ *worker) error {
-			if _, err := s.UpdateFlags(ctx, account, "INBOX", one, store.FlagsAdd, []string{"$x"}); err != nil {
+			if _, err := s.UpdateFlags(ctx, account, store.Named("INBOX"), one, store.FlagsAdd, []string{"$x"}); err != nil {
 				return err
 			}
-			_, err := s.UpdateFlags(ctx, account, "INBOX", one, store.FlagsRemove, []string{"$x"})
+			_, err := s.UpdateFlags(ctx, account, store.Named("INBOX"), one, store.FlagsRemove, []string{"$x"})
 			return err
 		},
 	} {

@@ -286,13 +286,13 @@ func perform(ctx context.Context, s store.Store, account string, a action) error
 	case "append":
 		_, _, err = s.Append(ctx, account, a.Box, strings.NewReader(a.body()), -1, nil, time.Time{})
 	case "flag":
-		_, err = s.UpdateFlags(ctx, account, a.Box, a.UIDs, store.FlagsAdd, []string{a.Flag})
+		_, err = s.UpdateFlags(ctx, account, store.Named(a.Box), a.UIDs, store.FlagsAdd, []string{a.Flag})
 	case "expunge":
-		_, err = s.Expunge(ctx, account, a.Box, nil)
+		_, err = s.Expunge(ctx, account, store.Named(a.Box), nil)
 	case "copy":
-		_, _, _, err = s.Copy(ctx, account, a.Box, a.UIDs, a.To)
+		_, _, _, err = s.Copy(ctx, account, store.Named(a.Box), a.UIDs, store.Named(a.To))
 	case "move":
-		_, _, _, err = s.Move(ctx, account, a.Box, a.UIDs, a.To)
+		_, _, _, err = s.Move(ctx, account, store.Named(a.Box), a.UIDs, store.Named(a.To))
 	case "create":
 		_, err = s.CreateMailbox(ctx, account, a.Box, "")
 	case "rename":

@@ -107,7 +107,7 @@ func (m *model) halfErased(got *model) *model {
 func performWipe(ctx context.Context, s store.Store, account string, a action) error {
 	switch a.Kind {
 	case "retain":
-		_, err := s.ExpungeOld(ctx, account, a.Box, a.UIDs, time.Now().Add(time.Hour))
+		_, err := s.ExpungeOld(ctx, account, store.Named(a.Box), a.UIDs, time.Now().Add(time.Hour))
 		return err
 	case "note":
 		return s.SetMetadata(ctx, account, "", []store.MetadataEntry{{Name: "/private/comment", Value: []byte(a.Text)}})

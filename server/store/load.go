@@ -15,13 +15,13 @@ import (
 
 // pin has a mailbox in memory until release is called. It is nothing for one that
 // does not exist, about which others have to say more.
-func (l *Log) pin(account, name string) (release func(), err error) {
+func (l *Log) pin(account string, box Box) (release func(), err error) {
 	a := l.ix.lookup(account)
 	if a == nil {
 		return func() {}, nil
 	}
 	a.mu.Lock()
-	m := a.names[name]
+	m := a.find(box)
 	if m != nil {
 		l.hold(m)
 	}

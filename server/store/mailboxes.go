@@ -237,7 +237,7 @@ func (l *Log) DeleteMailbox(ctx context.Context, account, name string) error {
 		if err != nil {
 			return err
 		}
-		b, err := a.mustBox(name)
+		b, err := a.mustBox(Named(name))
 		if err != nil {
 			return err
 		}
@@ -267,7 +267,7 @@ func (l *Log) RenameMailbox(ctx context.Context, account, from, to string) error
 		return fmt.Errorf("%w: %s is below %s", ErrName, to, from)
 	}
 	if from == "INBOX" {
-		release, err := l.pin(account, from)
+		release, err := l.pin(account, Named(from))
 		if err != nil {
 			return err
 		}
@@ -278,7 +278,7 @@ func (l *Log) RenameMailbox(ctx context.Context, account, from, to string) error
 		if err != nil {
 			return err
 		}
-		b, err := a.mustBox(from)
+		b, err := a.mustBox(Named(from))
 		if err != nil {
 			return err
 		}
@@ -350,13 +350,6 @@ func (t *txn) account(name string) (*stagedAccount, error) {
 		return a, nil
 	}
 	return nil, fmt.Errorf("account %s: %w", name, ErrNoMailbox)
-}
-
-func (a *stagedAccount) mustBox(name string) (*stagedBox, error) {
-	if b := a.box(name); b != nil {
-		return b, nil
-	}
-	return nil, fmt.Errorf("%s: %w", name, ErrNoMailbox)
 }
 
 // create makes a mailbox that does not exist, and those above it.

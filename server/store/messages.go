@@ -30,7 +30,7 @@ func (l *Log) open(account, mailbox string) (Snapshot, Watch, error) {
 	if err != nil {
 		return Snapshot{}, nil, err
 	}
-	release, err := l.pin(account, mailbox)
+	release, err := l.pin(account, Named(mailbox))
 	if err != nil {
 		return Snapshot{}, nil, err
 	}
@@ -95,18 +95,18 @@ func (l *Log) Read(ctx context.Context, m Message) (io.ReadCloser, error) {
 }
 
 // mailbox returns a mailbox that must exist.
-func (t *txn) mailbox(account, name string) (*stagedAccount, *stagedBox, error) {
+func (t *txn) mailbox(account string, box Box) (*stagedAccount, *stagedBox, error) {
 	a, err := t.account(account)
 	if err != nil {
 		return nil, nil, err
 	}
-	b, err := a.mustBox(name)
+	b, err := a.mustBox(box)
 	return a, b, err
 }
 
 // messages returns a mailbox that must exist, with its messages in memory.
-func (t *txn) messages(account, name string) (*stagedAccount, *stagedBox, error) {
-	a, b, err := t.mailbox(account, name)
+func (t *txn) messages(account string, box Box) (*stagedAccount, *stagedBox, error) {
+	a, b, err := t.mailbox(account, box)
 	if err == nil {
 		err = t.loaded(a, b)
 	}
@@ -121,13 +121,13 @@ func ascending(uids []UID) []UID {
 
 // Vanished returns the UIDs expunged from a mailbox since modseq, ascending.
 // complete is false when some are no longer known, RFC 7162 3.2.10.
-func (l *Log) Vanished(ctx context.Context, account, mailbox string, since ModSeq) (uids []UID, complete bool, err error) {
+func (l *Log) Vanished(ctx context.Context, account string, mailbox Box, since ModSeq) (uids []UID, complete bool, err error) {
 	a, err := l.reading(account)
 	if err != nil {
 		return nil, false, err
 	}
-	if mailbox, err = cleanName(mailbox); err != nil {
-		return nil, false, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+	if mailbox, err = mailbox.clean(); err != nil {
+		return nil, false, err
 	}
 	for {
 		release, err := l.pin(account, mailbox)
@@ -135,7 +135,7 @@ func (l *Log) Vanished(ctx context.Context, account, mailbox string, since ModSe
 			return nil, false, err
 		}
 		a.mu.RLock()
-		m := a.names[mailbox]
+		m := a.find(mailbox)
 		loaded := m != nil && m.loaded
 		if loaded {
 			uids, complete = m.gone.since(since)
@@ -143,7 +143,7 @@ func (l *Log) Vanished(ctx context.Context, account, mailbox string, since ModSe
 		a.mu.RUnlock()
 		release()
 		if m == nil {
-			return nil, false, fmt.Errorf("%s: %w", mailbox, ErrNoMailbox)
+			return nil, false, mailbox.missing()
 		}
 		if loaded {
 			return uids, complete, nil

@@ -82,7 +82,7 @@ func (l *Log) SetMetadata(ctx context.Context, account, mailbox string, entries 
 		}
 		box := uint32(0)
 		if mailbox != "" {
-			b, err := a.mustBox(name)
+			b, err := a.mustBox(Named(name))
 			if err != nil {
 				return err
 			}

@@ -2,27 +2,26 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
 // Copy implements Store. A quota that the copies would exceed refuses all.
-func (l *Log) Copy(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, validity uint32, err error) {
+func (l *Log) Copy(ctx context.Context, account string, from Box, uids []UID, to Box) (src, dst []UID, validity uint32, err error) {
 	return l.transfer(ctx, account, from, uids, to, false)
 }
 
 // Move implements Store.
-func (l *Log) Move(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, validity uint32, err error) {
+func (l *Log) Move(ctx context.Context, account string, from Box, uids []UID, to Box) (src, dst []UID, validity uint32, err error) {
 	return l.transfer(ctx, account, from, uids, to, true)
 }
 
-func (l *Log) transfer(ctx context.Context, account, from string, uids []UID, to string, move bool) (src, dst []UID, validity uint32, err error) {
-	from, err = cleanName(from)
+func (l *Log) transfer(ctx context.Context, account string, from Box, uids []UID, to Box, move bool) (src, dst []UID, validity uint32, err error) {
+	from, err = from.clean()
 	if err == nil {
-		to, err = cleanName(to)
+		to, err = to.clean()
 	}
 	if err != nil {
-		return nil, nil, 0, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+		return nil, nil, 0, err
 	}
 	uids = ascending(uids)
 	release, err := l.pin(account, from)
@@ -89,12 +88,12 @@ func (t *txn) expunge(a *stagedAccount, b *stagedBox, uids []UID) {
 }
 
 // Expunge implements Store.
-func (l *Log) Expunge(ctx context.Context, account, mailbox string, uids []UID) ([]UID, error) {
+func (l *Log) Expunge(ctx context.Context, account string, mailbox Box, uids []UID) ([]UID, error) {
 	return l.expunge(ctx, account, mailbox, uids, func(m *Message) bool { return hasFlag(m.Flags, `\Deleted`) })
 }
 
 // ExpungeOld implements Store.
-func (l *Log) ExpungeOld(ctx context.Context, account, mailbox string, uids []UID, before time.Time) ([]UID, error) {
+func (l *Log) ExpungeOld(ctx context.Context, account string, mailbox Box, uids []UID, before time.Time) ([]UID, error) {
 	if len(uids) == 0 {
 		return nil, nil
 	}
@@ -102,10 +101,10 @@ func (l *Log) ExpungeOld(ctx context.Context, account, mailbox string, uids []UI
 }
 
 // expunge removes those of the given messages that go; nil uids means all.
-func (l *Log) expunge(ctx context.Context, account, mailbox string, uids []UID, goes func(*Message) bool) ([]UID, error) {
-	mailbox, err := cleanName(mailbox)
+func (l *Log) expunge(ctx context.Context, account string, mailbox Box, uids []UID, goes func(*Message) bool) ([]UID, error) {
+	mailbox, err := mailbox.clean()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+		return nil, err
 	}
 	all := uids == nil
 	uids = ascending(uids)

@@ -2,23 +2,22 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
 )
 
 // UpdateFlags implements Store.
-func (l *Log) UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, how FlagOp, flags []string) ([]FlagState, error) {
+func (l *Log) UpdateFlags(ctx context.Context, account string, mailbox Box, uids []UID, how FlagOp, flags []string) ([]FlagState, error) {
 	u, err := l.UpdateFlagsIf(ctx, account, mailbox, uids, how, flags, math.MaxUint64)
 	return u.Messages, err
 }
 
 // UpdateFlagsIf implements Store.
-func (l *Log) UpdateFlagsIf(ctx context.Context, account, mailbox string, uids []UID, how FlagOp, flags []string, unchanged ModSeq) (u FlagUpdate, err error) {
-	mailbox, err = cleanName(mailbox)
+func (l *Log) UpdateFlagsIf(ctx context.Context, account string, mailbox Box, uids []UID, how FlagOp, flags []string, unchanged ModSeq) (u FlagUpdate, err error) {
+	mailbox, err = mailbox.clean()
 	if err != nil {
-		return u, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+		return u, err
 	}
 	uids, want := ascending(uids), canonicalList(flags)
 	release, err := l.pin(account, mailbox)

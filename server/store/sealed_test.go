@@ -324,7 +324,7 @@ func TestSealedErase(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	staged, err := l.Stage(ctx, "a@b", "INBOX", strings.NewReader("on its way"), -1)
+	staged, err := l.Stage(ctx, "a@b", Named("INBOX"), strings.NewReader("on its way"), -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -347,7 +347,7 @@ func TestSealedErase(t *testing.T) {
 	if _, err := l.Keys().OpenBody(slots); !errors.Is(err, ErrNoKey) {
 		t.Errorf("its key is there: %v", err)
 	}
-	if _, _, err := l.AppendStaged(ctx, "a@b", "INBOX", []StagedMessage{{Body: staged}}, nil); err == nil {
+	if _, _, err := l.AppendStaged(ctx, "a@b", Named("INBOX"), []StagedMessage{{Body: staged}}, nil); err == nil {
 		t.Error("what nobody can read was taken in")
 	}
 	if got, err := readBody(l, both[1]); err != nil || got != "for both" {
@@ -452,10 +452,10 @@ func TestSealedSalvage(t *testing.T) {
 	dir := t.TempDir()
 	l := sealedLog(t, dir, Options{})
 	m := deliverBody(t, l, "expunged")
-	if _, err := l.UpdateFlags(t.Context(), "a@b", "INBOX", []UID{m.UID}, FlagsAdd, []string{`\Deleted`}); err != nil {
+	if _, err := l.UpdateFlags(t.Context(), "a@b", Named("INBOX"), []UID{m.UID}, FlagsAdd, []string{`\Deleted`}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Expunge(t.Context(), "a@b", "INBOX", nil); err != nil {
+	if _, err := l.Expunge(t.Context(), "a@b", Named("INBOX"), nil); err != nil {
 		t.Fatal(err)
 	}
 	found := func(l *Log) (texts []string, sealed int) {

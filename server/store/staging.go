@@ -26,7 +26,7 @@ type StagedMessage struct {
 
 // Replaced names the message that an append takes the place of, RFC 8508.
 type Replaced struct {
-	Mailbox string
+	Mailbox Box
 	UID     UID
 }
 
@@ -62,10 +62,10 @@ func (s *stagedBody) Discard() {
 
 // Stage implements Store. It finds out early, before the message is read, that
 // the message will be refused.
-func (l *Log) Stage(ctx context.Context, account, mailbox string, r io.Reader, size int64) (Staged, error) {
-	mailbox, err := cleanName(mailbox)
+func (l *Log) Stage(ctx context.Context, account string, mailbox Box, r io.Reader, size int64) (Staged, error) {
+	mailbox, err := mailbox.clean()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+		return nil, err
 	}
 	if err := l.appendable(account, mailbox, size); err != nil {
 		return nil, err
@@ -106,10 +106,16 @@ func (l *Log) acceptLong(r io.Reader, size int64, owners []string) (*body, error
 }
 
 // AppendStaged implements Store.
-func (l *Log) AppendStaged(ctx context.Context, account, mailbox string, msgs []StagedMessage, replaced *Replaced) ([]Message, uint32, error) {
-	mailbox, err := cleanName(mailbox)
+func (l *Log) AppendStaged(ctx context.Context, account string, mailbox Box, msgs []StagedMessage, replaced *Replaced) ([]Message, uint32, error) {
+	mailbox, err := mailbox.clean()
 	if err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrNoMailbox, err)
+		return nil, 0, err
+	}
+	var old Box
+	if replaced != nil {
+		if old, err = replaced.Mailbox.clean(); err != nil {
+			return nil, 0, err
+		}
 	}
 	bodies := make([]*body, len(msgs))
 	size, n := int64(0), int64(len(msgs))
@@ -122,7 +128,7 @@ func (l *Log) AppendStaged(ctx context.Context, account, mailbox string, msgs []
 		size += s.body.size()
 	}
 	if replaced != nil {
-		release, err := l.pin(account, replaced.Mailbox)
+		release, err := l.pin(account, old)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -140,17 +146,17 @@ func (l *Log) AppendStaged(ctx context.Context, account, mailbox string, msgs []
 		}
 		var from *stagedBox
 		if replaced != nil {
-			if from, err = a.mustBox(replaced.Mailbox); err != nil {
+			if from, err = a.mustBox(old); err != nil {
 				return err
 			}
 			if err := t.loaded(a, from); err != nil {
 				return err
 			}
-			old := from.message(replaced.UID)
-			if old == nil {
+			was := from.message(replaced.UID)
+			if was == nil {
 				return fmt.Errorf("UID %d: %w", replaced.UID, ErrNoMessage)
 			}
-			size -= old.Size
+			size -= was.Size
 			n--
 		}
 		if err := t.room(a, size, n); err != nil {

@@ -26,7 +26,7 @@ func TestStagedMemory(t *testing.T) {
 	var msgs []StagedMessage
 	stage := func(r io.Reader, size int64) {
 		t.Helper()
-		s, err := l.Stage(ctx, "a@b", "INBOX", r, size)
+		s, err := l.Stage(ctx, "a@b", Named("INBOX"), r, size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +42,7 @@ func TestStagedMemory(t *testing.T) {
 	stage(strings.NewReader("x"), 1)
 	discarded := len(msgs) - 1
 	msgs[discarded].Body.Discard()
-	added, _, err := l.AppendStaged(ctx, "a@b", "INBOX", msgs[:discarded], nil)
+	added, _, err := l.AppendStaged(ctx, "a@b", Named("INBOX"), msgs[:discarded], nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -194,6 +194,10 @@ type QueueEntry struct {
 }
 
 // Store is a mail store. All methods may be called from many goroutines.
+//
+// Calls that change messages take a Box: one with a UIDVALIDITY is looked up in the
+// commit itself, and when that mailbox is no more they change nothing and return a
+// *GoneError with it.
 type Store interface {
 	// EnsureAccount makes the account's INBOX and special-use mailboxes when
 	// missing, and sets its quota; 0 is no quota.
@@ -234,8 +238,8 @@ type Store interface {
 	// Stage takes a message's octets in for AppendStaged, which puts all of them
 	// at the end of a mailbox or none, RFC 3502. With replaced it also removes that
 	// message, in the same commit; ErrNoMessage when it is not there any more.
-	Stage(ctx context.Context, account, mailbox string, body io.Reader, size int64) (Staged, error)
-	AppendStaged(ctx context.Context, account, mailbox string, msgs []StagedMessage, replaced *Replaced) ([]Message, uint32, error)
+	Stage(ctx context.Context, account string, mailbox Box, body io.Reader, size int64) (Staged, error)
+	AppendStaged(ctx context.Context, account string, mailbox Box, msgs []StagedMessage, replaced *Replaced) ([]Message, uint32, error)
 
 	// Import puts messages that were kept elsewhere into an account, all or none,
 	// with UIDs in their order. Bodies are read in that order; the quota holds for
@@ -255,26 +259,26 @@ type Store interface {
 	Read(ctx context.Context, m Message) (io.ReadCloser, error)
 	// UpdateFlags returns the messages of uids that exist as they are afterwards;
 	// those that already were as wanted keep their modseq.
-	UpdateFlags(ctx context.Context, account, mailbox string, uids []UID, op FlagOp, flags []string) ([]FlagState, error)
+	UpdateFlags(ctx context.Context, account string, mailbox Box, uids []UID, op FlagOp, flags []string) ([]FlagState, error)
 	// UpdateFlagsIf passes over messages whose modseq is above unchanged, RFC 7162 3.1.3.
-	UpdateFlagsIf(ctx context.Context, account, mailbox string, uids []UID, op FlagOp, flags []string, unchanged ModSeq) (FlagUpdate, error)
+	UpdateFlagsIf(ctx context.Context, account string, mailbox Box, uids []UID, op FlagOp, flags []string, unchanged ModSeq) (FlagUpdate, error)
 	// Vanished returns the UIDs expunged from a mailbox since modseq, ascending.
 	// complete is false when some are no longer known, RFC 7162 3.2.10.
-	Vanished(ctx context.Context, account, mailbox string, since ModSeq) (uids []UID, complete bool, err error)
+	Vanished(ctx context.Context, account string, mailbox Box, since ModSeq) (uids []UID, complete bool, err error)
 	// Metadata returns the annotations of a mailbox, or of the account itself for
 	// "", sorted by name; SetMetadata changes them, all or none, and fails with
 	// ErrMetadata beyond the bounds.
 	Metadata(ctx context.Context, account, mailbox string) ([]MetadataEntry, error)
 	SetMetadata(ctx context.Context, account, mailbox string, entries []MetadataEntry) error
 	// Copy and Move pass over uids that do not exist; src and dst correspond.
-	Copy(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, uidValidity uint32, err error)
-	Move(ctx context.Context, account, from string, uids []UID, to string) (src, dst []UID, uidValidity uint32, err error)
+	Copy(ctx context.Context, account string, from Box, uids []UID, to Box) (src, dst []UID, uidValidity uint32, err error)
+	Move(ctx context.Context, account string, from Box, uids []UID, to Box) (src, dst []UID, uidValidity uint32, err error)
 	// Expunge removes those of the given messages that have \Deleted at that
 	// moment, RFC 4315 2.1; nil uids means all that have it.
-	Expunge(ctx context.Context, account, mailbox string, uids []UID) ([]UID, error)
+	Expunge(ctx context.Context, account string, mailbox Box, uids []UID) ([]UID, error)
 	// ExpungeOld removes those of the given messages that came into the mailbox before
 	// a moment (their SaveDate, RFC 8514), whatever their flags.
-	ExpungeOld(ctx context.Context, account, mailbox string, uids []UID, before time.Time) ([]UID, error)
+	ExpungeOld(ctx context.Context, account string, mailbox Box, uids []UID, before time.Time) ([]UID, error)
 
 	// Queue returns all entries, oldest NextTry first.
 	Queue(ctx context.Context) ([]QueueEntry, error)

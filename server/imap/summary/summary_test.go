@@ -72,13 +72,13 @@ func (f *fixture) deliver(mailbox string, n int) {
 	ctx := context.Background()
 	var msgs []store.StagedMessage
 	for i := range n {
-		b, err := f.st.Stage(ctx, alice, mailbox, strings.NewReader(text(i)), int64(len(text(i))))
+		b, err := f.st.Stage(ctx, alice, store.Named(mailbox), strings.NewReader(text(i)), int64(len(text(i))))
 		if err != nil {
 			f.Fatal(err)
 		}
 		msgs = append(msgs, store.StagedMessage{Body: b})
 	}
-	if _, _, err := f.st.AppendStaged(ctx, alice, mailbox, msgs, nil); err != nil {
+	if _, _, err := f.st.AppendStaged(ctx, alice, store.Named(mailbox), msgs, nil); err != nil {
 		f.Fatal(err)
 	}
 	f.k.Changed(alice, make([]*store.Message, n), false)
@@ -98,10 +98,10 @@ func (f *fixture) open(mailbox string) store.Snapshot {
 func (f *fixture) expunge(uids ...store.UID) {
 	f.Helper()
 	ctx := context.Background()
-	if _, err := f.st.UpdateFlags(ctx, alice, "INBOX", uids, store.FlagsAdd, []string{`\Deleted`}); err != nil {
+	if _, err := f.st.UpdateFlags(ctx, alice, store.Named("INBOX"), uids, store.FlagsAdd, []string{`\Deleted`}); err != nil {
 		f.Fatal(err)
 	}
-	if _, err := f.st.Expunge(ctx, alice, "INBOX", uids); err != nil {
+	if _, err := f.st.Expunge(ctx, alice, store.Named("INBOX"), uids); err != nil {
 		f.Fatal(err)
 	}
 	f.k.Changed(alice, nil, true)

@@ -66,9 +66,9 @@ func (s *suite) expungeAll(account, mailbox string) {
 	for _, m := range s.snapshot(account, mailbox).Messages.All() {
 		uids = append(uids, m.UID)
 	}
-	_, err := s.s.UpdateFlags(s.ctx, account, mailbox, uids, store.FlagsAdd, []string{`\Deleted`})
+	_, err := s.s.UpdateFlags(s.ctx, account, store.Named(mailbox), uids, store.FlagsAdd, []string{`\Deleted`})
 	s.ok(err)
-	_, err = s.s.Expunge(s.ctx, account, mailbox, nil)
+	_, err = s.s.Expunge(s.ctx, account, store.Named(mailbox), nil)
 	s.ok(err)
 }
 

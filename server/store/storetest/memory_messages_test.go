@@ -80,11 +80,11 @@ func (s *memory) Deliver(_ context.Context, d store.Delivery) (out []store.Messa
 }
 
 func (s *memory) Append(ctx context.Context, name, box string, body io.Reader, size int64, flags []string, date time.Time) (store.Message, uint32, error) {
-	staged, err := s.Stage(ctx, name, box, body, size)
+	staged, err := s.Stage(ctx, name, store.Named(box), body, size)
 	if err != nil {
 		return store.Message{}, 0, err
 	}
-	list, validity, err := s.AppendStaged(ctx, name, box, []store.StagedMessage{{Body: staged, Flags: flags, InternalDate: date}}, nil)
+	list, validity, err := s.AppendStaged(ctx, name, store.Named(box), []store.StagedMessage{{Body: staged, Flags: flags, InternalDate: date}}, nil)
 	if err != nil {
 		return store.Message{}, 0, err
 	}
@@ -96,22 +96,22 @@ type staged string
 func (s staged) Size() int64 { return int64(len(s)) }
 func (s staged) Discard()    {}
 
-func (s *memory) Stage(_ context.Context, name, box string, body io.Reader, size int64) (store.Staged, error) {
-	if err := s.look(name, func(a *account) error { _, _, err := a.box(box); return err }); err != nil {
+func (s *memory) Stage(_ context.Context, name string, box store.Box, body io.Reader, size int64) (store.Staged, error) {
+	if err := s.look(name, func(a *account) error { _, _, err := a.find(box); return err }); err != nil {
 		return nil, err
 	}
 	text, err := take(body, size)
 	return staged(text), err
 }
 
-func (s *memory) AppendStaged(_ context.Context, name, box string, msgs []store.StagedMessage, replaced *store.Replaced) (out []store.Message, validity uint32, err error) {
+func (s *memory) AppendStaged(_ context.Context, name string, want store.Box, msgs []store.StagedMessage, replaced *store.Replaced) (out []store.Message, validity uint32, err error) {
 	err = s.change(func(c *change) error {
-		a, box, m, err := c.box(name, box)
+		a, box, m, err := c.find(name, want)
 		if err != nil {
 			return err
 		}
 		if replaced != nil {
-			_, old, from, err := c.box(name, replaced.Mailbox)
+			_, old, from, err := c.find(name, replaced.Mailbox)
 			if err != nil {
 				return err
 			}
@@ -296,14 +296,14 @@ func (s *memory) Read(_ context.Context, m store.Message) (io.ReadCloser, error)
 	return s.read(m.Head, m.Body)
 }
 
-func (s *memory) UpdateFlags(ctx context.Context, name, box string, uids []store.UID, op store.FlagOp, flags []string) ([]store.FlagState, error) {
+func (s *memory) UpdateFlags(ctx context.Context, name string, box store.Box, uids []store.UID, op store.FlagOp, flags []string) ([]store.FlagState, error) {
 	u, err := s.UpdateFlagsIf(ctx, name, box, uids, op, flags, 1<<63)
 	return u.Messages, err
 }
 
-func (s *memory) UpdateFlagsIf(_ context.Context, name, box string, uids []store.UID, op store.FlagOp, flags []string, unchanged store.ModSeq) (u store.FlagUpdate, err error) {
+func (s *memory) UpdateFlagsIf(_ context.Context, name string, want store.Box, uids []store.UID, op store.FlagOp, flags []string, unchanged store.ModSeq) (u store.FlagUpdate, err error) {
 	err = s.change(func(c *change) error {
-		a, box, m, err := c.box(name, box)
+		a, box, m, err := c.find(name, want)
 		if err != nil {
 			return err
 		}
@@ -343,9 +343,9 @@ func (s *memory) UpdateFlagsIf(_ context.Context, name, box string, uids []store
 	return u, err
 }
 
-func (s *memory) Vanished(_ context.Context, name, box string, since store.ModSeq) (uids []store.UID, complete bool, err error) {
+func (s *memory) Vanished(_ context.Context, name string, box store.Box, since store.ModSeq) (uids []store.UID, complete bool, err error) {
 	err = s.look(name, func(a *account) error {
-		_, m, err := a.box(box)
+		_, m, err := a.find(box)
 		if err != nil {
 			return err
 		}
@@ -418,13 +418,13 @@ func (s *memory) SetMetadata(_ context.Context, name, box string, entries []stor
 	})
 }
 
-func (s *memory) transfer(name, from string, uids []store.UID, to string, move bool) (src, dst []store.UID, validity uint32, err error) {
+func (s *memory) transfer(name string, source store.Box, uids []store.UID, dest store.Box, move bool) (src, dst []store.UID, validity uint32, err error) {
 	err = s.change(func(c *change) error {
-		a, from, m, err := c.box(name, from)
+		a, from, m, err := c.find(name, source)
 		if err != nil {
 			return err
 		}
-		_, to, target, err := c.box(name, to)
+		_, to, target, err := c.find(name, dest)
 		if err != nil {
 			return err
 		}
@@ -455,17 +455,17 @@ func (s *memory) transfer(name, from string, uids []store.UID, to string, move b
 	return src, dst, validity, err
 }
 
-func (s *memory) Copy(_ context.Context, name, from string, uids []store.UID, to string) (src, dst []store.UID, validity uint32, err error) {
+func (s *memory) Copy(_ context.Context, name string, from store.Box, uids []store.UID, to store.Box) (src, dst []store.UID, validity uint32, err error) {
 	return s.transfer(name, from, uids, to, false)
 }
 
-func (s *memory) Move(_ context.Context, name, from string, uids []store.UID, to string) (src, dst []store.UID, validity uint32, err error) {
+func (s *memory) Move(_ context.Context, name string, from store.Box, uids []store.UID, to store.Box) (src, dst []store.UID, validity uint32, err error) {
 	return s.transfer(name, from, uids, to, true)
 }
 
-func (s *memory) expunge(name, box string, goes func(*store.Message) bool) (gone []store.UID, err error) {
+func (s *memory) expunge(name string, want store.Box, goes func(*store.Message) bool) (gone []store.UID, err error) {
 	err = s.change(func(c *change) error {
-		a, box, m, err := c.box(name, box)
+		a, box, m, err := c.find(name, want)
 		if err != nil {
 			return err
 		}
@@ -480,13 +480,13 @@ func (s *memory) expunge(name, box string, goes func(*store.Message) bool) (gone
 	return gone, err
 }
 
-func (s *memory) Expunge(_ context.Context, name, box string, uids []store.UID) ([]store.UID, error) {
+func (s *memory) Expunge(_ context.Context, name string, box store.Box, uids []store.UID) ([]store.UID, error) {
 	return s.expunge(name, box, func(m *store.Message) bool {
 		return slices.Contains(m.Flags, `\Deleted`) && (uids == nil || slices.Contains(uids, m.UID))
 	})
 }
 
-func (s *memory) ExpungeOld(_ context.Context, name, box string, uids []store.UID, before time.Time) ([]store.UID, error) {
+func (s *memory) ExpungeOld(_ context.Context, name string, box store.Box, uids []store.UID, before time.Time) ([]store.UID, error) {
 	return s.expunge(name, box, func(m *store.Message) bool { return slices.Contains(uids, m.UID) && m.SaveDate.Before(before) })
 }
 

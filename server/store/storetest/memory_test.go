@@ -137,6 +137,28 @@ func (c *change) box(name, box string) (*account, string, *mailbox, error) {
 	return a, box, m, err
 }
 
+// find is box for one that may be meant by its UIDVALIDITY.
+func (c *change) find(name string, want store.Box) (*account, string, *mailbox, error) {
+	a, err := c.account(name)
+	if err != nil {
+		return nil, "", nil, err
+	}
+	box, m, err := a.find(want)
+	return a, box, m, err
+}
+
+func (a *account) find(want store.Box) (string, *mailbox, error) {
+	if want.UIDValidity == 0 {
+		return a.box(want.Name)
+	}
+	for n, m := range a.boxes {
+		if m.id == want.UIDValidity {
+			return n, m, nil
+		}
+	}
+	return "", nil, &store.GoneError{Box: want}
+}
+
 func (a *account) box(name string) (string, *mailbox, error) {
 	clean, err := store.CleanName(name)
 	if err != nil {

@@ -31,7 +31,7 @@ func testDomainQuota(s *suite) {
 		Targets: []store.Target{{Account: carol, Mailbox: "INBOX"}, {Account: alice, Mailbox: "INBOX"}, {Account: bob, Mailbox: "INBOX"}}})
 	equal(s, "the refusal", s.refusedBy(err), store.QuotaError{Account: bob, Domain: "example.org", Limit: 10, Used: 8, Wanted: 4})
 	equal(s, "carol got nothing of the refused delivery", s.info(carol, "INBOX").Messages, 0)
-	_, _, _, err = s.s.Copy(s.ctx, alice, "INBOX", []store.UID{1}, "Archive")
+	_, _, _, err = s.s.Copy(s.ctx, alice, store.Named("INBOX"), []store.UID{1}, store.Named("Archive"))
 	equal(s, "a copy", s.refusedBy(err).Domain, "example.org")
 	_, _, err = s.s.Append(s.ctx, bob, "Drafts", strings.NewReader("123"), 3, nil, time.Time{})
 	equal(s, "an append", s.refusedBy(err).Domain, "example.org")
@@ -49,7 +49,7 @@ func testDomainQuota(s *suite) {
 	}
 	equal(s, "roots without a limit", len(roots(carol)), 1)
 	// What goes gives room, however it goes, and so it is after a restart.
-	_, _, _, err = s.s.Move(s.ctx, alice, "INBOX", []store.UID{1}, "Archive")
+	_, _, _, err = s.s.Move(s.ctx, alice, store.Named("INBOX"), []store.UID{1}, store.Named("Archive"))
 	s.ok(err)
 	s.expungeAll(alice, "Archive")
 	s.again(func() {
@@ -76,15 +76,15 @@ func testMessageQuota(s *suite) {
 	equal(s, "the refusal", s.refusedBy(err), store.QuotaError{Account: alice, Messages: true, Limit: 2, Used: 2, Wanted: 1})
 	_, _, err = s.s.Append(s.ctx, alice, "Drafts", strings.NewReader(""), 0, nil, time.Time{})
 	equal(s, "an append", s.refusedBy(err).Messages, true)
-	_, _, _, err = s.s.Copy(s.ctx, alice, "INBOX", []store.UID{1, 2}, "Archive")
+	_, _, _, err = s.s.Copy(s.ctx, alice, store.Named("INBOX"), []store.UID{1, 2}, store.Named("Archive"))
 	equal(s, "a copy", s.refusedBy(err).Wanted, 2)
 	s.deliver(bob, "INBOX", "1")
 	_, err = s.s.Deliver(s.ctx, store.Delivery{Body: strings.NewReader("3"), Size: 1, Targets: []store.Target{{Account: bob, Mailbox: "INBOX"}}})
 	equal(s, "the domain's", s.refusedBy(err), store.QuotaError{Account: bob, Domain: "example.org", Messages: true, Limit: 3, Used: 3, Wanted: 1})
 	// One message may take the place of another.
-	staged, err := s.s.Stage(s.ctx, bob, "INBOX", strings.NewReader("new"), 3)
+	staged, err := s.s.Stage(s.ctx, bob, store.Named("INBOX"), strings.NewReader("new"), 3)
 	s.ok(err)
-	_, _, err = s.s.AppendStaged(s.ctx, bob, "INBOX", []store.StagedMessage{{Body: staged}}, &store.Replaced{Mailbox: "INBOX", UID: 1})
+	_, _, err = s.s.AppendStaged(s.ctx, bob, store.Named("INBOX"), []store.StagedMessage{{Body: staged}}, &store.Replaced{Mailbox: store.Named("INBOX"), UID: 1})
 	s.ok(err)
 	equal(s, "bob's", s.content(bob, "INBOX"), "2:new")
 }
@@ -100,12 +100,12 @@ func testQuota(s *suite) {
 		s.Fatalf("the error does not say whose quota it was: %+v", q)
 	}
 	equal(s, "bob got nothing of the refused delivery", s.info(bob, "INBOX").Messages, 0)
-	_, _, _, err = s.s.Copy(s.ctx, alice, "INBOX", []store.UID{1}, "Archive")
+	_, _, _, err = s.s.Copy(s.ctx, alice, store.Named("INBOX"), []store.UID{1}, store.Named("Archive"))
 	s.is(err, store.ErrQuota)
 	_, _, err = s.s.Append(s.ctx, alice, "Drafts", strings.NewReader("123"), 3, nil, time.Time{})
 	s.is(err, store.ErrQuota)
 	// Moving takes no room, and what is expunged gives it back.
-	_, _, _, err = s.s.Move(s.ctx, alice, "INBOX", []store.UID{1}, "Archive")
+	_, _, _, err = s.s.Move(s.ctx, alice, store.Named("INBOX"), []store.UID{1}, store.Named("Archive"))
 	s.ok(err)
 	s.expungeAll(alice, "Archive")
 	s.deliver(alice, "INBOX", "1234567890")

@@ -48,6 +48,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"mailbox names", testNames},
 		{"delete mailbox", testDelete},
 		{"empty account", testEmpty},
+		{"another mailbox of that name", testAnother},
 		{"rename mailbox", testRename},
 		{"rename INBOX", testRenameInbox},
 		{"subscriptions", testSubscriptions},
