@@ -75,13 +75,13 @@ func TestContextReadsAreBounded(t *testing.T) {
 	l.expect("2 OK *")
 	var staged []store.StagedMessage
 	for range messages {
-		s, err := w.store.Stage(t.Context(), alice, "INBOX", strings.NewReader("Subject: x\r\n\r\nword"), -1)
+		s, err := w.store.Stage(t.Context(), alice, store.Named("INBOX"), strings.NewReader("Subject: x\r\n\r\nword"), -1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		staged = append(staged, store.StagedMessage{Body: s})
 	}
-	if _, _, err := w.store.AppendStaged(t.Context(), alice, "INBOX", staged, nil); err != nil {
+	if _, _, err := w.store.AppendStaged(t.Context(), alice, store.Named("INBOX"), staged, nil); err != nil {
 		t.Fatal(err)
 	}
 	before := counted.reads.Load()
