@@ -38,6 +38,7 @@ func TestEveryCapabilityIsUsed(t *testing.T) {
 		"ESEARCH":               `SEARCH RETURN \(\)`,
 		"SEARCHRES":             `SEARCH RETURN \(SAVE\)`,
 		"CONTEXT=SEARCH":        `UID SEARCH RETURN \(UPDATE`,
+		"I18NLEVEL=1":           `UID SEARCH CHARSET UTF-8`,
 		"WITHIN":                `SEARCH YOUNGER`,
 		"CONDSTORE":             `UNCHANGEDSINCE`,
 		"QRESYNC":               `SELECT INBOX \(QRESYNC`,

@@ -44,7 +44,7 @@ func afterLogin() []imap.Cap {
 	return []imap.Cap{
 		imap.CapIdle, "NOTIFY", imap.CapNamespace, imap.CapChildren, imap.CapUnselect, imap.CapUIDPlus, imap.CapMove,
 		imap.CapListExtended, imap.CapListStatus, imap.CapStatusSize, imap.CapSpecialUse, imap.CapCreateSpecialUse,
-		imap.CapESearch, imap.CapSearchRes, "CONTEXT=SEARCH", imap.CapWithin, imap.CapCondStore, imap.CapQResync, imap.CapBinary,
+		imap.CapESearch, imap.CapSearchRes, "CONTEXT=SEARCH", "I18NLEVEL=1", imap.CapWithin, imap.CapCondStore, imap.CapQResync, imap.CapBinary,
 		imap.CapMultiAppend, imap.CapReplace, imap.CapUTF8Accept,
 		imap.CapSort, imap.CapSortDisplay, imap.CapESort, "THREAD=REFERENCES", "THREAD=REFS", "THREAD=ORDEREDSUBJECT",
 		imap.CapMetadata, imap.CapInProgress, imap.CapObjectID, imap.CapSaveDate, imap.CapPreview, "PARTIAL", imap.CapUnauthenticate, imap.CapQuota, "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",

@@ -86,7 +86,7 @@ func (k *headerKey) match(q *query, i int, m *store.Message) (bool, error) {
 		return false, err
 	}
 	for _, v := range h.Values(k.name) {
-		if strings.Contains(casemap(mimetree.DecodeWords(v)), k.value) {
+		if search.Within(casemap(mimetree.DecodeWords(v)), k.value) {
 			return true, nil
 		}
 		if !k.addresses {
@@ -94,7 +94,7 @@ func (k *headerKey) match(q *query, i int, m *store.Message) (bool, error) {
 		}
 		for _, a := range mimetree.ParseAddresses(v) {
 			plain := mimetree.DecodeWords(a.Name) + " <" + a.Mailbox + "@" + a.Host + ">"
-			if strings.Contains(casemap(plain), k.value) {
+			if search.Within(casemap(plain), k.value) {
 				return true, nil
 			}
 		}

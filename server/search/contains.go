@@ -34,6 +34,10 @@ func Contains(src Source, fields Field, text string) (bool, error) {
 	return found, err
 }
 
+// Within says whether a folded text is in another one. Runs of white space count as
+// one space.
+func Within(text, part string) bool { return strings.Contains(squeeze(text), squeeze(part)) }
+
 // squeeze makes every run of white space one space.
 func squeeze(s string) string {
 	run := false

@@ -127,7 +127,8 @@ func TestFind(t *testing.T) {
 // The index never denies what reading finds, whatever comes, goes, is merged or
 // lost, and says yes only where reading does.
 func TestIndexAgrees(t *testing.T) {
-	word := rapid.SampledFrom([]string{"ab", "abc", "b", "ca", "é", "x-y", "中文", "文字", "中", "a中b", "日本語テキスト", "12", "  ", ".", "ABCABC"})
+	word := rapid.SampledFrom([]string{"ab", "abc", "b", "ca", "é", "x-y", "中文", "文字", "中", "a中b", "日本語テキスト", "12", "  ", ".", "ABCABC",
+		"e\u0301", "ệ", "e\u0302\u0323", "İ", "ı", "ß", "ΐ", "Σς", "ａｂ", "ﬁ", "ǆ", "각", "가", "ガ", "ｶﾞ", "か", "ที่", "¨", "\u3000", "⅓", "\xff"})
 	text := rapid.Custom(func(t *rapid.T) string {
 		return strings.Join(rapid.SliceOfN(word, 0, 12).Draw(t, "words"), rapid.SampledFrom([]string{"", " ", "\n"}).Draw(t, "between"))
 	})
