@@ -48,6 +48,9 @@ not be read.`,
 				return err
 			}
 			s, err := salvage(cmd.Context(), l, args[0], unreferenced)
+			if err == nil {
+				err = transfer.OnDisk(args[0])
+			}
 			if err = errors.Join(err, l.Close()); err != nil {
 				return err
 			}

@@ -32,12 +32,17 @@ func importCommand() *cobra.Command {
 		Long: `Bring mail with its folders, flags and dates into the mailbox of ADDRESS, by the running server.
 
 SOURCE is one of
-  maildir:DIR                 a Maildir, also with Courier's and Dovecot's folders
-  mbox:FILE, mbox:DIR         an mbox file, or a directory of them, also Thunderbird's
+  maildir:DIR                 a Maildir, also with Courier's and Dovecot's folders and keywords
+  mbox:FILE                   an mbox file of any variant; its messages go to INBOX
+  mbox:DIR                    a directory of them: Thunderbird's, Apple Mail's exports, Gmail's export (Takeout)
   imaps://USER@HOST[:PORT]    another server; imap:// begins with STARTTLS
 
 Nothing is changed at the source. An import that was cut short, or is run again later, takes what is missing and nothing
-twice. Folders such as "Sent Items" go to the special mailboxes; --map NAME=OURS says otherwise for one, --map NAME= leaves it out.`,
+twice. Folders such as "Sent Items" go to the special mailboxes; --map NAME=OURS says otherwise for one, --map NAME= leaves it out.
+
+Of Gmail's export, which has each message once with its labels, a message goes to Trash, Junk or Drafts if it is there, else
+to INBOX, else to the folder of its first label, else to Sent or Archive; its other labels become keywords. Messages that
+Thunderbird has deleted, and not yet taken out of its files, are left out. Files may be compressed with gzip, bzip2 or zstd.`,
 		Example: `  mailformd import alice@example.com maildir:/home/alice/Maildir
   mailformd import alice@example.com imaps://alice%40old.example@imap.old.example --map 'INBOX/Lists='`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -88,7 +93,7 @@ func exportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export ADDRESS SINK", Short: "write a mailbox's mail to files", Args: cobra.ExactArgs(2),
 		Long: `Write all mail of ADDRESS, with folders, flags and dates, to a new directory: maildir:DIR (Maildir++, as Dovecot reads
-it) or mbox:DIR (one mboxrd file for each folder).`,
+it) or mbox:DIR (one mboxrd file for each folder). Imported again, both bring back the same messages, flags, dates and folders.`,
 		Example: `  mailformd export alice@example.com maildir:/root/alice`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			kind, dir, _ := strings.Cut(args[1], ":")
@@ -115,6 +120,9 @@ it) or mbox:DIR (one mboxrd file for each folder).`,
 			}
 			defer frames.Close()
 			c, err := transfer.Export(ctx, frames, sink, counter(cmd, "exported", asJSON))
+			if err == nil {
+				err = transfer.OnDisk(dir)
+			}
 			if err != nil {
 				return fmt.Errorf("the export is not whole: %w", err)
 			}

@@ -78,6 +78,7 @@ type batch struct {
 	bytes    int64 // of messages
 	length   int64 // of all
 	messages int
+	folders  map[string]Folder
 }
 
 func (b *batch) add(h header, body *taken) error {
@@ -92,6 +93,10 @@ func (b *batch) add(h header, body *taken) error {
 		b.bytes += body.size
 		b.length += body.size
 		b.messages++
+		if b.folders == nil {
+			b.folders = map[string]Folder{}
+		}
+		b.folders[h.Mailbox] = b.folders[h.Mailbox].plus(Folder{1, body.size})
 	}
 	return nil
 }
@@ -99,11 +104,7 @@ func (b *batch) add(h header, body *taken) error {
 func (b *batch) reader() io.Reader {
 	list := make([]io.Reader, 0, len(b.parts)+1)
 	for _, p := range b.parts {
-		if p.file == nil {
-			list = append(list, bytes.NewReader(p.data))
-		} else {
-			list = append(list, p.reader())
-		}
+		list = append(list, p.reader())
 	}
 	return io.MultiReader(append(list, bytes.NewReader(end))...)
 }
@@ -141,6 +142,12 @@ func startSender(ctx context.Context, cancel context.CancelCauseFunc, im *Import
 			if s.err != nil {
 				cancel(s.err)
 				continue
+			}
+			for name, f := range job.batch.folders {
+				if s.counts.Folders == nil {
+					s.counts.Folders = map[string]Folder{}
+				}
+				s.counts.Folders[name] = s.counts.Folders[name].plus(f)
 			}
 			s.counts.Imported += job.batch.messages
 			s.counts.Bytes += job.batch.bytes

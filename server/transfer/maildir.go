@@ -1,8 +1,6 @@
 package transfer
 
 import (
-	"bufio"
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -12,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +18,7 @@ import (
 
 // Maildir is a directory with cur and new in it, and others below it: Maildir++
 // (".Folder.Sub", as Courier and Dovecot keep them) or folders within folders.
-// https://cr.yp.to/proto/maildir.html
+// Messages may be compressed. https://cr.yp.to/proto/maildir.html
 type Maildir struct {
 	Dir string
 	// Warn is told of what is left out; may be nil.
@@ -34,7 +31,15 @@ func (Maildir) Name() string { return "maildir" }
 // Walk implements Source. A message's id is its folder and the unique part of
 // its file name, which stays when its flags change.
 func (d Maildir) Walk(ctx context.Context, want func(string) bool, visit func(*Message) error) error {
-	folders, err := d.folders()
+	root, err := filepath.EvalSymlinks(d.Dir)
+	if err != nil {
+		return err
+	}
+	ours, err := readFolderNames(root)
+	if err != nil {
+		return err
+	}
+	folders, err := d.folders(root, ours)
 	if err != nil {
 		return err
 	}
@@ -50,31 +55,38 @@ func (d Maildir) Walk(ctx context.Context, want func(string) bool, visit func(*M
 }
 
 // folder is a directory with messages and the mailbox that it is.
-type folder struct{ dir, mailbox string }
+type folder struct {
+	dir, mailbox string
+	exact        bool
+}
 
-func (d Maildir) folders() ([]folder, error) {
+func (d Maildir) folders(root string, ours folderNames) ([]folder, error) {
 	var list []folder
-	err := filepath.WalkDir(d.Dir, func(p string, e fs.DirEntry, err error) error {
+	err := filepath.WalkDir(root, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
+		}
+		if e.Type()&fs.ModeSymlink != 0 && isDir(filepath.Join(p, "cur")) {
+			d.warn("%s is left out: it is a link; import what it leads to", p)
 		}
 		if !e.IsDir() {
 			return nil
 		}
 		switch e.Name() {
-		case "cur", "new", "tmp":
-			if p != d.Dir {
+		case "cur", "new", "tmp", courierDir:
+			if p != root {
 				return fs.SkipDir
 			}
 		}
 		if !isDir(filepath.Join(p, "cur")) && !isDir(filepath.Join(p, "new")) { // a copy may lack the one that was empty
 			return nil
 		}
-		rel, err := filepath.Rel(d.Dir, p)
+		rel, err := filepath.Rel(root, p)
 		if err != nil {
 			return err
 		}
-		list = append(list, folder{p, mailboxName(filepath.ToSlash(rel))})
+		rel = filepath.ToSlash(rel)
+		list = append(list, folder{p, ours.name(rel, func() string { return mailboxName(rel) }), ours != nil})
 		return nil
 	})
 	slices.SortFunc(list, func(a, b folder) int { return strings.Compare(a.mailbox, b.mailbox) })
@@ -110,8 +122,7 @@ func mailboxName(rel string) string {
 				parts[k] = text
 			}
 		}
-		levels[i] = strings.Join(parts, ".")
-		levels[i] = strings.NewReplacer("/", "_", "%", "_", "*", "_").Replace(levels[i])
+		levels[i] = strings.ReplaceAll(strings.Join(parts, "."), "/", "_")
 	}
 	return strings.Join(slices.DeleteFunc(levels, func(l string) bool { return l == "" }), "/")
 }
@@ -119,8 +130,9 @@ func mailboxName(rel string) string {
 // file is a file with a message. There may be a million of them.
 type file struct {
 	name  string
-	date  int64 // when it was delivered, in Unix nanoseconds
-	fresh bool  // in new, not in cur
+	date  int64  // when it was delivered, in Unix nanoseconds
+	uid   uint32 // Dovecot's; 0 is unknown
+	fresh bool   // in new, not in cur
 }
 
 func (m file) path(dir string) string {
@@ -130,10 +142,23 @@ func (m file) path(dir string) string {
 	return filepath.Join(dir, "cur", m.name)
 }
 
-// unique is the part of the name that stays, and flags the rest of it.
+// unique is the part of the name that stays, and flags the rest of it. On file
+// systems without colons some programs write '!' or ';'.
 func (m file) unique() (unique, flags string) {
-	unique, flags, _ = strings.Cut(m.name, ":2,")
-	return unique, flags
+	for _, mark := range []string{":2,", "!2,", ";2,"} {
+		if unique, flags, ok := strings.Cut(m.name, mark); ok {
+			return unique, flags
+		}
+	}
+	return m.name, ""
+}
+
+// base is what a message is known by: Dovecot appends ",S=size,W=size" to the unique
+// part, not always at once.
+func (m file) base() string {
+	unique, _ := m.unique()
+	unique, _, _ = strings.Cut(unique, ",")
+	return unique
 }
 
 // list adds the files in one of a folder's directories.
@@ -149,18 +174,21 @@ func (d Maildir) list(to []file, dir string, fresh bool) ([]file, error) {
 	for {
 		entries, err := opened.ReadDir(1000)
 		for _, e := range entries {
-			if !e.Type().IsRegular() || strings.HasPrefix(e.Name(), ".") {
+			if strings.HasPrefix(e.Name(), ".") {
 				continue
 			}
 			info, err := e.Info()
-			if errors.Is(err, fs.ErrNotExist) { // its flags changed meanwhile; the next run takes it
-				d.warn("%s went away", e.Name())
-				continue
+			if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+				info, err = os.Stat(filepath.Join(dir, e.Name()))
 			}
-			if err != nil {
+			switch {
+			case errors.Is(err, fs.ErrNotExist): // its flags changed meanwhile: find has its name
+				to = append(to, file{name: e.Name(), fresh: fresh})
+			case err != nil:
 				return nil, err
+			case info.Mode().IsRegular():
+				to = append(to, file{name: e.Name(), date: info.ModTime().UnixNano(), fresh: fresh})
 			}
-			to = append(to, file{e.Name(), info.ModTime().UnixNano(), fresh})
 		}
 		if errors.Is(err, io.EOF) {
 			return to, nil
@@ -171,129 +199,155 @@ func (d Maildir) list(to []file, dir string, fresh bool) ([]file, error) {
 	}
 }
 
+// both lists new, then cur: a message that a program moves meanwhile is seen twice
+// rather than not at all.
+func (d Maildir) both(dir string) (list []file, err error) {
+	for _, sub := range []string{"new", "cur"} {
+		if list, err = d.list(list, filepath.Join(dir, sub), sub == "new"); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
 func (d Maildir) folder(ctx context.Context, f folder, want func(string) bool, visit func(*Message) error) error {
-	if err := visit(&Message{Mailbox: f.mailbox}); err != nil {
+	if err := visit(&Message{Mailbox: f.mailbox, Exact: f.exact}); err != nil {
 		return err
 	}
-	keywords, err := readKeywords(f.dir)
+	list, err := d.both(f.dir)
 	if err != nil {
 		return err
 	}
-	var list []file
-	for _, sub := range []string{"cur", "new"} {
-		if list, err = d.list(list, filepath.Join(f.dir, sub), sub == "new"); err != nil {
-			return err
-		}
+	marks, err := readMarks(f.dir)
+	if err != nil {
+		return err
 	}
-	slices.SortFunc(list, func(a, b file) int {
+	uids, err := dovecotUIDs(f.dir)
+	if err != nil {
+		return err
+	}
+	for i := range list {
+		list[i].uid = uids[list[i].base()]
+	}
+	slices.SortStableFunc(list, func(a, b file) int {
+		if a.uid > 0 && b.uid > 0 {
+			return cmp.Compare(a.uid, b.uid)
+		}
+		if n := cmp.Compare(min(a.uid, 1), min(b.uid, 1)); n != 0 {
+			return -n // what Dovecot has not seen yet is newer
+		}
 		if a.date != b.date {
 			return cmp.Compare(a.date, b.date)
 		}
-		x, _ := a.unique()
-		y, _ := b.unique()
-		return strings.Compare(x, y)
+		return strings.Compare(a.base(), b.base())
 	})
+	lost := &renamed{d: d, dir: f.dir}
 	for _, m := range list {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		// Dovecot appends ",S=size,W=size" to the unique part, not always at once.
-		unique, _ := m.unique()
-		unique, _, _ = strings.Cut(unique, ",")
-		id := f.mailbox + "\x00" + unique
+		id := f.mailbox + "\x00" + m.base()
 		if !want(id) {
 			continue
 		}
-		if err := d.message(f, m, id, keywords, visit); err != nil {
+		if err := d.message(f, m, id, marks, lost, visit); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d Maildir) message(f folder, m file, id string, keywords map[byte]string, visit func(*Message) error) error {
-	path := m.path(f.dir)
-	opened, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		d.warn("%s went away", path)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer opened.Close()
-	body, err := plain(opened)
-	if err != nil {
-		d.warn("%s is left out: %v", path, err)
-		return nil
-	}
-	_, flags := m.unique()
-	return visit(&Message{Mailbox: f.mailbox, Flags: maildirFlags(flags, keywords), Date: time.Unix(0, m.date), ID: id, Body: body})
+// renamed finds messages whose files got another name while the folder is read: their
+// flags changed.
+type renamed struct {
+	d     Maildir
+	dir   string
+	names map[string]file
+	looks int
 }
 
-// plain refuses what Dovecot's zlib plugin has compressed, which would be
-// imported as garbage.
-func plain(f io.ReadSeeker) (io.Reader, error) {
-	var magic [4]byte
-	n, err := io.ReadFull(f, magic[:])
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return nil, err
-	}
-	for _, m := range [][]byte{{0x1f, 0x8b}, {0x28, 0xb5, 0x2f, 0xfd}, []byte("BZh"), {0xfd, '7', 'z'}} {
-		if bytes.HasPrefix(magic[:n], m) {
-			return nil, errors.New("it is compressed; import it from the server that keeps it so, by IMAP")
+// find opens a message, by its new name if it has one. It is fs.ErrNotExist when
+// somebody removed it.
+func (l *renamed) find(m file) (*os.File, file, error) {
+	f, err := os.Open(m.path(l.dir))
+	for range 2 {
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, m, err
 		}
-	}
-	_, err = f.Seek(0, io.SeekStart)
-	return f, err
-}
-
-func maildirFlags(letters string, keywords map[byte]string) []string {
-	var flags []string
-	for _, c := range []byte(letters) {
-		switch c {
-		case 'S':
-			flags = append(flags, `\Seen`)
-		case 'R':
-			flags = append(flags, `\Answered`)
-		case 'F':
-			flags = append(flags, `\Flagged`)
-		case 'D':
-			flags = append(flags, `\Draft`)
-		case 'T':
-			flags = append(flags, `\Deleted`)
-		case 'P':
-			flags = append(flags, "$Forwarded")
-		default:
-			if k := keywords[c]; k != "" {
-				flags = append(flags, k)
+		now, ok := l.names[m.base()]
+		if ok {
+			if f, err = os.Open(now.path(l.dir)); err == nil {
+				return f, now, nil
 			}
 		}
-	}
-	return flags
-}
-
-// readKeywords reads Dovecot's names for the letters a to z.
-// https://doc.dovecot.org/main/core/config/mailbox_formats/maildir.html
-func readKeywords(dir string) (map[byte]string, error) {
-	f, err := os.Open(filepath.Join(dir, "dovecot-keywords"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	keywords := map[byte]string{}
-	lines := bufio.NewScanner(io.LimitReader(f, 64<<10))
-	for lines.Scan() {
-		number, name, ok := strings.Cut(lines.Text(), " ")
-		if n, err := strconv.Atoi(number); ok && err == nil && n >= 0 && n < 26 {
-			keywords['a'+byte(n)] = name
+		if l.looks++; l.looks > 100 { // a folder that changes all the time
+			break
+		}
+		list, lerr := l.d.both(l.dir)
+		if lerr != nil {
+			return nil, m, lerr
+		}
+		l.names = make(map[string]file, len(list))
+		for _, x := range list {
+			l.names[x.base()] = x
+		}
+		if now, ok = l.names[m.base()]; !ok {
+			return nil, m, err
+		}
+		if f, err = os.Open(now.path(l.dir)); err == nil {
+			return f, now, nil
 		}
 	}
-	return keywords, lines.Err()
+	return f, m, err
 }
+
+func (d Maildir) message(f folder, m file, id string, marks maildirMarks, lost *renamed, visit func(*Message) error) error {
+	leaveOut := func(why error) error {
+		d.warn("%s is left out: %v", m.path(f.dir), why)
+		return visit(&Message{Mailbox: f.mailbox, Exact: f.exact, ID: id, Body: failing{&LeftOut{why.Error()}}})
+	}
+	opened, m, err := lost.find(m)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // its owner removed it
+	}
+	if err != nil {
+		return leaveOut(err)
+	}
+	defer opened.Close()
+	if m.date == 0 {
+		if info, err := opened.Stat(); err == nil {
+			m.date = info.ModTime().UnixNano()
+		}
+	}
+	body, _, err := decompressed(opened)
+	if err != nil {
+		return leaveOut(err)
+	}
+	defer body.Close()
+	return visit(&Message{Mailbox: f.mailbox, Exact: f.exact, Flags: marks.flags(m), Date: time.Unix(0, m.date), ID: id, Body: &fragile{body, func(err error) {
+		d.warn("%s is left out: %v", m.path(f.dir), err)
+	}}})
+}
+
+// fragile is a message whose reading may fail without a reason to stop.
+type fragile struct {
+	io.Reader
+	told func(error)
+}
+
+func (r *fragile) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		r.told(err)
+		err = &LeftOut{err.Error()}
+	}
+	return n, err
+}
+
+// failing is a message that cannot be read.
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 func (d Maildir) warn(format string, args ...any) {
 	if d.Warn != nil {

@@ -12,9 +12,11 @@ package transfer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -36,7 +38,23 @@ type Message struct {
 	// Body is read before the next message is visited; nil announces a mailbox.
 	// Line ends may be LF or CRLF.
 	Body io.Reader
+	// Size is what the message has with CRLF line ends, where the source knows that of
+	// one whose last line may have lacked its end; else 0.
+	Size int64
+	// Exact keeps Mailbox as it is: it is not another program's name for a special one.
+	Exact bool
+	// Scope is what messages without an ID are told apart within; "" is Mailbox.
+	Scope string
+	// Deleted messages have no body: a mail program has deleted them, and only not yet
+	// taken them out of its file.
+	Deleted bool
 }
+
+// LeftOut is what reading a message ends with that the source cannot give whole: it
+// is left out and counted, and the import goes on with the next.
+type LeftOut struct{ Why string }
+
+func (e *LeftOut) Error() string { return e.Why }
 
 // Source is where mail is.
 type Source interface {
@@ -106,7 +124,21 @@ type Counts struct {
 	Imported  int   `json:"imported"`
 	Present   int   `json:"present"` // were there already
 	Skipped   int   `json:"skipped"` // in mailboxes that were left out
+	Deleted   int   `json:"deleted"` // only not yet taken out of a mail program's file
+	Failed    int   `json:"failed"`  // the source could not give them; the warnings say why
 	Bytes     int64 `json:"bytes"`   // of imported messages
+	// Folders is what went where, by our names; only in what Run and Export return.
+	Folders map[string]Folder `json:"folders,omitempty"`
+}
+
+// Folder is what came into one mailbox.
+type Folder struct {
+	Messages int   `json:"messages"`
+	Bytes    int64 `json:"bytes"`
+}
+
+func (f Folder) plus(other Folder) Folder {
+	return Folder{f.Messages + other.Messages, f.Bytes + other.Bytes}
 }
 
 // Run imports all of source. What it counted is true also when it fails: run
@@ -116,7 +148,7 @@ func (im *Importer) Run(ctx context.Context, source Source) (Counts, error) {
 	if err != nil {
 		return Counts{}, err
 	}
-	r := &run{Importer: im, source: source.Name(), present: make(map[objectKey]struct{}, len(ids)), taker: newTaker(im.TempDir), seen: map[string]bool{}, same: map[string]int{}}
+	r := &run{Importer: im, source: source.Name(), present: make(map[objectKey]struct{}, len(ids)), taker: newTaker(im.TempDir), seen: map[string]bool{}, same: map[objectKey]int32{}}
 	for _, id := range ids {
 		if k, ok := parseKey(id); ok {
 			r.present[k] = struct{}{}
@@ -131,7 +163,7 @@ func (im *Importer) Run(ctx context.Context, source Source) (Counts, error) {
 		err = r.flush(ctx)
 	}
 	sent, serr := r.sender.close()
-	r.counts.Imported, r.counts.Bytes = sent.Imported, sent.Bytes
+	r.counts.Imported, r.counts.Bytes, r.counts.Folders = sent.Imported, sent.Bytes, sent.Folders
 	if serr != nil {
 		err = serr // the first cause; Walk saw only that it was to stop
 	}
@@ -144,8 +176,8 @@ type run struct {
 	source  string
 	present map[objectKey]struct{} // messages that the account has
 	taker   *taker
-	seen    map[string]bool // mailboxes
-	same    map[string]int  // messages named by their content, met so far
+	seen    map[string]bool     // mailboxes
+	same    map[objectKey]int32 // messages named by their content, met so far
 	counts  Counts
 	batch   *batch
 	sender  *sender
@@ -161,7 +193,11 @@ func (r *run) want(id string) bool {
 
 func (r *run) visit(ctx context.Context, m *Message) error {
 	name, ok := r.target(m)
-	if !ok {
+	switch {
+	case m.Deleted:
+		r.counts.Deleted++
+		return nil
+	case !ok:
 		if m.Body != nil {
 			r.counts.Skipped++
 		}
@@ -180,14 +216,22 @@ func (r *run) visit(ctx context.Context, m *Message) error {
 		return r.add(ctx, h, nil)
 	}
 	b, sum, err := r.taker.take(m.Body, m.ID == "")
+	if errors.As(err, new(*LeftOut)) {
+		r.counts.Failed++
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("a message of %s: %w", m.Mailbox, err)
 	}
+	if m.Size > 0 && b.size > m.Size && b.size <= m.Size+2 { // the format wanted a last line's end
+		b.size = m.Size
+	}
 	id := m.ID
 	if id == "" {
-		id = m.Mailbox + "\x00" + sum
-		if r.same[id]++; r.same[id] > 1 { // the same octets twice are two messages
-			id += "\x00" + strconv.Itoa(r.same[id])
+		id = cmp.Or(m.Scope, m.Mailbox) + "\x00" + sum
+		k := objectID(r.source, id)
+		if r.same[k]++; r.same[k] > 1 { // the same octets twice are two messages
+			id += "\x00" + strconv.Itoa(int(r.same[k]))
 		}
 		if !r.want(id) {
 			return b.Close()
@@ -241,6 +285,9 @@ func (r *run) target(m *Message) (string, bool) {
 	if to, ok := r.Map[m.Mailbox]; ok {
 		return to, to != ""
 	}
+	if m.Exact {
+		return possible(m.Mailbox), true
+	}
 	switch m.SpecialUse {
 	case `\Sent`, `\Drafts`, `\Trash`, `\Junk`, `\Archive`:
 		return m.SpecialUse[1:], true
@@ -248,7 +295,7 @@ func (r *run) target(m *Message) (string, bool) {
 	if to := wellKnown[strings.ToLower(m.Mailbox)]; to != "" {
 		return to, true
 	}
-	return m.Mailbox, true
+	return possible(m.Mailbox), true
 }
 
 // taken is a message with CRLF line ends, in memory or in a file without a name.
@@ -292,7 +339,7 @@ func (k *taker) take(r io.Reader, hashed bool) (_ *taken, sum string, err error)
 
 func (t *taken) reader() io.Reader {
 	if t.file == nil {
-		return bytes.NewReader(t.data)
+		return bytes.NewReader(t.data[:t.size])
 	}
 	return io.NewSectionReader(t.file, 0, t.size)
 }

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	"mailform/server/store"
 )
 
@@ -68,14 +70,16 @@ func must(t testing.TB, err error) {
 }
 
 // content describes every message of an account, by mailbox.
-func content(t testing.TB, s store.Store) map[string][]string {
+func content(t testing.TB, s store.Store) map[string][]string { return contentOf(t, s, alice) }
+
+func contentOf(t testing.TB, s store.Store, account string) map[string][]string {
 	t.Helper()
 	ctx := context.Background()
-	boxes, err := s.Mailboxes(ctx, alice)
+	boxes, err := s.Mailboxes(ctx, account)
 	must(t, err)
 	out := map[string][]string{}
 	for _, b := range boxes {
-		snap, watch, err := s.Open(ctx, alice, b.Name)
+		snap, watch, err := s.Open(ctx, account, b.Name)
 		must(t, err)
 		watch.Close()
 		if snap.Messages.Len() > 0 || b.SpecialUse == "" {
@@ -93,7 +97,7 @@ func content(t testing.TB, s store.Store) map[string][]string {
 	return out
 }
 
-func same(t testing.TB, got, want map[string][]string) {
+func same(t rapid.TB, got, want map[string][]string) {
 	t.Helper()
 	for _, name := range slices.Sorted(maps.Keys(got)) {
 		if _, ok := want[name]; !ok {
