@@ -107,18 +107,19 @@ func (s *session) listNames(o *listOptions) error {
 		s.out.Raw("* " + o.response() + " (\\Noselect) \"/\" \"\"\r\n")
 		return nil
 	}
+	pattern, err := newListPattern(o.ref, o.patterns)
+	if err != nil {
+		return err
+	}
 	names, err := s.names()
 	if err != nil {
 		return err
 	}
-	match := func(name string) bool {
-		return slices.ContainsFunc(o.patterns, func(p string) bool { return matchMailbox(name, o.ref+p) })
-	}
 	switch {
 	case o.selectSub && o.recursive:
-		markParents(names, match)
+		markParents(names, pattern)
 	case o.lsub && strings.HasSuffix(o.patterns[0], "%"):
-		markParents(names, match)
+		markParents(names, pattern)
 	}
 	order := make([]string, 0, len(names))
 	for name := range names {
@@ -131,7 +132,7 @@ func (s *session) listNames(o *listOptions) error {
 	for _, name := range order {
 		l := names[name]
 		switch {
-		case !match(name):
+		case !pattern.match(name, nil):
 			continue
 		case o.selectSub && !l.subscribed && !l.below:
 			continue
@@ -233,23 +234,19 @@ func levelsAbove(name string) []string {
 
 // markParents adds the levels above subscribed names that the pattern does not
 // reach: RFC 9051 6.3.9.6 RECURSIVEMATCH, and LSUB's "%", RFC 3501 6.3.9.
-func markParents(names map[string]*listed, match func(string) bool) {
-	var subscribed []string
+func markParents(names map[string]*listed, pattern *listPattern) {
+	var reached []string
 	for name, l := range names {
-		if l.subscribed && !match(name) {
-			subscribed = append(subscribed, name)
+		n := len(reached)
+		if l.subscribed && pattern.match(name, func(length int) { reached = append(reached, name[:length]) }) {
+			reached = reached[:n]
 		}
 	}
-	for _, name := range subscribed {
-		for _, p := range levelsAbove(name) {
-			if !match(p) {
-				continue
-			}
-			if names[p] == nil {
-				names[p] = &listed{}
-			}
-			names[p].below = true
+	for _, p := range reached {
+		if names[p] == nil {
+			names[p] = &listed{}
 		}
+		names[p].below = true
 	}
 }
 
@@ -275,37 +272,4 @@ func (l *listed) attributes(o *listOptions) (attrs []imap.MailboxAttr) {
 		attrs = append(attrs, imap.MailboxAttr(l.info.SpecialUse))
 	}
 	return attrs
-}
-
-// matchMailbox says whether a name matches a pattern, where "*" is anything and
-// "%" anything on one level. It takes time in proportion to both lengths.
-func matchMailbox(name, pattern string) bool {
-	pattern = inboxed(pattern)
-	// reach[i] says that the pattern so far matches name[:i].
-	reach := make([]bool, len(name)+1)
-	reach[0] = true
-	for i := range len(pattern) {
-		switch c := pattern[i]; c {
-		case '*', '%':
-			for j := range len(name) {
-				if reach[j] && (c == '*' || name[j] != delimiter) {
-					reach[j+1] = true
-				}
-			}
-		default:
-			for j := len(name); j > 0; j-- {
-				reach[j] = reach[j-1] && name[j-1] == c
-			}
-			reach[0] = false
-		}
-	}
-	return reach[len(name)]
-}
-
-// inboxed writes INBOX as a first level in upper case: it has no case, RFC 9051 5.1.
-func inboxed(name string) string {
-	if len(name) >= 5 && strings.EqualFold(name[:5], "INBOX") && (len(name) == 5 || name[5] == delimiter || name[5] == '*' || name[5] == '%') {
-		return "INBOX" + name[5:]
-	}
-	return name
 }
