@@ -91,6 +91,10 @@ func (r *fetchRequest) add(i fetchItem) {
 	r.summed = r.summed || i.summed
 }
 
+// maxItems bounds the items of a FETCH, and the header fields of one: each costs
+// something for every message.
+const maxItems = 200
+
 // parseFetch reads the items and modifiers of a FETCH.
 func parseFetch(p *wire.Parser) *fetchRequest {
 	r := &fetchRequest{}
@@ -163,6 +167,10 @@ func itemName(p *wire.Parser) string {
 }
 
 func (r *fetchRequest) item(p *wire.Parser) {
+	if len(r.items) >= maxItems {
+		p.Fail("Too many items")
+		return
+	}
 	name := itemName(p)
 	simple := map[string]fetchKind{
 		"UID": fetchUID, "FLAGS": fetchFlags, "INTERNALDATE": fetchDate, "RFC822.SIZE": fetchSize, "ENVELOPE": fetchEnvelope,
@@ -280,8 +288,8 @@ func (i *fetchItem) specifier(p *wire.Parser) {
 		p.SP()
 		var fields []string
 		p.List(func() { fields = append(fields, p.AString()) })
-		if len(fields) == 0 {
-			p.Fail("Expected header fields")
+		if len(fields) == 0 || len(fields) > maxItems {
+			p.Fail("Expected header fields, %d at most", maxItems)
 		}
 		if name == "HEADER.FIELDS" {
 			sec.HeaderFields = fields

@@ -42,11 +42,11 @@ func (s *session) getMetadata(cmd *command) error {
 	}
 	name := p.Mailbox()
 	p.SP()
-	var asked []string
+	asked := map[string]bool{}
 	if p.Peek() == '(' {
-		p.List(func() { asked = append(asked, metadataAsked(p)) })
+		p.List(func() { asked[metadataAsked(p)] = true })
 	} else {
-		asked = append(asked, metadataAsked(p))
+		asked[metadataAsked(p)] = true
 	}
 	if err := p.End(); err != nil {
 		return bad(err.Error())
@@ -100,16 +100,15 @@ func metadataAsked(p *wire.Parser) string {
 
 // askedFor says whether an entry is asked for, or stands at most depth levels
 // below one that is.
-func askedFor(asked []string, depth int, name string) bool {
-	for _, a := range asked {
-		if name == a {
-			return true
+func askedFor(asked map[string]bool, depth int, name string) bool {
+	for ; depth > 0 && !asked[name]; depth-- {
+		i := strings.LastIndexByte(name, '/')
+		if i < 0 {
+			return false
 		}
-		if rest, ok := strings.CutPrefix(name, a+"/"); ok && strings.Count(rest, "/") < depth {
-			return true
-		}
+		name = name[:i]
 	}
-	return false
+	return asked[name]
 }
 
 // writeMetadata writes a METADATA response, if there is anything to say.

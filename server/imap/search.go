@@ -323,18 +323,20 @@ func (s *session) savedSet(found []int, r searchReturn) (set imap.UIDSet) {
 
 // query is a search being carried out.
 type query struct {
-	s      *session
-	id     uint64 // among the session's queries, from 1 on
-	p      *wire.Parser
-	dec    *encoding.Decoder
-	tag    string
-	now    time.Time
-	told   time.Time // when the client was last told how far it is
-	depth  int
-	modseq bool // MODSEQ was asked for
-	sorted bool // the results are in an order of their own
-	failed error
-	needs  dependence
+	s       *session
+	id      uint64 // among the session's queries, from 1 on
+	p       *wire.Parser
+	dec     *encoding.Decoder
+	tag     string
+	now     time.Time
+	told    time.Time // when the client was last told how far it is
+	depth   int
+	count   int  // keys
+	reading int  // those for which messages may have to be read
+	modseq  bool // MODSEQ was asked for
+	sorted  bool // the results are in an order of their own
+	failed  error
+	needs   dependence
 
 	at   int // the message whose content is open
 	open *content

@@ -29,8 +29,14 @@ const (
 	costBody
 )
 
-// maxKeys bounds how deep keys may stand in one another.
-const maxKeyDepth = 60
+// The bounds on the keys of one search: each is held against every message.
+const (
+	maxKeyDepth    = 60 // in one another
+	maxKeys        = 1000
+	maxReadingKeys = 100 // of those for which messages may have to be read
+)
+
+var errManyKeys = no(imap.ResponseCodeLimit, "These are too many keys for one search")
 
 // keys reads keys up to the end, or to a closing parenthesis: all must match.
 func (q *query) keys() searchKey {
@@ -55,6 +61,25 @@ func (q *query) key() searchKey {
 		p.Fail("The search is too deep")
 	}
 	defer func() { q.depth-- }()
+	if q.count++; q.count > maxKeys {
+		q.failed = errManyKeys
+	}
+	k := q.oneKey()
+	switch k.(type) {
+	case andKey, orKey, notKey: // what they are made of has been counted
+	default:
+		if k.cost() >= costHeader {
+			if q.reading++; q.reading > maxReadingKeys {
+				q.failed = errManyKeys
+			}
+		}
+	}
+	return k
+}
+
+// oneKey reads a key of any kind.
+func (q *query) oneKey() searchKey {
+	p := q.p
 	switch c := p.Peek(); {
 	case c == '(':
 		p.Expect('(')
