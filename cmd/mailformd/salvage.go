@@ -152,7 +152,7 @@ func (s *salvaged) account(ctx context.Context, l *store.Log, account, dir strin
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			body, err := whole(ctx, l, *m)
+			body, err := whole(ctx, l, account, *m)
 			if err != nil {
 				s.Lost = append(s.Lost, fmt.Sprintf("%s, %s, UID %d: %s", account, b.Name, m.UID, oneLine(err)))
 				continue
@@ -169,8 +169,8 @@ func (s *salvaged) account(ctx context.Context, l *store.Log, account, dir strin
 }
 
 // whole opens a message that can be read to its end.
-func whole(ctx context.Context, l *store.Log, m store.Message) (io.ReadCloser, error) {
-	r, err := l.Read(ctx, m)
+func whole(ctx context.Context, l *store.Log, account string, m store.Message) (io.ReadCloser, error) {
+	r, err := l.Read(ctx, account, m)
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func TestStoreKeyCommands(t *testing.T) {
 			return "", err
 		}
 		w.Close()
-		r, err := l.Read(ctx, *box.Messages.At(0))
+		r, err := l.Read(ctx, "a@b", *box.Messages.At(0))
 		if err != nil {
 			return "", err
 		}

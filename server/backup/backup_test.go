@@ -150,7 +150,7 @@ func dump(t testing.TB, l *store.Log) string {
 			watch.Close()
 			fmt.Fprintf(&b, "%s %s %d\n", a, box.Name, box.UIDValidity)
 			for _, m := range snap.Messages.All() {
-				fmt.Fprintf(&b, "  %d %v %s\n", m.UID, m.Flags, read(l.Read(ctx, *m)))
+				fmt.Fprintf(&b, "  %d %v %s\n", m.UID, m.Flags, read(l.Read(ctx, a, *m)))
 			}
 		}
 	}

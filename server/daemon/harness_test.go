@@ -303,7 +303,7 @@ func (h *host) mailbox(account, name string) []string {
 	watch.Close()
 	var list []string
 	for _, m := range snapshot.Messages.All() {
-		r, err := h.store.Read(ctx, *m)
+		r, err := h.store.Read(ctx, account, *m)
 		h.must(err)
 		text, err := io.ReadAll(r)
 		h.must(err)

@@ -23,13 +23,13 @@ type slowStore struct {
 	reads       atomic.Int64
 }
 
-func (s *slowStore) Read(ctx context.Context, m store.Message) (io.ReadCloser, error) {
+func (s *slowStore) Read(ctx context.Context, account string, m store.Message) (io.ReadCloser, error) {
 	s.once.Do(func() {
 		close(s.begun)
 		<-s.goOn
 	})
 	s.reads.Add(1)
-	return s.Store.Read(ctx, m)
+	return s.Store.Read(ctx, account, m)
 }
 
 // Whoever asks for a long search and hangs up does not keep the server at work.

@@ -182,11 +182,11 @@ func TestDamagedMessage(t *testing.T) {
 // damagedStore cannot read the second message, nor the fourth to its end.
 type damagedStore struct{ Store }
 
-func (d damagedStore) Read(ctx context.Context, m store.Message) (io.ReadCloser, error) {
+func (d damagedStore) Read(ctx context.Context, account string, m store.Message) (io.ReadCloser, error) {
 	if m.UID == 2 {
 		return nil, store.ErrDamaged
 	}
-	r, err := d.Store.Read(ctx, m)
+	r, err := d.Store.Read(ctx, account, m)
 	if m.UID == 4 {
 		return brokenReader{r}, err
 	}

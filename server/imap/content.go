@@ -46,7 +46,7 @@ func (s *session) load(m *store.Message) (*content, error) {
 			}
 		}
 	}
-	r, err := s.store.Read(s.ctx, *m)
+	r, err := s.store.Read(s.ctx, s.account, *m)
 	if err != nil {
 		return nil, err
 	}

@@ -19,9 +19,9 @@ type countingStore struct {
 	reads atomic.Int64
 }
 
-func (s *countingStore) Read(ctx context.Context, m store.Message) (io.ReadCloser, error) {
+func (s *countingStore) Read(ctx context.Context, account string, m store.Message) (io.ReadCloser, error) {
 	s.reads.Add(1)
-	return s.Store.Read(ctx, m)
+	return s.Store.Read(ctx, account, m)
 }
 
 // A client that asks for more than is followed gets its results all the same, and

@@ -27,7 +27,7 @@ type Store interface {
 	// WatchAccount tells what happens in an account's mailboxes from now on.
 	WatchAccount(ctx context.Context, account string) (*store.AccountWatch, error)
 	// Read opens a message; the reader is also an io.ReaderAt.
-	Read(ctx context.Context, m store.Message) (io.ReadCloser, error)
+	Read(ctx context.Context, account string, m store.Message) (io.ReadCloser, error)
 	// Metadata returns the annotations of a mailbox, or of the account for "".
 	Metadata(ctx context.Context, account, mailbox string) ([]store.MetadataEntry, error)
 	SetMetadata(ctx context.Context, account, mailbox string, entries []store.MetadataEntry) error

@@ -173,11 +173,11 @@ type deafStore struct {
 	deaf *atomic.Bool
 }
 
-func (s deafStore) Read(ctx context.Context, m store.Message) (io.ReadCloser, error) {
+func (s deafStore) Read(ctx context.Context, account string, m store.Message) (io.ReadCloser, error) {
 	if s.deaf.Load() {
 		return nil, store.ErrDamaged
 	}
-	return s.Store.Read(ctx, m)
+	return s.Store.Read(ctx, account, m)
 }
 
 // What summaries answer they answer without the messages.

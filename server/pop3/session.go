@@ -263,7 +263,7 @@ func (s *session) top(args []string) {
 // the middle ends the connection: the client must not take half a message for a whole one.
 func (s *session) send(n, lines int) bool {
 	m := s.drop.msgs.At(n - 1)
-	r, err := s.srv.cfg.Store.Read(s.ctx, *m)
+	r, err := s.srv.cfg.Store.Read(s.ctx, s.account, *m)
 	if err != nil {
 		s.log.Warn("read a message", "uid", m.UID, "err", err)
 		s.err("SYS/TEMP", "the message cannot be read; another session may have removed it")

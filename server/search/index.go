@@ -75,7 +75,7 @@ func openFor(dir string, log *slog.Logger, account string, keys keysOf, work *wo
 			}
 			continue
 		}
-		s, err := openSegment(x.path(number), number, keys())
+		s, err := openSegment(x.path(number), number, x.account, keys())
 		if errors.Is(err, errSegment) {
 			log.Warn("search: a file of the index is damaged, of an earlier version, or not encrypted as the mail is; its messages are indexed anew", "file", x.path(number))
 			if err := os.Remove(x.path(number)); err != nil {
@@ -221,7 +221,7 @@ func (x *Index) write(number uint64, replaces []uint64, fill func(*encoder) erro
 	if err := os.Rename(tmp, x.path(number)); err != nil {
 		return nil, err
 	}
-	s, err := openSegment(x.path(number), number, ring)
+	s, err := openSegment(x.path(number), number, x.account, ring)
 	if err != nil {
 		return nil, err
 	}
@@ -241,7 +241,7 @@ func (x *Index) encode(f io.Writer, replaces []uint64, ring *seal.Ring, fill fun
 	if ring == nil {
 		return encode(f)
 	}
-	body, err := ring.NewBody(x.account)
+	body, err := ring.NewBody(seal.BindingOf(seal.PartIndex, x.account), x.account)
 	if err != nil {
 		return err
 	}

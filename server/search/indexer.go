@@ -304,7 +304,7 @@ func (n *Indexer) add(ctx context.Context, x *Index, m *store.Message) error {
 		return nil
 	}
 	runtime.Gosched() // somebody waits for deliveries, nobody for this: what is not indexed is read when it is searched
-	r, err := n.cfg.Store.Read(ctx, *m)
+	r, err := n.cfg.Store.Read(ctx, x.account, *m)
 	if err == nil {
 		if src, ok := r.(Source); ok {
 			err = x.Add(m.Body, src)

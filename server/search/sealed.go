@@ -68,9 +68,9 @@ func (s *sealWriter) put(last bool) error {
 
 func (s *sealWriter) close() error { return s.put(true) }
 
-// openSealed reads an encrypted file of size octets into memory of its own. Without
+// openSealed reads an account's encrypted file of size octets into memory of its own. Without
 // its key it is of no more use than a damaged one: it is a cache.
-func openSealed(f *os.File, size int64, ring *seal.Ring) (_ []byte, err error) {
+func openSealed(f *os.File, size int64, account string, ring *seal.Ring) (_ []byte, err error) {
 	head := make([]byte, sealedHead)
 	if size < int64(sealedHead+seal.Overhead) || ring == nil {
 		return nil, errSegment
@@ -78,7 +78,8 @@ func openSealed(f *os.File, size int64, ring *seal.Ring) (_ []byte, err error) {
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return nil, err
 	}
-	body, err := ring.OpenBody(head[len(sealedMagic):])
+	bound := seal.BindingOf(seal.PartIndex, account)
+	body, err := ring.OpenBodyAs(account, head[len(sealedMagic):], &bound)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errSegment, err)
 	}

@@ -97,7 +97,7 @@ func TestSealedIndex(t *testing.T) {
 	}
 	for _, bad := range [][]byte{b[:len(b)-1], b[:sealedHead+sealedBlock+seal.Overhead], b[:sealedHead], append(bytes.Clone(b[:len(b)-9]), b[len(b)-8:]...)} {
 		must(t, os.WriteFile(files[0], bad, 0o600))
-		if _, err := openSegment(files[0], 1, s.Keys()); err == nil {
+		if _, err := openSegment(files[0], 1, alice, s.Keys()); err == nil {
 			t.Errorf("%d of %d octets pass for the file", len(bad), len(b))
 		}
 	}

@@ -163,7 +163,7 @@ func (s *segment) lists(w word) (lists [][]byte) {
 
 // openSegment maps a file and checks all of it. One that is encrypted where the
 // account's others are not, or the other way around, is errSegment.
-func openSegment(path string, number uint64, ring *seal.Ring) (*segment, error) {
+func openSegment(path string, number uint64, account string, ring *seal.Ring) (*segment, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -183,7 +183,7 @@ func openSegment(path string, number uint64, ring *seal.Ring) (*segment, error) 
 	var data []byte
 	switch {
 	case string(kind) == sealedMagic:
-		data, err = openSealed(f, info.Size(), ring)
+		data, err = openSealed(f, info.Size(), account, ring)
 	case ring != nil:
 		err = errSegment
 	default:

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"mailform/server/store/seal"
 )
@@ -17,14 +18,46 @@ type blob struct {
 	pack  *packer
 	keys  *seal.Ring // nil: there are none
 	open  *seal.Body // once it was needed
+	as    *reading   // who reads it as what; nil: whoever may read anything
 	raw   []byte     // a block as it is stored
 	clear []byte     // and as it was before it was encrypted
 }
 
-func (l *Log) openBlob(ref BodyRef) (*blob, error) {
+// reading is what somebody expects of octets. Those that are encrypted for others, or
+// as something else, are damage.
+type reading struct {
+	account string // seal.Server: the queue
+	part    seal.Part
+	object  string // the message's object id; a queue entry has none
+}
+
+// of is what is expected of a part of a message.
+func (m *Message) reading(account string, part seal.Part) *reading {
+	return &reading{account, part, m.ObjectID}
+}
+
+// bound is what octets are sealed as that belong to a message with an object id. What
+// a delivery, or one that was made from it, has in common is ahead of the first hyphen.
+func bound(part seal.Part, object string) seal.Binding {
+	name, _, _ := strings.Cut(object, "-")
+	return seal.BindingOf(part, name)
+}
+
+// fits says whether what is sealed so may be what is read.
+func (r *reading) fits(have *seal.Binding) bool {
+	switch {
+	case have == nil: // from before
+		return true
+	case r.account == seal.Server: // an entry of the queue shares what mailboxes have
+		return have.Part == r.part
+	}
+	return bound(r.part, r.object).Fits(*have)
+}
+
+func (l *Log) openBlob(ref BodyRef, as *reading) (*blob, error) {
 	seg, err := l.seg.acquire(ref.Segment)
 	if now := l.forward.of(ref); errors.Is(err, ErrNoMessage) && now != ref {
-		return l.openBlob(now) // it has moved since it was handed out
+		return l.openBlob(now, as) // it has moved since it was handed out
 	}
 	if err != nil {
 		return nil, err
@@ -33,6 +66,7 @@ func (l *Log) openBlob(ref BodyRef) (*blob, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.seg.release(seg))
 	}
+	b.as = as
 	return b, nil
 }
 
@@ -166,18 +200,8 @@ func (b *blob) block(i int64, buf []byte) ([]byte, error) {
 
 // unseal opens block i: into buf when that is all there is to do.
 func (b *blob) unseal(i int64, raw, buf []byte) ([]byte, error) {
-	if b.open == nil {
-		if b.keys == nil {
-			return nil, fmt.Errorf("segment %x, offset %d: it is encrypted: %w", b.ref.Segment, b.ref.Offset, ErrNoKey)
-		}
-		open, err := b.keys.OpenBody(b.coded.slots)
-		if errors.Is(err, ErrNoKey) {
-			return nil, fmt.Errorf("segment %x, offset %d: it is encrypted: %w", b.ref.Segment, b.ref.Offset, err)
-		}
-		if err != nil {
-			return nil, b.damaged(err)
-		}
-		b.open = open
+	if err := b.unlock(); err != nil {
+		return nil, err
 	}
 	dst := buf[:0]
 	if !b.coded.plain[i] {
@@ -191,6 +215,37 @@ func (b *blob) unseal(i int64, raw, buf []byte) ([]byte, error) {
 		return nil, b.damagedBlock(i, err)
 	}
 	return out, nil
+}
+
+// unlock opens the key of a sealed body, once.
+func (b *blob) unlock() error {
+	if b.open != nil {
+		return nil
+	}
+	nokey := func(err error) error {
+		return fmt.Errorf("segment %x, offset %d: it is encrypted: %w", b.ref.Segment, b.ref.Offset, err)
+	}
+	if b.keys == nil {
+		return nokey(ErrNoKey)
+	}
+	var open *seal.Body
+	var err error
+	if b.as == nil {
+		open, err = b.keys.OpenBody(b.coded.slots, b.coded.bound)
+	} else {
+		open, err = b.keys.OpenBodyAs(b.as.account, b.coded.slots, b.coded.bound)
+		if err == nil && !b.as.fits(b.coded.bound) {
+			err = errors.New("it was sealed as another message's")
+		}
+	}
+	if errors.Is(err, ErrNoKey) {
+		return nokey(err)
+	}
+	if err != nil {
+		return b.damaged(err)
+	}
+	b.open = open
+	return nil
 }
 
 // verify compares what is stored with its checksums; it needs no key. buf has room
@@ -231,17 +286,17 @@ func (b *blob) octets() ([]byte, error) {
 // body reads a stored run of octets for another place in the log, for those that
 // refer to it: as it is stored when it is coded as well as it would be now, else
 // anew.
-func (b *blob) body(l *Log, owners []string) (*body, error) {
+func (b *blob) body(l *Log, to belonging) (*body, error) {
 	if b.coded == nil {
 		data, err := b.octets()
 		if err != nil {
 			return nil, err
 		}
-		return l.shortBody(data, owners)
+		return l.shortBody(data, to)
 	}
 	buf := make([]byte, storedBlock)
 	if b.coded.kind == recordCoded {
-		s, err := l.sealFor(owners)
+		s, err := l.sealFor(to)
 		if err != nil {
 			return nil, err
 		}

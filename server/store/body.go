@@ -58,12 +58,12 @@ func plainBody(p []byte) *body {
 	return b
 }
 
-// shortBody is a body in memory as it is to be stored for these accounts.
-func (l *Log) shortBody(p []byte, owners []string) (*body, error) {
+// shortBody is a body in memory as it is to be stored for those that it belongs to.
+func (l *Log) shortBody(p []byte, to belonging) (*body, error) {
 	if len(p) == 0 {
 		return &body{}, nil
 	}
-	s, err := l.sealFor(owners)
+	s, err := l.sealFor(to)
 	if err != nil {
 		return nil, err
 	}
@@ -121,9 +121,8 @@ func (l *Log) codedBody(p []byte) *body {
 }
 
 // spool reads r to its end. It runs in the caller's goroutine, so that a slow
-// sender or a large message holds up nobody else. owners are the accounts that it is
-// for, "" is the queue.
-func (l *Log) spool(r io.Reader, size int64, owners []string) (*body, error) {
+// sender or a large message holds up nobody else.
+func (l *Log) spool(r io.Reader, size int64, to belonging) (*body, error) {
 	if r == nil {
 		return &body{}, nil
 	}
@@ -137,7 +136,7 @@ func (l *Log) spool(r io.Reader, size int64, owners []string) (*body, error) {
 		room += tableSize(room) // which plainBody appends
 	}
 	lent := l.lender.lend(room)
-	b, err := l.read(lent, r, size, owners)
+	b, err := l.read(lent, r, size, to)
 	if err != nil || b.seg != nil {
 		l.lender.back(lent)
 		return b, err
@@ -147,18 +146,18 @@ func (l *Log) spool(r io.Reader, size int64, owners []string) (*body, error) {
 }
 
 // read is spool with memory to begin with, of which the body may keep some.
-func (l *Log) read(buf []byte, r io.Reader, size int64, owners []string) (*body, error) {
+func (l *Log) read(buf []byte, r io.Reader, size int64, to belonging) (*body, error) {
 	for {
 		if len(buf) == cap(buf) {
 			if int64(len(buf)) > l.opt.MemoryBody {
-				return l.spoolLong(buf, r, size, owners)
+				return l.spoolLong(buf, r, size, to)
 			}
 			buf = append(buf, 0)[:len(buf)]
 		}
 		n, err := r.Read(buf[len(buf):min(int64(cap(buf)), l.opt.MemoryBody+1)])
 		buf = buf[:len(buf)+n]
 		if int64(len(buf)) > l.opt.MemoryBody {
-			return l.spoolLong(buf, r, size, owners)
+			return l.spoolLong(buf, r, size, to)
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -170,7 +169,7 @@ func (l *Log) read(buf []byte, r io.Reader, size int64, owners []string) (*body,
 	if size >= 0 && int64(len(buf)) != size {
 		return nil, cutShort(int64(len(buf)), size)
 	}
-	return l.shortBody(buf, owners)
+	return l.shortBody(buf, to)
 }
 
 func cutShort(got, announced int64) error {
@@ -198,9 +197,9 @@ func (w *plainWriter) finish() ([]byte, record) {
 }
 
 // spoolLong writes a body to a segment of its own, whose header it writes last.
-func (l *Log) spoolLong(head []byte, r io.Reader, size int64, owners []string) (_ *body, err error) {
+func (l *Log) spoolLong(head []byte, r io.Reader, size int64, to belonging) (_ *body, err error) {
 	var w blockWriter = &plainWriter{}
-	s, err := l.sealFor(owners)
+	s, err := l.sealFor(to)
 	if err != nil {
 		return nil, err
 	}

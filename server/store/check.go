@@ -11,7 +11,8 @@ import (
 
 // Check reads all that is stored and compares: every record with its checksum,
 // every message with the octets it refers to, every counter with what it
-// counts. It returns nil when all is well. It runs beside other work.
+// counts; and, where the keys are here, what is encrypted with who has it. It returns
+// nil when all is well. It runs beside other work.
 func (l *Log) Check(ctx context.Context) error {
 	var errs []error
 	var last uint64
@@ -36,6 +37,7 @@ func (l *Log) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	bad := map[uint64][]stretch{}
 	for _, k := range segmentKinds {
 		ids := l.seg.ids(k)
 		slices.Sort(ids)
@@ -51,47 +53,13 @@ func (l *Log) Check(ctx context.Context) error {
 			} else if id > last && k == kindLog {
 				continue // begun since
 			}
-			errs = append(errs, l.checkSegment(id, k, limit)...)
+			errs = append(errs, l.checkSegment(id, k, limit, bad)...)
 			if k == kindKept {
 				errs = append(errs, fmt.Errorf("segment %s: a large message whose place was lost to damage; store salvage --unreferenced writes it to a file, store compact --all removes it", segmentName(id, k)))
 			}
 		}
 	}
-	err = l.eachHolder(ctx, 0, func(h holder) {
-		if h.ref.Size == 0 {
-			return
-		}
-		b, err := l.openBlob(h.ref)
-		if errors.Is(err, ErrNoMessage) && l.ix.refs.of(h.ref.Segment) == 0 {
-			return // expunged since
-		}
-		if err == nil {
-			err = l.seg.release(b.seg)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", l.describe(h), err))
-		}
-	})
-	if err != nil {
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// describe says whose reference it is.
-func (l *Log) describe(h holder) string {
-	if h.account == "" {
-		return "queue entry " + h.id
-	}
-	name := fmt.Sprintf("mailbox %d", h.box)
-	if a := l.ix.lookup(h.account); a != nil {
-		a.mu.RLock()
-		if m := a.boxes[h.box]; m != nil {
-			name = m.name
-		}
-		a.mu.RUnlock()
-	}
-	return fmt.Sprintf("%s, %s, UID %d", h.account, name, h.uid)
+	return errors.Join(append(errs, l.checkMessages(ctx, bad)...)...)
 }
 
 // checkAccount compares the account's counters with its messages, and counts those
@@ -151,8 +119,8 @@ func (l *Log) checkAccount(a *account, refs map[uint64]int64) (errs []error) {
 }
 
 // checkSegment reads every record of a segment. limit is where the segment
-// ends; -1 is the end of its file.
-func (l *Log) checkSegment(id uint64, k segmentKind, limit int64) (errs []error) {
+// ends; -1 is the end of its file. What is damaged is noted in bad.
+func (l *Log) checkSegment(id uint64, k segmentKind, limit int64, bad map[uint64][]stretch) (errs []error) {
 	seg, err := l.seg.acquire(id)
 	if err != nil {
 		if errors.Is(err, ErrNoMessage) {
@@ -191,6 +159,7 @@ func (l *Log) checkSegment(id uint64, k segmentKind, limit int64) (errs []error)
 			_, it.bad = decodeTransaction(it.payload, nil)
 		}
 		if it.bad != nil {
+			bad[id] = append(bad[id], stretch{it.off, it.off + it.length})
 			errs = append(errs, fmt.Errorf("segment %s, octets %d to %d: %w", name, it.off, it.off+it.length, it.bad))
 		}
 	}

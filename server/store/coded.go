@@ -16,25 +16,28 @@ import (
 // A coded record holds octets block by block, so that any part of a huge message
 // is read without what is before it:
 //
-//	blocks | table: for each block its checksum u32, its length u32 | slots | trailer
+//	blocks | table: for each block its checksum u32, its length u32 | slots | id | trailer
 //
 // A block is at most blobBlock octets as they are read. Its checksum and its
 // length are of what is stored; the length's highest bit says that the block is
-// stored as it is. The trailer is the way of coding u8, 3 reserved, how many slots
-// there are u32, and the octets as they are read u64. The record's own checksum covers
-// table, slots and trailer.
+// stored as it is. The trailer is the way of coding u8, whether it is bound u8, as which
+// part of a message u8, 1 reserved, how many slots there are u32, and the octets as they
+// are read u64. The record's own checksum covers table, slots, id and trailer.
 //
 // In a sealed record each block was encrypted after that, and is seal.Overhead octets
 // longer. Its slots hold the body's key for each that can read it: see seal.Body. They
 // are with the body and not with the references to it, which are many and in memory;
-// so a copy needs nothing, and checksums are verified without any key.
+// so a copy needs nothing, and checksums are verified without any key. A bound one says
+// of which message it is, in the id, and its blocks open as that only: see seal.Binding.
+// Those from before were not.
 const (
 	codedEntry   = 8
 	codedTrailer = 16
 	codedPlain   = 1 << 31                   // the block is stored as it is
 	storedBlock  = blobBlock + seal.Overhead // at most, of octets that are stored
 
-	codingZstd = 1
+	codingZstd  = 1
+	sealedBound = 1 // in a sealed record's trailer: it is bound
 )
 
 // What is worth a try, and worth its octets.
@@ -178,12 +181,14 @@ func (c *coder) note(stored []byte, size int64, packed bool) {
 // finish returns what comes behind the blocks, and the record's header.
 func (c *coder) finish() (tail []byte, rec record) {
 	tail, kind := c.table, recordCoded
-	slots := 0
+	slots, trailer := 0, [4]byte{codingZstd}
 	if c.seal != nil {
 		kind, slots = recordSealed, len(c.seal.Slots())/seal.SlotSize
-		tail = append(tail, c.seal.Slots()...)
+		bound := c.seal.Binding()
+		tail = append(append(tail, c.seal.Slots()...), bound.ID[:]...)
+		trailer[1], trailer[2] = sealedBound, byte(bound.Part)
 	}
-	tail = append(tail, codingZstd, 0, 0, 0)
+	tail = append(tail, trailer[:]...)
 	tail = binary.LittleEndian.AppendUint32(tail, uint32(slots))
 	tail = binary.LittleEndian.AppendUint64(tail, uint64(c.size))
 	return tail, record{Type: kind, Len: c.stored + int64(len(tail)), Sum: checksum(tail)}
@@ -193,10 +198,11 @@ func (c *coder) finish() (tail []byte, rec record) {
 // the record's header, its checksum, and whether it is stored as it is.
 type codedBlocks struct {
 	kind   recordType
-	tail   []byte  // all of it
-	slots  []byte  // of a sealed one
-	length int64   // of the record
-	at     []int64 // one more than there are blocks
+	tail   []byte        // all of it
+	slots  []byte        // of a sealed one
+	bound  *seal.Binding // of a sealed one; nil when it is bound to nothing
+	length int64         // of the record
+	at     []int64       // one more than there are blocks
 	sums   []uint32
 	plain  []bool
 }
@@ -206,6 +212,9 @@ func tailSize(kind recordType, trailer []byte, size int64) int64 {
 	n := blocks(size)*codedEntry + codedTrailer
 	if kind == recordSealed {
 		n += int64(binary.LittleEndian.Uint32(trailer[4:])) * seal.SlotSize
+		if trailer[1] == sealedBound {
+			n += seal.IDSize
+		}
 	}
 	return n
 }
@@ -227,7 +236,16 @@ func decodeTail(kind recordType, tail []byte, length, size int64) (*codedBlocks,
 	if kind == recordSealed {
 		over = seal.Overhead
 	}
-	c := &codedBlocks{kind: kind, tail: tail, slots: tail[n*codedEntry : len(tail)-codedTrailer], length: length, at: make([]int64, 1, n+1), sums: make([]uint32, n), plain: make([]bool, n)}
+	slots := tail[n*codedEntry : len(tail)-codedTrailer]
+	var bound *seal.Binding
+	switch {
+	case end[1] > sealedBound, kind != recordSealed && end[1] != 0:
+		return nil, fmt.Errorf("binding %d is unknown", end[1])
+	case end[1] == sealedBound:
+		bound = &seal.Binding{Part: seal.Part(end[2]), ID: [seal.IDSize]byte(slots[len(slots)-seal.IDSize:])}
+		slots = slots[:len(slots)-seal.IDSize]
+	}
+	c := &codedBlocks{kind: kind, tail: tail, slots: slots, bound: bound, length: length, at: make([]int64, 1, n+1), sums: make([]uint32, n), plain: make([]bool, n)}
 	for i := range n {
 		e := tail[i*codedEntry:]
 		stored := binary.LittleEndian.Uint32(e[4:])

@@ -39,8 +39,17 @@ func deliverBody(t testing.TB, l *Log, text string) Message {
 	return msgs[0]
 }
 
+// accountOf is whose a message is that deliverBody or one of the tests made: the first
+// of them, but for those that Deliver made second.
+func accountOf(m Message) string {
+	if strings.HasSuffix(m.ObjectID, "-1") {
+		return "c@b"
+	}
+	return "a@b"
+}
+
 func readBody(l *Log, m Message) (string, error) {
-	r, err := l.Read(context.Background(), m)
+	r, err := l.Read(context.Background(), accountOf(m), m)
 	if err != nil {
 		return "", err
 	}
@@ -112,7 +121,7 @@ func TestCompressedPart(t *testing.T) {
 	l := codedLog(t, Options{Compress: true})
 	text := strings.Repeat("0123456789abcdef", 1<<16)
 	m := deliverBody(t, l, text)
-	r, err := l.newReader(nil, m.Body)
+	r, err := l.newReader(nil, part{ref: m.Body})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"mailform/server/store/seal"
 )
 
 // CompactOptions bound a compaction. The zero value is ready for use.
@@ -296,7 +298,14 @@ type holder struct {
 	box     uint32
 	uid     UID
 	id      string // of the queue entry
+	part    seal.Part
+	object  string // the message's object id
+	date    time.Time
+	size    int64 // of the message
 }
+
+// reading is the holder as a reader.
+func (h *holder) reading() *reading { return &reading{h.account, h.part, h.object} }
 
 // eachHolder calls f for each reference to a segment, or for all of them with 0.
 func (l *Log) eachHolder(ctx context.Context, segment uint64, f func(holder)) error {
@@ -307,7 +316,7 @@ func (l *Log) eachHolder(ctx context.Context, segment uint64, f func(holder)) er
 	}
 	for id, e := range l.ix.queue {
 		if segment == 0 || e.Body.Segment == segment {
-			f(holder{ref: e.Body, id: id})
+			f(holder{ref: e.Body, id: id, part: seal.PartBody})
 		}
 	}
 	l.ix.mu.RUnlock()
@@ -319,9 +328,9 @@ func (l *Log) eachHolder(ctx context.Context, segment uint64, f func(holder)) er
 		if err := l.look(a, nil, want, func(b *boxView) error {
 			return b.each(func(part []*Message) error {
 				for _, msg := range part {
-					for _, r := range [...]BodyRef{msg.Head, msg.Body} {
+					for i, r := range [...]BodyRef{msg.Head, msg.Body} {
 						if segment == 0 || r.Segment == segment {
-							f(holder{ref: r, account: a.name, box: b.id, uid: msg.UID})
+							f(holder{ref: r, account: a.name, box: b.id, uid: msg.UID, part: [...]seal.Part{seal.PartHead, seal.PartBody}[i], object: msg.ObjectID, date: msg.InternalDate, size: msg.Size})
 						}
 					}
 				}
@@ -441,7 +450,7 @@ func (l *Log) evacuate(ctx context.Context, v victim, o CompactOptions, c *Compa
 				m.holders = append(m.holders, holders[0])
 				holders = holders[1:]
 			}
-			body, err := l.carry(m.from, owners(m.holders))
+			body, err := l.carry(m.from, belongs(m.holders))
 			if errors.Is(err, ErrDamaged) {
 				c.Damaged++
 				l.opt.Logger.Warn("store: a body cannot be moved", "segment", v.id, "offset", m.from.Offset, "err", err)
@@ -481,23 +490,34 @@ func (l *Log) evacuate(ctx context.Context, v victim, o CompactOptions, c *Compa
 	return nil
 }
 
-// owners are the accounts of holders, "" for the queue.
-func owners(list []holder) []string {
-	names := make([]string, len(list))
+// belongs says whose octets are that these refer to, and of which message: of none in
+// particular when they do not agree.
+func belongs(list []holder) belonging {
+	to := belonging{owners: make([]string, len(list)), part: list[0].part}
+	var of *seal.Binding
 	for i, h := range list {
-		names[i] = h.account
+		to.owners[i] = h.account
+		if h.account == seal.Server {
+			continue
+		}
+		switch b := bound(h.part, h.object); {
+		case of == nil:
+			of, to.object = &b, h.object
+		case b != *of:
+			to.object = ""
+		}
 	}
-	return names
+	return to
 }
 
 // carry reads a stored run of octets, to be stored elsewhere.
-func (l *Log) carry(ref BodyRef, owners []string) (_ *body, err error) {
-	b, err := l.openBlob(ref)
+func (l *Log) carry(ref BodyRef, to belonging) (_ *body, err error) {
+	b, err := l.openBlob(ref, nil)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.seg.release(b.seg)) }()
-	return b.body(l, owners)
+	return b.body(l, to)
 }
 
 // moving is a run of octets on its way to the end of the log.

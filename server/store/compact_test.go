@@ -61,7 +61,7 @@ func TestCompact(t *testing.T) {
 	}
 	watch.Take()
 	changed = nil
-	reader, err := l.Read(ctx, *snap.Messages.At(0))
+	reader, err := l.Read(ctx, "a@b", *snap.Messages.At(0))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestCompact(t *testing.T) {
 	}
 	// Who held a message or an entry from before reads it as before.
 	for i, m := range snap.Messages.All() {
-		text, err := content(l.Read(ctx, *m))
+		text, err := content(l.Read(ctx, "a@b", *m))
 		if i%10 == 0 && (err != nil || !strings.Contains(text, fmt.Sprintf("message-%03d-text", i))) {
 			t.Errorf("message %d: %q, %v", i, text, err)
 		}

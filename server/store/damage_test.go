@@ -65,7 +65,7 @@ func texts(t *testing.T, l *store.Log) (whole map[string]int, unreadable int, ne
 			}
 			w.Close()
 			for _, m := range snap.Messages.All() {
-				text, err := content(l.Read(ctx, *m))
+				text, err := content(l.Read(ctx, account, *m))
 				if err != nil {
 					if !errors.Is(err, store.ErrDamaged) && !errors.Is(err, store.ErrNoMessage) {
 						t.Fatal(err)
@@ -310,7 +310,7 @@ func TestSpaceComesBack(t *testing.T) {
 	if n := len(fs.Names(".body")); n != 10 {
 		t.Errorf("%d segments for 10 large messages", n)
 	}
-	r, err := l.Read(ctx, first(t, l))
+	r, err := l.Read(ctx, "a@b", first(t, l))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,11 +26,12 @@ func (l *Log) Deliver(ctx context.Context, d Delivery) ([]Message, error) {
 			return nil, err
 		}
 	}
-	x, err := l.accept(d.Body, d.Size, d.owners())
+	object := l.reserve()
+	x, err := l.accept(d.Body, d.Size, belonging{d.owners(), seal.PartBody, object})
 	if err != nil {
 		return nil, err
 	}
-	prefixes, err := l.prefixes(d)
+	prefixes, err := l.prefixes(d, object)
 	if err != nil {
 		return nil, errors.Join(err, l.discard(x))
 	}
@@ -64,7 +65,7 @@ func (l *Log) Deliver(ctx context.Context, d Delivery) ([]Message, error) {
 			}
 			m := &Message{
 				Flags: l.ix.flags.intern(canonicalList(target.Flags)), InternalDate: dateOr(target.InternalDate, t.now),
-				Head: head, Body: ref, ObjectID: "E" + t.name(i),
+				Head: head, Body: ref, ObjectID: t.objectID(object, i),
 			}
 			t.append(a, b, m)
 			out = append(out, *m)
@@ -94,14 +95,14 @@ func (d *Delivery) owners() []string {
 
 // prefixes are what is put ahead of a delivery's body, each as it is to be stored for
 // those that have it.
-func (l *Log) prefixes(d Delivery) (map[string]*body, error) {
+func (l *Log) prefixes(d Delivery, object string) (map[string]*body, error) {
 	owners := map[string][]string{}
 	for _, t := range d.Targets {
 		owners[string(t.Prefix)] = append(owners[string(t.Prefix)], t.Account)
 	}
 	out := make(map[string]*body, len(owners))
 	for prefix, names := range owners {
-		s, err := l.sealFor(names)
+		s, err := l.sealFor(belonging{names, seal.PartHead, object})
 		if err != nil {
 			return nil, err
 		}
@@ -115,15 +116,15 @@ func (l *Log) prefixes(d Delivery) (map[string]*body, error) {
 	return out, nil
 }
 
-// accept takes a body in for these accounts, if there is room for new work.
-func (l *Log) accept(r io.Reader, size int64, owners []string) (*body, error) {
+// accept takes a body in, if there is room for new work.
+func (l *Log) accept(r io.Reader, size int64, to belonging) (*body, error) {
 	if l.closed() {
 		return nil, ErrClosed
 	}
 	if err := l.room(size); err != nil {
 		return nil, err
 	}
-	return l.spool(r, size, owners)
+	return l.spool(r, size, to)
 }
 
 // room says whether there is space for that many octets of new work.
@@ -172,11 +173,38 @@ func (t *txn) checkDelivery(d Delivery, size int64) error {
 
 // name returns a name for the i-th thing the transaction makes, never used before.
 func (t *txn) name(i int) string {
-	s := strings.ToUpper(strconv.FormatUint(t.LSN, 36))
-	if i > 0 {
-		s += "-" + strconv.Itoa(i)
+	return number(t.LSN) + ordinal(i)
+}
+
+func number(n uint64) string { return strings.ToUpper(strconv.FormatUint(n, 36)) }
+
+// ordinal tells apart what has a name in common.
+func ordinal(i int) string {
+	if i == 0 {
+		return ""
 	}
-	return s
+	return "-" + strconv.Itoa(i)
+}
+
+// reserve returns how the object ids of messages begin that are on their way in, never
+// used before: octets that are encrypted are bound to it, and that comes before there is
+// a transaction. "" when nothing is encrypted; then objectID makes one.
+//
+// What a process reserves and does not use another may reserve again: it begins with
+// the last transaction that this one found, and what was used came with a later one.
+func (l *Log) reserve() string {
+	if !l.vault.on.Load() {
+		return ""
+	}
+	return "E" + number(l.found) + "_" + number(l.reserved.Add(1))
+}
+
+// objectID is the i-th of a transaction, beginning as it was reserved.
+func (t *txn) objectID(reserved string, i int) string {
+	if reserved == "" {
+		return "E" + t.name(i)
+	}
+	return reserved + ordinal(i)
 }
 
 // dateOr is d to the second, in d's zone; now when d is zero.

@@ -234,7 +234,7 @@ func (l *Log) fingerprints(ctx context.Context, refs map[placeOf]BodyRef) (map[p
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		b, err := l.openBlob(ref)
+		b, err := l.openBlob(ref, nil)
 		if err != nil {
 			continue // what cannot be read is not told apart from others either
 		}

@@ -14,10 +14,11 @@ import (
 // always has baseFormat, and what only some stores have raises it when it is
 // turned on, so that a version before can serve the others.
 const (
-	currentFormat = 4
+	currentFormat = 5
 	baseFormat    = 2 // annotations, references that move
 	codedFormat   = 3 // coded records
 	sealedFormat  = 4 // sealed records and a keyring
+	boundFormat   = 5 // sealed records that say of which message they are
 )
 
 // storeFormat is the file "format" in a store's folder: JSON, a blank and its
@@ -72,7 +73,7 @@ func (l *Log) raiseFormat(format int) error {
 		l.format.Store(int64(have.Format))
 		return nil
 	}
-	b, err := json.Marshal(storeFormat{Format: format, Reader: format, Sealed: have.Sealed || asked == sealedFormat, WrittenBy: l.opt.Version})
+	b, err := json.Marshal(storeFormat{Format: format, Reader: format, Sealed: have.Sealed || asked >= sealedFormat, WrittenBy: l.opt.Version})
 	if err != nil {
 		return err
 	}

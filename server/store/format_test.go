@@ -36,8 +36,8 @@ func TestFormat(t *testing.T) {
 		t.Errorf("format: %s", got)
 	}
 	for _, tc := range []struct{ text, want string }{
-		{sealed(`{"format":5,"reader":4,"written_by":"1.4"}`), ""},
-		{sealed(`{"format":6,"reader":5,"written_by":"1.5"}`), "format 6, written by mailformd 1.5; this mailformd reads formats up to 4"},
+		{sealed(`{"format":6,"reader":5,"written_by":"1.4"}`), ""},
+		{sealed(`{"format":7,"reader":6,"written_by":"1.5"}`), "format 7, written by mailformd 1.5; this mailformd reads formats up to 5"},
 	} {
 		if err := os.WriteFile(file, []byte(tc.text), 0o600); err != nil {
 			t.Fatal(err)
@@ -55,12 +55,12 @@ func TestFormat(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := open(); err != nil || !strings.HasPrefix(read(), `{"format":4,`) {
+		if err := open(); err != nil || !strings.HasPrefix(read(), `{"format":5,`) {
 			t.Errorf("%q: %v, then %s", text, err, read())
 		}
 	}
 	var refused *FormatError
-	if err := os.WriteFile(file, []byte(sealed(`{"format":5,"reader":5}`)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(sealed(`{"format":6,"reader":6}`)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := open(); !errors.As(err, &refused) || !strings.Contains(err.Error(), "mailform rollback") || !strings.Contains(err.Error(), "mailformd restore") {

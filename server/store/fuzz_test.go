@@ -114,7 +114,7 @@ func dump(t *testing.T, l *Log) string {
 		b.WriteString(info.Name + ":")
 		for _, m := range snap.Messages.All() {
 			text := "unreadable"
-			if r, err := l.Read(context.Background(), *m); err == nil {
+			if r, err := l.Read(context.Background(), "a@b", *m); err == nil {
 				if octets, err := io.ReadAll(r); err == nil {
 					text = string(octets)
 				}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"mailform/server/store/seal"
 )
 
 // Import implements Store.
@@ -21,7 +23,7 @@ func (l *Log) Import(ctx context.Context, account string, list []Incoming) (out 
 			return nil, fmt.Errorf("message %d: %q is no object id", i, in.ObjectID)
 		}
 	}
-	bodies := make([]*body, len(list))
+	bodies, objects := make([]*body, len(list)), make([]string, len(list))
 	defer func() {
 		for _, x := range bodies {
 			if x == nil {
@@ -38,7 +40,10 @@ func (l *Log) Import(ctx context.Context, account string, list []Incoming) (out 
 		if in.Body == nil {
 			continue
 		}
-		if bodies[i], err = l.accept(in.Body, in.Size, []string{account}); err != nil {
+		if objects[i] = in.ObjectID; objects[i] == "" {
+			objects[i] = l.reserve()
+		}
+		if bodies[i], err = l.accept(in.Body, in.Size, belonging{[]string{account}, seal.PartBody, objects[i]}); err != nil {
 			return nil, err
 		}
 	}
@@ -73,9 +78,9 @@ func (l *Log) Import(ctx context.Context, account string, list []Incoming) (out 
 			if bodies[i] == nil {
 				continue
 			}
-			id := in.ObjectID
+			id := objects[i]
 			if id == "" {
-				id = "E" + t.name(i)
+				id = t.objectID("", i)
 			}
 			out[i] = &Message{Flags: l.ix.flags.intern(canonicalList(in.Flags)), InternalDate: dateOr(in.InternalDate, t.now), Body: t.put(bodies[i]), ObjectID: id}
 			t.append(a, b, out[i])

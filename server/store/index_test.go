@@ -85,7 +85,7 @@ func (x *indexed) content(l *store.Log) string {
 			}
 			fmt.Fprintln(&b, account, snap.Info, snap.Keywords, gone, complete)
 			for _, m := range snap.Messages.All() {
-				text, err := content(l.Read(ctx, *m))
+				text, err := content(l.Read(ctx, account, *m))
 				if err != nil {
 					x.t.Fatal(err)
 				}

@@ -409,7 +409,7 @@ func read(ctx context.Context, s store.Store, account string) (*model, error) {
 		m.Boxes[info.Name] = b
 		m.MaxValidity = max(m.MaxValidity, b.Validity)
 		for _, msg := range snap.Messages.All() {
-			text, err := content(s.Read(ctx, *msg))
+			text, err := content(s.Read(ctx, account, *msg))
 			if err != nil {
 				return nil, fmt.Errorf("%s UID %d: %w", info.Name, msg.UID, err)
 			}

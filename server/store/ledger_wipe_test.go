@@ -144,7 +144,7 @@ func (m *model) readWiped(ctx context.Context, s store.Store, account string) er
 	}
 	w.Close()
 	for _, msg := range snap.Messages.All() {
-		text, err := content(s.Read(ctx, *msg))
+		text, err := content(s.Read(ctx, otherOf(account), *msg))
 		if err != nil {
 			return fmt.Errorf("the other's UID %d: %w", msg.UID, err)
 		}

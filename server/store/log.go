@@ -88,6 +88,7 @@ type Log struct {
 	end    int64    // where the last log segment ends
 	torn   bool     // refused octets may lie behind end; the next segment says so
 	lsn    uint64
+	found  uint64 // the last transaction when it was opened; does not change
 	batch  uint64
 	buf    []byte
 	// sealNext has the next commit start a segment.
@@ -98,7 +99,8 @@ type Log struct {
 	// gathered is how many requests the last batch had.
 	gathered int
 
-	staged   atomic.Int64 // octets in memory that wait for AppendStaged
+	staged   atomic.Int64  // octets in memory that wait for AppendStaged
+	reserved atomic.Uint64 // object ids
 	lender   lender
 	compress atomic.Bool
 	pack     packer
@@ -182,6 +184,7 @@ func Open(dir string, o Options) (*Log, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the store in %s: %w", dir, err), l.seg.close(), lock.Close())
 	}
+	l.found = l.lsn
 	l.quotas.count(func(yield func(string, Quota) bool) {
 		for name, a := range l.ix.accounts {
 			if !yield(name, Quota{a.bytes, a.count}) {

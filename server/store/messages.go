@@ -7,6 +7,8 @@ import (
 	"io"
 	"maps"
 	"slices"
+
+	"mailform/server/store/seal"
 )
 
 // errAnother says that a mailbox is not the one any more that had its name.
@@ -87,11 +89,11 @@ func (l *Log) WatchAccount(ctx context.Context, account string) (*AccountWatch, 
 
 // Read implements Store. ErrNoMessage says that the message was expunged and
 // its octets have gone.
-func (l *Log) Read(ctx context.Context, m Message) (io.ReadCloser, error) {
+func (l *Log) Read(ctx context.Context, account string, m Message) (io.ReadCloser, error) {
 	if l.closed() {
 		return nil, ErrClosed
 	}
-	return l.newReader(nil, m.Head, m.Body)
+	return l.newReader(nil, part{m.Head, m.reading(account, seal.PartHead)}, part{m.Body, m.reading(account, seal.PartBody)})
 }
 
 // mailbox returns a mailbox that must exist.

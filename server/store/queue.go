@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"mailform/server/store/seal"
 )
 
 // enqueue puts an entry into the queue. body is the delivery's,
@@ -115,5 +117,5 @@ func (l *Log) OpenQueued(ctx context.Context, e QueueEntry) (io.ReadCloser, erro
 	if err != nil {
 		return nil, fmt.Errorf("queue entry %s: its header: %w", e.ID, err)
 	}
-	return l.newReader(prefix, e.Body)
+	return l.newReader(prefix, part{e.Body, &reading{account: seal.Server, part: seal.PartBody}})
 }

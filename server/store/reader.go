@@ -23,18 +23,24 @@ type messageReader struct {
 	closed bool
 }
 
-func (l *Log) newReader(prefix []byte, refs ...BodyRef) (*messageReader, error) {
+// part is octets that are read as something; as nil is as whatever they are.
+type part struct {
+	ref BodyRef
+	as  *reading
+}
+
+func (l *Log) newReader(prefix []byte, parts ...part) (*messageReader, error) {
 	r := &messageReader{log: l, prefix: prefix, size: int64(len(prefix))}
-	for _, ref := range refs {
-		if ref.Size == 0 {
+	for _, p := range parts {
+		if p.ref.Size == 0 {
 			continue
 		}
-		b, err := l.openBlob(ref)
+		b, err := l.openBlob(p.ref, p.as)
 		if err != nil {
 			return nil, errors.Join(err, r.Close())
 		}
 		r.parts = append(r.parts, b)
-		r.size += ref.Size
+		r.size += p.ref.Size
 	}
 	return r, nil
 }

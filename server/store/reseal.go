@@ -477,7 +477,7 @@ func (l *Log) sealOne(ctx context.Context, holders []holder, o CompactOptions) (
 	slices.SortFunc(m.holders, func(a, b holder) int {
 		return cmp.Or(cmp.Compare(a.account, b.account), cmp.Compare(a.box, b.box), cmp.Compare(a.uid, b.uid))
 	})
-	r, err := l.newReader(nil, m.from)
+	r, err := l.newReader(nil, part{ref: m.from})
 	if errors.Is(err, ErrNoMessage) {
 		return 0, nil // expunged since
 	}
@@ -485,7 +485,7 @@ func (l *Log) sealOne(ctx context.Context, holders []holder, o CompactOptions) (
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
-	if m.body, err = l.spoolLong(nil, r, m.from.Size, owners(m.holders)); err != nil {
+	if m.body, err = l.spoolLong(nil, r, m.from.Size, belongs(m.holders)); err != nil {
 		return 0, err
 	}
 	moved := 0

@@ -161,7 +161,7 @@ func inbox(t *testing.T, l *store.Log) (texts []string) {
 	}
 	defer w.Close()
 	for _, m := range box.Messages.All() {
-		r, err := l.Read(t.Context(), *m)
+		r, err := l.Read(t.Context(), "a@b", *m)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -89,7 +89,7 @@ func (l *Log) unreferencedIn(ctx context.Context, id uint64, used map[placeOf]bo
 		if err != nil {
 			continue
 		}
-		r, err := l.newReader(nil, ref)
+		r, err := l.newReader(nil, part{ref: ref})
 		if err != nil {
 			continue // found damaged between two looks
 		}

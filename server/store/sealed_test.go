@@ -88,7 +88,7 @@ func TestSealed(t *testing.T) {
 				t.Fatal(err)
 			}
 			verify("compacted", l)
-			if st, err := l.Stats(t.Context()); err != nil || st.Format != sealedFormat || compress != (st.Packed > 0) {
+			if st, err := l.Stats(t.Context()); err != nil || st.Format != boundFormat || compress != (st.Packed > 0) {
 				t.Errorf("stats: %+v, %v", st, err)
 			}
 			if err := l.Close(); err != nil {
@@ -329,22 +329,22 @@ func TestSealedErase(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer staged.Discard()
-	r, err := l.newReader(nil, own.Body)
+	r, err := l.newReader(nil, part{ref: own.Body})
 	if err != nil {
 		t.Fatal(err)
 	}
-	slots := r.parts[0].coded.slots
+	slots, bound := r.parts[0].coded.slots, r.parts[0].coded.bound
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Keys().OpenBody(slots); err != nil {
+	if _, err := l.Keys().OpenBody(slots, bound); err != nil {
 		t.Fatal(err)
 	}
 	e, err := l.Erase(ctx, "a@b", CompactOptions{})
 	if err != nil || !e.Clean() || !e.Key || e.Shared != 1 {
 		t.Fatalf("%+v, %v", e, err)
 	}
-	if _, err := l.Keys().OpenBody(slots); !errors.Is(err, ErrNoKey) {
+	if _, err := l.Keys().OpenBody(slots, bound); !errors.Is(err, ErrNoKey) {
 		t.Errorf("its key is there: %v", err)
 	}
 	if _, _, err := l.AppendStaged(ctx, "a@b", Named("INBOX"), []StagedMessage{{Body: staged}}, nil); err == nil {
@@ -405,7 +405,7 @@ func TestSealedImage(t *testing.T) {
 func TestSealedTampering(t *testing.T) {
 	l := sealedLog(t, t.TempDir(), Options{})
 	m := deliverBody(t, l, noise(2*blobBlock+100))
-	b, err := l.openBlob(m.Body)
+	b, err := l.openBlob(m.Body, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -501,7 +501,7 @@ func BenchmarkSealedBody(b *testing.B) {
 			body := []byte(noise(size))
 			b.SetBytes(int64(size))
 			for b.Loop() {
-				if _, err := l.shortBody(body, []string{"a@b"}); err != nil {
+				if _, err := l.shortBody(body, belonging{[]string{"a@b"}, seal.PartBody, "E1"}); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"mailform/server/store/seal"
 )
 
 // Staged is a message's octets on the way into a mailbox: safe, but no message
@@ -35,6 +37,8 @@ type stagedBody struct {
 	log  *Log
 	body *body // nil when it was appended or discarded
 	held int64 // octets of memory
+	// object is the id that the message will have; "" when that is still free.
+	object string
 }
 
 // done lets go of the body.
@@ -74,11 +78,12 @@ func (l *Log) Stage(ctx context.Context, account string, mailbox Box, r io.Reade
 	if l.staged.Load() >= maxStaged && size != 0 {
 		take = l.acceptLong
 	}
-	b, err := take(r, size, []string{account})
+	object := l.reserve()
+	b, err := take(r, size, belonging{[]string{account}, seal.PartBody, object})
 	if err != nil {
 		return nil, err
 	}
-	s := &stagedBody{log: l, body: b}
+	s := &stagedBody{log: l, body: b, object: object}
 	if b.seg == nil {
 		s.held = b.size()
 		l.staged.Add(s.held)
@@ -92,7 +97,7 @@ func (l *Log) Stage(ctx context.Context, account string, mailbox Box, r io.Reade
 const maxStaged = 64 << 20
 
 // acceptLong is accept for a body that is not to be held in memory.
-func (l *Log) acceptLong(r io.Reader, size int64, owners []string) (*body, error) {
+func (l *Log) acceptLong(r io.Reader, size int64, to belonging) (*body, error) {
 	if l.closed() {
 		return nil, ErrClosed
 	}
@@ -102,7 +107,7 @@ func (l *Log) acceptLong(r io.Reader, size int64, owners []string) (*body, error
 	if size >= 0 {
 		r = io.LimitReader(r, size+1)
 	}
-	return l.spoolLong(nil, r, size, owners)
+	return l.spoolLong(nil, r, size, to)
 }
 
 // AppendStaged implements Store.
@@ -118,13 +123,14 @@ func (l *Log) AppendStaged(ctx context.Context, account string, mailbox Box, msg
 		}
 	}
 	bodies := make([]*body, len(msgs))
+	objects := make([]string, len(msgs))
 	size, n := int64(0), int64(len(msgs))
 	for i, m := range msgs {
 		s, ok := m.Body.(*stagedBody)
 		if !ok || s.log != l || s.body == nil {
 			return nil, 0, errors.New("a message was not staged here, or twice")
 		}
-		bodies[i] = s.body
+		bodies[i], objects[i] = s.body, s.object
 		size += s.body.size()
 	}
 	if replaced != nil {
@@ -164,8 +170,11 @@ func (l *Log) AppendStaged(ctx context.Context, account string, mailbox Box, msg
 		}
 		validity = b.id
 		for i, s := range msgs {
+			if objects[i] == "" {
+				objects[i] = t.objectID("", i)
+			}
 			m := &Message{Flags: l.ix.flags.intern(canonicalList(s.Flags)), InternalDate: dateOr(s.InternalDate, t.now),
-				Body: t.put(bodies[i]), ObjectID: "E" + t.name(i)}
+				Body: t.put(bodies[i]), ObjectID: objects[i]}
 			t.append(a, b, m)
 			out = append(out, *m)
 		}

@@ -50,7 +50,7 @@ func TestStagedMemory(t *testing.T) {
 		t.Errorf("%d octets still count when all messages are stored", held)
 	}
 	for i, m := range added {
-		r, err := l.Read(ctx, m)
+		r, err := l.Read(ctx, "a@b", m)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -250,13 +250,13 @@ type Store interface {
 	Open(ctx context.Context, account, mailbox string) (Snapshot, Watch, error)
 	// WatchAccount tells what happens in an account's mailboxes from now on.
 	WatchAccount(ctx context.Context, account string) (*AccountWatch, error)
-	// Read opens a message: its prefix followed by its body. A message that was
+	// Read opens a message of an account: its prefix followed by its body. A message that was
 	// handed out is good for that while a watch from before is open, and for a day,
 	// wherever the store has moved its octets since; after that it may be
 	// ErrNoMessage, and another look at the mailbox has it by its UID. The reader is also an
 	// io.ReaderAt and an io.Seeker over the same octets. Octets that do not match
 	// their checksum are never returned: the read fails with ErrDamaged.
-	Read(ctx context.Context, m Message) (io.ReadCloser, error)
+	Read(ctx context.Context, account string, m Message) (io.ReadCloser, error)
 	// UpdateFlags returns the messages of uids that exist as they are afterwards;
 	// those that already were as wanted keep their modseq.
 	UpdateFlags(ctx context.Context, account string, mailbox Box, uids []UID, op FlagOp, flags []string) ([]FlagState, error)

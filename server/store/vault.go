@@ -176,7 +176,7 @@ func (l *Log) SetEncrypt(on bool) error {
 	if err := l.addKeys(seal.Server); err != nil {
 		return err
 	}
-	if err := l.raiseFormat(sealedFormat); err != nil {
+	if err := l.raiseFormat(boundFormat); err != nil {
 		return full("note the format", err)
 	}
 	l.vault.on.Store(true)
@@ -201,13 +201,19 @@ func (l *Log) addKeys(names ...string) error {
 	return nil
 }
 
-// sealFor makes the key of a body that these accounts have, "" being the queue; nil
-// when nothing is encrypted.
-func (l *Log) sealFor(owners []string) (*seal.Body, error) {
+// belonging is whose octets on their way into the log are, and what of.
+type belonging struct {
+	owners []string // accounts; seal.Server is the queue
+	part   seal.Part
+	object string // what the object ids of its messages begin with; "" when that is not known
+}
+
+// sealFor makes the key of octets on their way; nil when nothing is encrypted.
+func (l *Log) sealFor(to belonging) (*seal.Body, error) {
 	if !l.vault.on.Load() {
 		return nil, nil
 	}
-	owners = slices.Compact(slices.Sorted(slices.Values(owners)))
+	owners := slices.Compact(slices.Sorted(slices.Values(to.owners)))
 	ring := l.vault.ring.Load()
 	for _, name := range owners {
 		if ring.Has(name) {
@@ -223,7 +229,7 @@ func (l *Log) sealFor(owners []string) (*seal.Body, error) {
 			return nil, err
 		}
 	}
-	return ring.NewBody(owners...)
+	return ring.NewBody(bound(to.part, to.object), owners...)
 }
 
 // readable refuses bodies that were sealed for an account that was erased before

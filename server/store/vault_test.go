@@ -52,7 +52,7 @@ func TestKeysAreWrittenBeforeTheyAreUsed(t *testing.T) {
 	var fail error
 	fs.writes = func(what, name string) error {
 		calls = append(calls, what)
-		if _, err := l.Keys().NewBody("a@b"); !errors.Is(err, seal.ErrNoKey) {
+		if _, err := l.Keys().NewBody(seal.Binding{Part: seal.PartBody}, "a@b"); !errors.Is(err, seal.ErrNoKey) {
 			t.Errorf("%s %s: the key is used already: %v", what, name, err)
 		}
 		if len(calls) == 5 { // of the second file

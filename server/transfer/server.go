@@ -110,7 +110,7 @@ func Send(ctx context.Context, s store.Store, account string, w io.Writer) error
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			body, err := s.Read(ctx, *m)
+			body, err := s.Read(ctx, account, *m)
 			if errors.Is(err, store.ErrNoMessage) {
 				continue // expunged meanwhile
 			}

@@ -24,7 +24,7 @@ type Store interface {
 	Mailboxes(ctx context.Context, account string) ([]store.MailboxInfo, error)
 	Open(ctx context.Context, account, mailbox string) (store.Snapshot, store.Watch, error)
 	// Read returns a reader that is also an io.ReaderAt.
-	Read(ctx context.Context, m store.Message) (io.ReadCloser, error)
+	Read(ctx context.Context, account string, m store.Message) (io.ReadCloser, error)
 }
 
 // Config is what a Keeper needs. Store, Dir and Logger must be set.

@@ -321,7 +321,7 @@ func (w *writer) entry(ctx context.Context, m *store.Message) (entry, error) {
 			}
 		}
 	}
-	r, err := w.k.cfg.Store.Read(ctx, *m)
+	r, err := w.k.cfg.Store.Read(ctx, w.box.account, *m)
 	if err == nil {
 		at, ok := r.(io.ReaderAt)
 		if !ok {

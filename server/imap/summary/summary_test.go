@@ -117,7 +117,7 @@ func (f *fixture) known() (n int) {
 		if !r.Seek(m) {
 			continue
 		}
-		src, err := f.st.Read(context.Background(), *m)
+		src, err := f.st.Read(context.Background(), alice, *m)
 		if err != nil {
 			f.Fatal(err)
 		}

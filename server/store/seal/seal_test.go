@@ -33,17 +33,20 @@ func encoded(t testing.TB, r *Ring) []byte {
 	return b
 }
 
+// anyBody is bound to no message in particular.
+var anyBody = BindingOf(PartBody, "")
+
 // A body is read by each that it was sealed for, and by nobody when their keys have gone.
 func TestBody(t *testing.T) {
 	r, _ := testRing(t, "a@x", "b@x", Server)
-	body, err := r.NewBody("a@x", "b@x")
+	body, err := r.NewBody(anyBody, "a@x", "b@x")
 	if err != nil {
 		t.Fatal(err)
 	}
 	sealed := body.Seal(nil, []byte("one"), 0, false, false)
 	last := body.Seal(nil, []byte("two"), 1, true, true)
 	read := func() error {
-		o, err := r.OpenBody(body.Slots())
+		o, err := r.OpenBody(body.Slots(), &anyBody)
 		if err != nil {
 			return err
 		}
@@ -59,7 +62,7 @@ func TestBody(t *testing.T) {
 			t.Errorf("without the key of %q: %v", drop, err)
 		}
 	}
-	o, err := r.OpenBody(body.Slots())
+	o, err := r.OpenBody(body.Slots(), &anyBody)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +87,7 @@ func TestBody(t *testing.T) {
 	if err := read(); !errors.Is(err, ErrNoKey) {
 		t.Errorf("without any key: %v", err)
 	}
-	if _, err := r.NewBody("a@x"); !errors.Is(err, ErrNoKey) {
+	if _, err := r.NewBody(anyBody, "a@x"); !errors.Is(err, ErrNoKey) {
 		t.Errorf("for one without a key: %v", err)
 	}
 	// Whoever comes by that name later has another key.
@@ -105,7 +108,7 @@ func TestNonces(t *testing.T) {
 	r, _ := testRing(t, "a@x")
 	seen := map[string]bool{}
 	for range 100 {
-		b, err := r.NewBody("a@x")
+		b, err := r.NewBody(anyBody, "a@x")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,11 +137,11 @@ func TestRing(t *testing.T) {
 	if err != nil || !whole || !slices.Equal(again.Names(), r.Names()) {
 		t.Fatalf("%v, %t, %v", again, whole, err)
 	}
-	body, err := r.NewBody("a@x")
+	body, err := r.NewBody(anyBody, "a@x")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := again.OpenBody(body.Slots()); err != nil {
+	if _, err := again.OpenBody(body.Slots(), &anyBody); err != nil {
 		t.Error(err)
 	}
 	other, _ := testRing(t)
@@ -153,7 +156,7 @@ func TestRing(t *testing.T) {
 	if again, _, err = Decode(&other.root, rand.Reader, encoded(t, again)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := again.OpenBody(body.Slots()); err != nil {
+	if _, err := again.OpenBody(body.Slots(), &anyBody); err != nil {
 		t.Errorf("after another root key: %v", err)
 	}
 }

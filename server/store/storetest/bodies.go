@@ -81,13 +81,13 @@ func testLargeBody(s *suite) {
 	}
 	s.again(func() {
 		for _, m := range s.snapshot(alice, "INBOX").Messages.All() {
-			equal(s, "is whole", s.text(*m) == "P"+text, true)
+			equal(s, "is whole", s.text(alice, *m) == "P"+text, true)
 		}
 	})
 	s.expungeAll(alice, "INBOX")
 	s.again(func() {
 		for _, m := range s.snapshot(bob, "INBOX").Messages.All() {
-			equal(s, "is whole", s.text(*m) == text, true)
+			equal(s, "is whole", s.text(bob, *m) == text, true)
 		}
 	})
 	s.expungeAll(bob, "INBOX")
@@ -126,7 +126,7 @@ func testReadAt(s *suite) {
 	ms, err := s.s.Deliver(s.ctx, store.Delivery{Body: strings.NewReader(text), Size: int64(len(text)),
 		Targets: []store.Target{{Account: alice, Mailbox: "INBOX", Prefix: []byte("prefix")}}})
 	s.ok(err)
-	r, err := s.s.Read(s.ctx, ms[0])
+	r, err := s.s.Read(s.ctx, alice, ms[0])
 	s.ok(err)
 	defer r.Close()
 	whole := "prefix" + text

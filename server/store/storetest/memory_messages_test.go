@@ -292,7 +292,7 @@ func (s *memory) read(refs ...store.BodyRef) (r io.ReadCloser, err error) {
 	return r, err
 }
 
-func (s *memory) Read(_ context.Context, m store.Message) (io.ReadCloser, error) {
+func (s *memory) Read(_ context.Context, _ string, m store.Message) (io.ReadCloser, error) {
 	return s.read(m.Head, m.Body)
 }
 

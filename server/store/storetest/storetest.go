@@ -121,9 +121,9 @@ func (s *suite) deliver(account, mailbox, text string) store.Message {
 	return m[0]
 }
 
-func (s *suite) text(m store.Message) string {
+func (s *suite) text(account string, m store.Message) string {
 	s.Helper()
-	r, err := s.s.Read(s.ctx, m)
+	r, err := s.s.Read(s.ctx, account, m)
 	s.ok(err)
 	b, err := io.ReadAll(r)
 	s.ok(err)
@@ -144,7 +144,7 @@ func (s *suite) content(account, mailbox string) string {
 	s.Helper()
 	var l []string
 	for _, m := range s.snapshot(account, mailbox).Messages.All() {
-		l = append(l, strings.TrimSpace(fmt.Sprintf("%d:%s %s", m.UID, s.text(*m), strings.Join(m.Flags, ","))))
+		l = append(l, strings.TrimSpace(fmt.Sprintf("%d:%s %s", m.UID, s.text(account, *m), strings.Join(m.Flags, ","))))
 	}
 	return strings.Join(l, " ")
 }
