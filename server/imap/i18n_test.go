@@ -34,7 +34,7 @@ func newIndexedWorld(t *testing.T) (w *world, take func(box string)) {
 		}
 		watch.Close()
 		for _, m := range snap.Messages.All() {
-			r, err := w.store.Read(context.Background(), *m)
+			r, err := w.store.Read(context.Background(), alice, *m)
 			if err != nil {
 				t.Fatal(err)
 			}
