@@ -60,6 +60,11 @@ func (l *Log) letGo(a *account, m *mailbox) {
 	l.unload(time.Time{})
 }
 
+// trimAt is from how many messages on what was mapped of the index file to read a
+// mailbox is given back at once, and not at the next tick: a look at all mailboxes, as
+// search takes one at a start, is not to have all of the file in memory.
+const trimAt = 10_000
+
 // load reads the messages of a mailbox that is pinned, unless they are in memory.
 func (l *Log) load(a *account, m *mailbox) error {
 	m.loading.Lock() // one reads for all who wait
@@ -84,6 +89,9 @@ func (l *Log) load(a *account, m *mailbox) error {
 			return err
 		}); err != nil {
 			return err
+		}
+		if msgs.Len() >= trimAt {
+			l.trimIndex()
 		}
 		if ok, err := l.install(a, m, settled, msgs, gone); ok || err != nil {
 			return err
@@ -376,6 +384,11 @@ func (l *Log) tendIndex(ctx context.Context) {
 		l.opt.Logger.Warn("store: the index file could not be brought up to date; the log has everything", "err", err)
 	}
 	l.unload(l.opt.Now().Add(-idleFor))
+	l.trimIndex()
+}
+
+// trimIndex gives back the memory of what was read of the index file.
+func (l *Log) trimIndex() {
 	if err := l.ix.file.Load().db.Trim(); err != nil && !errors.Is(err, kv.ErrDamaged) {
 		l.opt.Logger.Warn("store: give back the memory of the index file", "err", err)
 	}
