@@ -18,7 +18,7 @@ import (
 // not known at all: it has been told every change of what it was told before.
 type view struct {
 	msgs  store.List       // by sequence number - 1, as they are now
-	marks []mark           // of the message in the same place; nil while none is set
+	marks marks            // of the messages in the same places
 	gone  int              // messages marked as gone
 	dirty int              // messages with another mark
 	fresh []*store.Message // arrived, not yet announced
@@ -33,15 +33,6 @@ type view struct {
 	silent     store.ModSeq
 	tellModSeq bool
 }
-
-// mark is what the client was not told of a message yet.
-type mark uint8
-
-const (
-	markChanged mark = 1 << iota // its flags changed
-	markModSeq                   // only its modification sequence is news
-	markGone                     // it was expunged
-)
 
 func newView(snap store.Snapshot) *view {
 	return &view{msgs: snap.Messages, modseq: snap.Info.HighestModSeq, uidNext: snap.Info.UIDNext}
@@ -93,7 +84,7 @@ func (v *view) expunge(uids []store.UID) {
 		if i, ok := v.msgs.Find(uid); ok {
 			if !v.isGone(i) {
 				v.told(i)
-				v.mark(i, markGone)
+				v.marks.add(i, markGone)
 				v.gone++
 			}
 			continue
@@ -104,19 +95,10 @@ func (v *view) expunge(uids []store.UID) {
 	}
 }
 
-func (v *view) mark(i int, m mark) {
-	if v.marks == nil {
-		v.marks = make([]mark, v.msgs.Len())
-	}
-	v.marks[i] |= m
-}
-
-func (v *view) isGone(i int) bool { return v.gone > 0 && v.marks[i]&markGone != 0 }
+func (v *view) isGone(i int) bool { return v.gone > 0 && v.marks.at(i)&markGone != 0 }
 
 // isDirty says that the client is to be told something of a message.
-func (v *view) isDirty(i int) bool {
-	return v.dirty > 0 && v.marks[i]&(markChanged|markModSeq) != 0
-}
+func (v *view) isDirty(i int) bool { return v.dirty > 0 && v.marks.at(i)&markNews != 0 }
 
 func (v *view) setDirty(i int, m mark) {
 	if v.isGone(i) {
@@ -125,13 +107,13 @@ func (v *view) setDirty(i int, m mark) {
 	if !v.isDirty(i) {
 		v.dirty++
 	}
-	v.mark(i, m)
+	v.marks.add(i, m)
 }
 
 // told records that the client is told a message's flags as they are now.
 func (v *view) told(i int) {
 	if v.isDirty(i) {
-		v.marks[i] &^= markChanged | markModSeq
+		v.marks.drop(i, markNews)
 		v.dirty--
 	}
 }
@@ -166,23 +148,19 @@ func (v *view) announceSome(w updates, expunges, flags bool) {
 	if len(v.fresh) > 0 {
 		from := v.msgs.Len()
 		v.msgs.Append(v.fresh...)
-		if v.marks != nil {
-			v.marks = append(v.marks, make([]mark, len(v.fresh))...)
-		}
 		v.fresh = nil
 		w.exists(from)
 	}
 	var m store.Message
-	for i := 0; flags && i < v.msgs.Len() && v.dirty > 0; i++ {
-		if v.isDirty(i) {
-			all := v.marks[i]&markChanged != 0
-			v.told(i)
-			v.msgs.Head(i, &m)
-			w.changed(i, &m, all)
-		}
+	for i := 0; flags && v.dirty > 0; i++ {
+		i = v.marks.next(i, markNews)
+		all := v.marks.at(i)&markChanged != 0
+		v.told(i)
+		v.msgs.Head(i, &m)
+		w.changed(i, &m, all)
 	}
 	if v.gone == 0 && v.dirty == 0 {
-		v.marks = nil
+		v.marks = marks{}
 	}
 }
 
@@ -193,18 +171,13 @@ func (v *view) announceExpunges(w updates) {
 	}
 	places := make([]int, 0, v.gone)
 	uids := make([]store.UID, 0, v.gone)
-	kept := 0
-	for i, m := range v.marks {
-		if v.isGone(i) {
-			places, uids = append(places, i), append(uids, v.msgs.UID(i))
-			continue
-		}
-		v.marks[kept] = m
-		kept++
+	for i := v.marks.next(0, markGone); i >= 0; i = v.marks.next(i+1, markGone) {
+		places, uids = append(places, i), append(uids, v.msgs.UID(i))
 	}
 	w.leaving(places)
 	v.msgs.Remove(places)
-	v.marks, v.gone = v.marks[:kept], 0
+	v.marks.remove(places)
+	v.gone = 0
 	w.expunged(places, uids)
 }
 
