@@ -41,7 +41,7 @@ func newScale(t *testing.T, n int, change ...func(*Config, *Settings)) *scale {
 		for i := range uids {
 			uids[i] = store.UID(i + 1)
 		}
-		if _, _, _, err := s.world.store.Copy(t.Context(), alice, "INBOX", uids, "INBOX"); err != nil {
+		if _, _, _, err := s.world.store.Copy(t.Context(), alice, store.Named("INBOX"), uids, store.Named("INBOX")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -139,7 +139,7 @@ func TestCostsScale(t *testing.T) {
 		}
 		flag := store.FlagsAdd
 		costs["IDLE: flags"] = append(costs["IDLE: flags"], s.idle(func() {
-			if _, err := s.world.store.UpdateFlags(t.Context(), alice, "INBOX", []store.UID{store.UID(n)}, flag, []string{`\Draft`}); err != nil {
+			if _, err := s.world.store.UpdateFlags(t.Context(), alice, store.Named("INBOX"), []store.UID{store.UID(n)}, flag, []string{`\Draft`}); err != nil {
 				t.Fatal(err)
 			}
 			flag = store.FlagsAdd + store.FlagsRemove - flag
