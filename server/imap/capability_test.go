@@ -57,6 +57,8 @@ func TestEveryCapabilityIsUsed(t *testing.T) {
 		"OBJECTID":              `SEARCH THREADID T0`,
 		"SAVEDATE":              `SEARCH SAVEDSINCE`,
 		"PREVIEW":               `PREVIEW \(LAZY\)`,
+		"PREVIEW=FUZZY":         `PREVIEW \(LAZY=FUZZY\)`,
+		"SNIPPET=FUZZY":         `SNIPPET \(FUZZY\)`,
 		"PARTIAL":               `\(PARTIAL -1:-1\)`,
 		"UNAUTHENTICATE":        `\d UNAUTHENTICATE`,
 		"QUOTA":                 `GETQUOTAROOT INBOX`,

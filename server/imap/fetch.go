@@ -309,8 +309,10 @@ func (f *fetcher) item(item *fetchItem) error {
 		if err != nil {
 			return err
 		}
-		w.Raw("PREVIEW ")
+		w.Raw(item.label)
+		w.Byte(' ')
 		w.String(summary.Preview(tree, c.at))
+		w.Raw(item.closing())
 	case fetchBinarySize:
 		_, size, err := c.binarySection(item.section.Part)
 		if err != nil {
@@ -363,8 +365,10 @@ func (f *fetcher) fromSummary(item *fetchItem) bool {
 		}
 	case fetchPreview:
 		if v, ok = f.sums.Preview(w.UTF8); ok {
-			w.Raw("PREVIEW ")
+			w.Raw(item.label)
+			w.Byte(' ')
 			w.Bytes(v)
+			w.Raw(item.closing())
 		}
 	case fetchSection:
 		if v, ok = f.sums.Fields(f.buf[:0], &item.fields); ok {

@@ -73,7 +73,7 @@ func (r *fetchRequest) rows() bool {
 
 func (r *fetchRequest) add(i fetchItem) {
 	if i.kind < fetchSection {
-		if r.kinds.has(i.kind) {
+		if r.kinds.has(i.kind) && slices.ContainsFunc(r.items, func(x fetchItem) bool { return x.kind == i.kind && x.label == i.label }) {
 			return
 		}
 		r.kinds |= 1 << i.kind
@@ -211,19 +211,42 @@ func (r *fetchRequest) item(p *wire.Parser) {
 			p.Fail("BINARY takes a part only")
 		}
 		r.add(item)
-	case "PREVIEW": // RFC 8970
-		if p.Peek() == ' ' && p.PeekAt(1) == '(' {
-			p.SP()
-			p.List(func() {
-				if p.Word() != "LAZY" {
-					p.Fail("Unknown modifier of PREVIEW")
-				}
-			})
-		}
-		r.add(fetchItem{kind: fetchPreview})
+	case "PREVIEW", "SNIPPET":
+		r.add(parsePreview(p, name))
 	default:
 		p.Fail("Unknown FETCH item")
 	}
+}
+
+// parsePreview reads what may be behind PREVIEW, RFC 8970. As it was drafted
+// (draft-ietf-extra-imap-fetch-preview), first as SNIPPET, the client names an
+// algorithm, of which there is one, and the response does too.
+func parsePreview(p *wire.Parser, name string) fetchItem {
+	named := name == "SNIPPET"
+	if p.Peek() == ' ' && p.PeekAt(1) == '(' {
+		p.SP()
+		p.List(func() {
+			switch p.Word() {
+			case "LAZY":
+			case "FUZZY", "LAZY=FUZZY":
+				named = true
+			default:
+				p.Fail("Unknown modifier of %s", name)
+			}
+		})
+	}
+	if named {
+		name += " (FUZZY"
+	}
+	return fetchItem{kind: fetchPreview, label: name}
+}
+
+// closing ends what a preview's label has opened.
+func (i *fetchItem) closing() string {
+	if strings.Contains(i.label, "(") {
+		return ")"
+	}
+	return ""
 }
 
 // parseSection reads "[...]" and a partial range, RFC 9051 6.4.5.

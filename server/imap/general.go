@@ -47,7 +47,7 @@ func afterLogin() []imap.Cap {
 		imap.CapESearch, imap.CapSearchRes, "CONTEXT=SEARCH", "I18NLEVEL=1", imap.CapWithin, imap.CapCondStore, imap.CapQResync, imap.CapBinary,
 		imap.CapMultiAppend, imap.CapReplace, imap.CapUTF8Accept,
 		imap.CapSort, imap.CapSortDisplay, imap.CapESort, "THREAD=REFERENCES", "THREAD=REFS", "THREAD=ORDEREDSUBJECT",
-		imap.CapMetadata, imap.CapInProgress, imap.CapObjectID, imap.CapSaveDate, imap.CapPreview, "PARTIAL", imap.CapUnauthenticate, imap.CapQuota, "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
+		imap.CapMetadata, imap.CapInProgress, imap.CapObjectID, imap.CapSaveDate, imap.CapPreview, "PREVIEW=FUZZY", "SNIPPET=FUZZY", "PARTIAL", imap.CapUnauthenticate, imap.CapQuota, "QUOTA=RES-STORAGE", "QUOTA=RES-MESSAGE",
 	}
 }
 
