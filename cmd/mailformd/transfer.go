@@ -60,7 +60,7 @@ Thunderbird has deleted, and not yet taken out of its files, are left out. Files
 				return err
 			}
 			defer closeSource()
-			im.Server, im.Account = daemon.Transfers{Client: daemon.ControlClient(layout().ControlSocket())}, args[0]
+			im.Server, im.Account = &daemon.Transfers{Client: daemon.ControlClient(layout().ControlSocket())}, args[0]
 			im.Progress = counter(cmd, "imported", asJSON)
 			start := time.Now()
 			c, err := im.Run(ctx, source)
@@ -114,7 +114,7 @@ it) or mbox:DIR (one mboxrd file for each folder). Imported again, both bring ba
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			frames, err := daemon.Transfers{Client: daemon.ControlClient(layout().ControlSocket())}.Export(ctx, args[0])
+			frames, err := (&daemon.Transfers{Client: daemon.ControlClient(layout().ControlSocket())}).Export(ctx, args[0])
 			if err != nil {
 				return err
 			}

@@ -97,6 +97,7 @@ type daemon struct {
 	purge     *purge
 	retention *retention
 	accepted  map[string]*atomic.Int64 // connections, by service
+	imports   imports
 
 	turned    chan struct{} // has a value when encryption may have been turned on
 	reloading sync.Mutex

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -49,7 +50,7 @@ func TestImportFromIMAP(t *testing.T) {
 	put("Sent", "Subject: three\r\n\r\n3\r\n", imap.FlagAnswered)
 	h.must(c.Logout().Wait())
 
-	server := Transfers{ControlClient(h.layout.ControlSocket())}
+	server := &Transfers{Client: ControlClient(h.layout.ControlSocket())}
 	im := &transfer.Importer{Server: server, Account: "bob@example.com"}
 	source := transfer.IMAP{Client: login("alice"), Host: "mail.example.com", User: "alice@example.com"}
 	count, err := im.Run(t.Context(), source)
@@ -126,7 +127,7 @@ func TestImportFromIMAPThatBreaks(t *testing.T) {
 		_, _, err := h.store.Append(ctx, "alice@example.com", []string{"INBOX", "Archive"}[i%2], strings.NewReader(fmt.Sprintf("Subject: %d\r\n\r\n%s", i, strings.Repeat("x", i*10))), -1, []string{"work"}, time.Unix(int64(1e9+i), 0))
 		h.must(err)
 	}
-	server := Transfers{ControlClient(h.layout.ControlSocket())}
+	server := &Transfers{Client: ControlClient(h.layout.ControlSocket())}
 	im := &transfer.Importer{Server: server, Account: "bob@example.com"}
 	broken := 0
 	for limit := 60_000; ; limit += 60_000 {
@@ -161,4 +162,57 @@ func TestImportFromIMAPThatBreaks(t *testing.T) {
 			t.Errorf("%s: %d messages came of %d", box, len(to), len(from))
 		}
 	}
+}
+
+// The batch of an import whose process died may arrive when the next import has asked
+// already what is there: it must not be stored then.
+func TestImportThatBeganBefore(t *testing.T) {
+	h := newHost(t)
+	h.start()
+	const bob = "bob@example.com"
+	dir := t.TempDir()
+	for i := range 3 {
+		h.must(os.MkdirAll(filepath.Join(dir, "cur"), 0o700))
+		h.must(os.WriteFile(filepath.Join(dir, "cur", fmt.Sprintf("%d.x:2,", i)), []byte("a: b\n\n"), 0o600))
+	}
+	late := &lateServer{Transfers: Transfers{Client: ControlClient(h.layout.ControlSocket())}}
+	second := &transfer.Importer{Server: &Transfers{Client: ControlClient(h.layout.ControlSocket())}, Account: bob}
+	late.before = func() {
+		count, err := second.Run(t.Context(), transfer.Maildir{Dir: dir})
+		h.must(err)
+		if count.Imported != 3 {
+			t.Errorf("the second import: %+v", count)
+		}
+	}
+	_, err := (&transfer.Importer{Server: late, Account: bob}).Run(t.Context(), transfer.Maildir{Dir: dir})
+	if err == nil || !strings.Contains(err.Error(), "another import into this mailbox has begun") {
+		t.Errorf("the first import: %v", err)
+	}
+	snap, watch, err := h.store.Open(t.Context(), bob, "INBOX")
+	h.must(err)
+	watch.Close()
+	if n := snap.Messages.Len(); n != 3 {
+		t.Errorf("%d messages are there", n)
+	}
+	var away *AwayError
+	unknown := &Transfers{Client: ControlClient(h.layout.ControlSocket()), run: "x"}
+	if err := unknown.Import(t.Context(), "alice@example.com", strings.NewReader("\x00\x00\x00\x00"), 4); err != nil {
+		t.Errorf("an empty batch: %v", err)
+	}
+	var frames bytes.Buffer
+	h.must(transfer.Send(t.Context(), h.store, bob, &frames))
+	if err := unknown.Import(t.Context(), "alice@example.com", &frames, int64(frames.Len())); !errors.As(err, &away) {
+		t.Errorf("an import that the server does not know: %v", err)
+	}
+}
+
+// lateServer has batches wait.
+type lateServer struct {
+	Transfers
+	before func()
+}
+
+func (s *lateServer) Import(ctx context.Context, account string, frames io.Reader, length int64) error {
+	s.before()
+	return s.Transfers.Import(ctx, account, frames, length)
 }

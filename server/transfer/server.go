@@ -37,8 +37,9 @@ func Imported(ctx context.Context, s store.Store, account string, visit func(id 
 	return nil
 }
 
-// Receive puts a batch into the account, all or none.
-func Receive(ctx context.Context, s store.Store, account string, frames io.Reader) error {
+// Receive puts a batch into the account, all or none. When all of it is here commit
+// calls what it is given, which stores it, unless there is a reason not to.
+func Receive(ctx context.Context, s store.Store, account string, frames io.Reader, commit func(func() error) error) error {
 	r := bufio.NewReaderSize(frames, 64<<10)
 	k := newTaker("")
 	var list []store.Incoming
@@ -71,8 +72,10 @@ func Receive(ctx context.Context, s store.Store, account string, frames io.Reade
 	if len(list) == 0 {
 		return nil
 	}
-	_, err := s.Import(ctx, account, list)
-	return err
+	return commit(func() error {
+		_, err := s.Import(ctx, account, list)
+		return err
+	})
 }
 
 const (

@@ -112,6 +112,10 @@ type Importer struct {
 
 // Server is the running mail server.
 type Server interface {
+	// Begin says that an import into the account begins. Batches of one that began
+	// before, and may still be under way, are refused from now on: what Imported says
+	// afterwards stays true until this import changes it.
+	Begin(ctx context.Context, account string) error
 	// Imported returns the object ids of the account's imported messages.
 	Imported(ctx context.Context, account string) ([]string, error)
 	// Import makes a batch durable: frames as Batch writes them.
@@ -144,6 +148,11 @@ func (f Folder) plus(other Folder) Folder {
 // Run imports all of source. What it counted is true also when it fails: run
 // it again to continue.
 func (im *Importer) Run(ctx context.Context, source Source) (Counts, error) {
+	if !im.DryRun {
+		if err := im.Server.Begin(ctx, im.Account); err != nil {
+			return Counts{}, err
+		}
+	}
 	ids, err := im.Server.Imported(ctx, im.Account)
 	if err != nil {
 		return Counts{}, err

@@ -28,6 +28,11 @@ type direct struct {
 	n    int
 }
 
+func (d *direct) Begin(context.Context, string) error { return nil }
+
+// now is a commit that nothing speaks against.
+func now(f func() error) error { return f() }
+
 func (d *direct) Imported(ctx context.Context, account string) (ids []string, err error) {
 	err = Imported(ctx, d.Store, account, func(id string) error {
 		ids = append(ids, id)
@@ -44,7 +49,7 @@ func (d *direct) Import(ctx context.Context, account string, frames io.Reader, l
 		}
 	}
 	counted := &io.LimitedReader{R: frames, N: length + 1}
-	if err := Receive(ctx, d.Store, account, counted); err != nil {
+	if err := Receive(ctx, d.Store, account, counted, now); err != nil {
 		return err
 	}
 	if counted.N != 1 {
@@ -372,7 +377,7 @@ func FuzzReceive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before, _, err := s.Usage(t.Context(), alice)
 		must(t, err)
-		if Receive(t.Context(), s, alice, bytes.NewReader(b)) != nil {
+		if Receive(t.Context(), s, alice, bytes.NewReader(b), now) != nil {
 			if after, _, _ := s.Usage(t.Context(), alice); after != before {
 				t.Fatal("a part of a batch that was refused is there")
 			}
