@@ -72,6 +72,7 @@ func (s *session) follow(cmd *command, key searchKey, needs dependence, found []
 	}
 	if n := s.view.msgs.Len(); len(s.contexts.list) == 0 {
 		s.contexts = contexts{known: n, modseq: s.view.modseq, last: s.lastUID()}
+		s.view.following, s.view.touched, s.view.many = true, nil, false
 	}
 	c := &searchContext{tag: cmd.tag, uid: cmd.uid, key: key, needs: needs}
 	for _, i := range found {
@@ -132,6 +133,20 @@ func (s *session) lastUID() store.UID {
 	return 0
 }
 
+// touchedPlaces returns the first places whose messages' flags changed, which they
+// did after since.
+func (v *view) touchedPlaces(first int, since store.ModSeq) (out []span) {
+	if v.many {
+		return v.changedSince([]span{{0, first}}, since)
+	}
+	for _, uid := range v.touched {
+		if i, ok := v.msgs.Find(uid); ok && i < first {
+			out = append(out, span{i, i + 1})
+		}
+	}
+	return tidy(out)
+}
+
 // leaving says that the messages at these places are expunged. Their numbers are
 // good for the last time, RFC 5267 4.3.4.
 func (s *session) leaving(places []int) {
@@ -154,17 +169,19 @@ func (s *session) leaving(places []int) {
 func (s *session) tellContexts() {
 	all := &s.contexts
 	if len(all.list) == 0 {
+		s.view.following, s.view.touched = false, nil
 		return
 	}
 	n, last, modseq := s.view.msgs.Len(), s.lastUID(), s.view.modseq
-	if n == all.known && last == all.last && modseq == all.modseq && !all.again {
+	if n == all.known && last == all.last && len(s.view.touched) == 0 && !all.again {
 		return
 	}
 	fresh := span{all.known, n}
 	var changed, ends []span
-	if modseq > all.modseq && slices.ContainsFunc(all.list, func(c *searchContext) bool { return c.needs.flags }) {
-		changed = s.view.changedSince([]span{{0, all.known}}, all.modseq)
+	if slices.ContainsFunc(all.list, func(c *searchContext) bool { return c.needs.flags }) {
+		changed = s.view.touchedPlaces(all.known, all.modseq)
 	}
+	s.view.touched, s.view.many = s.view.touched[:0], false
 	if last != all.last { // "*" was one message and is another
 		for _, uid := range []store.UID{all.last, last} {
 			if i, ok := s.view.msgs.Find(uid); ok {

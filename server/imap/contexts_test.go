@@ -96,6 +96,13 @@ func TestContextReadsAreBounded(t *testing.T) {
 	}
 	l.send("4 CANCELUPDATE \"1\"\r\n")
 	l.expect("4 NO *")
+	// So many changes at once are not remembered one by one.
+	l.send(fmt.Sprintf("5 STORE 2:%d +FLAGS.SILENT (\\Seen)\r\n", messages))
+	l.expect(fmt.Sprintf(`* ESEARCH (TAG "2") UID REMOVEFROM (0 2:%d)`, messages))
+	l.expect("5 OK *")
+	l.send("6 STORE 3 -FLAGS.SILENT (\\Seen)\r\n")
+	l.expect(`* ESEARCH (TAG "2") UID ADDTO (0 3)`)
+	l.expect("6 OK *")
 }
 
 // A set of places moves with the mailbox.

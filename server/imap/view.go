@@ -32,7 +32,16 @@ type view struct {
 	// that it must be told the sequence all the same, RFC 7162 3.1.3.
 	silent     store.ModSeq
 	tellModSeq bool
+
+	// touched has the messages whose flags changed since contexts looked at them. With
+	// many of them they look for themselves.
+	following bool // there are contexts
+	touched   []store.UID
+	many      bool
 }
+
+// maxTouched is from how many changed messages on contexts go through the mailbox.
+const maxTouched = 1000
 
 func newView(snap store.Snapshot) *view {
 	return &view{msgs: snap.Messages, modseq: snap.Info.HighestModSeq, uidNext: snap.Info.UIDNext}
@@ -63,6 +72,11 @@ func (v *view) change(f store.FlagState) {
 		// What the session did itself it has learned already.
 		if !v.msgs.Update(i, f) {
 			return
+		}
+		if v.following && len(v.touched) < maxTouched {
+			v.touched = append(v.touched, f.UID)
+		} else {
+			v.many = v.following
 		}
 		switch {
 		case f.ModSeq != v.silent:
