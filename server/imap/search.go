@@ -2,6 +2,7 @@ package imap
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -27,12 +28,18 @@ type searchReturn struct {
 type partial struct {
 	from, to int // 1 is the first
 	end      bool
-	text     string
+}
+
+// String is the range as it is answered: 4:2 is 2:4, RFC 5267 4.4.
+func (r *partial) String() string {
+	if r.end {
+		return fmt.Sprintf("-%d:-%d", r.from, r.to)
+	}
+	return fmt.Sprintf("%d:%d", r.from, r.to)
 }
 
 // parsePartial reads "1:100" or "-1:-100", RFC 9394 3.1.
 func parsePartial(p *wire.Parser) *partial {
-	start := p.Pos()
 	r := &partial{end: p.Peek() == '-'}
 	number := func() int {
 		if p.Take('-') != r.end {
@@ -47,7 +54,6 @@ func parsePartial(p *wire.Parser) *partial {
 	r.from = number()
 	p.Expect(':')
 	r.to = number()
-	r.text = p.Text(start)
 	r.from, r.to = min(r.from, r.to), max(r.from, r.to)
 	return r
 }
@@ -262,7 +268,7 @@ func (s *session) writeESearch(cmd *command, r searchReturn, found []int, q *que
 	}
 	if r.partial != nil {
 		i, j := r.partial.of(len(found))
-		w.Raw(" PARTIAL (" + r.partial.text + " ")
+		w.Raw(" PARTIAL (" + r.partial.String() + " ")
 		if i < j {
 			s.writeNumbers(cmd.uid, found[i:j])
 		} else {
