@@ -37,6 +37,8 @@ func settable(flags []string) (l []string, err error) {
 			f = systemFlags[i]
 		case strings.Contains(f, "]"):
 			return nil, errKeyword
+		case len(f) > maxKeyword:
+			return nil, errKeywords
 		}
 		l = append(l, f)
 	}
@@ -52,8 +54,13 @@ var (
 
 	// RFC 9051 9, atom-specials: it would end the code of PERMANENTFLAGS.
 	errKeyword   = no(imap.ResponseCodeCannot, "A keyword cannot have a bracket that closes")
+	errKeywords  = no(imap.ResponseCodeLimit, "The mailbox cannot have so many keywords, or such a long one")
 	errManyFlags = no(imap.ResponseCodeLimit, "A message cannot have so many flags")
 )
+
+// maxKeyword is how long a keyword can be that a mailbox has from before, see
+// store.MaxKeyword; the store passes over longer ones.
+const maxKeyword = 255
 
 // maxModSeq is the condition that every message meets.
 const maxModSeq = store.ModSeq(1<<63 - 1)

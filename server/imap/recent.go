@@ -153,7 +153,9 @@ func (s *session) tellFlags() {
 			w.Raw(f)
 			w.Byte(' ')
 		}
-		w.Raw(`\*`)
+		if len(s.keywords) < maxKeywords { // RFC 9051 7.1: more can be made
+			w.Raw(`\*`)
+		}
 	}
 	w.Raw(")] Flags that are kept\r\n")
 }

@@ -13,8 +13,8 @@ import (
 // systemFlags are the flags of RFC 9051 2.3.2.
 var systemFlags = []string{`\Answered`, `\Flagged`, `\Deleted`, `\Seen`, `\Draft`}
 
-// maxKeywords bounds the keywords that SELECT lists.
-const maxKeywords = 200
+// maxKeywords bounds the keywords that a client is told of.
+const maxKeywords = store.MaxKeywords
 
 // selectCommand implements SELECT and EXAMINE, RFC 9051 6.3.2, with the
 // parameters of RFC 7162.

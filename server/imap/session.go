@@ -450,6 +450,8 @@ func (s *session) answer(cmd *command, err error) *imap.Error {
 		return no(imap.ResponseCodeOverQuota, "Quota exceeded")
 	case errors.Is(err, store.ErrFlags):
 		return errManyFlags
+	case errors.Is(err, store.ErrKeywords):
+		return errKeywords
 	case errors.Is(err, store.ErrFull):
 		s.log.Error("store is full", "err", err)
 		return no(imap.ResponseCodeUnavailable, "Storage is full")

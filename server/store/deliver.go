@@ -64,7 +64,7 @@ func (l *Log) Deliver(ctx context.Context, d Delivery) ([]Message, error) {
 				heads[string(target.Prefix)] = head
 			}
 			m := &Message{
-				Flags: l.ix.flags.intern(canonicalList(target.Flags)), InternalDate: dateOr(target.InternalDate, t.now),
+				Flags: t.fit(b, l.ix.flags.intern(canonicalList(target.Flags))), InternalDate: dateOr(target.InternalDate, t.now),
 				Head: head, Body: ref, ObjectID: t.objectID(object, i),
 			}
 			t.append(a, b, m)

@@ -43,7 +43,7 @@ func TestTooManyFlags(t *testing.T) {
 		want  error
 	}{
 		{[]UID{2}, FlagsAdd, keywords(0, MaxFlags), nil},
-		{[]UID{1, 2}, FlagsAdd, []string{"one"}, ErrFlags},
+		{[]UID{1, 2}, FlagsAdd, []string{`\Seen`}, ErrFlags},
 		{[]UID{1, 2}, FlagsAdd, keywords(5, 5), nil},
 		{[]UID{1}, FlagsSet, keywords(0, MaxFlags+1), ErrFlags},
 		{[]UID{2}, FlagsRemove, keywords(0, 1), nil},

@@ -82,7 +82,7 @@ func (l *Log) Import(ctx context.Context, account string, list []Incoming) (out 
 			if id == "" {
 				id = t.objectID("", i)
 			}
-			out[i] = &Message{Flags: l.ix.flags.intern(canonicalList(in.Flags)), InternalDate: dateOr(in.InternalDate, t.now), Body: t.put(bodies[i]), ObjectID: id}
+			out[i] = &Message{Flags: t.fit(b, l.ix.flags.intern(canonicalList(in.Flags))), InternalDate: dateOr(in.InternalDate, t.now), Body: t.put(bodies[i]), ObjectID: id}
 			t.append(a, b, out[i])
 		}
 		return nil

@@ -291,7 +291,7 @@ func (l *Log) RenameMailbox(ctx context.Context, account, from, to string) error
 			}
 			dst := t.create(a, to, "")
 			uids := b.uids()
-			t.copy(a, b, dst, uids)
+			t.copy(a, b, dst, uids, func(_ *stagedBox, flags []string) []string { return flags })
 			t.expunge(a, b, uids)
 			return nil
 		}

@@ -51,7 +51,7 @@ func (l *Log) transfer(ctx context.Context, account string, from Box, uids []UID
 				return err
 			}
 		}
-		dst = t.copy(a, b, target, src)
+		dst = t.copy(a, b, target, src, t.fit)
 		if move {
 			t.expunge(a, b, src)
 		}
@@ -64,10 +64,12 @@ func (l *Log) transfer(ctx context.Context, account string, from Box, uids []UID
 }
 
 // copy puts copies of messages that exist at the end of another mailbox. They
-// keep flags, internal date and object id, RFC 9051 6.4.7 and RFC 8474 5.1.
-func (t *txn) copy(a *stagedAccount, from, to *stagedBox, uids []UID) (dst []UID) {
+// keep flags, internal date and object id, RFC 9051 6.4.7 and RFC 8474 5.1; flags as
+// far as fit leaves them.
+func (t *txn) copy(a *stagedAccount, from, to *stagedBox, uids []UID, fit func(*stagedBox, []string) []string) (dst []UID) {
 	for _, uid := range uids {
 		m := *from.message(uid)
+		m.Flags = fit(to, m.Flags)
 		t.append(a, to, &m)
 		dst = append(dst, m.UID)
 	}

@@ -32,6 +32,7 @@ func (l *Log) UpdateFlagsIf(ctx context.Context, account string, mailbox Box, ui
 		}
 		o := &opFlags{Account: account, Box: b.id, ModSeq: a.modseq + 1}
 		groups := map[string]int{}
+		fresh := newKeywords{box: b}
 		memo := flagMemo{how: how, want: want, flags: &l.ix.flags}
 		u.Messages = make([]FlagState, 0, len(uids))
 		for _, uid := range uids {
@@ -49,6 +50,9 @@ func (l *Log) UpdateFlagsIf(ctx context.Context, account string, mailbox Box, ui
 				}
 				g, ok := groups[key]
 				if !ok {
+					if err := fresh.take(after); err != nil {
+						return err
+					}
 					g = len(o.Groups)
 					groups[key] = g
 					o.Groups = append(o.Groups, flagGroup{Flags: after})
@@ -58,6 +62,7 @@ func (l *Log) UpdateFlagsIf(ctx context.Context, account string, mailbox Box, ui
 			}
 			u.Messages = append(u.Messages, s)
 		}
+		fresh.done()
 		for _, s := range u.Messages { // now that nothing refuses it any more
 			if s.ModSeq == o.ModSeq {
 				b.flag(s)

@@ -47,6 +47,7 @@ type stagedBox struct {
 	changed    map[UID]*Message // nil: expunged
 	flagged    map[UID]FlagState
 	added      []UID
+	keywords   map[string]bool // that base does not know
 }
 
 func newStage(ix *index, q *quotas) *stage {

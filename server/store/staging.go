@@ -168,12 +168,21 @@ func (l *Log) AppendStaged(ctx context.Context, account string, mailbox Box, msg
 		if err := t.room(a, size, n); err != nil {
 			return err
 		}
+		fresh := newKeywords{box: b}
+		flags := make([][]string, len(msgs))
+		for i, s := range msgs {
+			flags[i] = l.ix.flags.intern(canonicalList(s.Flags))
+			if err := fresh.take(flags[i]); err != nil {
+				return err
+			}
+		}
+		fresh.done()
 		validity = b.id
 		for i, s := range msgs {
 			if objects[i] == "" {
 				objects[i] = t.objectID("", i)
 			}
-			m := &Message{Flags: l.ix.flags.intern(canonicalList(s.Flags)), InternalDate: dateOr(s.InternalDate, t.now),
+			m := &Message{Flags: flags[i], InternalDate: dateOr(s.InternalDate, t.now),
 				Body: t.put(bodies[i]), ObjectID: objects[i]}
 			t.append(a, b, m)
 			out = append(out, *m)

@@ -58,7 +58,7 @@ func (s *memory) Deliver(_ context.Context, d store.Delivery) (out []store.Messa
 			if m == nil {
 				m = c.make(t.Account, a, box, "")
 			}
-			msg := &store.Message{Flags: store.Flags(t.Flags), InternalDate: t.InternalDate, Size: int64(len(t.Prefix) + len(text)), Head: c.store(string(t.Prefix)), Body: body}
+			msg := &store.Message{Flags: m.fit(store.Flags(t.Flags)), InternalDate: t.InternalDate, Size: int64(len(t.Prefix) + len(text)), Head: c.store(string(t.Prefix)), Body: body}
 			c.add(t.Account, box, a, m, msg)
 			out = append(out, *msg)
 		}
@@ -89,6 +89,32 @@ func (s *memory) Append(ctx context.Context, name, box string, body io.Reader, s
 		return store.Message{}, 0, err
 	}
 	return list[0], validity, nil
+}
+
+// fit leaves out the keywords that there is no room for. What was taken in counts for as
+// long as the change goes on, and after it only what messages have.
+func (m *mailbox) fit(flags []string) (out []string) {
+	have := map[string]bool{}
+	for _, msg := range m.msgs {
+		for _, f := range msg.Flags {
+			have[f] = true
+		}
+	}
+	maps.DeleteFunc(have, func(f string, _ bool) bool { return f[0] == '\\' })
+	for _, f := range m.added {
+		have[f] = true
+	}
+	for _, f := range flags {
+		if f[0] != '\\' && !have[f] {
+			if len(f) > store.MaxKeyword || len(have) >= store.MaxKeywords {
+				continue
+			}
+			have[f] = true
+			m.added = append(m.added, f)
+		}
+		out = append(out, f)
+	}
+	return out
 }
 
 type staged string
@@ -129,6 +155,9 @@ func (s *memory) AppendStaged(_ context.Context, name string, want store.Box, ms
 		}
 		var list []*store.Message
 		for _, msg := range msgs {
+			if !slices.Equal(m.fit(store.Flags(msg.Flags)), store.Flags(msg.Flags)) {
+				return store.ErrKeywords
+			}
 			list = append(list, &store.Message{Flags: store.Flags(msg.Flags), InternalDate: msg.InternalDate, Size: msg.Body.Size(), Body: c.store(string(msg.Body.(staged)))})
 		}
 		c.add(name, box, a, m, list...)
@@ -180,7 +209,7 @@ func (s *memory) Import(_ context.Context, name string, list []store.Incoming) (
 				out = append(out, nil)
 				continue
 			}
-			msg := &store.Message{Flags: store.Flags(in.Flags), InternalDate: in.InternalDate, Size: int64(len(texts[i])), Body: c.store(texts[i]), ObjectID: in.ObjectID}
+			msg := &store.Message{Flags: m.fit(store.Flags(in.Flags)), InternalDate: in.InternalDate, Size: int64(len(texts[i])), Body: c.store(texts[i]), ObjectID: in.ObjectID}
 			c.add(name, box, a, m, msg)
 			out = append(out, msg)
 		}
@@ -329,6 +358,9 @@ func (s *memory) UpdateFlagsIf(_ context.Context, name string, want store.Box, u
 					a.modseq++
 					u.ModSeq, m.highest = a.modseq, a.modseq
 				}
+				if !slices.Equal(m.fit(want), want) {
+					return store.ErrKeywords
+				}
 				o.Flags, o.ModSeq = want, u.ModSeq
 				m.msgs[i] = &o
 				changed = append(changed, store.FlagState{UID: o.UID, ModSeq: o.ModSeq, Flags: o.Flags})
@@ -432,6 +464,7 @@ func (s *memory) transfer(name string, source store.Box, uids []store.UID, dest 
 		var list []*store.Message
 		for _, msg := range m.chosen(uids) {
 			o := *msg
+			o.Flags = target.fit(o.Flags)
 			list, src = append(list, &o), append(src, o.UID)
 			wanted.Bytes, wanted.Messages = wanted.Bytes+o.Size, wanted.Messages+1
 		}

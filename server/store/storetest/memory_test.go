@@ -54,6 +54,7 @@ type mailbox struct {
 	msgs    []*store.Message
 	gone    []vanished
 	meta    map[string]string
+	added   []string // keywords of the change that is being made
 }
 
 type vanished struct {
@@ -68,7 +69,7 @@ func (k *kept) clone() kept {
 		b.boxes, b.subs, b.meta = map[string]*mailbox{}, maps.Clone(a.subs), maps.Clone(a.meta)
 		for n, m := range a.boxes {
 			o := *m
-			o.msgs, o.gone, o.meta = slices.Clone(m.msgs), slices.Clone(m.gone), maps.Clone(m.meta)
+			o.msgs, o.gone, o.meta, o.added = slices.Clone(m.msgs), slices.Clone(m.gone), maps.Clone(m.meta), nil
 			b.boxes[n] = &o
 		}
 		c.accounts[name] = &b

@@ -39,6 +39,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"append", testAppend},
 		{"import", testImport},
 		{"flags", testFlags},
+		{"keywords", testKeywords},
 		{"expunge", testExpunge},
 		{"expunge what is old", testExpungeOld},
 		{"copy and move", testCopyMove},
