@@ -20,6 +20,7 @@ import (
 	"mailform/server/agent"
 	"mailform/server/daemon"
 	"mailform/server/store"
+	"mailform/server/store/seal"
 )
 
 // exitDamaged is what a check or a salvage ends with that found damage.
@@ -168,7 +169,7 @@ func (k *storeKeeper) check() *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "read all that is stored and compare it with its checksums", Args: cobra.NoArgs,
 		Long: `Read all that is stored: every record is compared with its checksum, every message with the octets it refers to, every
-counter with what it counts. It changes nothing. The exit code is 2 when something is damaged.`,
+counter with what it counts; what is encrypted is opened with the key of its account. It changes nothing. The exit code is 2 when something is damaged.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c daemon.StoreCheck
 			asked, err := k.ask(cmd.Context(), http.MethodGet, "/v1/store/check", &c)
@@ -176,13 +177,18 @@ counter with what it counts. It changes nothing. The exit code is 2 when somethi
 				return err
 			}
 			if !asked {
-				l, err := k.open(cmd, store.Options{FS: store.ReadOnly(), Keyless: true})
+				l, err := k.open(cmd, store.Options{FS: store.ReadOnly()})
+				var key *seal.RootError
+				if errors.As(err, &key) || errors.Is(err, seal.ErrRing) {
+					fmt.Fprintf(cmd.ErrOrStderr(), "What is encrypted is compared with its checksums only: %v\n", err)
+					l, err = k.open(cmd, store.Options{FS: store.ReadOnly(), Keyless: true})
+				}
 				if err != nil {
 					return err
 				}
 				found := []error{}
 				for _, d := range l.Damage() {
-					if !d.Tail { // remains of a crash are none
+					if !d.Tail && d.File != store.KeyringFile { // remains of a crash are none; of the keyring the check tells
 						found = append(found, errors.New(d.String()))
 					}
 				}

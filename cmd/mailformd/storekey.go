@@ -23,7 +23,7 @@ func (k *storeKeeper) key() *cobra.Command {
 		Long: `Look after the storage key: it opens the keyring of the store, and with that the mail. A backup has the keyring and not
 the key, so that whoever keeps backups cannot read the mail, and whoever loses the key cannot either: export it once.`,
 	}
-	cmd.AddCommand(k.keyShow(), k.keyExport(), k.keyImport(), k.keyRotate())
+	cmd.AddCommand(k.keyShow(), k.keyExport(), k.keyImport(), k.keyRotate(), k.keyMend())
 	return cmd
 }
 
@@ -162,6 +162,43 @@ refused. Start the server afterwards, or apply.`,
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "The storage key %s is in its place.\n", key.Fingerprint())
 			return err
+		},
+	}
+}
+
+func (k *storeKeeper) keyMend() *cobra.Command {
+	return &cobra.Command{
+		Use: "mend FILE", Short: "bring keys back into a damaged keyring; the server must be stopped", Args: cobra.ExactArgs(1),
+		Long: `Take the keys that a damaged keyring has lost from FILE, another copy of it: the file store/keyring of a backup that was
+restored elsewhere (mailformd restore --to DIR), or a keyring.damaged-… beside the keyring, mended by hand. Only keys
+come back that stored messages were encrypted with; keys that were destroyed with their mailbox stay so.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := os.ReadFile(args[0])
+			if err != nil {
+				return err
+			}
+			owner, err := ownerOf(k.path())
+			if err != nil {
+				return err
+			}
+			l, err := k.open(cmd, store.Options{Version: version})
+			if err != nil {
+				return err
+			}
+			names, err := l.Mend(cmd.Context(), text)
+			if err = errors.Join(err, l.Close(), owner.give(k.path())); err != nil {
+				return err
+			}
+			for _, name := range names {
+				if name == seal.Server {
+					name = "what waits to be sent"
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "The key of %s is back.\n", name)
+			}
+			if len(names) == 0 {
+				return errors.New("no key in it is one that the store lacks")
+			}
+			return nil
 		},
 	}
 }

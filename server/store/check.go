@@ -59,6 +59,7 @@ func (l *Log) Check(ctx context.Context) error {
 			}
 		}
 	}
+	errs = append(errs, l.checkKeyring()...)
 	return errors.Join(append(errs, l.checkMessages(ctx, bad)...)...)
 }
 

@@ -451,9 +451,14 @@ func (l *Log) prove(ctx context.Context, account string, prints fingerprints, e 
 	return nil
 }
 
-// proveKey looks for the account's key in both files of the keyring.
+// proveKey looks for the account's key in both files of the keyring, and in those that
+// were put aside.
 func (l *Log) proveKey(account string, e *Erasure, remains func(string, ...any)) error {
-	for _, name := range []string{keyringName, keyringCopy} {
+	aside, err := l.keyringsAside()
+	if err != nil {
+		return err
+	}
+	for _, name := range append([]string{keyringName, keyringCopy}, aside...) {
 		b, err := l.readKeyring(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

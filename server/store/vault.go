@@ -33,6 +33,9 @@ type vault struct {
 	mu    sync.Mutex // held while the ring changes
 	dirty bool       // it is not on the disk as it is
 	text  []byte     // as it is on the disk
+	// unread are copies with keys that could not be read: they are put aside before
+	// they are written over.
+	unread [][]byte
 }
 
 // openVault reads the keyring, when there is one.
@@ -67,8 +70,11 @@ func (l *Log) openVault() error {
 	}
 	l.vault.ring.Store(ring)
 	if !whole {
-		l.report(Damage{File: keyringName, Length: int64(len(copies[0])), What: "keys of accounts are damaged in both copies; their mail cannot be read until a backup of the file is brought back"})
-		return nil // as it is, it may be mended
+		l.report(Damage{File: keyringName, Length: int64(len(copies[0])), What: keysMissing})
+		// As it is, it may be mended, and is what a backup takes.
+		l.vault.unread = copies
+		l.vault.text = copies[max(0, slices.IndexFunc(copies, func(c []byte) bool { _, err := seal.Missing(c); return err == nil }))]
+		return nil
 	}
 	if len(copies) == 2 && bytes.Equal(copies[0], copies[1]) {
 		l.vault.text = copies[0]
@@ -102,6 +108,9 @@ func (l *Log) readKeyring(name string) ([]byte, error) {
 // files before it overwritten: keys were dropped. The vault's lock is held.
 func (l *Log) writeKeyring(scrub bool) error {
 	l.vault.dirty = true
+	if err := l.putAside(); err != nil {
+		return full("keep the damaged keyring", err)
+	}
 	text, err := l.vault.ring.Load().Encode()
 	if err != nil {
 		return err
@@ -254,9 +263,11 @@ func (t *txn) dropKey(account string) error {
 	l.vault.mu.Lock()
 	defer l.vault.mu.Unlock()
 	if ring.Drop(account) || l.vault.dirty {
-		return l.writeKeyring(true)
+		if err := l.writeKeyring(true); err != nil {
+			return err
+		}
 	}
-	return nil
+	return l.dropAside(account)
 }
 
 // Keys returns the keys of the store's accounts; nil when none of it is encrypted, or

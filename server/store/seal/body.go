@@ -165,6 +165,16 @@ func (m *member) open(rest, slots []byte, bound *Binding) (*Body, error) {
 	return newBody(key, slots, bound)
 }
 
+// Unknown returns the ids of the slots that are of keys the ring does not have.
+func (r *Ring) Unknown(slots []byte) (ids []uint64) {
+	for ; len(slots) >= SlotSize; slots = slots[SlotSize:] {
+		if id := binary.LittleEndian.Uint64(slots); !r.Knows(id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Readable says whether each of the slots is of a key that the ring has.
 func (r *Ring) Readable(slots []byte) bool {
 	r.mu.RLock()

@@ -2,6 +2,7 @@ package seal
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/cipher"
 	"encoding/base64"
 	"encoding/binary"
@@ -148,12 +149,11 @@ func (r *Ring) Discard() {
 func (r *Ring) Drop(name string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m := r.names[name]
-	if m == nil {
+	if r.names[name] == nil {
 		return false
 	}
 	delete(r.names, name)
-	delete(r.ids, m.id)
+	maps.DeleteFunc(r.ids, func(_ uint64, m *member) bool { return m.name == name })
 	r.gen++
 	return true
 }
@@ -199,16 +199,19 @@ func (r *Ring) SealOctets(name, use string, p []byte) ([]byte, error) {
 // OpenOctets is the other way.
 func (r *Ring) OpenOctets(name, use string, sealed []byte) ([]byte, error) {
 	r.mu.RLock()
-	m := r.names[name]
-	r.mu.RUnlock()
-	if m == nil {
+	defer r.mu.RUnlock()
+	if r.names[name] == nil {
 		return nil, ErrNoKey
 	}
-	p, err := m.octets.Open(nil, nil, sealed, []byte(octetsContext+use))
-	if err != nil {
-		return nil, ErrTampered
+	for _, m := range r.ids {
+		if m.name != name {
+			continue
+		}
+		if p, err := m.octets.Open(nil, nil, sealed, []byte(octetsContext+use)); err == nil {
+			return p, nil
+		}
 	}
-	return p, nil
+	return nil, ErrTampered
 }
 
 // A ring is written as text: a line that says which root key it needs and how often
@@ -238,8 +241,19 @@ func (r *Ring) Encode() ([]byte, error) {
 	line := func(text string) {
 		b = fmt.Appendf(b, "%s *%08x\n", text, crc32.Checksum([]byte(text), crc32.MakeTable(crc32.Castagnoli)))
 	}
-	all := append(slices.Collect(maps.Values(r.names)), r.fresh...)
-	slices.SortFunc(all, func(x, y *member) int { return strings.Compare(x.name, y.name) })
+	all := append(slices.Collect(maps.Values(r.ids)), r.fresh...)
+	slices.SortFunc(all, func(x, y *member) int {
+		switch c := cmp.Or(strings.Compare(x.name, y.name), cmp.Compare(x.id, y.id)); {
+		case x.name != y.name:
+			return c
+		case r.names[x.name] == x: // the last is the one that is used
+			return 1
+		case r.names[y.name] == y:
+			return -1
+		default:
+			return c
+		}
+	})
 	line(fmt.Sprintf("%s%s %d %d", ringMagic, r.root.Fingerprint(), r.gen, len(all)))
 	for _, m := range all {
 		sealed := w.Seal(nil, nil, m.key.octets[:], keyContext(m.name, m.id))
@@ -260,13 +274,19 @@ func (r *Ring) Format(f fmt.State, _ rune) {
 type wrapped struct {
 	fingerprint string
 	gen         uint64
-	keys        map[string]wrappedKey
+	keys        []wrappedKey
+	n           int  // how many keys it says that it has
 	damaged     bool // lines are missing, or are not what was written
 }
 
 type wrappedKey struct {
+	name   string
 	id     uint64
 	sealed []byte
+}
+
+func (w *wrapped) has(id uint64) bool {
+	return slices.ContainsFunc(w.keys, func(k wrappedKey) bool { return k.id == id })
 }
 
 // ErrRing says that a keyring is damaged beyond use.
@@ -277,7 +297,7 @@ func parse(b []byte) (*wrapped, error) {
 	if len(b) > maxRing {
 		return nil, fmt.Errorf("%w: it has %d octets", ErrRing, len(b))
 	}
-	w := &wrapped{keys: map[string]wrappedKey{}}
+	w := &wrapped{}
 	lines := bytes.Split(b, []byte("\n"))
 	head, ok := strings.CutPrefix(checkLine(lines[0]), ringMagic)
 	f := strings.Fields(head)
@@ -291,12 +311,14 @@ func parse(b []byte) (*wrapped, error) {
 		return nil, fmt.Errorf("%w: its first line", ErrRing)
 	}
 	w.gen = gen
+	seen := map[uint64]bool{}
 	for _, l := range lines[1:] {
-		if name, k, ok := parseKey(checkLine(l)); ok {
-			w.keys[name] = k
+		if k, ok := parseKey(checkLine(l)); ok && !seen[k.id] {
+			seen[k.id] = true
+			w.keys = append(w.keys, k)
 		}
 	}
-	w.damaged = len(w.keys) != n
+	w.n, w.damaged = n, len(w.keys) != n
 	return w, nil
 }
 
@@ -309,23 +331,23 @@ func checkLine(line []byte) string {
 	return string(line[:i])
 }
 
-func parseKey(line string) (name string, k wrappedKey, ok bool) {
+func parseKey(line string) (k wrappedKey, ok bool) {
 	quoted, err := strconv.QuotedPrefix(line)
 	if err != nil {
-		return "", k, false
+		return k, false
 	}
-	if name, err = strconv.Unquote(quoted); err != nil {
-		return "", k, false
+	if k.name, err = strconv.Unquote(quoted); err != nil {
+		return k, false
 	}
 	f := strings.Fields(line[len(quoted):])
 	if len(f) != 2 {
-		return "", k, false
+		return k, false
 	}
 	if k.id, err = strconv.ParseUint(f[0], 16, 64); err != nil {
-		return "", k, false
+		return k, false
 	}
 	k.sealed, err = base64.RawStdEncoding.DecodeString(f[1])
-	return name, k, err == nil
+	return k, err == nil
 }
 
 // RootError says that a keyring needs another root key than the one at hand.
@@ -352,6 +374,76 @@ func Needs(copies ...[]byte) (string, error) {
 	return w.fingerprint, nil
 }
 
+// open unwraps a key.
+func (k *wrappedKey) open(root cipher.AEAD) (*member, error) {
+	b, err := root.Open(nil, nil, k.sealed, keyContext(k.name, k.id))
+	if err != nil || len(b) != KeySize {
+		return nil, fmt.Errorf("%w: the key of %q does not open", ErrRing, k.name)
+	}
+	key, err := KeyOf(b)
+	if err != nil {
+		return nil, err
+	}
+	return newMember(k.name, k.id, key)
+}
+
+// Knows says whether the ring has the key with that id.
+func (r *Ring) Knows(id uint64) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.ids[id] != nil
+}
+
+// Merge takes keys over from a copy of the ring, of before or mended by hand: those that
+// are wanted and that the ring does not have. A name may have several then; what it had
+// before is used from then on as well. It returns whose they are.
+func (r *Ring) Merge(text []byte, wanted func(name string, id uint64) bool) (names []string, err error) {
+	w, err := parse(text)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if have := r.root.Fingerprint(); have != w.fingerprint {
+		return nil, fmt.Errorf("that keyring is wrapped by the storage key %s, and the store's by %s", w.fingerprint, have)
+	}
+	aead, err := r.root.wrapping()
+	if err != nil {
+		return nil, err
+	}
+	var found []*member
+	for _, k := range w.keys {
+		if r.ids[k.id] != nil || !wanted(k.name, k.id) {
+			continue
+		}
+		m, err := k.open(aead)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, m)
+	}
+	for _, m := range found {
+		r.ids[m.id] = m
+		if r.names[m.name] == nil {
+			r.names[m.name] = m
+		}
+		names = append(names, m.name)
+	}
+	if len(found) > 0 {
+		r.gen++
+	}
+	return names, nil
+}
+
+// Missing returns how many keys a ring has that none of its copies can say.
+func Missing(copies ...[]byte) (int, error) {
+	w, err := newest(copies)
+	if err != nil {
+		return 0, err
+	}
+	return max(0, w.n-len(w.keys)), nil
+}
+
 // newest puts the copies together: the newer one counts, and where it is damaged
 // what the other has.
 func newest(copies [][]byte) (*wrapped, error) {
@@ -374,12 +466,13 @@ func newest(copies [][]byte) (*wrapped, error) {
 	}
 	if best.damaged {
 		for _, w := range all {
-			for name, k := range w.keys {
-				if _, ok := best.keys[name]; !ok && w.fingerprint == best.fingerprint {
-					best.keys[name] = k
+			for _, k := range w.keys {
+				if w.fingerprint == best.fingerprint && !best.has(k.id) {
+					best.keys = slices.Insert(best.keys, 0, k) // ahead of one that came in its place
 				}
 			}
 		}
+		best.damaged = len(best.keys) != best.n
 	}
 	return best, nil
 }
@@ -403,20 +496,12 @@ func Decode(root *Key, rand io.Reader, copies ...[]byte) (_ *Ring, whole bool, e
 	}
 	r := New(*root, rand)
 	r.gen, whole = w.gen, !w.damaged
-	for name, k := range w.keys {
-		b, err := aead.Open(nil, nil, k.sealed, keyContext(name, k.id))
-		if err != nil || len(b) != KeySize || r.ids[k.id] != nil {
-			return nil, false, fmt.Errorf("%w: the key of %q does not open", ErrRing, name)
-		}
-		key, err := KeyOf(b)
+	for _, k := range w.keys {
+		m, err := k.open(aead)
 		if err != nil {
 			return nil, false, err
 		}
-		m, err := newMember(name, k.id, key)
-		if err != nil {
-			return nil, false, err
-		}
-		r.names[name], r.ids[k.id] = m, m
+		r.names[k.name], r.ids[k.id] = m, m
 	}
 	return r, whole, nil
 }
