@@ -330,9 +330,10 @@ func stringToSign(method string, params url.Values) string {
 }
 
 // percent encodes as RFC 3986 wants it.
-func percent(s string) string {
-	return strings.NewReplacer("+", "%20", "*", "%2A", "%7E", "~").Replace(url.QueryEscape(s))
-}
+func percent(s string) string { return stricter.Replace(url.QueryEscape(s)) }
+
+// stricter is what RFC 3986 wants otherwise than forms do.
+var stricter = strings.NewReplacer("+", "%20", "*", "%2A", "%7E", "~")
 
 func sign(text, secret string) string {
 	m := hmac.New(sha1.New, []byte(secret+"&"))
