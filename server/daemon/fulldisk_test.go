@@ -168,6 +168,15 @@ func TestDiskTrouble(t *testing.T) {
 				t.Errorf("read %q", got)
 			}
 
+			// The log says so once, and not for each who was refused.
+			log := h.logs.String()
+			if n := strings.Count(log, "store: new mail is refused until"); n != 1 {
+				t.Errorf("the log says %d times that the disk takes nothing", n)
+			}
+			if n := strings.Count(log, `"level":"ERROR"`); n > 2 { // and that a segment is left
+				t.Errorf("%d errors in the log:\n%s", n, log)
+			}
+
 			disk.full.Store(false)
 			disk.writes.Store(nil)
 			disk.syncs.Store(nil)
@@ -188,9 +197,6 @@ func TestDiskTrouble(t *testing.T) {
 				}
 				h.must(h.stop())
 				h.start()
-			}
-			if !strings.Contains(h.logs.String(), `"msg":"store is full"`) {
-				t.Errorf("nobody is told; log:\n%s", h.logs)
 			}
 		})
 	}

@@ -453,7 +453,7 @@ func (s *session) answer(cmd *command, err error) *imap.Error {
 	case errors.Is(err, store.ErrKeywords):
 		return errKeywords
 	case errors.Is(err, store.ErrFull):
-		s.log.Error("store is full", "err", err)
+		s.log.Debug("store is full", "err", err) // it says so itself
 		return no(imap.ResponseCodeUnavailable, "Storage is full")
 	case errors.Is(err, store.ErrNoMessage):
 		return no(codeExpunged, "Some messages have been expunged")

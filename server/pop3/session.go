@@ -310,7 +310,9 @@ func (s *session) quit(_ []string) {
 		s.err("SYS/TEMP", "the mailbox was emptied meanwhile, log in again")
 		return
 	case err != nil:
-		s.log.Error("remove messages", "err", err)
+		if !errors.Is(err, store.ErrFull) { // of which the store says more
+			s.log.Error("remove messages", "err", err)
+		}
 		s.err("SYS/TEMP", "not all messages could be removed") // RFC 1939 section 6
 		return
 	}

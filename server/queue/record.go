@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -44,7 +45,7 @@ func (w *worker) record(ctx context.Context, e store.QueueEntry, verdicts map[st
 	}
 	if len(failed) > 0 {
 		if err := w.notify(ctx, e, failed, actionFailed); err != nil {
-			log.Error("queue: the sender could not be told, trying again later", "err", err)
+			log.Log(ctx, levelOf(err), "queue: the sender could not be told, trying again later", "err", err)
 			waiting = append(waiting, failed...)
 			failed = nil
 		}
@@ -52,7 +53,7 @@ func (w *worker) record(ctx context.Context, e store.QueueEntry, verdicts map[st
 	late := age >= w.q.cfg.WarnAfter && lastAttempt(e).Sub(e.Queued) < w.q.cfg.WarnAfter
 	if late && len(waiting) > 0 {
 		if err := w.notify(ctx, e, waiting, actionDelayed); err != nil {
-			log.Error("queue: delay notice", "err", err)
+			log.Log(ctx, levelOf(err), "queue: delay notice", "err", err)
 		}
 	}
 	e.Attempts++
@@ -77,9 +78,18 @@ func (w *worker) record(ctx context.Context, e store.QueueEntry, verdicts map[st
 	}
 	if err != nil {
 		// The loop keeps what we know; see list.
-		log.Error("queue: the outcome could not be stored, trying again later", "err", err)
+		log.Log(ctx, levelOf(err), "queue: the outcome could not be stored, trying again later", "err", err)
 	}
 	w.q.results <- result{id: e.ID, entry: &e, unsaved: err != nil}
+}
+
+// levelOf is how much an error of the store has to be seen: that the disk takes nothing
+// the store says itself, once for all entries.
+func levelOf(err error) slog.Level {
+	if errors.Is(err, store.ErrFull) {
+		return slog.LevelDebug
+	}
+	return slog.LevelError
 }
 
 // deliverHere puts an entry for one of our own domains into mailboxes. Entries

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -164,7 +165,11 @@ func (s *session) conclude(tx *transaction, result *smtp.SMTPError) {
 		if tx.account != "" {
 			log = log.With("account", tx.account)
 		}
-		log.Info("message refused", "code", result.Code, "reply", result.Message)
+		level := slog.LevelInfo
+		if result == replyFull { // as all are for now
+			level = slog.LevelDebug
+		}
+		log.Log(s.srv.ctx, level, "message refused", "code", result.Code, "reply", result.Message)
 	}
 	s.reset()
 	s.left = s.srv.cfg.CommandBytes // a message earns new commands
@@ -199,10 +204,11 @@ func (s *session) unwanted(err error) *smtp.SMTPError {
 		s.closing = true
 		return reply(554, "5.6.0", "A line is longer than %d octets", maxLine)
 	}
-	s.log.Error("receive", "err", err)
 	if errors.Is(err, store.ErrFull) {
+		s.srv.outage.Look(err)
 		return storeReply(err, s.kind)
 	}
+	s.log.Error("receive", "err", err)
 	s.closing = true
 	return replyLocal
 }
@@ -257,8 +263,13 @@ func (s *session) receive(tx *transaction, in *intake, sp *spool) *smtp.SMTPErro
 		}
 	}
 	if _, err := s.srv.cfg.Store.Deliver(s.srv.ctx, d); err != nil {
-		s.log.Error("deliver", "tx", tx.id, "err", err)
+		if !errors.Is(err, store.ErrFull) { // of which the store says more
+			s.log.Error("deliver", "tx", tx.id, "err", err)
+		}
 		return storeReply(err, s.kind)
+	}
+	if sp.file != nil {
+		s.srv.outage.Look(nil)
 	}
 	if len(d.Queue) > 0 {
 		s.srv.cfg.Queued()

@@ -27,6 +27,7 @@ var (
 	replyLoop         = reply(554, "5.4.6", "Mail is looping")
 	replyNoFrom       = reply(550, "5.6.0", "Message needs one From field with the address it is from")
 	replyAborted      = reply(451, "4.4.2", "Message did not arrive whole")
+	replyFull         = reply(452, "4.3.1", "Storage is full, try again later")
 	replyLocal        = reply(451, "4.3.0", "Local error, try again later")
 )
 
@@ -55,7 +56,7 @@ func storeReply(err error, kind Kind) *smtp.SMTPError {
 	case errors.Is(err, store.ErrQuota):
 		return reply(452, "4.2.2", "A recipient's mailbox is full")
 	case errors.Is(err, store.ErrFull):
-		return reply(452, "4.3.1", "Storage is full, try again later")
+		return replyFull
 	case errors.Is(err, store.ErrClosed):
 		return replyShutdown
 	}

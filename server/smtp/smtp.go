@@ -143,7 +143,8 @@ type Server struct {
 	conns    *accept.Group
 	ctx      context.Context // of deliveries: that of conns
 	counts   counts
-	buffers  sync.Pool // of *[largeBuffer]byte
+	buffers  sync.Pool    // of *[largeBuffer]byte
+	outage   store.Outage // of the disk for messages on their way in
 }
 
 // ErrServerClosed is returned by Serve after Shutdown.
@@ -188,6 +189,7 @@ func New(cfg Config, st *Settings) (*Server, error) {
 	}
 	s := &Server{cfg: cfg, conns: accept.New("smtp", cfg.Logger), buffers: sync.Pool{New: func() any { return new([largeBuffer]byte) }}}
 	s.ctx = s.conns.Context()
+	s.outage.Logger, s.outage.Now, s.outage.What = cfg.Logger, cfg.Now, "smtp"
 	s.Set(st)
 	return s, nil
 }

@@ -59,6 +59,7 @@ func (l *Log) do(ctx context.Context, build func(*txn) error) error {
 		return ErrClosed
 	}
 	<-r.done
+	l.refused(r.err)
 	return r.err
 }
 
@@ -269,7 +270,9 @@ func (l *Log) write(buf []byte) error {
 		l.unflushed += int64(len(buf))
 		return nil
 	}
-	l.opt.Logger.Error("store: leaving the segment after an error", "segment", l.active.info.ID, "end", l.end, "err", err)
+	if !l.outage.On() {
+		l.opt.Logger.Error("store: leaving the segment after an error", "segment", l.active.info.ID, "end", l.end, "err", err)
+	}
 	if rerr := l.seg.release(l.active); rerr != nil {
 		l.opt.Logger.Warn("store: close the segment", "segment", l.last, "err", rerr)
 	}

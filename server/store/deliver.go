@@ -117,7 +117,8 @@ func (l *Log) prefixes(d Delivery, object string) (map[string]*body, error) {
 }
 
 // accept takes a body in, if there is room for new work.
-func (l *Log) accept(r io.Reader, size int64, to belonging) (*body, error) {
+func (l *Log) accept(r io.Reader, size int64, to belonging) (x *body, err error) {
+	defer func() { l.refused(err) }()
 	if l.closed() {
 		return nil, ErrClosed
 	}
@@ -125,6 +126,13 @@ func (l *Log) accept(r io.Reader, size int64, to belonging) (*body, error) {
 		return nil, err
 	}
 	return l.spool(r, size, to)
+}
+
+// refused takes note of new work that the disk does not take.
+func (l *Log) refused(err error) {
+	if err != nil {
+		l.outage.Look(err)
+	}
 }
 
 // room says whether there is space for that many octets of new work.
@@ -144,6 +152,7 @@ func (l *Log) room(size int64) error {
 
 // keep lets go of a body that is now the log's.
 func (l *Log) keep(x *body) error {
+	l.outage.Look(nil)
 	l.handBack(x)
 	if x.seg == nil {
 		return nil

@@ -113,6 +113,7 @@ type Log struct {
 	woken    chan struct{} // the index file is to be brought up to date
 	keepDone chan struct{}
 
+	outage      Outage // of the disk, for new work
 	quotas      quotas
 	checkpoints checkpoints
 	damage      damageList
@@ -146,7 +147,7 @@ func Open(dir string, o Options) (*Log, error) {
 	setDefault(&o.FlushMessages, 16<<10)
 
 	l := &Log{
-		fs: o.FS, dir: dir, opt: o, ix: newIndex(),
+		fs: o.FS, dir: dir, opt: o, ix: newIndex(), outage: Outage{Logger: o.Logger, Now: o.Now, What: "store"},
 		requests: make(chan *request),
 		closing:  make(chan struct{}),
 		loopDone: make(chan struct{}),

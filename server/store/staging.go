@@ -97,7 +97,8 @@ func (l *Log) Stage(ctx context.Context, account string, mailbox Box, r io.Reade
 const maxStaged = 64 << 20
 
 // acceptLong is accept for a body that is not to be held in memory.
-func (l *Log) acceptLong(r io.Reader, size int64, to belonging) (*body, error) {
+func (l *Log) acceptLong(r io.Reader, size int64, to belonging) (x *body, err error) {
+	defer func() { l.refused(err) }()
 	if l.closed() {
 		return nil, ErrClosed
 	}
