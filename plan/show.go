@@ -180,16 +180,16 @@ func RenderView(w io.Writer, v View, o TextOptions) error {
 		found, want, applied := is[name], v.Wanted[name], v.Applied[name]
 		switch {
 		case v.Object == nil:
-			t.line(2, label, "  ", full(want))
+			t.line(2, label, "  ", full(name, want))
 			continue
 		case found.IsNull() && !want.IsNull():
-			t.line(2, label, "  ", full(want), t.sheet.Dim("  (only used when it is made)"))
+			t.line(2, label, "  ", full(name, want), t.sheet.Dim("  (only used when it is made)"))
 			continue
 		}
-		t.line(2, label, "  ", full(found))
+		t.line(2, label, "  ", full(name, found))
 		// An attribute that is not in the spec is not managed.
 		if !want.IsNull() && !want.Equal(found) {
-			t.line(2, style.Pad("", column), "  ", t.sheet.Yellow("the spec says "+another(want)))
+			t.line(2, style.Pad("", column), "  ", t.sheet.Yellow("the spec says "+another(name, want)))
 		}
 		for _, f := range c.Ignored {
 			if f.Path == name || strings.HasPrefix(f.Path, name+".") || strings.HasPrefix(f.Path, name+"[") {
@@ -197,13 +197,13 @@ func RenderView(w io.Writer, v View, o TextOptions) error {
 			}
 		}
 		if !applied.IsNull() && !applied.Equal(found) {
-			t.line(2, style.Pad("", column), "  ", t.sheet.Dim("last applied "+another(applied)))
+			t.line(2, style.Pad("", column), "  ", t.sheet.Dim("last applied "+another(name, applied)))
 		}
 	}
 	if v.Object != nil && len(v.Object.Outputs) > 0 {
 		t.line(0)
 		for _, name := range v.Object.Outputs.Names() {
-			t.line(2, t.sheet.Dim("output "), style.Clean(name), " = ", full(v.Object.Outputs[name]))
+			t.line(2, t.sheet.Dim("output "), style.Clean(name), " = ", full(name, v.Object.Outputs[name]))
 		}
 	}
 	_, err := w.Write(t.out.Bytes())
@@ -219,23 +219,36 @@ func ignoredField(attr string, f Field) string {
 	if f.After.IsNull() {
 		return "ignored: the spec has nothing" + where
 	}
-	return "ignored: the spec says " + another(f.After) + where
+	return "ignored: the spec says " + another(f.Path, f.After) + where
 }
 
-// full is a value as a plan shows it, not shortened; texts are quoted.
-func full(v Value) string {
-	if v.kind == KindInt {
-		return size(v.num)
+// full is the value of an attribute as a plan shows it, not shortened; texts are quoted.
+func full(name string, v Value) string {
+	switch v.kind {
+	case KindInt:
+		return displayAs(name, v)
+	case KindList:
+		parts := make([]string, len(v.list))
+		for i, e := range v.list {
+			parts[i] = full("", e)
+		}
+		return "[" + strings.Join(parts, ", ") + "]"
+	case KindObject:
+		var parts []string
+		for _, k := range v.FieldNames() {
+			parts = append(parts, style.Clean(k)+" = "+full(k, v.fields[k]))
+		}
+		return "{" + strings.Join(parts, ", ") + "}"
 	}
 	return style.Clean(v.String())
 }
 
 // another is a value beside one that it differs from, which with secrets nobody sees.
-func another(v Value) string {
+func another(name string, v Value) string {
 	if v.kind == KindSecret {
 		return "another one"
 	}
-	return full(v)
+	return full(name, v)
 }
 
 // ShowFormatVersion is the version of the document that RenderViewsJSON writes.

@@ -6,6 +6,23 @@ import (
 	"testing"
 )
 
+// What show says of one address has durations as a spec has them, however deep.
+func TestShowWritesDurations(t *testing.T) {
+	attrs := Attrs{"every_seconds": Int(3600), "retention": Map(map[string]Value{"trash": Map(map[string]Value{"after_seconds": Int(30 * 86400), "mailbox": String("Trash")})}),
+		"rules": List(Map(map[string]Value{"keep_seconds": Int(7 * 86400)}))}
+	other := Attrs{"retention": Map(map[string]Value{"trash": Map(map[string]Value{"after_seconds": Int(36 * 3600)})})}
+	var b strings.Builder
+	v := View{Change: Change{Address: "host/mx1/server"}, Wanted: other, Object: &Object{Address: "host/mx1/server", Attrs: attrs}}
+	if err := RenderView(&b, v, TextOptions{Width: 120}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"every_seconds  1h", `{trash = {after_seconds = 30d, mailbox = "Trash"}}`, "[{keep_seconds = 7d}]", "the spec says {trash = {after_seconds = 36h}}"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, &b)
+		}
+	}
+}
+
 // Durations stand in plans as they do in specs, where their attribute's name says that
 // it counts seconds; other numbers stay numbers.
 func TestDurationsAsInSpecs(t *testing.T) {

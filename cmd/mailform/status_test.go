@@ -41,3 +41,33 @@ func TestStatusTellsTrouble(t *testing.T) {
 		t.Errorf("a host without backups and trouble: %+v", quiet)
 	}
 }
+
+// How far encryption is shows while it is not complete; the document has it always.
+func TestStatusTellsOfEncryption(t *testing.T) {
+	for _, c := range []struct {
+		told *manifest.Encryption
+		want string // "" is no line
+		doc  string
+	}{
+		{nil, "", `"on": false`},
+		{&manifest.Encryption{}, "on; how much", `"complete": null`},
+		{&manifest.Encryption{Looked: true, ClearOctets: 3 << 30, ClearFiles: 48, SecondsLeft: 768}, "encryption   3.0 GiB in 48 files still in the clear, done in about 13 minutes\n", `"complete": false`},
+		{&manifest.Encryption{Looked: true, ClearOctets: 9 << 10, ClearFiles: 1, StuckFiles: 1}, "encryption   9.0 KiB in 1 file still in the clear; damage keeps 1 file from it: mailform ssh mx1 -- mailformd store check\n", `"stuck_files": 1`},
+		{&manifest.Encryption{Looked: true}, "", `"complete": true`},
+	} {
+		v := viewHost(session.HostStatus{Name: "mx1", Inspection: host.Inspection{Address: "203.0.113.7",
+			Facts: &manifest.Facts{Agent: manifest.Agent{Version: "1.0"}, Service: manifest.Service{Active: "active"}}, Server: &manifest.Status{Encryption: c.told}}})
+		var text, doc bytes.Buffer
+		a := &app{term: &terminal{out: &output{w: &text}, outStyle: style.New(false)}}
+		a.showHost(v)
+		if c.want == "" && strings.Contains(text.String(), "encryption") || !strings.Contains(text.String(), c.want) {
+			t.Errorf("%+v: status does not say %q:\n%s", c.told, c.want, &text)
+		}
+		if err := writeStatusJSON(&doc, statusDocument{1, "acme", []hostView{v}, nil, nil}); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(doc.String(), c.doc) {
+			t.Errorf("%+v: the document has no %s:\n%s", c.told, c.doc, &doc)
+		}
+	}
+}

@@ -116,6 +116,9 @@ func (a *app) showHost(v hostView) {
 	if all := len(v.Blocklists); all > 0 && listed == 0 {
 		row("blocklists", "on none of "+count(all, "list"), plain)
 	}
+	if e := v.Encryption; e != nil && e.On && (e.Complete == nil || !*e.Complete) {
+		row("encryption", e.text(v), unless(e.StuckFiles > 0))
+	}
 	if v.Banned > 0 {
 		row("banned", count(v.Banned, "client")+": mailform bans", plain)
 	}
@@ -153,6 +156,25 @@ func (c certificateView) text(v hostView) string {
 		names += " and " + count(len(others), "more name")
 	}
 	return fmt.Sprintf("%s, until %s (%s)", names, c.NotAfter.Format(time.DateOnly), left)
+}
+
+// text says how far encryption has come that is not complete.
+func (e encryptionView) text(v hostView) string {
+	if e.Complete == nil {
+		return "on; how much of the mail from before is in the clear is being found out"
+	}
+	text := bytesText(e.ClearBytes) + " in " + count(e.ClearFiles, "file") + " still in the clear"
+	if e.ClearFiles > e.StuckFiles {
+		left := plan.Until(time.Duration(e.SecondsLeft) * time.Second)
+		if minutes := int(e.SecondsLeft+59) / 60; minutes < 120 {
+			left = count(max(1, minutes), "minute")
+		}
+		text += ", done in about " + left
+	}
+	if e.StuckFiles > 0 {
+		text += "; damage keeps " + count(e.StuckFiles, "file") + " from it: mailform ssh " + v.Name + " -- mailformd store check"
+	}
+	return text
 }
 
 // text is a signing key on one line.

@@ -53,6 +53,7 @@ type hostView struct {
 	Retired      []retiredView     `json:"retired"`              // mailboxes that were removed and whose mail is kept
 	LastBackup   *time.Time        `json:"last_backup"`          // null when there is none
 	BackupEvery  int64             `json:"backup_every_seconds"` // 0: no backups are configured
+	Encryption   *encryptionView   `json:"encryption"`           // of stored mail; null when the server does not run
 	Banned       int               `json:"banned"`               // clients that the host's own firewall drops; see mailform bans
 	Alerts       []string          `json:"alerts"`               // what is wrong at the moment, in words
 
@@ -71,6 +72,16 @@ type diskView struct {
 type memoryView struct {
 	Bytes          int64 `json:"bytes"`           // of the machine
 	AvailableBytes int64 `json:"available_bytes"` // that programs could still get
+}
+
+// encryptionView is how far stored mail is encrypted, in it.
+type encryptionView struct {
+	On          bool  `json:"on"`           // what comes is encrypted
+	Complete    *bool `json:"complete"`     // nothing is in the clear; null while that is not known, and when it is off
+	ClearBytes  int64 `json:"clear_bytes"`  // of files with anything in the clear
+	ClearFiles  int   `json:"clear_files"`  // how many those are
+	StuckFiles  int   `json:"stuck_files"`  // those of them that are damaged and stay as they are
+	SecondsLeft int64 `json:"seconds_left"` // until the others are done, about
 }
 
 // certificateView is a certificate in it.
@@ -154,6 +165,13 @@ func (v *hostView) viewServer(s *manifest.Status) {
 	since, queue := s.Started.UTC(), s.Queue
 	v.Since, v.Queue, v.Serving, v.BackupEvery = &since, &queue, v.Reachable, s.BackupEverySeconds
 	v.Alerts = append(v.Alerts, s.Alerts...)
+	v.Encryption = &encryptionView{}
+	if e := s.Encryption; e != nil {
+		v.Encryption = &encryptionView{On: true, ClearBytes: e.ClearOctets, ClearFiles: e.ClearFiles, StuckFiles: e.StuckFiles, SecondsLeft: e.SecondsLeft}
+		if complete := e.ClearFiles == 0; e.Looked {
+			v.Encryption.Complete = &complete
+		}
+	}
 	if at := s.LastBackup.UTC(); !s.LastBackup.IsZero() {
 		v.LastBackup = &at
 	}

@@ -99,7 +99,8 @@ type daemon struct {
 	accepted  map[string]*atomic.Int64 // connections, by service
 	imports   imports
 
-	turned    chan struct{} // has a value when encryption may have been turned on
+	sealing   atomic.Pointer[store.Sealing] // how far encryption was when last looked at
+	turned    chan struct{}                 // has a value when encryption may have been turned on
 	reloading sync.Mutex
 	state     atomic.Pointer[state]
 }
@@ -549,6 +550,9 @@ func (d *daemon) status(ctx context.Context) (manifest.Status, error) {
 	st.Retention = d.retention.status(s.manifest)
 	if d.backups != nil {
 		st.BackupEverySeconds = int64(d.backups.Status().Every / time.Second)
+	}
+	if s.manifest.Store != nil && s.manifest.Store.Encrypt {
+		st.Encryption = d.encryption()
 	}
 	if s.certs.host != nil {
 		st.CertNotAfter = s.certs.host.Leaf.NotAfter

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"mailform/server/manifest"
 	"mailform/server/store"
 )
 
@@ -31,6 +32,7 @@ func (d *daemon) encrypt(ctx context.Context, tick <-chan time.Time) error {
 			return nil
 		case <-tick:
 		case <-d.turned:
+			d.sealing.Store(nil) // what was known is of before
 		}
 	}
 }
@@ -46,12 +48,22 @@ func (d *daemon) encryptAll(ctx context.Context, e encrypter) error {
 		if err != nil {
 			return err
 		}
+		d.sealing.Store(&done.Left)
 		left := done.Left.ClearFiles
 		if left == 0 || done.Octets == 0 && left == before {
 			return ctx.Err()
 		}
 		before = left
 	}
+}
+
+// encryption says how far it has come.
+func (d *daemon) encryption() *manifest.Encryption {
+	s := d.sealing.Load()
+	if s == nil || !s.On {
+		return &manifest.Encryption{}
+	}
+	return &manifest.Encryption{Looked: true, ClearOctets: s.Clear, ClearFiles: s.ClearFiles, StuckFiles: s.Stuck, SecondsLeft: s.Clear / SealRate}
 }
 
 // deriveAnew has what is derived from an account's mail made again, with the key that

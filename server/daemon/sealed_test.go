@@ -177,6 +177,13 @@ func TestEncryptedLater(t *testing.T) {
 		h.must(err)
 		return st.Sealing != nil && st.Sealing.On && st.Sealing.ClearFiles == 0 && !st.Sealing.Since.IsZero()
 	})
+	var told manifest.Status
+	h.until("the server tells, too", func() bool {
+		var err error
+		told, err = h.control.Status(t.Context())
+		h.must(err)
+		return told.Encryption != nil && told.Encryption.Looked && told.Encryption.ClearFiles == 0
+	})
 	h.must(h.stop())
 	if found := clearFiles(h, "canaria"); len(found) > 0 {
 		t.Errorf("in the clear after the end: %v", found)

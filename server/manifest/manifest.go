@@ -396,6 +396,17 @@ type Status struct {
 	Retention []Retains `json:"retention,omitempty"`
 	// Reach is nil until it was looked at for the first time.
 	Reach *Reach `json:"reach,omitempty"`
+	// Encryption is nil when stored mail is not to be encrypted.
+	Encryption *Encryption `json:"encryption,omitempty"`
+}
+
+// Encryption is how far the encryption of mail has come that was stored before.
+type Encryption struct {
+	Looked      bool  `json:"looked"`                 // what follows is known; soon after a start it is not
+	ClearOctets int64 `json:"clear_octets,omitempty"` // of files with anything in the clear
+	ClearFiles  int   `json:"clear_files,omitempty"`  // how many those are; 0: all mail is encrypted
+	StuckFiles  int   `json:"stuck_files,omitempty"`  // those of them that are damaged and stay
+	SecondsLeft int64 `json:"seconds_left,omitempty"` // at the rate at which it is done, at least
 }
 
 // Reach is what the daemon has found out about its way to other servers, and how
