@@ -1,23 +1,18 @@
 package main
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/url"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/emersion/go-imap/v2/imapclient"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"mailform/server/agent"
 	"mailform/server/daemon"
 	"mailform/server/transfer"
 )
@@ -55,27 +50,30 @@ Thunderbird has deleted, and not yet taken out of its files, are left out. Files
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			source, closeSource, err := openSource(ctx, args[1], passwordFile, warn(cmd))
+			open := remembering(passwordFile)
+			source, closeSource, err := open(ctx, args[1], warn(cmd))
 			if err != nil {
 				return err
 			}
-			defer closeSource()
 			im.Server, im.Account = &daemon.Transfers{Client: daemon.ControlClient(layout().ControlSocket())}, args[0]
-			im.Progress = counter(cmd, "imported", asJSON)
-			start := time.Now()
-			c, err := im.Run(ctx, source)
+			p := &mover{cmd: cmd, im: im, verb: "imported", quiet: asJSON, start: time.Now()}
+			im.Progress = p.show
+			c, err := p.run(ctx, source, closeSource, func() (transfer.Source, func(), error) {
+				return open(ctx, args[1], func(string) {}) // it has been said
+			})
+			p.end()
 			if asJSON {
 				err = errors.Join(answer(cmd, c), err)
-			} else {
-				what := "imported"
-				if im.DryRun {
-					what = "would be imported"
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%d messages (%s) in %d mailboxes %s in %s; %d were there already, %d left out\n",
-					c.Imported, octets(c.Bytes), c.Mailboxes, what, time.Since(start).Round(100*time.Millisecond), c.Present, c.Skipped)
+			} else if err == nil || c.Imported+c.Present > 0 {
+				err = errors.Join(err, printImported(cmd.OutOrStdout(), c, im.DryRun, time.Since(p.start)))
 			}
-			if err != nil {
-				return fmt.Errorf("%w; run the same command again: it goes on where it stopped", err)
+			switch {
+			case err != nil && ctx.Err() != nil:
+				return fmt.Errorf("the import was interrupted; run the same command again: it goes on where it stopped")
+			case err != nil:
+				return fmt.Errorf("%w\nrun the same command again: it goes on where it stopped", err)
+			case c.Failed > 0:
+				return &agent.Error{Code: exitDamaged, Msg: fmt.Sprintf("%d messages did not come, for the reasons above; run the same command again when the source can give them", c.Failed)}
 			}
 			return nil
 		},
@@ -119,18 +117,19 @@ it) or mbox:DIR (one mboxrd file for each folder). Imported again, both bring ba
 				return err
 			}
 			defer frames.Close()
-			c, err := transfer.Export(ctx, frames, sink, counter(cmd, "exported", asJSON))
+			p := &mover{cmd: cmd, verb: "exported", quiet: asJSON, start: time.Now()}
+			c, err := transfer.Export(ctx, frames, sink, p.show)
+			p.end()
 			if err == nil {
 				err = transfer.OnDisk(dir)
 			}
 			if err != nil {
-				return fmt.Errorf("the export is not whole: %w", err)
+				return fmt.Errorf("the export is not whole: %w; remove %s and run it again", err, dir)
 			}
 			if asJSON {
 				return answer(cmd, c)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d messages (%s) in %d mailboxes written to %s\n", c.Imported, octets(c.Bytes), c.Mailboxes, dir)
-			return err
+			return printExported(cmd.OutOrStdout(), c, dir, time.Since(p.start))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -138,24 +137,11 @@ it) or mbox:DIR (one mboxrd file for each folder). Imported again, both bring ba
 }
 
 func warn(cmd *cobra.Command) func(string) {
-	return func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "mailformd:", text) }
-}
-
-// counter shows how far it is: on one line of a terminal, or a line each ten seconds.
-func counter(cmd *cobra.Command, what string, quiet bool) func(transfer.Counts) {
-	if quiet {
-		return nil
+	clear := ""
+	if term.IsTerminal(int(os.Stderr.Fd())) {
+		clear = "\r\033[K" // of what shows how far it is
 	}
-	terminal := term.IsTerminal(int(os.Stderr.Fd()))
-	last := time.Now()
-	return func(c transfer.Counts) {
-		if terminal {
-			fmt.Fprintf(cmd.ErrOrStderr(), "\r\033[K%d messages, %s %s", c.Imported, octets(c.Bytes), what)
-		} else if time.Since(last) > 10*time.Second {
-			last = time.Now()
-			fmt.Fprintf(cmd.ErrOrStderr(), "%d messages, %s %s\n", c.Imported, octets(c.Bytes), what)
-		}
-	}
+	return func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), clear+"mailformd:", text) }
 }
 
 func octets(n int64) string {
@@ -166,90 +152,4 @@ func octets(n int64) string {
 		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
 	}
 	return fmt.Sprintf("%d KiB", (n+1023)/1024)
-}
-
-// openSource opens what a person named, and returns how to let go of it.
-func openSource(ctx context.Context, text, passwordFile string, warn func(string)) (transfer.Source, func(), error) {
-	kind, rest, _ := strings.Cut(text, ":")
-	switch {
-	case rest == "":
-	case kind == "maildir":
-		return transfer.Maildir{Dir: rest, Warn: warn}, func() {}, nil
-	case kind == "mbox":
-		return transfer.Mbox{Path: rest, Warn: warn}, func() {}, nil
-	case kind == "imap" || kind == "imaps":
-		u, err := url.Parse(text)
-		if err != nil || u.User == nil || u.User.Username() == "" || u.Hostname() == "" {
-			return nil, nil, fmt.Errorf("%s://USER@HOST is expected, with %%40 for an @ in USER", kind)
-		}
-		if _, has := u.User.Password(); has {
-			return nil, nil, errors.New("a password in the command line is there for everybody to see: leave it out, it is asked for, or give --password-file")
-		}
-		c, err := dialIMAP(ctx, u)
-		if err != nil {
-			return nil, nil, err
-		}
-		password, err := readPassword(passwordFile, u.User.Username(), u.Host)
-		if err == nil {
-			err = c.Login(u.User.Username(), password).Wait()
-		}
-		if err != nil {
-			_ = c.Close()
-			return nil, nil, fmt.Errorf("log in to %s as %s: %w", u.Host, u.User.Username(), err)
-		}
-		return transfer.IMAP{Client: c, Host: u.Hostname(), User: u.User.Username(), Warn: warn}, func() { _ = c.Close() }, nil
-	}
-	return nil, nil, fmt.Errorf("%q is not maildir:DIR, mbox:FILE or imaps://USER@HOST", text)
-}
-
-func dialIMAP(ctx context.Context, u *url.URL) (*imapclient.Client, error) {
-	dial, err := daemon.Dialer(os.Getenv)
-	if err != nil {
-		return nil, err
-	}
-	roots, err := daemon.Roots(os.Getenv("MAILFORM_CA_BUNDLE"))
-	if err != nil {
-		return nil, fmt.Errorf("MAILFORM_CA_BUNDLE: %w", err)
-	}
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"imap": "143", "imaps": "993"}[u.Scheme]
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	nc, err := dial(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
-	if err != nil {
-		return nil, err
-	}
-	conf := &tls.Config{ServerName: u.Hostname(), RootCAs: roots, MinVersion: tls.VersionTLS12}
-	if u.Scheme == "imap" {
-		return imapclient.NewStartTLS(nc, &imapclient.Options{TLSConfig: conf})
-	}
-	secure := tls.Client(nc, conf)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		return nil, errors.Join(err, nc.Close())
-	}
-	return imapclient.New(secure, nil), nil
-}
-
-// readPassword reads the first line of a file, or asks on the terminal.
-func readPassword(file, user, host string) (string, error) {
-	if file != "" {
-		f, err := os.Open(file)
-		if err != nil {
-			return "", err
-		}
-		defer f.Close()
-		text, err := io.ReadAll(io.LimitReader(f, 4096))
-		line, _, _ := strings.Cut(string(text), "\n")
-		return strings.TrimSuffix(line, "\r"), err
-	}
-	fd := int(os.Stdin.Fd())
-	if !term.IsTerminal(fd) {
-		return "", errors.New("there is no terminal to ask for the password: give --password-file")
-	}
-	fmt.Fprintf(os.Stderr, "Password of %s at %s: ", user, host)
-	b, err := term.ReadPassword(fd)
-	fmt.Fprintln(os.Stderr)
-	return string(b), err
 }
