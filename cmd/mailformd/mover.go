@@ -156,7 +156,11 @@ func printImported(w io.Writer, c transfer.Counts, dry bool, in time.Duration) e
 		{c.Failed, "did not come", ""},
 	} {
 		if l.n > 0 {
-			fmt.Fprintf(t, "%s\t%s\t\t%s\n", l.what, thousands(l.n), l.more)
+			more := ""
+			if l.more != "" {
+				more = "\t\t" + l.more
+			}
+			fmt.Fprintf(t, "%s\t%s%s\n", l.what, thousands(l.n), more)
 		}
 	}
 	return t.Flush()
@@ -176,8 +180,12 @@ func printFolders(w io.Writer, c transfer.Counts, verb string, in time.Duration)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, name := range slices.Sorted(maps.Keys(c.Folders)) {
 		f := c.Folders[name]
-		fmt.Fprintf(t, "%s\t%s\t%s\t\n", name, thousands(f.Messages), octets(f.Bytes))
+		fmt.Fprintf(t, "%s\t%s\t%s\n", name, thousands(f.Messages), octets(f.Bytes))
 	}
-	fmt.Fprintf(t, "%s\t%s\t%s\tin %s, %s\n", verb, thousands(c.Imported), octets(c.Bytes), in.Round(100*time.Millisecond), rate(c, in))
+	fmt.Fprintf(t, "%s\t%s\t%s\tin %s", verb, thousands(c.Imported), octets(c.Bytes), in.Round(10*time.Millisecond))
+	if in > time.Second && c.Imported > 0 {
+		fmt.Fprintf(t, ", %s", rate(c, in))
+	}
+	fmt.Fprintln(t)
 	return t
 }

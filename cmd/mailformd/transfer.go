@@ -70,10 +70,12 @@ Thunderbird has deleted, and not yet taken out of its files, are left out. Files
 			switch {
 			case err != nil && ctx.Err() != nil:
 				return fmt.Errorf("the import was interrupted; run the same command again: it goes on where it stopped")
+			case err != nil && c.Imported == 0:
+				return err
 			case err != nil:
 				return fmt.Errorf("%w\nrun the same command again: it goes on where it stopped", err)
 			case c.Failed > 0:
-				return &agent.Error{Code: exitDamaged, Msg: fmt.Sprintf("%d messages did not come, for the reasons above; run the same command again when the source can give them", c.Failed)}
+				return &agent.Error{Code: exitDamaged, Msg: fmt.Sprintf("not all came, for the reasons above (%d did not); run the same command again when the source can give them", c.Failed)}
 			}
 			return nil
 		},

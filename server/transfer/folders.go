@@ -18,6 +18,15 @@ import (
 // the format take. That it is there says that names are to stay as they are.
 type folderNames map[string]string
 
+// followed is where a path leads to: what walks directories follows no links.
+func followed(path string) (string, error) {
+	root, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is nothing at %s (the path is one of this machine)", path)
+	}
+	return root, err
+}
+
 const folderNamesFile = "mailform-folders.json"
 
 func readFolderNames(dir string) (folderNames, error) {

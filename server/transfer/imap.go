@@ -311,7 +311,7 @@ func (s IMAP) fetch(ctx context.Context, uids []imap.UID, visit func(*Message, i
 						continue
 					}
 					var err error
-					text.r = item.Literal
+					text.r, text.left = item.Literal, item.Literal.Size()
 					if body, _, err = k.take(&text, false); err != nil {
 						return err
 					}
@@ -360,14 +360,19 @@ func (e *readError) Error() string { return e.err.Error() }
 
 func (e *readError) Unwrap() error { return e.err }
 
-// heard remembers whether reading failed.
+// heard remembers whether reading failed, and makes a failure of an end that comes too
+// early.
 type heard struct {
 	r      io.Reader
+	left   int64
 	broken bool
 }
 
 func (h *heard) Read(b []byte) (int, error) {
 	n, err := h.r.Read(b)
+	if h.left -= int64(n); err == io.EOF && h.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
 	h.broken = h.broken || err != nil && err != io.EOF
 	return n, err
 }

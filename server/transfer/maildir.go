@@ -31,7 +31,7 @@ func (Maildir) Name() string { return "maildir" }
 // Walk implements Source. A message's id is its folder and the unique part of
 // its file name, which stays when its flags change.
 func (d Maildir) Walk(ctx context.Context, want func(string) bool, visit func(*Message) error) error {
-	root, err := filepath.EvalSymlinks(d.Dir)
+	root, err := followed(d.Dir)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (Mbox) Name() string { return "mbox" }
 
 // Walk implements Source. Messages are named by their content.
 func (d Mbox) Walk(ctx context.Context, want func(string) bool, visit func(*Message) error) error {
-	root, err := filepath.EvalSymlinks(d.Path)
+	root, err := followed(d.Path)
 	if err != nil {
 		return err
 	}

@@ -168,8 +168,8 @@ func (im *Importer) Run(ctx context.Context, source Source) (Counts, error) {
 	defer cancel(nil)
 	r.sender = startSender(ctx, cancel, im)
 	err = source.Walk(ctx, r.want, func(m *Message) error { return r.visit(ctx, m) })
-	if err == nil {
-		err = r.flush(ctx)
+	if ferr := r.flush(ctx); err == nil { // what came before a source failed is kept
+		err = ferr
 	}
 	sent, serr := r.sender.close()
 	r.counts.Imported, r.counts.Bytes, r.counts.Folders = sent.Imported, sent.Bytes, sent.Folders

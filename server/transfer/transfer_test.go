@@ -91,7 +91,7 @@ func contentOf(t testing.TB, s store.Store, account string) map[string][]string 
 			out[b.Name] = []string{}
 		}
 		for _, m := range snap.Messages.All() {
-			r, err := s.Read(ctx, alice, *m)
+			r, err := s.Read(ctx, account, *m)
 			must(t, err)
 			text, err := io.ReadAll(r)
 			must(t, err)
