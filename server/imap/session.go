@@ -450,6 +450,8 @@ func (s *session) answer(cmd *command, err error) *imap.Error {
 		return no(imap.ResponseCodeOverQuota, "Quota exceeded")
 	case errors.Is(err, store.ErrFlags):
 		return errManyFlags
+	case errors.Is(err, store.ErrTooMany):
+		return no(imap.ResponseCodeLimit, "There are too many of these already")
 	case errors.Is(err, store.ErrKeywords):
 		return errKeywords
 	case errors.Is(err, store.ErrFull):

@@ -214,6 +214,9 @@ func (l *Log) CreateMailbox(ctx context.Context, account, name, specialUse strin
 		if a.box(name) != nil {
 			return fmt.Errorf("%s: %w", name, ErrMailboxExists)
 		}
+		if err := a.roomForBox(name); err != nil {
+			return err
+		}
 		b := t.create(a, name, specialUse)
 		info = MailboxInfo{Name: name, UIDValidity: b.id, UIDNext: 1, HighestModSeq: max(a.modseq, 1),
 			SpecialUse: specialUse, Subscribed: a.subscribed(name), ObjectID: objectIDOf(b.id)}
@@ -241,10 +244,8 @@ func (l *Log) DeleteMailbox(ctx context.Context, account, name string) error {
 		if err != nil {
 			return err
 		}
-		for _, n := range a.all() {
-			if below(n, name) {
-				return fmt.Errorf("%s: %w", name, ErrHasChildren)
-			}
+		if a.anyBelow(name) {
+			return fmt.Errorf("%s: %w", name, ErrHasChildren)
 		}
 		a.lose(b)
 		a.names[name] = nil
@@ -286,6 +287,9 @@ func (l *Log) RenameMailbox(ctx context.Context, account, from, to string) error
 			return fmt.Errorf("%s: %w", to, ErrMailboxExists)
 		}
 		if from == "INBOX" {
+			if err := a.roomForBox(to); err != nil {
+				return err
+			}
 			if err := t.loaded(a, b); err != nil {
 				return err
 			}
@@ -308,6 +312,11 @@ func (l *Log) RenameMailbox(ctx context.Context, account, from, to string) error
 				return fmt.Errorf("%s: %w", m, ErrMailboxExists)
 			}
 			moves[n] = m
+		}
+		if i := strings.LastIndexByte(to, '/'); i >= 0 && a.box(to[:i]) == nil {
+			if err := a.roomForBox(to[:i]); err != nil {
+				return err
+			}
 		}
 		for _, p := range parents(to) {
 			if a.box(p) == nil {
@@ -336,6 +345,11 @@ func (l *Log) Subscribe(ctx context.Context, account, name string, on bool) erro
 		a, err := t.account(account)
 		if err != nil {
 			return err
+		}
+		if on {
+			if err := a.roomForSubscription(name); err != nil {
+				return err
+			}
 		}
 		t.subscribe(a, name, on)
 		return nil

@@ -19,6 +19,7 @@ type MetadataEntry struct {
 const (
 	MaxMetadataEntries = 1000     // of one account
 	MaxMetadataValue   = 64 << 10 // octets
+	MaxMetadataOctets  = 1 << 20  // of the names and values of one account, which are in memory
 	maxMetadataName    = 255
 )
 
@@ -94,12 +95,13 @@ func (l *Log) SetMetadata(ctx context.Context, account, mailbox string, entries 
 				have++ // an upper bound: it may replace another
 			}
 		}
-		if have > MaxMetadataEntries {
+		if have > MaxMetadataEntries || a.metaOctets(box, entries) > MaxMetadataOctets {
 			return ErrMetadata
 		}
 		for _, e := range entries {
 			t.op(&opMeta{account, box, strings.ToLower(e.Name), string(e.Value), e.Value != nil})
 			a.metaAdded++
+			a.metaGrown += len(e.Name) + len(e.Value)
 		}
 		return nil
 	})
@@ -110,6 +112,24 @@ func (a *stagedAccount) metaCount() int {
 	n := a.metaAdded
 	if a.base != nil {
 		n += len(a.base.meta)
+	}
+	return n
+}
+
+// metaOctets is how many octets of annotations the account has at most once these are set.
+func (a *stagedAccount) metaOctets(box uint32, entries []MetadataEntry) int {
+	n := a.metaGrown
+	set := map[string]bool{}
+	for _, e := range entries {
+		set[strings.ToLower(e.Name)] = true
+		n += len(e.Name) + len(e.Value)
+	}
+	if a.base != nil {
+		for k, v := range a.base.meta {
+			if k.box != box || !set[k.name] {
+				n += len(k.name) + len(v)
+			}
+		}
 	}
 	return n
 }

@@ -33,8 +33,9 @@ type stagedAccount struct {
 	names  map[string]*stagedBox // nil: no such mailbox
 	boxes  map[uint32]*stagedBox
 	subs   map[string]bool
-	// metaAdded counts the annotations of this batch.
+	// metaAdded counts the annotations of this batch, metaGrown their octets.
 	metaAdded int
+	metaGrown int
 }
 
 type stagedBox struct {

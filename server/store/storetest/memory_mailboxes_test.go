@@ -118,10 +118,24 @@ func (s *memory) CreateMailbox(_ context.Context, name, box, use string) (info s
 		if a.boxes[box] != nil {
 			return store.ErrMailboxExists
 		}
+		if !a.roomFor(box) {
+			return store.ErrTooMany
+		}
 		info = a.info(box, c.make(name, a, box, use))
 		return nil
 	})
 	return info, err
+}
+
+// roomFor says whether a mailbox can be made, with those above it.
+func (a *account) roomFor(box string) bool {
+	n := len(a.boxes) + 1
+	for i, r := range box {
+		if r == '/' && a.boxes[box[:i]] == nil {
+			n++
+		}
+	}
+	return n <= store.MaxMailboxes
 }
 
 func (s *memory) DeleteMailbox(_ context.Context, name, box string) error {
@@ -156,6 +170,9 @@ func (s *memory) RenameMailbox(_ context.Context, name, from, to string) error {
 		}
 		if a.boxes[to] != nil {
 			return store.ErrMailboxExists
+		}
+		if i := strings.LastIndexByte(to, '/'); from == "INBOX" && !a.roomFor(to) || i > 0 && a.boxes[to[:i]] == nil && !a.roomFor(to[:i]) {
+			return store.ErrTooMany
 		}
 		if from == "INBOX" {
 			var uids []store.UID
@@ -206,6 +223,9 @@ func (s *memory) Subscribe(_ context.Context, name, box string, on bool) error {
 		a, err := c.account(name)
 		if err != nil || a.subs[box] == on {
 			return err
+		}
+		if on && len(a.subs) >= store.MaxSubscriptions {
+			return store.ErrTooMany
 		}
 		if delete(a.subs, box); on {
 			a.subs[box] = true

@@ -438,11 +438,17 @@ func (s *memory) SetMetadata(_ context.Context, name, box string, entries []stor
 			}
 		}
 		a := c.accounts[name]
-		all := len(a.meta)
+		all, octets := len(a.meta), 0
+		for k, v := range a.meta {
+			octets += len(k) + len(v)
+		}
 		for _, m := range a.boxes {
 			all += len(m.meta)
+			for k, v := range m.meta {
+				octets += len(k) + len(v)
+			}
 		}
-		if all > store.MaxMetadataEntries {
+		if all > store.MaxMetadataEntries || octets > store.MaxMetadataOctets {
 			return store.ErrMetadata
 		}
 		c.follow(name, store.Change{Mailbox: box, What: store.ChangedMetadata, Entries: names})

@@ -53,6 +53,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Harness) {
 		{"rename mailbox", testRename},
 		{"rename INBOX", testRenameInbox},
 		{"subscriptions", testSubscriptions},
+		{"bounds of an account", testBounds},
 		{"metadata", testMetadata},
 		{"queue", testQueue},
 		{"read at", testReadAt},
