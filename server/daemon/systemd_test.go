@@ -98,10 +98,12 @@ func TestSocketActivation(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text []byte
-	for range 200 { // until the tool listens
+	// The safety net of a broken test.
+	late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	// Until the tool listens.
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		c, err := net.Dial("unix", address)
 		if err != nil {
-			time.Sleep(10 * time.Millisecond)
 			continue
 		}
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
@@ -110,6 +112,7 @@ func TestSocketActivation(t *testing.T) {
 		break
 	}
 	_ = cmd.Wait()
+	late.Stop()
 	if string(text) != "smtp\n" {
 		t.Errorf("the service said %q; output:\n%s", text, out.String())
 	}
