@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strings"
 	"time"
 )
 
@@ -31,6 +32,8 @@ type options struct {
 	big      int // messages in the large mailbox
 	large    int // messages; 0 measures everything
 	targets  bool
+	alone    bool // no peers
+	encrypt  bool // ours
 	mixed    time.Duration
 	idle     int // idle connections
 	cases    *regexp.Regexp
@@ -49,6 +52,8 @@ func main() {
 	flag.IntVar(&o.large, "large", 0, "measure nothing but a mailbox of so many messages, with the commands for which there is a target")
 	flag.DurationVar(&o.mixed, "mixed", 30*time.Second, "how long the mixed IMAP load runs")
 	flag.IntVar(&o.idle, "idle", 80, "idle connections")
+	flag.BoolVar(&o.alone, "alone", false, "measure no peers")
+	flag.BoolVar(&o.encrypt, "encrypt", false, "have mailformd encrypt the mail, which the peers do not")
 	cases := flag.String("case", "", "measure only the cases whose name this regular expression matches")
 	flag.Parse()
 	var err error
@@ -84,7 +89,7 @@ func run(o options) (err error) {
 		return err
 	}
 	defer stopNames()
-	ours, err := startMailformd(filepath.Join(dir, "mailformd"), bin, names, id)
+	ours, err := startMailformd(filepath.Join(dir, "mailformd"), bin, names, id, o.encrypt)
 	if err != nil {
 		return err
 	}
@@ -98,23 +103,30 @@ func run(o options) (err error) {
 	if o.searches > 0 {
 		return searching(o.searches, ours, dir)
 	}
-	theirs, err := startDovecot(filepath.Join(dir, "peer"), id)
-	if err != nil {
-		return err
+	peers := []*peer{ours}
+	if !o.alone {
+		theirs, err := startDovecot(filepath.Join(dir, "peer"), id)
+		if err != nil {
+			return err
+		}
+		defer theirs.stop()
+		peers = append(peers, theirs)
+		mox, err := startMox(filepath.Join(dir, "mox"), o.mox, names, id)
+		switch {
+		case errors.Is(err, errMissing):
+			fmt.Printf("%v; it is left out\n", err)
+		case err != nil:
+			return err
+		default:
+			defer mox.stop()
+			peers = append(peers, mox)
+		}
 	}
-	defer theirs.stop()
-	peers, versions := []*peer{ours, theirs}, theirs.version
-	mox, err := startMox(filepath.Join(dir, "mox"), o.mox, names, id)
-	switch {
-	case errors.Is(err, errMissing):
-		fmt.Printf("%v; it is left out\n", err)
-	case err != nil:
-		return err
-	default:
-		defer mox.stop()
-		peers, versions = append(peers, mox), versions+" and "+mox.version
+	var versions []string
+	for _, p := range peers {
+		versions = append(versions, p.version)
 	}
-	fmt.Printf("%s/%s, %d CPUs, %s; %s beside %s; medians of %d interleaved rounds\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02 15:04 UTC"), ours.version, versions, o.rounds)
+	fmt.Printf("%s/%s, %d CPUs, %s; %s; medians of %d interleaved rounds\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), time.Now().UTC().Format("2006-01-02 15:04 UTC"), strings.Join(versions, ", "), o.rounds)
 	t := newTable(peers)
 	parts := []func(options, []*peer, *table, string) error{idleMemory, mixedLoad, collecting, deliveries, largeMailbox}
 	if o.large > 0 {

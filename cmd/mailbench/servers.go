@@ -72,7 +72,7 @@ func write(path, text string) error {
 }
 
 // startMailformd runs ours, without filters, as the peers are.
-func startMailformd(dir, bin, names string, id *identity) (*peer, error) {
+func startMailformd(dir, bin, names string, id *identity, encrypt bool) (*peer, error) {
 	hash, err := account.HashPassword(password)
 	if err != nil {
 		return nil, err
@@ -80,6 +80,9 @@ func startMailformd(dir, bin, names string, id *identity) (*peer, error) {
 	m := &manifest.Manifest{Format: manifest.Format, Stack: "bench", Host: "mx1", Hostname: "mail.example.com", MaxMessageBytes: 50 << 20,
 		POP3: &manifest.POP3{}, Limits: &manifest.Limits{Connections: 4000, ConnectionsPerClient: 2000},
 		Domains: []manifest.Domain{{Name: "example.com"}}}
+	if encrypt {
+		m.Store = &manifest.Store{Encrypt: true}
+	}
 	for _, u := range users() {
 		local, _, _ := strings.Cut(u, "@")
 		m.Domains[0].Mailboxes = append(m.Domains[0].Mailboxes, manifest.Mailbox{Local: local, PasswordHash: hash})
@@ -96,6 +99,13 @@ func startMailformd(dir, bin, names string, id *identity) (*peer, error) {
 			return nil, err
 		}
 		files[to] = string(pem)
+	}
+	if encrypt {
+		key := make([]byte, 32)
+		if _, err := rand.Read(key); err != nil {
+			return nil, err
+		}
+		files[l.StoreKeyFile()] = string(key)
 	}
 	for path, text := range files {
 		if err := write(path, text); err != nil {
