@@ -82,8 +82,13 @@ func appendFields(b []byte, h mimetree.Header) []byte {
 // message, and the empty line. ok is false when the value makes no sense.
 func pick(dst, v []byte, want *FieldSet) (_ []byte, ok bool) {
 	for len(v) > 0 {
-		n := v[0]
-		size, k := binary.Uvarint(v[1:])
+		if len(v) == 1 {
+			return dst, false
+		}
+		n, size, k := v[0], uint64(v[1]), 1
+		if size >= 0x80 { // most are shorter
+			size, k = binary.Uvarint(v[1:])
+		}
 		if k <= 0 || int(n) >= len(kept) || size > uint64(len(v)-1-k) {
 			return dst, false
 		}
