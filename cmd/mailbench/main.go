@@ -28,10 +28,9 @@ type options struct {
 	searches int // messages; 0 measures the peers
 	hold     int // messages; 0 measures the peers
 	rounds   int
-	delivers int // messages per round of the SMTP cases
-	big      int // messages in the large mailbox
-	large    int // messages; 0 measures everything
-	targets  bool
+	delivers int  // messages per round of the SMTP cases
+	big      int  // messages in the large mailbox
+	large    int  // messages; 0 measures everything
 	alone    bool // no peers
 	encrypt  bool // ours
 	mixed    time.Duration
@@ -49,7 +48,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 3, "interleaved rounds; figures are their medians")
 	flag.IntVar(&o.delivers, "deliver", 1000, "messages for each round of the SMTP cases")
 	flag.IntVar(&o.big, "messages", 100_000, "messages in the large mailbox")
-	flag.IntVar(&o.large, "large", 0, "measure nothing but a mailbox of so many messages, with the commands for which there is a target")
+	flag.IntVar(&o.large, "large", 0, "measure nothing but a mailbox of so many messages")
 	flag.DurationVar(&o.mixed, "mixed", 30*time.Second, "how long the mixed IMAP load runs")
 	flag.IntVar(&o.idle, "idle", 80, "idle connections")
 	flag.BoolVar(&o.alone, "alone", false, "measure no peers")
@@ -130,7 +129,7 @@ func run(o options) (err error) {
 	t := newTable(peers)
 	parts := []func(options, []*peer, *table, string) error{idleMemory, mixedLoad, collecting, deliveries, largeMailbox}
 	if o.large > 0 {
-		o.big, o.targets, parts = o.large, true, parts[len(parts)-1:]
+		o.big, parts = o.large, parts[len(parts)-1:]
 	}
 	for _, part := range parts {
 		if err := part(o, peers, t, dir); err != nil {
