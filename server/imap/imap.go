@@ -5,7 +5,8 @@
 // a client has done on it: login, mailbox, what it has enabled. Commands come in
 // whole but for the messages that APPEND brings; there is one file for each
 // family of them. What one client has been told of its mailbox is a view, which
-// the store's events bring up to date. Below are wire (lines, literals, strings),
+// the store's events bring up to date; a searchContext is a search's result that is
+// kept true by what the view takes in. Below are wire (lines, literals, strings),
 // mimetree (the parts of a message), threads, and summary (what is kept of messages).
 //
 // go-imap's types are the vocabulary; its server is not used. It imports

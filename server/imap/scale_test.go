@@ -104,9 +104,9 @@ func (s *scale) command(text string) expense {
 }
 
 // idle is what it takes to tell a client that waits in IDLE of something.
-func (s *scale) idle(happens func(), pattern string) expense {
+func (s *scale) idle(happens func(), pattern string, before ...string) expense {
 	l := s.client()
-	l.answers([]string{"SELECT INBOX"})
+	l.answers(append([]string{"SELECT INBOX"}, before...))
 	l.send("i IDLE\r\n")
 	l.expect("+ idling")
 	defer l.nc.Close()
@@ -144,9 +144,16 @@ func TestCostsScale(t *testing.T) {
 			}
 			flag = store.FlagsAdd + store.FlagsRemove - flag
 		}, "* * FETCH *"))
+		flag = store.FlagsAdd
+		costs["IDLE: a followed result"] = append(costs["IDLE: a followed result"], s.idle(func() {
+			if _, err := s.world.store.UpdateFlags(t.Context(), alice, store.Named("INBOX"), []store.UID{store.UID(n / 2)}, flag, []string{`\Draft`}); err != nil {
+				t.Fatal(err)
+			}
+			flag = store.FlagsAdd + store.FlagsRemove - flag
+		}, "* ESEARCH *", "UID SEARCH RETURN (UPDATE COUNT) UNDRAFT"))
 		costs["IDLE: a message"] = append(costs["IDLE: a message"], s.idle(func() { s.deliver("INBOX", "Subject: s\n\nHello\n") }, "* * EXISTS"))
 	}
-	for _, name := range append(constant, "IDLE: flags", "IDLE: a message") {
+	for _, name := range append(constant, "IDLE: flags", "IDLE: a followed result", "IDLE: a message") {
 		first := costs[name][0]
 		for i, e := range costs[name][1:] {
 			n := int64(sizes[i+1])
