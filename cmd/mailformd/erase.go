@@ -126,7 +126,8 @@ func printErased(w io.Writer, e manifest.Erased) error {
 		fmt.Fprintf(t, "remains:\t%s\n", r)
 	}
 	if e.Clean {
-		fmt.Fprintf(t, "proof:\tnothing of the account was found at %s UTC\n", e.Time.Format(time.DateTime))
+		fmt.Fprintf(t, "stays:\tits name and the highest numbers it gave out, so that no mail program confuses messages\n")
+		fmt.Fprintf(t, "proof:\tno message, mailbox, annotation or index of it was found at %s UTC\n", e.Time.Format(time.DateTime))
 	}
 	return t.Flush()
 }
