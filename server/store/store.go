@@ -293,7 +293,8 @@ type Store interface {
 }
 
 // Watch delivers events of one mailbox in commit order. Events are kept, never
-// dropped, until they are taken or the watch is closed.
+// dropped, until they are taken or the watch is closed; when very many wait they are
+// folded into fewer that come to the same.
 type Watch interface {
 	// Ready is signalled when Take would return something.
 	Ready() <-chan struct{}

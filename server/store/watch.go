@@ -11,6 +11,8 @@ type watch struct {
 
 	mu     sync.Mutex
 	events []Event
+	size   int // entries of events
+	folded int // size when they were folded last
 	closed bool
 	notify func()
 }
@@ -23,7 +25,7 @@ func (w *watch) Take() []Event {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ev := w.events
-	w.events = nil
+	w.events, w.size, w.folded = nil, 0, 0
 	select {
 	case <-w.ready:
 	default:
@@ -56,6 +58,12 @@ func (w *watch) put(ev Event) {
 		return
 	}
 	w.events = append(w.events, ev)
+	// Twice as much at least as the last time, so that folding costs little.
+	if w.size += ev.size() + 1; w.size > foldFrom && w.size > 2*w.folded {
+		w.events = fold(w.events)
+		w.size = w.events[0].size() + w.events[1].size()
+		w.folded = w.size
+	}
 	select {
 	case w.ready <- struct{}{}:
 	default:
