@@ -66,7 +66,13 @@ func (l *logBuffer) String() string {
 // newWorld starts a server; change may alter its configuration before.
 func newWorld(t testing.TB, change ...func(*Config, *Settings)) *world {
 	t.Helper()
-	st, err := store.Open(t.TempDir(), store.Options{ReserveBytes: -1})
+	return newWorldOver(t, store.Options{ReserveBytes: -1}, change...)
+}
+
+// newWorldOver is newWorld with a store of that kind.
+func newWorldOver(t testing.TB, o store.Options, change ...func(*Config, *Settings)) *world {
+	t.Helper()
+	st, err := store.Open(t.TempDir(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
