@@ -5,8 +5,11 @@ import (
 	"slices"
 )
 
-// foldFrom is how many entries of events wait before they are folded.
-const foldFrom = 8192
+// How many events, and entries of them, wait before they are folded.
+const (
+	foldEvents = 64
+	foldFrom   = 8192
+)
 
 // size is how much memory an event takes, in entries.
 func (e *Event) size() int { return len(e.New) + len(e.Changed) + len(e.Expunged) }
