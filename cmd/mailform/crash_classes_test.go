@@ -23,29 +23,6 @@ func classes(order []string) [][]string {
 	return out
 }
 
-// effects are the ones that the classes of earlier stages ended with, by act.
-type effects map[string]map[string]bool
-
-// divide takes out of a stage's classes those that come to an effect which an earlier
-// stage of the same act has come to: what is behind both, and what is to come, is the same but
-// for names. Then it notes all.
-func (e effects) divide(act string, classes [][]string) (fresh, known [][]string) {
-	for _, c := range classes {
-		if e[act][c[len(c)-1]] {
-			known = append(known, c)
-		} else {
-			fresh = append(fresh, c)
-		}
-	}
-	if e[act] == nil {
-		e[act] = map[string]bool{}
-	}
-	for _, c := range classes {
-		e[act][c[len(c)-1]] = true
-	}
-	return fresh, known
-}
-
 // hasEffect reports whether something that lasts follows upon a step.
 func hasEffect(step string) bool {
 	if at, ok := strings.CutPrefix(step, "disk: "); ok {
@@ -123,22 +100,5 @@ func TestClasses(t *testing.T) {
 	}
 	if !kinds["disk sync"] || !kinds["disk synced"] && !kinds["cloud asked"] {
 		t.Errorf("only these kinds are taken: %v", kinds)
-	}
-}
-
-// TestKnownEffects: an effect is known from an earlier stage of the same act only.
-func TestKnownEffects(t *testing.T) {
-	t.Parallel()
-	e := effects{}
-	apply := [][]string{{"read", "write a"}, {"write b"}}
-	if fresh, known := e.divide("apply", apply); len(fresh) != 2 || len(known) != 0 {
-		t.Errorf("the first: %q are new, %q are known", fresh, known)
-	}
-	if fresh, known := e.divide("destroy", apply); len(fresh) != 2 || len(known) != 0 {
-		t.Errorf("another act: %q are new, %q are known", fresh, known)
-	}
-	fresh, known := e.divide("apply", [][]string{{"write c"}, {"another read", "write a"}, {"write c"}})
-	if len(fresh) != 2 || len(known) != 1 || known[0][1] != "write a" {
-		t.Errorf("the second: %q are new, %q are known", fresh, known)
 	}
 }

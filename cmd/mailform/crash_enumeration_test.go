@@ -15,10 +15,8 @@ import (
 // crashVariable says how many crash points and faults are looked at: "everything"
 // is all of them. "full" is one crash point of each class of those that leave the same
 // behind, and all faults, of the small examples, and a sample of the large ones', as CI
-// does. Where two small examples come to the same effect in the same act, all that is
-// different is what the records and mailboxes are called: one of the two is looked at, and
-// a sample of the other. Without it there are samples of all: a few minutes are too long
-// between two edits.
+// does. Without it there are samples of all: a few minutes are too long between two
+// edits.
 const crashVariable = "MAILFORM_CRASH"
 
 func everything() bool { return os.Getenv(crashVariable) == "everything" }
@@ -50,14 +48,10 @@ func sample(example string, every stride, steps []string) (taken []string, note 
 	case full:
 		n = every.large
 	}
-	return everyNth(n, steps), fmt.Sprintf(" - ONLY EVERY %dth WAS TRIED; %s=everything tries all", n, crashVariable)
-}
-
-func everyNth(n int, steps []string) (taken []string) {
 	for i := 0; i < len(steps); i += n {
 		taken = append(taken, steps[i])
 	}
-	return taken
+	return taken, fmt.Sprintf(" - ONLY EVERY %dth WAS TRIED; %s=everything tries all", n, crashVariable)
 }
 
 // TestCrashEnumeration kills the real program at every step of a whole life of
@@ -200,8 +194,11 @@ func (th *theater) enumerate(t *testing.T, s *stage) {
 	reads := th.readingSteps(t, s, orders)
 	steps := slices.DeleteFunc(orders[0], func(step string) bool { return slices.Contains(reads, step) })
 	all, allReads := len(steps), len(reads)
-	different := len(classes(steps))
-	steps, note := th.crashPoints(s, steps)
+	if !everything() {
+		steps = oneOfEach(classes(steps))
+	}
+	different := len(steps)
+	steps, note := sample(s.example, ofPoints, steps)
 	reads, _ = sample(s.example, ofPoints, reads)
 	var mu sync.Mutex
 	good := 0
@@ -218,24 +215,6 @@ func (th *theater) enumerate(t *testing.T, s *stage) {
 	read := th.killedReading(t, s, reads)
 	t.Logf("crash points: %d, %d of which leave something different behind: %d/%d end in the world of an uninterrupted run; %d/%d of %d more, while reading, leave the world as it is (%s)%s",
 		all, different, good, len(steps), read, len(reads), allReads, time.Since(start).Round(time.Second), note)
-}
-
-// crashPoints takes the steps of a stage at which its command is to be killed, and a note
-// for the test's output when others would leave something different behind.
-func (th *theater) crashPoints(s *stage, steps []string) (taken []string, note string) {
-	if everything() {
-		return steps, ""
-	}
-	all := classes(steps)
-	if os.Getenv(crashVariable) != "full" || s.example == large || s.example == twoHosts {
-		return sample(s.example, ofPoints, oneOfEach(all))
-	}
-	fresh, known := th.known.divide(s.act, all)
-	again := everyNth(ofPoints.large, oneOfEach(known))
-	if len(known) > 0 {
-		note = fmt.Sprintf(" - %d OF THEM AS IN AN EARLIER EXAMPLE, ONLY EVERY %dth OF WHICH WAS TRIED AGAIN; %s=everything tries all", len(known), ofPoints.large, crashVariable)
-	}
-	return append(oneOfEach(fresh), again...), note
 }
 
 // parallel does something with each step, a few at a time: much of it is waiting.

@@ -36,7 +36,6 @@ type theater struct {
 	self     string // this program
 	agent    agentFile
 	operator string // folder with the SSH key of the person who applies
-	known    effects
 }
 
 func newTheater(t testing.TB) *theater {
@@ -56,7 +55,7 @@ func newTheater(t testing.TB) *theater {
 	if err != nil {
 		t.Fatal(err)
 	}
-	th := &theater{dir: dir, self: self, known: effects{}}
+	th := &theater{dir: dir, self: self}
 	if th.agent, err = quickAgent(); err != nil {
 		t.Fatal(err)
 	}
