@@ -5,10 +5,12 @@ import (
 	"slices"
 )
 
-// How many events, and entries of them, wait before they are folded.
+// How many events, and entries of them, wait before they are folded: a few changes of
+// everything are not worth it, unless they take some tens of MiB.
 const (
 	foldEvents = 64
 	foldFrom   = 8192
+	foldMost   = 1 << 20
 )
 
 // size is how much memory an event takes, in entries.

@@ -118,3 +118,20 @@ func TestWatchIsBounded(t *testing.T) {
 		t.Errorf("%d entries wait for changes of %d messages", n, messages)
 	}
 }
+
+// A large mailbox's events are folded before there are many.
+func TestLargeEventsAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWatch()
+	const messages = 100_000
+	for modseq := ModSeq(1); modseq <= 40; modseq++ {
+		list := make([]FlagState, messages)
+		for i := range list {
+			list[i] = FlagState{UID(i + 1), modseq, nil}
+		}
+		w.put(Event{Mailbox: "Box", ModSeq: modseq, Changed: list})
+		if w.size > foldMost+messages {
+			t.Fatalf("%d entries wait after %d changes of everything", w.size, modseq)
+		}
+	}
+}

@@ -58,9 +58,9 @@ func (w *watch) put(ev Event) {
 		return
 	}
 	w.events = append(w.events, ev)
-	// A few changes of everything are not worth it, and then twice as much at least as
-	// the last time, so that folding costs little.
-	if w.size += ev.size() + 1; len(w.events) >= foldEvents && w.size > foldFrom && w.size > 2*w.folded {
+	w.size += ev.size() + 1
+	// Twice as much at least as the last time, so that folding costs little.
+	if (len(w.events) >= foldEvents && w.size > foldFrom || w.size > foldMost) && w.size > 2*w.folded {
 		w.events = fold(w.events)
 		w.size = w.events[0].size() + w.events[1].size()
 		w.folded = w.size
