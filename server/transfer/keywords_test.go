@@ -2,8 +2,10 @@ package transfer
 
 import (
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -56,4 +58,27 @@ func FuzzGmailLabels(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A header that is nothing but notes of mail programs takes no more memory than the
+// file is large, some times over.
+func TestManyMarks(t *testing.T) {
+	for _, line := range []string{"Status: R\n", "X-Keywords: a\n b\n", " \n"} {
+		text := "From a@b Mon Jan  1 00:00:00 2024\nContent-Length: 1\n" + strings.Repeat(line, 500_000/len(line))
+		path := filepath.Join(t.TempDir(), "m")
+		must(t, os.WriteFile(path, []byte(text), 0o600))
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		must(t, Mbox{Path: path}.Walk(t.Context(), nil, func(m *Message) error {
+			if m.Body == nil {
+				return nil
+			}
+			_, err := io.Copy(io.Discard, m.Body)
+			return err
+		}))
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > 40*uint64(len(text)) {
+			t.Errorf("%q: %d octets were allocated for %d", line, took, len(text))
+		}
+	}
 }

@@ -159,7 +159,12 @@ const exported = "x-mailform-export"
 // header takes the fields out in which mail programs keep flags, and gives the
 // others to Read.
 func (m *mboxMessage) header() error {
-	fields := map[string]string{}
+	noted := map[string][]byte{}
+	note := func(name, value string) { // what is longer, no mail program notes
+		if len(noted[name]) < 64<<10 {
+			noted[name] = append(append(noted[name], ' '), value...)
+		}
+	}
 	var out bool    // the field is taken out
 	var last string // and its name
 	start := true
@@ -179,8 +184,8 @@ func (m *mboxMessage) header() error {
 		case !first || size > 0 && (line[0] == ' ' || line[0] == '\t'): // goes on
 			if size += len(line); !out {
 				m.out = append(m.out, line...)
-			} else if len(fields[last]) < 64<<10 {
-				fields[last] += " " + strings.TrimSpace(string(line))
+			} else {
+				note(last, strings.TrimSpace(string(line)))
 			}
 			continue
 		case isBlank(line):
@@ -210,11 +215,15 @@ func (m *mboxMessage) header() error {
 			size += len(line)
 			continue
 		}
-		fields[last] += " " + strings.TrimSpace(value)
+		note(last, strings.TrimSpace(value))
 		size += len(line)
 		if last == exported {
 			break
 		}
+	}
+	fields := map[string]string{}
+	for name, value := range noted {
+		fields[name] = string(value)
 	}
 	m.marks(fields)
 	if n, err := strconv.ParseInt(strings.TrimSpace(fields["content-length"]), 10, 64); err == nil && n >= 0 && whole && !m.ended {
