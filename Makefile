@@ -4,6 +4,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 GO      ?= go
 LDFLAGS := -s -w -X main.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath
+# The server's few pages and requests need no HTTP/2.
+DAEMON  := -tags nethttpomithttp2
 AGENTS  := providers/host/agentbin
 SERVER  := $(shell find cmd/mailformd server -name '*.go' ! -name '*_test.go') go.mod go.sum
 
@@ -20,10 +22,10 @@ bin/.version: FORCE
 	@mkdir -p bin && { [ "$$(cat $@ 2>/dev/null)" = "$(VERSION)" ] || echo "$(VERSION)" > $@; }
 
 bin/mailformd: FORCE
-	$(BUILD) -ldflags '$(LDFLAGS)' -o $@ ./cmd/mailformd
+	$(BUILD) $(DAEMON) -ldflags '$(LDFLAGS)' -o $@ ./cmd/mailformd
 
 $(AGENTS)/mailformd-linux-%.gz: $(SERVER) bin/.version
-	GOOS=linux GOARCH=$* $(BUILD) -ldflags '$(LDFLAGS)' -o $(basename $@) ./cmd/mailformd
+	GOOS=linux GOARCH=$* $(BUILD) $(DAEMON) -ldflags '$(LDFLAGS)' -o $(basename $@) ./cmd/mailformd
 	gzip -9nf $(basename $@)
 
 demo: build

@@ -32,9 +32,8 @@ var ErrServerClosed = http.ErrServerClosed
 
 // Bounds on what a client may send.
 const (
-	maxHeader  = 16 << 10 // octets of a request's header
-	maxBody    = 16 << 10 // octets of an autodiscover request
-	maxStreams = 16       // requests at the same time on one HTTP/2 connection
+	maxHeader = 16 << 10 // octets of a request's header
+	maxBody   = 16 << 10 // octets of an autodiscover request
 )
 
 // Timeouts bound how long a client may take. Zero fields take the defaults.
@@ -82,10 +81,13 @@ func New(cfg Config, m *manifest.Manifest) (*Server, error) {
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: cfg.GetCertificate},
 		ReadHeaderTimeout: t.Header, ReadTimeout: t.Read, WriteTimeout: t.Write, IdleTimeout: t.Idle,
 		MaxHeaderBytes: maxHeader,
-		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
-		ErrorLog:       log.New(errorLog{cfg.Logger}, "", 0),
-		ConnState:      s.connState,
+		// A few small documents need no HTTP/2, which is a large part to attack: the
+		// program is linked without it (nethttpomithttp2 in the Makefile).
+		Protocols: new(http.Protocols),
+		ErrorLog:  log.New(errorLog{cfg.Logger}, "", 0),
+		ConnState: s.connState,
 	}
+	s.http.Protocols.SetHTTP1(true)
 	s.Set(m)
 	return s, nil
 }
