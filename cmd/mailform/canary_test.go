@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/url"
@@ -54,32 +55,39 @@ func (c canaries) search(t *testing.T, where string, data []byte) {
 	}
 }
 
-// searchTree looks into every file below dir that wanted says yes to.
+// searchTree looks into every file below dir that wanted says yes to. A server may be at
+// work there: when a file has been replaced meanwhile, all are looked at again.
 func (c canaries) searchTree(t *testing.T, dir string, wanted func(path string, mode fs.FileMode) bool) (files int) {
 	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		if !wanted(path, info.Mode().Perm()) {
+	for tries := 100; ; tries-- {
+		files = 0
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			if !wanted(path, info.Mode().Perm()) {
+				return nil
+			}
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			files++
+			c.search(t, path, data)
 			return nil
+		})
+		if errors.Is(err, fs.ErrNotExist) && tries > 0 {
+			continue
 		}
-		data, err := os.ReadFile(path)
 		if err != nil {
-			return err
+			t.Fatal(err)
 		}
-		files++
-		c.search(t, path, data)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
+		return files
 	}
-	return files
 }
 
 // TestSecretsStayWhereTheyAre plants secrets wherever a person or a machine

@@ -1,14 +1,11 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -46,17 +43,10 @@ func TestExpungedIsGone(t *testing.T) {
 	}
 	find := func(word string) (files []string) {
 		t.Helper()
-		h.must(filepath.WalkDir(h.layout.Root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return err
-			}
-			b, err := os.ReadFile(path)
-			if bytes.Contains(bytes.ToLower(b), []byte(word)) {
-				rel, _ := filepath.Rel(h.layout.StoreDir(), path)
-				files = append(files, strings.Split(rel, "/")[0])
-			}
-			return err
-		}))
+		for _, path := range filesWith(h, h.layout.Root, word) {
+			rel, _ := filepath.Rel(h.layout.StoreDir(), path)
+			files = append(files, strings.Split(rel, "/")[0])
+		}
 		return files
 	}
 	// With a stop all that is known is written: the indexes have the words, too.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,25 +92,36 @@ func TestEncrypted(t *testing.T) {
 // clearFiles are the files of the host's state that have one of the words in them.
 func clearFiles(h *host, words ...string) (found []string) {
 	h.t.Helper()
-	h.must(filepath.WalkDir(h.layout.StateDir(), func(path string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !d.Type().IsRegular() {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed meanwhile
-		}
-		for _, w := range words {
-			if bytes.Contains(bytes.ToLower(b), []byte(w)) {
-				found = append(found, filepath.Base(filepath.Dir(path))+"/"+filepath.Base(path))
-			}
-		}
-		return err
-	}))
+	for _, path := range filesWith(h, h.layout.StateDir(), words...) {
+		found = append(found, filepath.Base(filepath.Dir(path))+"/"+filepath.Base(path))
+	}
 	return found
+}
+
+// filesWith are the files below a directory that have one of the words in them. The
+// server may be at work there: when a file has been replaced meanwhile, what took its
+// place may not have been listed, and all are looked at again.
+func filesWith(h *host, dir string, words ...string) (found []string) {
+	h.t.Helper()
+	for tries := 100; ; tries-- {
+		found = nil
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			b = bytes.ToLower(b)
+			if slices.ContainsFunc(words, func(w string) bool { return bytes.Contains(b, []byte(w)) }) {
+				found = append(found, path)
+			}
+			return err
+		})
+		if errors.Is(err, fs.ErrNotExist) && tries > 0 {
+			continue
+		}
+		h.must(err)
+		return found
+	}
 }
 
 // Encryption that is turned on while mail is there, which was searched and listed, is on

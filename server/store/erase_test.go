@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -69,21 +70,28 @@ func eraseWorld(t *testing.T, opt Options) (*Log, string) {
 	return l, dir
 }
 
-// leftOf counts how often a text stands in the files of a directory.
+// leftOf counts how often a text stands in the files of a directory. The store may be
+// at work there: when a file has been replaced meanwhile, all are looked at again.
 func leftOf(t *testing.T, dir, text string) (n int) {
 	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	for tries := 100; ; tries-- {
+		n = 0
+		err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			n += strings.Count(string(b), text)
 			return err
+		})
+		if errors.Is(err, os.ErrNotExist) && tries > 0 {
+			continue
 		}
-		b, err := os.ReadFile(path)
-		n += strings.Count(string(b), text)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
 	}
-	return n
 }
 
 // What was erased is in no file any more, what others have is as it was, and a
