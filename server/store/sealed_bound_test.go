@@ -165,33 +165,11 @@ func TestSealedIsBoundToItsPlace(t *testing.T) {
 		},
 		"another account's message as it said it was": func(t *testing.T, l *Log, a1, a2, c Message) []Message {
 			// The log is rewritten as well: only the key tells.
-			if err := l.do(t.Context(), func(tx *txn) error {
-				a, b, err := tx.messages("a@b", Box{Name: "INBOX"})
-				if err == nil {
-					m := c
-					tx.append(a, b, &m)
-					a1 = m
-				}
-				return err
-			}); err != nil {
-				t.Fatal(err)
-			}
-			return []Message{a1}
+			return []Message{logged(t, l, c)}
 		},
 		"header lines as a message": func(t *testing.T, l *Log, a1, a2, c Message) []Message {
-			if err := l.do(t.Context(), func(tx *txn) error {
-				a, b, err := tx.messages("a@b", Box{Name: "INBOX"})
-				if err == nil {
-					m := a1
-					m.Head, m.Body = BodyRef{}, a1.Head
-					tx.append(a, b, &m)
-					a1 = m
-				}
-				return err
-			}); err != nil {
-				t.Fatal(err)
-			}
-			return []Message{a1}
+			a1.Head, a1.Body = BodyRef{}, a1.Head
+			return []Message{logged(t, l, a1)}
 		},
 		"taken for what is only compressed": func(t *testing.T, l *Log, a1, a2, c Message) []Message {
 			x := diskRecord(t, l, a1.Body)
@@ -300,4 +278,19 @@ func TestReservedObjectIDs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// logged writes a transaction that puts a message as it is into the INBOX of a@b.
+func logged(t *testing.T, l *Log, m Message) Message {
+	t.Helper()
+	if err := l.do(t.Context(), func(tx *txn) error {
+		a, b, err := tx.messages("a@b", Box{Name: "INBOX"})
+		if err == nil {
+			tx.append(a, b, &m)
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return m
 }

@@ -3,7 +3,6 @@ package transfer
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -108,29 +107,13 @@ func TestMaildirChanges(t *testing.T) {
 		must(t, os.Remove(filepath.Join(dir, "new", "4.a")))
 	}
 	s := open(t)
-	c, err := (&Importer{Server: &direct{Store: s}, Account: alice}).Run(t.Context(), maildirWhileRead{Maildir{Dir: dir}, change})
+	c, err := (&Importer{Server: &direct{Store: s}, Account: alice}).Run(t.Context(), whileRead{Maildir{Dir: dir}, change})
 	must(t, err)
 	const date = "2020-01-02 03:04:05 "
 	same(t, content(t, s), map[string][]string{"INBOX": {date + ` "a: 0\r\n\r\n"`, date + ` "a: 1\r\n\r\n"`, date + `\Seen "a: 2\r\n\r\n"`, date + `\Flagged "a: 3\r\n\r\n"`}})
 	if c.Imported != 4 || c.Failed != 0 {
 		t.Errorf("%+v", c)
 	}
-}
-
-type maildirWhileRead struct {
-	Maildir
-	then func()
-}
-
-func (w maildirWhileRead) Walk(ctx context.Context, want func(string) bool, visit func(*Message) error) error {
-	return w.Maildir.Walk(ctx, want, func(m *Message) error {
-		err := visit(m)
-		if m.Body != nil && w.then != nil {
-			w.then()
-			w.then = nil
-		}
-		return err
-	})
 }
 
 // A message that cannot be read does not keep the others: it is named and counted.

@@ -167,12 +167,12 @@ func TestMboxGrows(t *testing.T) {
 
 // whileRead does something when the first message has been read.
 type whileRead struct {
-	Mbox
+	Source
 	then func()
 }
 
 func (w whileRead) Walk(ctx context.Context, want func(string) bool, visit func(*Message) error) error {
-	return w.Mbox.Walk(ctx, want, func(m *Message) error {
+	return w.Source.Walk(ctx, want, func(m *Message) error {
 		err := visit(m)
 		if m.Body != nil && w.then != nil {
 			w.then()
